@@ -1,0 +1,1 @@
+"""Freshet: streaming real-time personalization."""
