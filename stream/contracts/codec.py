@@ -1,0 +1,277 @@
+"""Bytes to records and back; JSON. The one place to change for another wire format.
+
+In: the keys and values of a record batch. Out: the good events as columns, and a rejection for each
+of the others. A good batch is decoded in one go; only when something in it is wrong is it taken
+apart record by record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final, Literal, NamedTuple, TypeVar
+from zlib import crc32
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from stream.contracts.diagnosis import diagnose
+from stream.contracts.records import (
+    EVENT_TYPES,
+    MAX_AHEAD_MS,
+    MAX_ID_BYTES,
+    MAX_VALUE_BYTES,
+    Click,
+    Id,
+    Item,
+    Purchase,
+    Recommendation,
+    event_hash,
+)
+from stream.errors import RecordError
+
+Kind = Literal["clicks", "purchases"]
+Event = Click | Purchase
+R = TypeVar("R", bound=msgspec.Struct)
+
+_RECORDS: Final[dict[Kind, type[Event]]] = {"clicks": Click, "purchases": Purchase}
+_DECODERS: Final[dict[Kind, msgspec.json.Decoder[Any]]] = {
+    kind: msgspec.json.Decoder(record) for kind, record in _RECORDS.items()
+}
+_CODES: Final[dict[str, int]] = {name: int(code) for name, code in EVENT_TYPES.items()}
+# What a decoder raises: a RecursionError for nesting, a UnicodeDecodeError for bytes in a text.
+_REFUSED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_ENCODE: Final = msgspec.json.Encoder().encode
+
+
+@dataclass(slots=True)
+class Events:
+    """The n good events of a record batch as columns, in offset order.
+
+    Attributes
+    ----------
+    users : n user ids in UTF-8, equal to the records' keys
+    items : n item ids
+    types : uint8, shape (n,); `EventType`
+    times_ms : int64, shape (n,); event time
+    event_hashes : uint32, shape (n,); 0 = the record had no event_id
+    offsets : int64, shape (n,)
+    """
+
+    users: list[bytes]
+    items: list[str]
+    types: npt.NDArray[np.uint8]
+    times_ms: npt.NDArray[np.int64]
+    event_hashes: npt.NDArray[np.uint32]
+    offsets: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def tail(self, first: int) -> Events:
+        """Events from position `first` on."""
+        return Events(
+            self.users[first:],
+            self.items[first:],
+            self.types[first:],
+            self.times_ms[first:],
+            self.event_hashes[first:],
+            self.offsets[first:],
+        )
+
+
+class Rejection(NamedTuple):
+    """A record that cannot be used: where it is in its batch, why, and the field at fault."""
+
+    position: int
+    reason: str
+    field: str | None
+
+
+def decode_events(
+    kind: Kind,
+    keys: Sequence[bytes | None],
+    values: Sequence[bytes | None],
+    offsets: Sequence[int],
+    now_ms: int,
+) -> tuple[Events, list[Rejection]]:
+    """Decode a record batch of `clicks` or `purchases`.
+
+    Parameters
+    ----------
+    keys, values, offsets : n of each, in offset order
+    now_ms : the clock, to refuse events from the future
+
+    Returns
+    -------
+    the good events, and a rejection for each other record, both in offset order
+    """
+    events = _decode_together(kind, keys, values, offsets, now_ms)
+    if events is not None:
+        return events, []
+    good: list[int] = []
+    records: list[Event] = []
+    rejections: list[Rejection] = []
+    for position, (key, value) in enumerate(zip(keys, values, strict=True)):
+        try:
+            records.append(_decode_alone(kind, key, value, now_ms))
+            good.append(position)
+        except RecordError as error:
+            rejections.append(Rejection(position, error.reason, error.field))
+    users = _utf8([record.user_id for record in records])
+    return _columns(users, records, [offsets[position] for position in good]), rejections
+
+
+def _decode_together(
+    kind: Kind,
+    keys: Sequence[bytes | None],
+    values: Sequence[bytes | None],
+    offsets: Sequence[int],
+    now_ms: int,
+) -> Events | None:
+    """All events of the batch, or None when there is anything wrong with any of them."""
+    try:
+        joined = b"".join(values)  # type: ignore[arg-type]  # a null value is a TypeError
+        decode = _DECODERS[kind].decode
+        records = [decode(value) for value in values]  # type: ignore[arg-type]
+        ascii_only = joined.isascii()
+        if not ascii_only:
+            # Each value begins and ends with ASCII, so together they are UTF-8 or one is not.
+            joined.decode()
+    except (*_REFUSED, TypeError):
+        return None
+    users = _utf8([record.user_id for record in records])
+    if users != list(keys):
+        return None
+    if len(joined) > MAX_VALUE_BYTES and max(map(len, values)) > MAX_VALUE_BYTES:  # type: ignore[arg-type]
+        return None
+    if not ascii_only and any(map(_has_long_id, records)):
+        return None
+    events = _columns(users, records, offsets)
+    if len(events) and events.times_ms.max() > now_ms + MAX_AHEAD_MS:
+        return None
+    return events
+
+
+def _decode_alone(kind: Kind, key: bytes | None, value: bytes | None, now_ms: int) -> Event:
+    """One event; raises RecordError. Agrees with `_decode_together` on what is good."""
+    record = _decode(_DECODERS[kind], value)
+    if record.event_time_ms > now_ms + MAX_AHEAD_MS:
+        raise RecordError("event_time_ahead", "event_time_ms")
+    _check_key(key, "user_id", record.user_id)
+    return record  # type: ignore[no-any-return]
+
+
+def _columns(users: list[bytes], records: Sequence[Event], offsets: Sequence[int]) -> Events:
+    event_ids = [record.event_id for record in records]
+    try:
+        hashes = np.array(list(map(crc32, map(str.encode, event_ids))), np.uint32)  # type: ignore[arg-type]
+        hashes[hashes == 0] = 1
+    except TypeError:  # some are missing or numbers
+        hashes = np.array([0 if e is None else event_hash(str(e)) for e in event_ids], np.uint32)
+    return Events(
+        users=users,
+        items=[str(record.item_id) for record in records],
+        types=np.frombuffer(bytearray([_CODES[record.type] for record in records]), np.uint8),
+        times_ms=np.fromiter([record.event_time_ms for record in records], np.int64, len(records)),
+        event_hashes=hashes,
+        offsets=np.array(offsets, np.int64),
+    )
+
+
+def _utf8(ids: list[Id]) -> list[bytes]:
+    try:
+        return list(map(str.encode, ids))  # type: ignore[arg-type]
+    except TypeError:  # some are numbers
+        return [str(external_id).encode() for external_id in ids]
+
+
+def _has_long_id(record: Any) -> bool:
+    """True when an id that passed as 256 characters is more than 256 bytes."""
+    return any(
+        len(str(getattr(record, name, "")).encode()) > MAX_ID_BYTES
+        for name in ("user_id", "item_id", "event_id", "session_id", "request_id")
+    )
+
+
+def _decode(decoder: msgspec.json.Decoder[R], value: bytes | None) -> R:
+    """One record on its own, all but its key checked; raises RecordError."""
+    if not value:
+        raise RecordError("empty_value")
+    if len(value) > MAX_VALUE_BYTES:
+        raise RecordError("value_too_large")
+    try:
+        record = decoder.decode(value)
+        if not value.isascii():
+            value.decode()
+    except _REFUSED:
+        raise diagnose(decoder.type, value) from None
+    if not value.isascii() and _has_long_id(record):
+        raise diagnose(decoder.type, value)
+    return record
+
+
+def _check_key(key: bytes | None, field: str, external_id: str | int) -> None:
+    if key is None:
+        raise RecordError("key_missing", field)
+    if key != str(external_id).encode():
+        raise RecordError("key_mismatch", field)
+
+
+class _ItemRecord(Item, frozen=True, gc=False):
+    """An `Item` as it comes: its item_id may be a number."""
+
+    item_id: Id  # type: ignore[assignment]
+
+
+@cache
+def _decoder(record: type[R]) -> msgspec.json.Decoder[R]:
+    return msgspec.json.Decoder(record)
+
+
+def decode_item(key: bytes | None, value: bytes | None) -> Item | None:
+    """A record of `items`; None for a tombstone. Raises RecordError."""
+    if value is None:
+        if not key:
+            raise RecordError("key_missing", "item_id")
+        return None
+    record = _decode(_decoder(_ItemRecord), value)
+    _check_key(key, "item_id", record.item_id)
+    return Item(**{**msgspec.structs.asdict(record), "item_id": str(record.item_id)})
+
+
+def decode_record(record: type[R], value: bytes | None) -> R:
+    """Any other record, such as an `Answer`. Raises RecordError."""
+    decoder: msgspec.json.Decoder[R] = _decoder(record)
+    return _decode(decoder, value)
+
+
+def decode_recommendation(value: bytes | None) -> Recommendation:
+    """A record of `recommendations` that is no tombstone. Raises RecordError."""
+    return decode_record(Recommendation, value)
+
+
+def encode_record(record: msgspec.Struct) -> bytes:
+    """Any record of this package: an event, an item, a request, ..."""
+    return _ENCODE(record)
+
+
+def encode_recommendation(recommendation: Recommendation) -> bytes:
+    """A record of `recommendations`."""
+    return _ENCODE(recommendation)
+
+
+def dead_letter_headers(
+    reason: str, field: str | None, topic: str, partition: int, offset: int
+) -> list[tuple[str, bytes]]:
+    """Headers that say of a dead letter why and from where; key and value stay as they were."""
+    told = {
+        "reason": reason,
+        "field": field or "",
+        "topic": topic,
+        "partition": partition,
+        "offset": offset,
+    }
+    return [(f"freshet-{name}", str(value).encode()) for name, value in told.items()]

@@ -1,0 +1,215 @@
+"""Every record that Freshet reads or writes, as a type.
+
+The fields here are the wire format: JSON objects with these names. What the annotations say (length
+of an id, sign of a price) is checked while decoding. Bytes are `codec`'s business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from enum import IntEnum
+from typing import Annotated, Final, Literal, get_args
+
+from msgspec import Meta, Struct
+
+MAX_ID_BYTES: Final = 256
+MAX_VALUE_BYTES: Final = 64 * 1024
+MIN_EVENT_TIME_MS: Final = 946_684_800_000  # 2000-01-01: a smaller number is seconds, or a bug
+MAX_AHEAD_MS: Final = 86_400_000  # a day: more than any time zone mistaken for UTC
+
+MIN_INT64: Final = -(2**63)
+MAX_INT64: Final = 2**63 - 1
+
+ClickType = Literal[
+    "view", "click", "add_to_cart", "remove_from_cart", "like", "dislike", "impression"
+]
+PurchaseType = Literal["purchase", "cancel"]
+
+
+class EventType(IntEnum):
+    """What a user did. The number is what states and models hold; 0 means none."""
+
+    VIEW = 1
+    CLICK = 2
+    ADD_TO_CART = 3
+    REMOVE_FROM_CART = 4
+    LIKE = 5
+    DISLIKE = 6
+    IMPRESSION = 7
+    PURCHASE = 8
+    CANCEL = 9
+
+
+EVENT_TYPES: Final[dict[str, EventType]] = {t.name.lower(): t for t in EventType}
+CLICK_TYPES: Final[frozenset[str]] = frozenset(get_args(ClickType))
+PURCHASE_TYPES: Final[frozenset[str]] = frozenset(get_args(PurchaseType))
+
+# A number as an id becomes its decimal string. Lengths are characters here; `codec` counts the
+# bytes of ids that are not ASCII.
+Int64 = Annotated[int, Meta(ge=MIN_INT64, le=MAX_INT64)]
+Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_BYTES)] | Int64
+Label = Annotated[str, Meta(max_length=MAX_ID_BYTES)]
+EventTimeMs = Annotated[int, Meta(ge=MIN_EVENT_TIME_MS, le=MAX_INT64)]
+Amount = Annotated[int, Meta(ge=0, le=MAX_INT64)] | Annotated[float, Meta(ge=0)]
+Quantity = Annotated[int, Meta(gt=0, le=MAX_INT64)] | Annotated[float, Meta(gt=0)]
+Scalar = str | Int64 | float | bool | None
+Properties = dict[str, Scalar | list[Scalar] | dict[str, Scalar]]
+
+
+def item_hash(item_id: str) -> int:
+    """64 bits that stand for an item in a user's ring, the same in every version; never 0."""
+    digest = hashlib.blake2b(item_id.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") or 1
+
+
+def event_hash(event_id: str) -> int:
+    """32 bits that tell a repeated event from a new one; never 0, which means "no event_id"."""
+    return zlib.crc32(event_id.encode()) or 1
+
+
+class Click(Struct, frozen=True, gc=False, omit_defaults=True):
+    """A record of `clicks`. Key: user_id."""
+
+    user_id: Id
+    item_id: Id
+    type: ClickType
+    event_time_ms: EventTimeMs
+    event_id: Id | None = None
+    session_id: Id | None = None
+    placement: Label | None = None
+    properties: Properties | None = None
+
+
+class Purchase(Struct, frozen=True, gc=False, omit_defaults=True):
+    """A record of `purchases`. Key: user_id."""
+
+    user_id: Id
+    item_id: Id
+    type: PurchaseType
+    event_time_ms: EventTimeMs
+    event_id: Id | None = None
+    session_id: Id | None = None
+    placement: Label | None = None
+    properties: Properties | None = None
+    quantity: Quantity | None = None
+    unit_price: Amount | None = None
+    currency: Label | None = None
+
+
+ItemKind = Literal["product", "shop", "coupon", "ad", "content"]
+ITEM_KINDS: Final[tuple[str, ...]] = get_args(ItemKind)
+
+
+class Item(Struct, frozen=True, gc=False, omit_defaults=True):
+    """A record of `items`. Key: item_id; a null value takes the item out of the catalogue.
+
+    Attributes
+    ----------
+    price : in the shop's currency, >= 0
+    embedding : the model's item vector of an item that it was not trained on, shape (dim,)
+    """
+
+    item_id: str
+    kind: ItemKind = "product"
+    title: str | None = None
+    category: str | None = None
+    brand: str | None = None
+    price: Amount | None = None
+    available: bool = True
+    tags: tuple[str, ...] = ()
+    embedding: tuple[float, ...] | None = None
+
+
+class Reason(Struct, frozen=True, gc=False):
+    """Why an item is on a list: "view", "purchase", "popular", ... and the item behind it."""
+
+    code: str
+    item_id: str | None = None
+
+
+class ListedItem(Struct, frozen=True, gc=False):
+    """One line of a list.
+
+    Attributes
+    ----------
+    score : in [0, 1]
+    rank : from 1
+    explored : placed here to learn, not because of its score
+    propensity : probability in (0, 1] that this item was shown at this rank
+    """
+
+    item_id: str
+    score: float
+    rank: int
+    reason: Reason
+    explored: bool = False
+    propensity: float = 1.0
+
+
+class RankedList(Struct, frozen=True, gc=False):
+    """The list of one placement, best first."""
+
+    items: list[ListedItem]
+
+
+class Cause(Struct, frozen=True, gc=False):
+    """The newest event that a list reflects; subscribers drop repeats by it."""
+
+    topic: str
+    partition: int
+    offset: int
+    event_time_ms: int
+
+
+class Recommendation(Struct, frozen=True, gc=False):
+    """A record of `recommendations`. Key: user_id; a null value means the user was forgotten.
+
+    Attributes
+    ----------
+    lists : placement -> list, all placements in one record
+    model : bundle id
+    variant : arm of the running experiment
+    """
+
+    user_id: str
+    lists: dict[str, RankedList]
+    model: str
+    variant: str
+    cause: Cause
+    generated_ms: int
+
+
+class Request(Struct, frozen=True, gc=False, omit_defaults=True):
+    """A record of `requests`: k items now, or `candidates` ranked. Key: user_id."""
+
+    request_id: str
+    user_id: str
+    placement: str = "home"
+    k: Annotated[int, Meta(ge=1, le=1000)] | None = None
+    candidates: tuple[str, ...] | None = None
+
+
+class Answer(Struct, frozen=True, gc=False):
+    """A record of `answers`: what a request asked for. Key: user_id."""
+
+    request_id: str
+    user_id: str
+    placement: str
+    items: list[ListedItem]
+    model: str
+    generated_ms: int
+
+
+class Erasure(Struct, frozen=True, gc=False):
+    """A record of `erasures`: forget this user. Key: user_id."""
+
+    user_id: str
+    requested_ms: int
+
+
+class Receipt(Struct, frozen=True, gc=False):
+    """A record of `receipts`: an erasure is done. Key: the salted hash of the user_id, in hex."""
+
+    user_hash: str
+    erased_ms: int
