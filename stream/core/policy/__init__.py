@@ -1,0 +1,1 @@
+"""Scores become lists: who may be listed where, in which order, and why."""

@@ -1,0 +1,117 @@
+"""One placement: its settings, its eligible items, its ranking.
+
+In: user states, rings as rows. Out: item rows and scores, best first. Exclusion happens inside
+the exact top-k (a row that must not be listed cannot win), never by filtering a longer list.
+Knows nothing of records or Kafka.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream import config
+from stream.contracts import EventType
+from stream.core.catalogue import NO_ITEM, Catalogue
+from stream.core.model import Model
+
+# As an item's bias: below every score that a model can give.
+INELIGIBLE = np.float32(-1e30)
+
+_BOUGHT = (EventType.PURCHASE, EventType.CANCEL)
+_SEEN = tuple(kind for kind in EventType if kind not in _BOUGHT and kind != EventType.DISLIKE)
+
+
+class Ring(NamedTuple):
+    """What a few users did last, newest first; see `UserShard` for the columns.
+
+    Attributes
+    ----------
+    rows : int64, shape (users, ring); item rows, `NO_ITEM` where there is no entry or no such item
+    types : uint8, shape (users, ring); `EventType`, 0 where there is no entry
+    ages_s : float32, shape (users, ring), >= 0; event time, against the user's newest event
+    """
+
+    rows: NDArray[np.int64]
+    types: NDArray[np.uint8]
+    ages_s: NDArray[np.float32]
+
+
+class Placement:
+    """A named place in the shop that shows a list.
+
+    Parameters
+    ----------
+    rules : the placement's settings; what they leave open, the bundle's manifest decides
+    item_bias : float32, shape (rows,); the model's bias of every row
+    """
+
+    def __init__(
+        self,
+        name: str,
+        rules: config.Placement,
+        model: Model,
+        catalogue: Catalogue,
+        item_bias: NDArray[np.float32],
+    ) -> None:
+        manifest = model.bundle.manifest
+        self.name = name
+        self.k = rules.k
+        self.theta = rules.theta
+        self._kinds = rules.kinds
+        self._beta = manifest.beta if rules.beta is None else rules.beta
+        self._model = model
+        self._catalogue = catalogue
+        exclude_seen = manifest.exclude_seen if rules.exclude_seen is None else rules.exclude_seen
+        self._excluded_types = np.zeros(max(EventType) + 1, np.bool_)
+        self._excluded_types[list(_SEEN)] = exclude_seen
+        self._excluded_types[list(_BOUGHT)] = rules.exclude_bought
+        self._excluded_types[EventType.DISLIKE] = True
+        self._window_s = np.inf if rules.seen_window_s is None else rules.seen_window_s
+        self._windowed = np.zeros(max(EventType) + 1, np.bool_)
+        self._windowed[list(_SEEN)] = True
+        self._bias = model.new_bias(self._eligible_bias(slice(None), item_bias))
+
+    def refresh(self, rows: NDArray[np.int64], item_bias: NDArray[np.float32]) -> None:
+        """Take note of changed catalogue rows: int64, shape (n,)."""
+        self._bias.set(rows, self._eligible_bias(rows, item_bias[rows]))
+
+    def _eligible_bias(
+        self, rows: NDArray[np.int64] | slice, item_bias: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        eligible = np.zeros(len(item_bias), np.bool_)
+        known = self._catalogue.eligible(self._kinds, rows)[: len(item_bias)]
+        eligible[: len(known)] = known
+        if isinstance(rows, slice):
+            eligible[NO_ITEM] = False
+        return np.where(eligible, item_bias, INELIGIBLE)
+
+    def rank(
+        self, states: NDArray[np.float32], ring: Ring
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Best items for each user.
+
+        Parameters
+        ----------
+        states : float32, shape (users, state_size)
+
+        Returns
+        -------
+        rows : int64, shape (users, k'), k' <= k
+        scores : float32, shape (users, k'), in [0, 1], descending; 0 = not to be listed
+        """
+        rows, scores = self._model.score(
+            states, self._bias, self.excluded(ring), self._beta, self.k
+        )
+        return rows, np.where(scores >= self.theta, scores, np.float32(0.0))
+
+    def excluded(self, ring: Ring) -> NDArray[np.int64]:
+        """Rows that must not be listed, padded with `NO_ITEM`: int64, shape (users, >= 1)."""
+        if ring.rows.shape[1] == 0:
+            return np.zeros((len(ring.rows), 1), np.int64)
+        out = self._excluded_types[ring.types]
+        if self._window_s != np.inf:
+            out &= ~self._windowed[ring.types] | (ring.ages_s <= self._window_s)
+        return np.where(out, ring.rows, NO_ITEM)

@@ -1,0 +1,86 @@
+"""Why an item is on a list: the interaction that speaks for it most.
+
+In: listed rows, the users' last interactions. Out: one reason per listed item.
+Knows nothing of records or Kafka.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.contracts import EVENT_TYPES, EventType, Reason
+from stream.core.catalogue import NO_ITEM, Catalogue
+from stream.core.model import Model
+from stream.core.policy.placement import Ring
+
+POPULAR = Reason(code="popular", item_id=None)
+# Interactions looked at per user, newest first: older ones rarely weigh enough to be the reason.
+_LOOK_BACK = 8
+
+
+class Reasons:
+    """Finds reasons for the items of one model.
+
+    For `decay` the score is a sum over interactions, so the reason is exact among the last 8: the
+    one whose w(type) * 2^(-age / half life) * (e_interaction . e_item) is largest. Other models
+    have no such sum; there the reason is the newest interaction that speaks for anything.
+    """
+
+    def __init__(self, model: Model, catalogue: Catalogue) -> None:
+        manifest = model.bundle.manifest
+        self._model = model
+        self._catalogue = catalogue
+        self._additive = manifest.model == "decay"
+        self._half_life_s = np.float32(manifest.half_life_s or np.inf)
+        self._weights = np.zeros(max(EventType) + 1, np.float32)
+        for name, weight in manifest.event_weights.items():
+            self._weights[EVENT_TYPES[name]] = max(weight, 0.0)
+        self._code = {int(code): name for name, code in EVENT_TYPES.items()}
+        self._made: dict[tuple[int, int], Reason] = {}
+
+    def of(self, listed: NDArray[np.int64], ring: Ring) -> list[list[Reason]]:
+        """Reasons of listed items.
+
+        Parameters
+        ----------
+        listed : int64, shape (users, k); item rows
+
+        Returns
+        -------
+        one list per user with k reasons
+        """
+        rows, types = ring.rows[:, :_LOOK_BACK], ring.types[:, :_LOOK_BACK]
+        weights = np.where(rows == NO_ITEM, np.float32(0.0), self._weights[types])
+        if rows.shape[1] == 0:
+            return [[POPULAR] * listed.shape[1] for _ in listed]
+        if self._additive:
+            weights = weights * np.exp2(-ring.ages_s[:, :_LOOK_BACK] / self._half_life_s)
+            table = self._model.embeddings
+            shares = np.matmul(table[listed], table[rows].transpose(0, 2, 1)) * weights[:, None, :]
+        else:
+            newest_first = np.arange(rows.shape[1], 0, -1, dtype=np.float32)
+            shares = np.broadcast_to(
+                ((weights > 0) * newest_first)[:, None, :], (*listed.shape, rows.shape[1])
+            )
+        best = shares.argmax(axis=2)  # (users, k): which interaction
+        speaks = np.take_along_axis(shares, best[:, :, None], axis=2)[:, :, 0] > 0
+        because = np.where(speaks, np.take_along_axis(rows, best, axis=1), NO_ITEM).tolist()
+        kinds = np.where(speaks, np.take_along_axis(types, best, axis=1), 0).tolist()
+        made = self._made
+        return [
+            [made.get(pair) or self._make(pair) for pair in zip(user_kinds, user_rows, strict=True)]
+            for user_kinds, user_rows in zip(kinds, because, strict=True)
+        ]
+
+    def _make(self, pair: tuple[int, int]) -> Reason:
+        """The reason object of (type, row), kept: the same few come again and again."""
+        kind, row = pair
+        if kind == 0:
+            reason = POPULAR
+        else:
+            reason = Reason(code=self._code[kind], item_id=self._catalogue.ids[row])
+        if len(self._made) > 200_000:
+            self._made.clear()
+        self._made[pair] = reason
+        return reason

@@ -1,0 +1,383 @@
+"""The interest states of one partition's users: layout in memory and on the wire.
+
+In: user keys, changelog values. Out: columns to fold into, changelog values.
+Knows nothing of models or items beyond sizes, and nothing of Kafka.
+
+A changelog value is a header, the model's state vector, and the ring of the user's last
+interactions, cut after its last used entry:
+
+    header (28 bytes)   layout, storage, state_size, ring_used, ring_head, model, events,
+                        newest_ms, scale
+    vector              state_size x float32, or state_size x int8 to be multiplied by `scale`
+    ring                ring_used x 17 bytes: item hash, event time, event hash, event type
+
+In memory the same numbers are columns with one row per user, so that a micro-batch gathers just
+what it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.contracts import partitions_of
+from stream.errors import StateError
+
+LAYOUT: Final = 1
+STORAGES: Final = {"float32": 0, "int8": 1}
+
+_HEADER: Final = np.dtype(
+    [
+        ("layout", "u1"),
+        ("storage", "u1"),
+        ("state_size", "<u2"),
+        ("ring_used", "u1"),
+        ("ring_head", "u1"),
+        ("reserved", "<u2"),
+        ("model", "<u4"),
+        ("events", "<u4"),
+        ("newest_ms", "<i8"),
+        ("scale", "<f4"),
+    ]
+)
+_RING_ENTRY: Final = np.dtype(
+    [("item", "<u8"), ("time_s", "<u4"), ("event", "<u4"), ("type", "u1")]
+)
+_FIRST_CAPACITY: Final = 1024
+_INT8_MAX: Final = np.float32(127.0)
+
+Slots = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Sizes of a user's state.
+
+    Attributes
+    ----------
+    state_size : floats in the model's state
+    storage : "float32", or "int8" with one scale per user
+    ring : interactions remembered per user, 0..255
+    model : version of the bundle whose state this is (`Bundle.version`)
+    """
+
+    state_size: int
+    storage: str
+    ring: int
+    model: int
+
+    @property
+    def vector(self) -> np.dtype[np.generic]:
+        """How one number of the state vector is stored."""
+        return np.dtype("<f4" if self.storage == "float32" else "i1")
+
+    @property
+    def max_bytes(self) -> int:
+        """Bytes of the largest changelog value."""
+        return self.wire(self.vector, self.state_size, self.ring).itemsize
+
+    @staticmethod
+    def wire(vector: np.dtype[np.generic], state_size: int, ring: int) -> np.dtype[np.void]:
+        """The changelog value with `ring` used entries, as a structured dtype."""
+        return np.dtype(
+            [("header", _HEADER), ("vector", vector, state_size), ("ring", _RING_ENTRY, ring)]
+        )
+
+
+class UserShard:
+    """All user states of one partition.
+
+    A user has a slot, the row of every column below. Slots are dense; a forgotten user's slot is
+    taken by the last user.
+
+    Attributes
+    ----------
+    keys : user key of each slot
+    newest_ms : int64, shape (capacity,); newest event time seen, 0 before the first event
+    events : uint32, shape (capacity,); events folded
+    model : uint32, shape (capacity,); bundle version of the vector, 0 = must be rebuilt
+    misrouted : bool, shape (capacity,); the user's key belongs to another partition
+    ring_item : uint64, shape (capacity, ring); item hashes; likewise ring_time_s (uint32, event
+        time), ring_event (uint32, event hash or 0) and ring_type (uint8, `EventType`)
+    ring_used, ring_head : uint8, shape (capacity,); entries in use; where the next one goes
+    """
+
+    def __init__(self, layout: Layout, partition: int = 0, partitions: int = 1) -> None:
+        self.layout = layout
+        self._partition = partition
+        self._partitions = partitions
+        self._slot_by_key: dict[bytes, int] = {}
+        self.keys: list[bytes] = []
+        self._allocate(_FIRST_CAPACITY)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by the columns; keys not counted."""
+        return sum(getattr(self, name).nbytes for name in self._columns())
+
+    # -- slots -----------------------------------------------------------------------------
+
+    def slots(self, keys: Sequence[bytes]) -> Slots:
+        """Slots of the users, creating those never seen.
+
+        Returns
+        -------
+        int64, shape (len(keys),)
+        """
+        known = self._slot_by_key.get
+        found = [known(key, -1) for key in keys]
+        if -1 in found:
+            first_new = len(self.keys)
+            for position, key in enumerate(keys):
+                if found[position] < 0:
+                    found[position] = self._slot_by_key.setdefault(key, len(self.keys))
+                    if found[position] == len(self.keys):
+                        self.keys.append(key)
+            self._welcome(first_new)
+        return np.array(found, dtype=np.int64)
+
+    def find(self, key: bytes) -> int | None:
+        """The user's slot, or None for a user never seen."""
+        return self._slot_by_key.get(key)
+
+    def _welcome(self, first_new: int) -> None:
+        """Prepare the columns of the users from slot `first_new` on."""
+        users = len(self.keys)
+        while users > len(self.newest_ms):
+            self._grow()
+        new = slice(first_new, users)
+        self.model[new] = self.layout.model
+        homes = partitions_of(self.keys[new], self._partitions)
+        self.misrouted[new] = homes != self._partition
+
+    def _forget(self, key: bytes) -> None:
+        slot = self._slot_by_key.pop(key, None)
+        if slot is None:
+            return
+        last = len(self.keys) - 1
+        last_key = self.keys.pop()
+        for name in self._columns():
+            column = getattr(self, name)
+            if slot != last:
+                column[slot] = column[last]
+            column[last] = 0
+        if slot != last:
+            self.keys[slot] = last_key
+            self._slot_by_key[last_key] = slot
+
+    # -- columns ---------------------------------------------------------------------------
+
+    def _columns(self) -> dict[str, tuple[str, int | None]]:
+        """Every column: name -> (dtype, numbers per user or None for one)."""
+        ring = self.layout.ring
+        return {
+            "newest_ms": ("i8", None),
+            "events": ("u4", None),
+            "model": ("u4", None),
+            "misrouted": ("?", None),
+            "ring_used": ("u1", None),
+            "ring_head": ("u1", None),
+            "ring_item": ("u8", ring),
+            "ring_time_s": ("u4", ring),
+            "ring_event": ("u4", ring),
+            "ring_type": ("u1", ring),
+            "_scale": ("f4", None),
+            "_vector": (self.layout.vector.str, self.layout.state_size),
+        }
+
+    def _allocate(self, capacity: int) -> None:
+        self.newest_ms: NDArray[np.int64]
+        self.events: NDArray[np.uint32]
+        self.model: NDArray[np.uint32]
+        self.misrouted: NDArray[np.bool_]
+        self.ring_used: NDArray[np.uint8]
+        self.ring_head: NDArray[np.uint8]
+        self.ring_item: NDArray[np.uint64]
+        self.ring_time_s: NDArray[np.uint32]
+        self.ring_event: NDArray[np.uint32]
+        self.ring_type: NDArray[np.uint8]
+        self._scale: NDArray[np.float32]
+        self._vector: NDArray[np.float32] | NDArray[np.int8]
+        for name, (dtype, width) in self._columns().items():
+            shape = capacity if width is None else (capacity, width)
+            setattr(self, name, np.zeros(shape, dtype))
+
+    def _grow(self) -> None:
+        """Double the capacity."""
+        capacity = len(self.newest_ms)
+        for name in self._columns():
+            old = getattr(self, name)
+            new = np.zeros((2 * capacity, *old.shape[1:]), old.dtype)
+            new[:capacity] = old
+            setattr(self, name, new)
+
+    # -- vectors ---------------------------------------------------------------------------
+
+    def vectors(self, slots: Slots) -> NDArray[np.float32]:
+        """Model states of the users: float32, shape (len(slots), state_size), a copy."""
+        stored = self._vector[slots]
+        if stored.dtype == np.float32:
+            return stored  # type: ignore[return-value]
+        return stored.astype(np.float32) * self._scale[slots, None]
+
+    def set_vectors(self, slots: Slots, vectors: NDArray[np.float32]) -> None:
+        """Store model states; each slot at most once.
+
+        With int8 storage x is kept as rint(x / scale), scale = max|x| / 127 of that user. It is
+        rounded after every event, never once per batch: a state must not depend on how the events
+        fell into batches.
+        """
+        if self.layout.storage == "float32":
+            self._vector[slots] = vectors
+            return
+        scale = np.abs(vectors).max(axis=1, initial=0.0) / _INT8_MAX
+        divisor = np.where(scale > 0, scale, np.float32(1.0))
+        self._vector[slots] = np.rint(vectors / divisor[:, None]).astype(np.int8)
+        self._scale[slots] = scale
+
+    # -- ring ------------------------------------------------------------------------------
+
+    def remember(
+        self,
+        slots: Slots,
+        items: NDArray[np.uint64],
+        times_ms: NDArray[np.int64],
+        event_hashes: NDArray[np.uint32],
+        types: NDArray[np.uint8],
+    ) -> None:
+        """Put one interaction of each user into the ring; each slot at most once."""
+        ring = self.layout.ring
+        if ring == 0 or len(slots) == 0:
+            return
+        head = self.ring_head[slots]
+        at = head % ring
+        self.ring_item[slots, at] = items
+        self.ring_time_s[slots, at] = times_ms // 1000
+        self.ring_event[slots, at] = event_hashes
+        self.ring_type[slots, at] = types
+        self.ring_head[slots] = (at + 1) % ring
+        self.ring_used[slots] = np.minimum(self.ring_used[slots].astype(np.int64) + 1, ring)
+
+    def ring_order(self, slots: Slots) -> NDArray[np.int64]:
+        """Ring positions from the newest interaction to the oldest: shape (len(slots), ring).
+
+        Only the first `ring_used` of a row mean something.
+        """
+        ring = self.layout.ring
+        back = np.arange(1, ring + 1)
+        return (self.ring_head[slots, None].astype(np.int64) - back) % max(ring, 1)
+
+    # -- wire ------------------------------------------------------------------------------
+
+    def encode(self, slots: Slots) -> list[bytes]:
+        """Changelog values of the users."""
+        layout = self.layout
+        out = np.zeros(len(slots), Layout.wire(layout.vector, layout.state_size, layout.ring))
+        header = out["header"]
+        header["layout"] = LAYOUT
+        header["storage"] = STORAGES[layout.storage]
+        header["state_size"] = layout.state_size
+        header["ring_used"] = used = self.ring_used[slots]
+        header["ring_head"] = self.ring_head[slots]
+        header["model"] = self.model[slots]
+        header["events"] = self.events[slots]
+        header["newest_ms"] = self.newest_ms[slots]
+        header["scale"] = self._scale[slots]
+        out["vector"] = self._vector[slots]
+        if layout.ring:
+            ring = out["ring"]
+            ring["item"] = self.ring_item[slots]
+            ring["time_s"] = self.ring_time_s[slots]
+            ring["event"] = self.ring_event[slots]
+            ring["type"] = self.ring_type[slots]
+        width = out.dtype.itemsize
+        unused = (layout.ring - used.astype(np.int64)) * _RING_ENTRY.itemsize
+        ends = (np.arange(1, len(slots) + 1) * width - unused).tolist()
+        whole = out.tobytes()
+        return [whole[i * width : end] for i, end in enumerate(ends)]
+
+    def load(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
+        """Take over changelog records in order; a later one replaces an earlier, None forgets.
+
+        Raises
+        ------
+        StateError : a value has a layout that this version cannot read
+        """
+        newest: dict[bytes, bytes | None] = dict(zip(keys, values, strict=True))
+        by_shape: dict[tuple[int, bytes], list[tuple[bytes, bytes]]] = {}
+        for key, value in newest.items():
+            if value is None:
+                self._forget(key)
+            else:
+                # layout, storage and state size are the first four bytes
+                by_shape.setdefault((len(value), value[:4]), []).append((key, value))
+        for records in by_shape.values():
+            self._load_alike([key for key, _ in records], [value for _, value in records])
+
+    def _load_alike(self, keys: list[bytes], values: list[bytes]) -> None:
+        """Load values of one length, layout, storage and state size."""
+        decoded = _decode(values)
+        slots = self.slots(keys)
+        header = decoded["header"]
+        self.model[slots] = header["model"]
+        self.events[slots] = header["events"]
+        self.newest_ms[slots] = header["newest_ms"]
+        if decoded["vector"].dtype == self._vector.dtype and (
+            decoded["vector"].shape[1] == self.layout.state_size
+        ):
+            self._vector[slots] = decoded["vector"]
+            self._scale[slots] = header["scale"]
+        else:
+            self.model[slots] = 0  # another model's state: rebuilt from the ring at the next event
+        self._load_ring(slots, header, decoded["ring"])
+
+    def _load_ring(self, slots: Slots, header: np.ndarray, ring: np.ndarray) -> None:
+        size, used = self.layout.ring, ring.shape[1]
+        if used:  # oldest first, whatever size the ring had when it was written
+            start = header["ring_head"].astype(np.int64) % used
+            oldest_first = (start[:, None] + np.arange(used)) % used
+            ring = np.take_along_axis(ring, oldest_first, axis=1)[:, max(used - size, 0) :]
+        kept = ring.shape[1]
+        for column, field in (
+            (self.ring_item, "item"),
+            (self.ring_time_s, "time_s"),
+            (self.ring_event, "event"),
+            (self.ring_type, "type"),
+        ):
+            column[slots] = 0
+            column[slots, :kept] = ring[field]
+        self.ring_used[slots] = kept
+        self.ring_head[slots] = kept % size if size else 0
+
+
+def _decode(values: list[bytes]) -> np.ndarray:
+    """Values of one length and one header start -> structured array.
+
+    Raises
+    ------
+    StateError : the layout is unknown or the length does not fit it
+    """
+    first = values[0]
+    if len(first) < _HEADER.itemsize or first[0] != LAYOUT or first[1] not in STORAGES.values():
+        raise StateError(
+            f"the changelog holds a state of layout {first[0] if first else 'none'}; this version "
+            f"reads layout {LAYOUT}. Run the version that wrote it, or start a new group to fold "
+            "the events again."
+        )
+    header = np.frombuffer(first, _HEADER, count=1)[0]
+    vector = np.dtype("<f4" if header["storage"] == STORAGES["float32"] else "i1")
+    ring = int(header["ring_used"])
+    dtype = Layout.wire(vector, int(header["state_size"]), ring)
+    if dtype.itemsize != len(first):
+        raise StateError(
+            f"the changelog holds a state of {len(first)} bytes where its header says "
+            f"{dtype.itemsize}; the changelog topic was written by something else"
+        )
+    return np.frombuffer(b"".join(values), dtype)

@@ -1,0 +1,101 @@
+"""Read a topic whole, then follow it: for small topics that every worker keeps in memory.
+
+In: a topic. Out: its records, in order within a partition, to a callback. No group, no commits:
+each start reads from the beginning. Knows nothing of what the records mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.structs import ConsumerRecord
+
+from stream.errors import TopicError
+
+log = logging.getLogger(__name__)
+
+_POLL_MS = 500
+_STALL_S = 60.0
+
+
+class TopicFollower:
+    """Hands every record of a topic to `on_records`, from the first to the newest and on.
+
+    Parameters
+    ----------
+    bootstrap : host:port, comma separated
+    on_records : called on the event loop with the records of one partition, in offset order
+    """
+
+    def __init__(
+        self, bootstrap: str, topic: str, on_records: Callable[[list[ConsumerRecord]], None]
+    ) -> None:
+        self.topic = topic
+        self._on_records = on_records
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap.split(","),
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=_POLL_MS,
+        )
+
+    async def read_all(self) -> int:
+        """Read to the present end; answers how many records that were.
+
+        Raises
+        ------
+        TopicError : the topic does not exist, or stopped answering before its end
+        """
+        await self._consumer.start()
+        partitions = self._consumer.partitions_for_topic(self.topic)
+        if partitions is None:
+            partitions = set()
+            for _ in range(20):  # a topic made a moment ago may not be in the metadata yet
+                await self._consumer._client.force_metadata_update()
+                partitions = self._consumer.partitions_for_topic(self.topic) or set()
+                if partitions:
+                    break
+                await asyncio.sleep(0.1)
+        if not partitions:
+            raise TopicError(f"topic {self.topic!r} does not exist: `freshet topics create`")
+        assigned = [TopicPartition(self.topic, partition) for partition in sorted(partitions)]
+        self._consumer.assign(assigned)
+        await self._consumer.seek_to_beginning(*assigned)
+        ends = await self._consumer.end_offsets(assigned)
+        read = 0
+        quiet_s = 0.0
+        while not await self._at(ends):
+            got = await self._poll()
+            read += got
+            quiet_s = 0.0 if got else quiet_s + _POLL_MS / 1000
+            if quiet_s > _STALL_S:
+                raise TopicError(f"topic {self.topic!r} stopped answering before its end")
+        return read
+
+    async def follow(self) -> None:
+        """Hand on what comes, until cancelled."""
+        while True:
+            await self._poll()
+
+    async def stop(self) -> None:
+        await self._consumer.stop()
+
+    async def _poll(self) -> int:
+        batches = await self._consumer.getmany(timeout_ms=_POLL_MS)
+        for records in batches.values():
+            self._on_records(records)
+        return sum(map(len, batches.values()))
+
+    async def _at(self, ends: dict[TopicPartition, int]) -> bool:
+        """Every partition read to its end.
+
+        The embedded broker answers too small an end, so a fetch's high watermark counts as well.
+        """
+        for partition, end in ends.items():
+            known_end = max(end, self._consumer.highwater(partition) or 0)
+            if await self._consumer.position(partition) < known_end:
+                return False
+        return True
