@@ -1,0 +1,154 @@
+"""Apache Kafka as a child process: fetched once by Maven, one KRaft process on Java.
+
+    python -m tests.support.kafka --port 9092 --data build/kafka/data     (`make kafka`)
+
+or, in a script, `with ApacheKafka(data=folder) as broker: use(broker.bootstrap)`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from string import Template
+
+from stream.errors import BrokerError, FreshetError
+from stream.kafka.broker import HOST, BrokerProcess, free_port
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "deploy" / "kafka"
+BUILD = ROOT / "build" / "kafka"
+# A cluster id is 16 bytes in URL-safe base64. Ours is always the same: one process, one data folder.
+CLUSTER_ID = "ZnJlc2hldC1rYWZrYS0wMQ"
+_FETCH_TIMEOUT_S = 900.0
+_FORMAT_TIMEOUT_S = 60.0
+
+
+class KafkaMissingError(BrokerError):
+    """Apache Kafka cannot run here; the message says what to install."""
+
+
+def fetch_jars(pom: Path = CONFIG / "pom.xml", build: Path = BUILD) -> Path:
+    """Copy the broker's jars to `build`/lib, unless those of this very pom.xml are there.
+
+    Returns
+    -------
+    The folder of jars.
+
+    Raises
+    ------
+    KafkaMissingError
+        Maven is missing, or could not fetch them.
+    """
+    lib, stamp = build / "lib", build / "pom.sha256"
+    wanted = hashlib.sha256(pom.read_bytes()).hexdigest()
+    build.mkdir(parents=True, exist_ok=True)
+    with (build / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two runs at once fetch once
+        if stamp.is_file() and stamp.read_text() == wanted:
+            return lib
+        maven = shutil.which("mvn")
+        if maven is None:
+            raise KafkaMissingError("Maven (mvn) is not installed; it fetches Apache Kafka")
+        stamp.unlink(missing_ok=True)
+        shutil.rmtree(lib, ignore_errors=True)
+        goal = ["dependency:copy-dependencies", f"-DoutputDirectory={lib}", "-DincludeScope=runtime"]
+        command = [maven, "-q", "-B", "-f", str(pom), *goal]
+        try:
+            subprocess.run(command, check=True, capture_output=True, timeout=_FETCH_TIMEOUT_S)
+        except subprocess.TimeoutExpired as error:
+            raise KafkaMissingError(f"Maven did not end in {_FETCH_TIMEOUT_S:g} s") from error
+        except subprocess.CalledProcessError as error:
+            said = error.stdout.decode(errors="replace").strip().splitlines()[:3]
+            raise KafkaMissingError("Maven could not fetch Apache Kafka: " + " ".join(said)) from error
+        stamp.write_text(wanted)
+    return lib
+
+
+def java() -> str:
+    """Return the path of Java, 17 or newer.
+
+    Raises
+    ------
+    KafkaMissingError
+        There is none.
+    """
+    found = shutil.which("java")
+    if found is None:
+        raise KafkaMissingError("Java (17 or newer) is not installed; Apache Kafka runs on it")
+    return found
+
+
+class ApacheKafka(BrokerProcess):
+    """One broker in KRaft mode; `stop` or `kill`, then `start`, goes on with the same data.
+
+    Parameters
+    ----------
+    data : its data folder, made and formatted when it is new
+    port : 0 chooses a free one at the first start and keeps it
+    """
+
+    kind = "kafka"
+    start_timeout_s = 60.0
+
+    def __init__(self, data: Path, port: int = 0) -> None:
+        super().__init__(port, log=data.with_name(data.name + ".log"))
+        self.data = data
+        self._controller_port = 0
+
+    def _prepare(self) -> list[str]:
+        program = [java(), "-Xmx512m", "-XX:+UseSerialGC", "-cp", f"{fetch_jars()}/*"]
+        program.append(f"-Dlog4j2.configurationFile={CONFIG / 'log4j2.properties'}")
+        self._controller_port = self._controller_port or free_port()
+        properties = self.data.with_name(self.data.name + ".properties")
+        properties.parent.mkdir(parents=True, exist_ok=True)
+        template = Template((CONFIG / "server.properties").read_text(encoding="utf-8"))
+        properties.write_text(
+            template.substitute(
+                port=self.port, controller_port=self._controller_port, data=self.data.resolve()
+            )
+        )
+        if not (self.data / "meta.properties").is_file():
+            command = [*program, "kafka.tools.StorageTool", "format"]
+            command += ["--cluster-id", CLUSTER_ID, "--config", str(properties)]
+            done = subprocess.run(command, capture_output=True, timeout=_FORMAT_TIMEOUT_S)
+            if done.returncode:
+                said = (done.stdout + done.stderr).decode(errors="replace").strip()
+                raise BrokerError(f"Apache Kafka could not format {self.data}: {said}")
+        return [*program, "kafka.Kafka", str(properties)]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one broker in the foreground until Ctrl-C or SIGTERM."""
+    parser = argparse.ArgumentParser(prog="python -m tests.support.kafka", description=main.__doc__)
+    parser.add_argument("--port", type=int, default=9092, help="0 takes any free one")
+    parser.add_argument("--data", type=Path, default=BUILD / "data", help="kept between runs")
+    options = parser.parse_args(arguments)
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    broker = ApacheKafka(options.data, options.port)
+    try:
+        with broker:
+            print(f"Apache Kafka at {broker.bootstrap}, data in {broker.data}; Ctrl-C ends it")
+            sys.stdout.flush()
+            while not ended.wait(0.2):
+                if broker.pid is None:
+                    raise BrokerError(f"Apache Kafka ended by itself:\n{broker.log_tail()}")
+            with contextlib.suppress(BrokenPipeError):
+                print("ending Apache Kafka", flush=True)
+    except FreshetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
