@@ -1,0 +1,163 @@
+"""The state shard: slots, ring, and the changelog's bytes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream.contracts import partition_of
+from stream.core.state import Layout, UserShard
+from stream.errors import StateError
+
+
+def shard(storage: str = "float32", ring: int = 4, size: int = 3, model: int = 7) -> UserShard:
+    return UserShard(Layout(size, storage, ring, model))
+
+
+def remember(to: UserShard, key: bytes, item: int, time_s: int = 1_000_000_000) -> None:
+    to.remember(
+        to.slots([key]),
+        np.array([item], np.uint64),
+        np.array([time_s * 1000]),
+        np.array([item], np.uint32),
+        np.array([2], np.uint8),
+    )
+
+
+def ring_newest_first(of: UserShard, key: bytes) -> list[int]:
+    slots = of.slots([key])
+    used = int(of.ring_used[slots[0]])
+    order = of.ring_order(slots)
+    return of.ring_item[slots[:, None], order][0, :used].tolist()
+
+
+def test_a_user_keeps_its_slot_and_new_ones_get_the_next() -> None:
+    users = shard()
+    assert users.slots([b"a", b"b", b"a", b"c"]).tolist() == [0, 1, 0, 2]
+    assert users.slots([b"c", b"d"]).tolist() == [2, 3]
+    assert (len(users), users.find(b"d"), users.find(b"e")) == (4, 3, None)
+
+
+def test_columns_grow_and_keep_what_they_held() -> None:
+    users = shard()
+    first = users.slots([b"first"])
+    users.set_vectors(first, np.array([[1, 2, 3]], np.float32))
+    users.slots([b"%d" % n for n in range(5000)])
+    assert users.vectors(first).tolist() == [[1, 2, 3]]
+    assert users.model[: len(users)].tolist() == [7] * 5001
+
+
+@pytest.mark.parametrize("pushed", [0, 1, 3, 4, 5, 11])
+def test_the_ring_holds_the_newest_interactions(pushed: int) -> None:
+    users = shard()
+    users.slots([b"a"])
+    for item in range(1, pushed + 1):
+        remember(users, b"a", item)
+    assert ring_newest_first(users, b"a") == list(range(pushed, max(pushed - 4, 0), -1))
+
+
+def test_a_shard_without_a_ring_remembers_nothing() -> None:
+    users = shard(ring=0)
+    remember(users, b"a", 1)
+    assert len(users.encode(users.slots([b"a"]))[0]) == 28 + 12
+
+
+@pytest.mark.parametrize("storage", ["float32", "int8"])
+@given(
+    pushes=st.lists(
+        st.tuples(st.sampled_from([b"a", b"b", b"c"]), st.integers(1, 2**63)), max_size=30
+    ),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_states_survive_the_changelog_bit_for_bit(
+    storage: str, pushes: list[tuple[bytes, int]], seed: int
+) -> None:
+    users = shard(storage)
+    slots = users.slots([b"a", b"b", b"c"])
+    users.set_vectors(slots, np.random.default_rng(seed).normal(size=(3, 3)).astype(np.float32))
+    users.newest_ms[slots] = [1, 2**40, 3]
+    users.events[slots] = [1, 2, 2**32 - 1]
+    for key, item in pushes:
+        remember(users, key, item & 0xFFFFFFFF)
+    values = users.encode(slots)
+    restored = shard(storage)
+    restored.load([b"c", b"a", b"b"], [values[2], values[0], values[1]])
+    again = restored.slots([b"a", b"b", b"c"])
+    assert np.array_equal(restored.vectors(again), users.vectors(slots))
+    for key in (b"a", b"b", b"c"):
+        assert ring_newest_first(restored, key) == ring_newest_first(users, key)
+    # and they go on alike
+    for both in (users, restored):
+        remember(both, b"a", 99)
+        assert ring_newest_first(both, b"a")[0] == 99
+    assert restored.events[again].tolist() == users.events[slots].tolist()
+    assert restored.newest_ms[again].tolist() == users.newest_ms[slots].tolist()
+
+
+def test_a_later_record_replaces_an_earlier_one_and_null_forgets() -> None:
+    source = shard()
+    slots = source.slots([b"a", b"b"])
+    source.set_vectors(slots, np.array([[1, 1, 1], [2, 2, 2]], np.float32))
+    old_a, b = source.encode(slots)
+    source.set_vectors(slots[:1], np.array([[9, 9, 9]], np.float32))
+    new_a = source.encode(slots)[0]
+    users = shard()
+    users.load([b"a", b"b", b"a"], [old_a, b, new_a])
+    assert users.vectors(users.slots([b"a"])).tolist() == [[9, 9, 9]]
+    users.load([b"a"], [None])
+    assert (len(users), users.find(b"a"), users.find(b"b")) == (1, None, 0)
+    assert users.vectors(np.array([0])).tolist() == [[2, 2, 2]]
+    assert users.vectors(users.slots([b"a"])).tolist() == [[0, 0, 0]]
+
+
+@pytest.mark.parametrize(("before", "after"), [(4, 6), (6, 4), (4, 0), (0, 4)])
+def test_a_ring_of_another_size_keeps_the_newest(before: int, after: int) -> None:
+    users = shard(ring=before)
+    users.slots([b"a"])
+    for item in range(1, 10):
+        remember(users, b"a", item)
+    other = shard(ring=after)
+    other.load([b"a"], users.encode(users.slots([b"a"])))
+    assert ring_newest_first(other, b"a") == list(range(9, 9 - min(before, after), -1))
+    remember(other, b"a", 77)
+    assert after == 0 or ring_newest_first(other, b"a")[0] == 77
+
+
+def test_a_state_of_another_size_or_storage_is_marked_for_rebuilding() -> None:
+    users = shard("float32", size=3)
+    remember(users, b"a", 5)
+    values = users.encode(users.slots([b"a"]))
+    for other in (shard("int8", size=3), shard("float32", size=8)):
+        other.load([b"a"], values)
+        assert other.model[0] == 0
+        assert ring_newest_first(other, b"a") == [5]
+
+
+@pytest.mark.parametrize("value", [b"", b"\x02" * 40, b"\x01\x00\x03\x00" + b"\x00" * 20])
+def test_foreign_bytes_are_refused_with_a_cure(value: bytes) -> None:
+    with pytest.raises(StateError, match="changelog"):
+        shard().load([b"a"], [value])
+
+
+def test_int8_keeps_a_vector_within_half_a_step() -> None:
+    users = shard("int8", size=64)
+    vectors = np.random.default_rng(1).normal(size=(50, 64)).astype(np.float32)
+    slots = users.slots([b"%d" % n for n in range(50)])
+    users.set_vectors(slots, vectors)
+    step = np.abs(vectors).max(axis=1, keepdims=True) / 127
+    assert (np.abs(users.vectors(slots) - vectors) <= step * 0.5001).all()
+    users.set_vectors(slots[:1], np.zeros((1, 64), np.float32))
+    assert not users.vectors(slots[:1]).any()
+
+
+def test_a_state_of_64_int8_numbers_and_a_ring_of_50_fits_a_kibibyte() -> None:
+    assert Layout(64, "int8", 50, 1).max_bytes <= 1024
+
+
+def test_users_of_another_partition_are_marked() -> None:
+    keys = [b"user-%d" % n for n in range(200)]
+    users = UserShard(Layout(3, "float32", 4, 7), partition=2, partitions=6)
+    slots = users.slots(keys)
+    assert users.misrouted[slots].tolist() == [partition_of(key, 6) != 2 for key in keys]
