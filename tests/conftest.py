@@ -47,10 +47,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Look for the brokers before the first test: fetching Kafka must not count as a test's time."""
+    """Look for the brokers before the first test: fetching Kafka is not a test's time."""
     if not session.config.option.collectonly:
-        for kind in {_kind(item) for item in session.items} - {None}:
-            _missing[kind] = why_missing(kind)
+        kinds = {_kind(item) for item in session.items}
+        _missing.update({kind: why_missing(kind) for kind in kinds if kind is not None})
 
 
 def _kind(item: pytest.Item) -> str | None:
@@ -81,7 +81,7 @@ def _run(kind: str, folder: Path) -> Iterator[BrokerProcess]:
 
 @pytest.fixture(scope="session")
 def broker(broker_kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
-    """A broker that all tests share: give topics and groups `unique` names, and leave it running."""
+    """A broker that all tests share: name topics and groups by `unique`, leave it running."""
     yield from _run(broker_kind, tmp_path_factory.mktemp(broker_kind))
 
 

@@ -1,7 +1,7 @@
 """Brokers as child processes. In: a port. Out: a broker that answers, and ends with its parent.
 
-`EmbeddedBroker` is what `freshet broker` and `freshet demo` start. `BrokerProcess` is what it has in
-common with the Apache Kafka of the tests. `open_admin` is the one way to an administration client.
+`EmbeddedBroker` is what `freshet broker` and `freshet demo` start, `BrokerProcess` what it shares
+with the Apache Kafka of the tests, `open_admin` the one way to an administration client.
 Knows nothing of topics, records or recommending.
 """
 
@@ -55,21 +55,38 @@ def open_admin(bootstrap: str, timeout_s: float = 5.0) -> Iterator[KafkaAdminCli
     BrokerError
         Nobody answers at `bootstrap`, or not like a Kafka broker.
     """
+    servers = bootstrap.split(",")
     try:
+        # First a bare connection: a client that is refused goes on trying until its time is over.
+        _check_listening(servers, timeout_s)
         admin = KafkaAdminClient(
-            bootstrap_servers=bootstrap.split(","),
+            bootstrap_servers=servers,
             bootstrap_timeout_ms=int(timeout_s * 1000),
             client_id="freshet",
         )
-    except (KafkaError, OSError, ValueError) as error:
+    except (KafkaError, OSError, ValueError, OverflowError) as error:
         raise BrokerError(
-            f"no Kafka broker answers at {bootstrap}: start one (`freshet broker` or `make kafka`), "
+            f"no Kafka broker answers at {bootstrap}: start one (`freshet broker` or `make kafka`) "
             "or name the right one with --bootstrap HOST:PORT or FRESHET_BOOTSTRAP"
         ) from error
     try:
         yield admin
     finally:
         admin.close()
+
+
+def _check_listening(servers: list[str], timeout_s: float) -> None:
+    """Connect to one of the servers, whichever; raises the last one's OSError or ValueError."""
+    refused: Exception = ValueError("no server is named")
+    for server in servers:
+        host, _, port = server.strip().rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout_s).close()
+        except (OSError, ValueError, OverflowError) as error:
+            refused = error
+        else:
+            return
+    raise refused
 
 
 class BrokerProcess:
@@ -118,7 +135,10 @@ class BrokerProcess:
         self.port = self.port or free_port()
         self._check_port()
         command = self._prepare()
-        self._log = self._log_path.open("ab+") if self._log_path else tempfile.TemporaryFile()
+        if self._log_path is not None:
+            self._log = self._log_path.open("ab+")
+        else:
+            self._log = tempfile.TemporaryFile()  # noqa: SIM115 - open while the broker runs
         try:
             self._process = subprocess.Popen(
                 command,
@@ -126,7 +146,8 @@ class BrokerProcess:
                 stdout=self._log,
                 stderr=subprocess.STDOUT,
                 process_group=0,
-                preexec_fn=_end_with(os.getpid()),
+                # Safe beside threads: between fork and exec it calls into libc and nothing else.
+                preexec_fn=_end_with(os.getpid()),  # noqa: PLW1509
             )
             self._await_answer()
         except BaseException:
@@ -202,7 +223,9 @@ class BrokerProcess:
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 status = self._process.returncode
-                raise BrokerError(f"the {self.kind} broker ended with status {status} {self._said()}")
+                raise BrokerError(
+                    f"the {self.kind} broker ended with status {status} {self._said()}"
+                )
             if self._answers():
                 return
             time.sleep(0.02)
@@ -213,11 +236,9 @@ class BrokerProcess:
 
     def _answers(self) -> bool:
         try:
-            # First a bare connection: a client that is refused waits longer each time.
-            socket.create_connection((HOST, self.port), timeout=1.0).close()
             with open_admin(self.bootstrap, timeout_s=2.0) as admin:
                 return bool(admin.describe_cluster()["brokers"])
-        except (OSError, BrokerError, KafkaError):
+        except (BrokerError, KafkaError):
             return False
 
     def _said(self) -> str:

@@ -39,7 +39,7 @@ def remove_data(folder: Path) -> None:
 
 
 def why_missing(kind: str) -> str | None:
-    """Why this machine cannot run a broker of `kind`, or None when it can. Fetches the jars once."""
+    """Why this machine cannot run a broker of `kind`, None when it can. Fetches the jars."""
     try:
         if kind == "kafka":
             java()

@@ -20,12 +20,12 @@ from pathlib import Path
 from string import Template
 
 from stream.errors import BrokerError, FreshetError
-from stream.kafka.broker import HOST, BrokerProcess, free_port
+from stream.kafka.broker import BrokerProcess, free_port
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "deploy" / "kafka"
 BUILD = ROOT / "build" / "kafka"
-# A cluster id is 16 bytes in URL-safe base64. Ours is always the same: one process, one data folder.
+# 16 bytes in URL-safe base64. Always the same: a cluster is one process with one data folder.
 CLUSTER_ID = "ZnJlc2hldC1rYWZrYS0wMQ"
 _FETCH_TIMEOUT_S = 900.0
 _FORMAT_TIMEOUT_S = 60.0
@@ -59,7 +59,11 @@ def fetch_jars(pom: Path = CONFIG / "pom.xml", build: Path = BUILD) -> Path:
             raise KafkaMissingError("Maven (mvn) is not installed; it fetches Apache Kafka")
         stamp.unlink(missing_ok=True)
         shutil.rmtree(lib, ignore_errors=True)
-        goal = ["dependency:copy-dependencies", f"-DoutputDirectory={lib}", "-DincludeScope=runtime"]
+        goal = [
+            "dependency:copy-dependencies",
+            f"-DoutputDirectory={lib}",
+            "-DincludeScope=runtime",
+        ]
         command = [maven, "-q", "-B", "-f", str(pom), *goal]
         try:
             subprocess.run(command, check=True, capture_output=True, timeout=_FETCH_TIMEOUT_S)
@@ -67,7 +71,9 @@ def fetch_jars(pom: Path = CONFIG / "pom.xml", build: Path = BUILD) -> Path:
             raise KafkaMissingError(f"Maven did not end in {_FETCH_TIMEOUT_S:g} s") from error
         except subprocess.CalledProcessError as error:
             said = error.stdout.decode(errors="replace").strip().splitlines()[:3]
-            raise KafkaMissingError("Maven could not fetch Apache Kafka: " + " ".join(said)) from error
+            raise KafkaMissingError(
+                "Maven could not fetch Apache Kafka: " + " ".join(said)
+            ) from error
         stamp.write_text(wanted)
     return lib
 
@@ -118,7 +124,9 @@ class ApacheKafka(BrokerProcess):
         if not (self.data / "meta.properties").is_file():
             command = [*program, "kafka.tools.StorageTool", "format"]
             command += ["--cluster-id", CLUSTER_ID, "--config", str(properties)]
-            done = subprocess.run(command, capture_output=True, timeout=_FORMAT_TIMEOUT_S)
+            done = subprocess.run(
+                command, check=False, capture_output=True, timeout=_FORMAT_TIMEOUT_S
+            )
             if done.returncode:
                 said = (done.stdout + done.stderr).decode(errors="replace").strip()
                 raise BrokerError(f"Apache Kafka could not format {self.data}: {said}")
