@@ -1,8 +1,9 @@
-"""The micro-batch step: events in, state writes and lists out.
+"""The micro-batch step: records in; state writes, lists and dead letters out.
 
+    decode    bytes -> events, and what cannot be used     stream/contracts
     fold      events -> user states                        fold.py
-    rank      states -> item rows and scores               policy/placement.py
-    explain   rows -> reasons                              policy/reasons.py
+    score     states -> item rows and scores               policy/placement.py, model.py
+    policy    rows -> lists with reasons                   policy/lists.py, policy/reasons.py
     encode    -> changelog values, recommendation records
 
 Plain NumPy and ONNX Runtime. Knows nothing of Kafka or asyncio, and reads no clock but the one
@@ -11,69 +12,80 @@ for stage times: the time that goes into records is passed in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stream import config
+from stream.config import Placement as PlacementRules
 from stream.contracts import (
     Cause,
     Events,
-    ListedItem,
-    RankedList,
-    Reason,
-    Recommendation,
+    Kind,
+    Rejection,
+    dead_letter_headers,
+    decode_events,
     encode_recommendation,
 )
-from stream.core.catalogue import NO_ITEM, Catalogue
+from stream.core.catalogue import Catalogue
 from stream.core.fold import fold, rebuild
 from stream.core.model import Model
-from stream.core.policy.placement import Placement, Ring
-from stream.core.policy.reasons import Reasons
+from stream.core.policy.lists import USERS_AT_ONCE, Lists
 from stream.core.state import Layout, Slots, UserShard
 
-# Users scored at once: 16 to 64 cost least per user on a CPU (27.6 us at 32, 32.2 us at 64,
-# 131 us at 1; 10,112 items, 64 dimensions, one core).
-_USERS_PER_SCORING = 32
-_ROWS_GROW_BY = 1.5
-_VARIANT = "default"
+Headers = list[tuple[str, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where a micro-batch comes from."""
+class Batch(Protocol):
+    """A micro-batch of one topic partition, as columns in offset order."""
 
-    topic: str
-    partition: int
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def keys(self) -> Sequence[bytes | None]: ...
+    @property
+    def values(self) -> Sequence[bytes | None]: ...
+    @property
+    def offsets(self) -> Sequence[int]: ...
 
 
 @dataclass(slots=True)
 class StepResult:
-    """What one micro-batch changes.
+    """What one micro-batch changes, and the numbers behind it.
 
     Attributes
     ----------
     state_keys, state_values : changelog records, each touched user once
     list_keys, list_values : recommendation records, one per user of the batch
-    folded, skipped, repeated, unknown_items, misrouted : events counted
-    lists_by_placement : non-empty lists made
-    stage_s : seconds by stage ("fold", "score", "policy")
+    dead_keys, dead_values, dead_headers : records that cannot be used, as they came, and why
+    rejections : the reasons once more, for counting
+    folded, skipped, repeated, unknown_items, misrouted : events counted; skipped ones were folded
+        before a crash, repeated ones came with an event_id that the user's ring still holds
+    lists_by_placement : lists made that hold anything
+    stage_s : seconds by stage: decode, fold, score, policy
     """
 
     state_keys: list[bytes] = field(default_factory=list)
     state_values: list[bytes] = field(default_factory=list)
     list_keys: list[bytes] = field(default_factory=list)
     list_values: list[bytes] = field(default_factory=list)
+    dead_keys: list[bytes | None] = field(default_factory=list)
+    dead_values: list[bytes | None] = field(default_factory=list)
+    dead_headers: list[Headers] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
     folded: int = 0
     skipped: int = 0
     repeated: int = 0
     unknown_items: int = 0
     misrouted: int = 0
-    lists_by_placement: dict[str, int] = field(default_factory=dict)
-    stage_s: dict[str, float] = field(default_factory=dict)
+    lists_by_placement: Counter[str] = field(default_factory=Counter)
+    stage_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
 
 class Engine:
@@ -81,181 +93,114 @@ class Engine:
 
     Parameters
     ----------
-    ring : interactions remembered per user
+    kinds : topic name -> what its records are
     placements : settings by placement name
+    ring : interactions remembered per user
     """
 
     def __init__(
         self,
         model: Model,
         catalogue: Catalogue,
-        placements: Mapping[str, config.Placement],
+        *,
+        kinds: Mapping[str, Kind],
+        placements: Mapping[str, PlacementRules],
         ring: int,
     ) -> None:
-        manifest = model.bundle.manifest
         self.model = model
         self.catalogue = catalogue
-        self.layout = Layout(model.state_size, manifest.state.storage, ring, model.bundle.version)
-        self._neutral_bias = np.float32(np.median(model.bundle.biases[1:]))
-        self._rules = dict(placements)
-        self._reasons = Reasons(model, catalogue)
-        self._place()
-
-    def _place(self) -> None:
-        """Build the placements for the item table's present size."""
-        self._item_bias = np.full(self.model.rows, self._neutral_bias, np.float32)
-        self._item_bias[: len(self.model.bundle.biases)] = self.model.bundle.biases
-        self.placements = [
-            Placement(name, rules, self.model, self.catalogue, self._item_bias)
-            for name, rules in self._rules.items()
-        ]
+        storage = model.bundle.manifest.state.storage
+        self.layout = Layout(model.state_size, storage, ring, model.bundle.version)
+        self._kinds = dict(kinds)
+        self._lists = Lists(model, catalogue, placements)
 
     def new_shard(self, partition: int, partitions: int) -> UserShard:
         """An empty shard that fits this engine's model."""
         return UserShard(self.layout, partition, partitions)
 
-    # -- the step --------------------------------------------------------------------------
-
-    def step(
-        self, shard: UserShard, events: Events, source: Source, applied: int, now_ms: int
-    ) -> StepResult:
+    def step(self, shard: UserShard, batch: Batch, applied: int, now_ms: int) -> StepResult:
         """Fold a micro-batch and make a fresh list for each of its users.
 
         Parameters
         ----------
-        events : of one partition, in offset order
         applied : offset from which on events are not in the states yet. Events below it were
             folded before a crash; their lists are made again, their states do not change.
-        now_ms : wall-clock time for `generated_ms`
+        now_ms : wall-clock time, for `generated_ms` and to refuse events from the future
         """
         result = StepResult()
-        started = perf_counter()
-        self.follow_catalogue()
-        first_new = int(np.searchsorted(events.offsets, applied))
-        self._fold(shard, events.tail(first_new), result)
-        slots = shard.slots(events.users)
-        result.skipped = first_new
-        result.misrouted = int(shard.misrouted[slots].sum())
-        result.stage_s = {"fold": perf_counter() - started, "score": 0.0, "policy": 0.0}
+        events = self._decode(batch, now_ms, result)
         if len(events):
+            self._lists.follow_catalogue()
+            slots = self._fold(shard, events, applied, result)
             users, last = _last_by_user(slots)
-            causes = [
-                Cause(source.topic, source.partition, offset, time_ms)
-                for offset, time_ms in zip(
-                    events.offsets[last].tolist(), events.times_ms[last].tolist(), strict=True
-                )
-            ]
-            for start in range(0, len(users), _USERS_PER_SCORING):
-                some = slice(start, start + _USERS_PER_SCORING)
-                self._recommend(shard, users[some], causes[some], now_ms, result)
+            self._recommend(shard, users, _causes(batch, events, last), now_ms, result)
         return result
 
-    def _fold(self, shard: UserShard, new: Events, result: StepResult) -> None:
-        if not len(new):
-            return
-        folded = fold(self.model, self.catalogue, shard, new)
-        touched = np.unique(folded.slots)
-        result.state_keys = [shard.keys[slot] for slot in touched.tolist()]
-        result.state_values = shard.encode(touched)
-        result.folded = len(new) - folded.repeated
-        result.repeated = folded.repeated
-        result.unknown_items = folded.unknown_items
+    def _decode(self, batch: Batch, now_ms: int, result: StepResult) -> Events:
+        started = perf_counter()
+        kind = self._kinds[batch.topic]
+        events, rejections = decode_events(kind, batch.keys, batch.values, batch.offsets, now_ms)
+        for at, reason, at_field in rejections:
+            result.dead_keys.append(batch.keys[at])
+            result.dead_values.append(batch.values[at])
+            result.dead_headers.append(
+                dead_letter_headers(
+                    reason, at_field, batch.topic, batch.partition, batch.offsets[at]
+                )
+            )
+        result.rejections = rejections
+        result.stage_s["decode"] = perf_counter() - started
+        return events
+
+    def _fold(self, shard: UserShard, events: Events, applied: int, result: StepResult) -> Slots:
+        """Fold what is not in the states yet; answers the slot of every event's user."""
+        started = perf_counter()
+        result.skipped = int(np.searchsorted(events.offsets, applied))
+        new = events.tail(result.skipped)
+        if len(new):
+            folded = fold(self.model, self.catalogue, shard, new)
+            touched = np.unique(folded.slots)
+            result.state_keys = [shard.keys[slot] for slot in touched.tolist()]
+            result.state_values = shard.encode(touched)
+            result.folded = len(new) - folded.repeated
+            result.repeated = folded.repeated
+            result.unknown_items = folded.unknown_items
+        slots = shard.slots(events.users)
+        result.misrouted = int(shard.misrouted[slots].sum())
+        result.stage_s["fold"] = perf_counter() - started
+        return slots
 
     def _recommend(
-        self,
-        shard: UserShard,
-        users: Slots,
-        causes: list[Cause],
-        now_ms: int,
-        result: StepResult,
+        self, shard: UserShard, users: Slots, causes: list[Cause], now_ms: int, result: StepResult
     ) -> None:
-        """Lists for a few users, each with the newest event that it reflects."""
+        """A record for each user, with the newest event that it reflects."""
         stale = users[shard.model[users] != shard.layout.model]
-        if len(stale):  # only a replayed batch right after a change of model comes here
+        if len(stale):  # only a batch replayed right after a change of model comes here
             rebuild(self.model, self.catalogue, shard, stale)
-        started = perf_counter()
-        states = shard.vectors(users)
-        ring = self._ring(shard, users)
-        ranked = [placement.rank(states, ring) for placement in self.placements]
-        scored = perf_counter()
-        lists: list[dict[str, RankedList]] = [{} for _ in users]
-        for placement, (rows, scores) in zip(self.placements, ranked, strict=True):
-            reasons = self._reasons.of(rows, ring)
-            made = 0
-            for user, listed in enumerate(
-                zip(rows.tolist(), scores.tolist(), reasons, strict=True)
-            ):
-                items = self._items(*listed)
-                lists[user][placement.name] = RankedList(items=items)
-                made += bool(items)
-            counts = result.lists_by_placement
-            counts[placement.name] = counts.get(placement.name, 0) + made
-        for slot, cause, user_lists in zip(users.tolist(), causes, lists, strict=True):
-            key = shard.keys[slot]
-            record = Recommendation(
-                user_id=key.decode(),
-                lists=user_lists,
-                model=self.model.bundle.bundle_id,
-                variant=_VARIANT,
-                cause=cause,
-                generated_ms=now_ms,
-            )
-            result.list_keys.append(key)
-            result.list_values.append(encode_recommendation(record))
-        result.stage_s["score"] += scored - started
-        result.stage_s["policy"] += perf_counter() - scored
-
-    def _items(
-        self, rows: list[int], scores: list[float], reasons: list[Reason]
-    ) -> list[ListedItem]:
-        """The items of one list; scores are descending, 0 ends the list."""
-        ids = self.catalogue.ids
-        return [
-            ListedItem(
-                item_id=ids[row],
-                score=round(score, 6),
-                rank=rank,
-                reason=reason,
-                explored=False,
-                propensity=1.0,
-            )
-            for rank, (row, score, reason) in enumerate(zip(rows, scores, reasons, strict=True), 1)
-            if score > 0.0
-        ]
-
-    def _ring(self, shard: UserShard, users: Slots) -> Ring:
-        """The users' last interactions, newest first, as rows of the item table."""
-        order = shard.ring_order(users)
-        at = users[:, None]
-        there = np.arange(order.shape[1]) < shard.ring_used[users, None]
-        ages_s = shard.newest_ms[at] // 1000 - shard.ring_time_s[at, order]
-        return Ring(
-            np.where(there, self.catalogue.rows_of_hashes(shard.ring_item[at, order]), NO_ITEM),
-            np.where(there, shard.ring_type[at, order], np.uint8(0)),
-            np.maximum(ages_s, 0).astype(np.float32),
-        )
-
-    # -- catalogue -------------------------------------------------------------------------
-
-    def follow_catalogue(self) -> None:
-        """Make changed catalogue rows count from the next list on."""
-        catalogue = self.catalogue
-        if not catalogue.changed:
-            return
-        rows = np.fromiter(catalogue.changed, np.int64, len(catalogue.changed))
-        catalogue.changed.clear()
-        if len(catalogue) > self.model.rows:
-            self.model.grow(int(len(catalogue) * _ROWS_GROW_BY))
-            self._place()
-        known = [row for row in rows.tolist() if row in catalogue.embeddings]
-        if known:
-            vectors = [catalogue.embeddings.pop(row) for row in known]
-            self.model.set_embeddings(np.array(known), np.array(vectors, dtype=np.float32))
-        for placement in self.placements:
-            placement.refresh(rows, self._item_bias)
+        result.list_keys = [shard.keys[slot] for slot in users.tolist()]
+        for start in range(0, len(users), USERS_AT_ONCE):
+            some = slice(start, start + USERS_AT_ONCE)
+            made = self._lists.make(shard, users[some], causes[some], now_ms)
+            started = perf_counter()
+            result.list_values += map(encode_recommendation, made.records)
+            for record in made.records:
+                result.lists_by_placement.update(
+                    name for name, ranked in record.lists.items() if ranked.items
+                )
+            result.stage_s["score"] += made.score_s
+            result.stage_s["policy"] += made.policy_s + perf_counter() - started
 
 
 def _last_by_user(slots: Slots) -> tuple[Slots, NDArray[np.int64]]:
     """Distinct users of a batch and the position of each one's last event."""
     users, from_end = np.unique(slots[::-1], return_index=True)
     return users, len(slots) - 1 - from_end
+
+
+def _causes(batch: Batch, events: Events, at: NDArray[np.int64]) -> list[Cause]:
+    """The events at these positions, as causes."""
+    offsets, times_ms = events.offsets[at].tolist(), events.times_ms[at].tolist()
+    return [
+        Cause(batch.topic, batch.partition, offset, time_ms)
+        for offset, time_ms in zip(offsets, times_ms, strict=True)
+    ]
