@@ -1,0 +1,224 @@
+"""Settings from defaults < TOML file < environment (FRESHET_*) < flags.
+
+In: a file, an environment, flags. Out: one frozen `Settings`, every value checked. The only reader
+of the environment; knows nothing of brokers, and of a bundle only its path.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from msgspec.structs import FieldInfo
+
+from stream.errors import SettingsError
+from stream.settings import (
+    CONFIG_VARIABLE,
+    FIELDS,
+    PLACEMENT_FIELDS,
+    SECTIONS,
+    Batch,
+    Broker,
+    Described,
+    Placement,
+    Settings,
+    State,
+    Topics,
+    allowed,
+    describe_settings,
+    variable,
+)
+
+__all__ = [
+    "Batch",
+    "Broker",
+    "Described",
+    "Placement",
+    "Settings",
+    "State",
+    "Topics",
+    "describe_settings",
+    "load_settings",
+]
+
+_PLACEMENT_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+# Kubernetes puts such variables into every pod beside a service called freshet.
+_SERVICE_LINK: Final = re.compile(r"FRESHET_(\w+_)?(SERVICE_HOST|SERVICE_PORT\w*|PORT(_\d+_\w+)?)")
+
+
+class _Given(NamedTuple):
+    """A value, and where it was given, in words fit for a message."""
+
+    value: Any
+    origin: str
+    text: bool  # from the environment or a flag: numbers come as strings
+
+
+def load_settings(
+    config: Path | None = None,
+    overrides: Mapping[str, str | None] | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Settings:
+    """Read the settings.
+
+    Parameters
+    ----------
+    config : TOML file; None = the one that FRESHET_CONFIG names, if any
+    overrides : flags by TOML path, such as {"state.ring": "80"}; None = not given
+    environ : an empty variable counts as not set
+
+    Raises
+    ------
+    SettingsError
+        naming the file and path, the variable or the flag, and what would be right
+    """
+    if config is None and environ.get(CONFIG_VARIABLE):
+        config = Path(environ[CONFIG_VARIABLE])
+    table = {} if config is None else _read(config)
+    given = dict(_from_file(table, str(config)))
+    given |= _from_environment(environ)
+    given |= _from_flags(overrides or {})
+
+    values: dict[str, Any] = {section: {} for section in SECTIONS}
+    for path, found in given.items():
+        section, _, name = path.rpartition(".")
+        (values[section] if section else values)[name] = _convert(FIELDS[path], found)
+    if "placements" in table:
+        values["placements"] = _placements(table["placements"], str(config))
+    settings = msgspec.convert(values, Settings)
+    _check_together(settings, given)
+    return settings
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(
+            f"{path}: cannot be read ({error.strerror}). Name a TOML file with --config or "
+            f"{CONFIG_VARIABLE}."
+        ) from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path}: is not UTF-8 text. A TOML file must be.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path}: is not TOML: {error}.") from None
+
+
+def _from_file(table: Mapping[str, Any], file: str) -> Iterator[tuple[str, _Given]]:
+    for name, value in table.items():
+        if name in SECTIONS:
+            for inner, leaf in _table(value, f"{file}: {name}").items():
+                path = f"{name}.{inner}"
+                if path not in FIELDS:
+                    raise _unknown(f"{file}: {path}", path, FIELDS)
+                yield path, _Given(leaf, f"{file}: {path}", text=False)
+        elif name in FIELDS:
+            yield name, _Given(value, f"{file}: {name}", text=False)
+        elif name != "placements":
+            raise _unknown(f"{file}: {name}", name, [*FIELDS, *SECTIONS, "placements"])
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, _Given]:
+    path_by_variable = {variable(path): path for path in FIELDS}
+    given = {}
+    for name, value in sorted(environ.items()):
+        if name in path_by_variable:
+            if value:
+                given[path_by_variable[name]] = _Given(value, f"environment: {name}", text=True)
+        elif (
+            name.startswith("FRESHET_")
+            and name != CONFIG_VARIABLE
+            and not _SERVICE_LINK.fullmatch(name)
+        ):
+            raise _unknown(f"environment: {name}", name, [*path_by_variable, CONFIG_VARIABLE])
+    return given
+
+
+def _from_flags(overrides: Mapping[str, str | None]) -> dict[str, _Given]:
+    given = {}
+    for path, value in overrides.items():
+        flag = "--" + path.replace(".", "-").replace("_", "-")
+        if path not in FIELDS:
+            raise _unknown(flag, path, FIELDS)
+        if value is not None:
+            given[path] = _Given(value, flag, text=True)
+    return given
+
+
+def _placements(found: Any, file: str) -> dict[str, dict[str, Any]]:
+    placements = {}
+    for name, table in _table(found, f"{file}: placements").items():
+        origin = f"{file}: placements.{name}"
+        if not _PLACEMENT_NAME.fullmatch(name):
+            raise SettingsError(
+                f"{origin}: a placement's name is 1 to 64 letters, digits, _ or -; rename it."
+            )
+        values = {}
+        for key, value in _table(table, origin).items():
+            if key not in PLACEMENT_FIELDS:
+                raise _unknown(f"{origin}.{key}", key, PLACEMENT_FIELDS)
+            values[key] = _convert(
+                PLACEMENT_FIELDS[key], _Given(value, f"{origin}.{key}", text=False)
+            )
+        placements[name] = values
+    if not placements:
+        raise SettingsError(
+            f"{file}: placements: is empty. Add one, such as [placements.home], or leave it out."
+        )
+    return placements
+
+
+def _table(value: Any, origin: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise SettingsError(
+            f"{origin}: is {value!r}; must be a table, such as [{origin.rsplit(maxsplit=1)[-1]}]."
+        )
+    return value
+
+
+def _convert(setting: FieldInfo, given: _Given) -> Any:
+    value = given.value.strip() if isinstance(given.value, str) else given.value
+    try:
+        converted = msgspec.convert(value, setting.type, strict=not given.text)
+    except msgspec.ValidationError:
+        converted = None
+    # NaN passes every comparison that a limit is made of; so it is compared with itself.
+    if (converted is None and value is not None) or converted != converted:  # noqa: PLR0124
+        raise SettingsError(f"{given.origin}: is {given.value!r}; must be {allowed(setting)}.")
+    return converted
+
+
+def _unknown(origin: str, name: str, known: Iterable[str]) -> SettingsError:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    cure = f"did you mean {near[0]}?" if near else "remove it; the README lists the settings."
+    return SettingsError(f"{origin}: is not a setting; {cure}")
+
+
+def _check_together(settings: Settings, given: Mapping[str, _Given]) -> None:
+    """What no field can say by itself."""
+
+    def origin(path: str) -> str:
+        return given[path].origin if path in given else f"{path} (default)"
+
+    broker = settings.broker
+    if broker.heartbeat_s >= broker.session_timeout_s:
+        raise SettingsError(
+            f"{origin('broker.heartbeat_s')}: is {broker.heartbeat_s}; must be under "
+            f"broker.session_timeout_s ({broker.session_timeout_s}), best a third of it."
+        )
+    path_by_name: dict[str, str] = {}
+    for field, name in msgspec.structs.asdict(settings.topics).items():
+        if field in {"partitions", "replication"}:
+            continue
+        path = f"topics.{field}"
+        if path_by_name.setdefault(name, path) != path:
+            raise SettingsError(
+                f"{origin(path)}: is {name!r}, and so is {origin(path_by_name[name])}; "
+                "every topic needs a name of its own."
+            )
