@@ -211,8 +211,8 @@ def _words(kind: inspect.Type) -> str:
         case inspect.IntType() | inspect.FloatType():
             noun = "a whole number" if isinstance(kind, inspect.IntType) else "a number"
             low = f"above {kind.gt}" if kind.gt is not None else f"from {kind.ge}"
-            high = f"under {kind.lt}" if kind.lt is not None else f"up to {kind.le}"
-            words = f"{noun} {low} and {high}"
+            high = f", under {kind.lt}" if kind.lt is not None else f" to {kind.le}"
+            words = f"{noun} {low}{high}"
         case inspect.LiteralType():
             words = ", ".join(map(str, kind.values[:-1])) + f" or {kind.values[-1]}"
         case inspect.VarTupleType():
