@@ -1,0 +1,132 @@
+"""Write a bundle. In: a `Trained` model. Out: a folder that `stream.core.bundle` verifies.
+
+The golden sequences come from the model's NumPy reference, never from the graphs: the loader's
+replay then tells whether graph, runtime and provider compute what was meant. The folder appears
+whole or not at all, and the same model gives the same bytes.
+
+Must not know: which model it is, how it was trained.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from export.models.base import Trained
+from export.to_onnx import EXCLUDED, OPSET
+from stream.contracts import EVENT_TYPES
+from stream.core.bundle import FORMAT, ITEMS, MANIFEST, SCORE, UPDATE, Bundle, manifest_id
+from stream.errors import UsageError
+
+GOLDEN = "golden.npz"
+TOLERANCE = 2e-5  # absolute; float32 graphs against the float64 reference
+SEQUENCES, EVENTS, STRUCK, LISTED = 8, 12, 6, 10
+
+
+def write_bundle(trained: Trained, folder: Path, name: str | None = None) -> Bundle:
+    """Write and load a bundle.
+
+    Raises
+    ------
+    UsageError
+        `folder` exists and is not a bundle, or cannot be written.
+    BundleError
+        What was written does not verify.
+    """
+    if folder.exists() and not (folder.is_dir() and (folder / MANIFEST).is_file()):
+        raise UsageError(f"{folder}: exists and is not a bundle; give another folder")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".bundle-") as scratch:
+            made = Path(scratch) / "new"
+            made.mkdir()
+            for file, content in bundle_files(trained, name or trained.model).items():
+                (made / file).write_bytes(content)
+            Bundle.load(made)
+            if folder.exists():
+                folder.rename(Path(scratch) / "old")
+            shutil.move(made, folder)
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be written ({error.strerror})") from None
+    return Bundle.load(folder)
+
+
+def bundle_files(trained: Trained, name: str) -> dict[str, bytes]:
+    """The files of a bundle by name."""
+    ids = np.array(trained.item_ids)
+    if ids.tolist() != trained.item_ids:
+        raise UsageError("an item id ends in a NUL character; clean the log first")
+    content = {
+        ITEMS: _npz(item_ids=ids, embeddings=trained.embeddings, biases=trained.biases),
+        UPDATE: trained.update_onnx,
+        SCORE: trained.score_onnx,
+        GOLDEN: _golden(trained),
+    }
+    fields: dict[str, Any] = {
+        "format": FORMAT,
+        "name": name,
+        "model": trained.model,
+        "created": trained.created,
+        "opset": OPSET,
+        "state": {"size": trained.state_size, "storage": trained.storage},
+        "embedding_dim": trained.embeddings.shape[1],
+        "items": len(trained.item_ids),
+        "event_types": {wire: int(code) for wire, code in EVENT_TYPES.items()},
+        "event_weights": {t.name.lower(): w for t, w in trained.event_weights.items()},
+        "half_life_s": trained.half_life_s,
+        "beta": trained.beta,
+        "exclude_seen": trained.exclude_seen,
+        "training": trained.training,
+        "metrics": trained.metrics,
+        "golden": {"file": GOLDEN, "tolerance": TOLERANCE},
+        "files": {file: hashlib.sha256(data).hexdigest() for file, data in content.items()},
+    }
+    fields["id"] = manifest_id(fields)
+    text = json.dumps(fields, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    return {**content, MANIFEST: text.encode()}
+
+
+def _golden(trained: Trained) -> bytes:
+    """Sequences over every event type, unknown items, and gaps of both signs and none."""
+    rng = np.random.default_rng(0)
+    n, shape = len(trained.item_ids), (SEQUENCES, EVENTS)
+    rows = rng.integers(0, n, shape)
+    types = rng.integers(0, len(EVENT_TYPES) + 1, shape)
+    gaps = (rng.choice([-1, 0, 1, 1], shape) * 10 ** rng.uniform(0, 7, shape)).astype(np.float32)
+    gaps[:, 0] = 0
+    state = np.zeros((SEQUENCES, trained.state_size), np.float32)
+    states = np.zeros((*shape, trained.state_size), np.float32)
+    for t in range(EVENTS):
+        state = trained.reference.update(state, rows[:, t], types[:, t], gaps[:, t])
+        states[:, t] = state
+    excluded = rng.integers(0, n, (SEQUENCES, STRUCK))
+    logits = trained.reference.logits(state, trained.beta).astype(np.float64)
+    np.put_along_axis(logits, excluded, EXCLUDED, axis=1)
+    logits[:, 0] = EXCLUDED
+    listed = np.argsort(-logits, axis=1, kind="stable")[:, : min(LISTED, n)]
+    best = np.take_along_axis(logits, listed, axis=1)
+    scores = np.where(best > EXCLUDED / 10, 1 / (1 + np.exp(-np.maximum(best, -80))), 0)
+    return _npz(
+        item_rows=rows,
+        event_types=types,
+        gaps_s=gaps,
+        states=states,
+        excluded=excluded,
+        rows=listed,
+        scores=scores.astype(np.float32),
+    )
+
+
+def _npz(**arrays: npt.NDArray[Any]) -> bytes:
+    """A compressed NumPy archive; its time stamps are constant: equal arrays give equal bytes."""
+    target = io.BytesIO()
+    np.savez_compressed(target, **arrays)  # type: ignore[arg-type]
+    return target.getvalue()

@@ -1,0 +1,21 @@
+"""The models that `freshet-export train --model` knows. In: a log. Out: a `Trained` model."""
+
+from collections.abc import Callable
+from typing import Any
+
+from export.dataset import Log
+from export.models import cooccurrence, decay
+from export.models.base import Reference, Trained
+
+MODELS: dict[str, Callable[..., Trained]] = {
+    "decay": decay.train,
+    "cooccurrence": cooccurrence.train,
+}
+
+
+def train(model: str, log: Log, **parameters: Any) -> Trained:
+    """Train a model of `MODELS`; `parameters` are the fields of its `Parameters`."""
+    return MODELS[model](log, **parameters)
+
+
+__all__ = ["MODELS", "Reference", "Trained", "train"]

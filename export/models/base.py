@@ -1,0 +1,186 @@
+"""What every model hands over for export, and what all of them take from a log.
+
+`Trained` is a model as the bundle writer wants it: graphs, tables, and a NumPy reference that says
+what the graphs must compute. Item vectors and popularity are shared by the models.
+
+Must not know: which models exist, the bundle's files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+from scipy.sparse.linalg import eigsh
+
+from export.dataset import Log
+from stream.contracts import EventType
+from stream.core.bundle import NO_ITEM_BIAS
+from stream.errors import UsageError
+
+Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
+
+# How much an event moves an interest, a purchase being 1. Logs of purchases alone cannot tell the
+# others; the order is the field's usual one and a shop with richer logs overrides it.
+EVENT_WEIGHTS: dict[EventType, float] = {
+    EventType.PURCHASE: 1.0,
+    EventType.ADD_TO_CART: 0.6,
+    EventType.LIKE: 0.4,
+    EventType.CLICK: 0.2,
+    EventType.VIEW: 0.1,
+    EventType.IMPRESSION: 0.0,
+    EventType.REMOVE_FROM_CART: -0.5,
+    EventType.DISLIKE: -0.8,
+    EventType.CANCEL: -1.0,
+}
+
+
+class Reference(Protocol):
+    """The model in NumPy, float64 inside: what the graphs are checked against."""
+
+    def update(
+        self, state: Float32, item_rows: Int64, event_types: Int64, gaps_s: Float32
+    ) -> Float32:
+        """float32 [B, S] after one event each."""
+
+    def logits(self, state: Float32, beta: float) -> Float32:
+        """float32 [B, n], of the bundle's n rows, before exclusion and sigmoid."""
+
+
+@dataclass(slots=True, eq=False)
+class Trained:
+    """A model ready for export. Arrays have n rows, row 0 being "no item"."""
+
+    model: str
+    item_ids: list[str]
+    embeddings: Float32
+    biases: Float32
+    state_size: int
+    storage: Literal["float32", "int8"]
+    beta: float
+    half_life_s: float | None
+    event_weights: dict[EventType, float]
+    update_onnx: bytes
+    score_onnx: bytes
+    reference: Reference
+    created: str
+    training: dict[str, Any]
+    exclude_seen: bool = False
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class Baskets:
+    """Sessions as a sparse 0/1 matrix: one row a session, one column an item row (0 is unused)."""
+
+    item_ids: list[str]
+    matrix: sparse.csr_array
+
+    @classmethod
+    def of(cls, log: Log, min_count: int = 1) -> Baskets:
+        """Sessions with what the user turned towards; cancellations and dislikes do not count.
+
+        Parameters
+        ----------
+        min_count : items in fewer sessions than this get no row
+        """
+        liked = [int(t) for t, weight in EVENT_WEIGHTS.items() if weight > 0]
+        log = log.select(np.isin(log.event_type, liked))
+        pairs = np.unique(np.stack([log.session, log.item]), axis=1)
+        counts = np.bincount(pairs[1], minlength=len(log.items))
+        known = np.flatnonzero(counts >= max(min_count, 1))
+        if len(known) < 2:
+            raise UsageError(
+                f"the log has {len(known)} items in {min_count} or more sessions; training needs "
+                "at least two"
+            )
+        row_by_code = np.zeros(len(log.items), np.int64)
+        row_by_code[known] = np.arange(1, len(known) + 1)
+        session, row = np.unique(pairs[0], return_inverse=True)[1], row_by_code[pairs[1]]
+        session, row = session[row > 0], row[row > 0]
+        matrix = sparse.csr_array(
+            (np.ones(len(row)), (session, row)), shape=(int(session.max()) + 1, len(known) + 1)
+        )
+        return cls(["", *(log.items[code] for code in known)], matrix)
+
+    def counts(self) -> npt.NDArray[np.float64]:
+        """Sessions that hold each item: float64, shape (n,)."""
+        return np.asarray(self.matrix.sum(axis=0), np.float64)
+
+    def cooccurrence(self, damping: float) -> sparse.csr_array:
+        """Sessions that hold both items, [n, n], diagonal 0.
+
+        A session of s items counts s**-damping: an order of 400 says less about each pair.
+        """
+        size = np.asarray(self.matrix.sum(axis=1), np.float64)
+        weighted = sparse.diags_array(size**-damping) @ self.matrix
+        together = sparse.csr_array(self.matrix.T @ weighted)
+        together.setdiag(0)
+        together.eliminate_zeros()
+        return together
+
+    def popularity_bias(self, strength: float = 1.0) -> Float32:
+        """Log odds that a session holds the item, smoothed: a guest's score is a probability."""
+        sessions = self.matrix.shape[0]
+        share = (self.counts() + 0.5) / (sessions + 1.0)
+        bias = np.log(share / (1 - np.minimum(share, 1 - 1e-6)))
+        centred = bias[1:].mean() + strength * (bias - bias[1:].mean())
+        centred[0] = NO_ITEM_BIAS
+        bias_by_row: Float32 = centred.astype(np.float32)
+        return bias_by_row
+
+
+def item_vectors(
+    together: sparse.csr_array, dim: int, *, smoothing: float, power: float
+) -> Float32:
+    """Truncated SVD of the positive PMI of co-occurrence (Levy and Goldberg 2014).
+
+    Parameters
+    ----------
+    together : symmetric counts, [n, n]
+    smoothing : exponent of the context counts; below 1 it damps rare items
+    power : exponent of the singular values in the vectors
+
+    Returns
+    -------
+    float32, shape (n, dim). Rows of items with any neighbour have length 1; others are zeros.
+    """
+    pairs = together.tocoo()
+    count = np.asarray(together.sum(axis=1), np.float64)
+    context = np.maximum(count, 1e-12) ** smoothing
+    context /= context.sum()
+    joint = pairs.data / pairs.data.sum()
+    target = count / count.sum()
+    pmi = np.log(joint / (target[pairs.row] * context[pairs.col]))
+    positive = np.maximum(pmi, 0)
+    matrix = sparse.csr_array((positive, (pairs.row, pairs.col)), shape=together.shape)
+    matrix = (matrix + matrix.T) / 2
+    rank = min(dim, matrix.shape[0] - 1)
+    # A fixed start makes the result repeatable; symmetric, so eigenvectors are singular vectors.
+    start = np.random.default_rng(0).standard_normal(matrix.shape[0])
+    values, vectors = eigsh(matrix, k=rank, which="LA", v0=start)
+    order = np.argsort(-values)
+    values, vectors = np.maximum(values[order], 0), vectors[:, order]
+    signs = np.sign(vectors[np.argmax(np.abs(vectors), axis=0), np.arange(rank)])
+    scaled = vectors * signs * values**power
+    length = np.linalg.norm(scaled, axis=1, keepdims=True)
+    out = np.zeros((matrix.shape[0], dim), np.float32)
+    out[:, :rank] = np.where(length > 1e-9, scaled / np.maximum(length, 1e-9), 0)
+    out[0] = 0
+    return out
+
+
+def weight_table(weights: dict[EventType, float]) -> Float32:
+    """Weights by event code: float32, shape (16,); codes without a weight get 0."""
+    table = np.zeros(16, np.float32)
+    for event_type, weight in weights.items():
+        table[event_type] = weight
+    return table
+
+
+Trainer = Callable[..., Trained]
