@@ -183,10 +183,7 @@ class Engine:
             made = self._lists.make(shard, users[some], causes[some], now_ms)
             started = perf_counter()
             result.list_values += map(encode_recommendation, made.records)
-            for record in made.records:
-                result.lists_by_placement.update(
-                    name for name, ranked in record.lists.items() if ranked.items
-                )
+            result.lists_by_placement.update(made.lists_by_placement)
             result.stage_s["score"] += made.score_s
             result.stage_s["policy"] += made.policy_s + perf_counter() - started
 

@@ -17,6 +17,8 @@ from stream.core.policy.placement import Ring
 POPULAR = Reason(code="popular", item_id=None)
 # Interactions looked at per user, newest first: older ones rarely weigh enough to be the reason.
 _LOOK_BACK = 8
+_KINDS = max(EventType) + 1
+_KEPT = 200_000
 
 
 class Reasons:
@@ -33,11 +35,11 @@ class Reasons:
         self._catalogue = catalogue
         self._additive = manifest.model == "decay"
         self._half_life_s = np.float32(manifest.half_life_s or np.inf)
-        self._weights = np.zeros(max(EventType) + 1, np.float32)
+        self._weights = np.zeros(_KINDS, np.float32)
         for name, weight in manifest.event_weights.items():
             self._weights[EVENT_TYPES[name]] = max(weight, 0.0)
-        self._code = {int(code): name for name, code in EVENT_TYPES.items()}
-        self._made: dict[tuple[int, int], Reason] = {}
+        self._name = {int(code): name for name, code in EVENT_TYPES.items()}
+        self._made: dict[int, Reason] = {}
 
     def of(self, listed: NDArray[np.int64], ring: Ring) -> list[list[Reason]]:
         """Reasons of listed items.
@@ -65,22 +67,22 @@ class Reasons:
             )
         best = shares.argmax(axis=2)  # (users, k): which interaction
         speaks = np.take_along_axis(shares, best[:, :, None], axis=2)[:, :, 0] > 0
-        because = np.where(speaks, np.take_along_axis(rows, best, axis=1), NO_ITEM).tolist()
-        kinds = np.where(speaks, np.take_along_axis(types, best, axis=1), 0).tolist()
+        row = np.where(speaks, np.take_along_axis(rows, best, axis=1), NO_ITEM)
+        kind = np.where(speaks, np.take_along_axis(types, best, axis=1), 0)
+        codes, where = np.unique(row * _KINDS + kind, return_inverse=True)
         made = self._made
-        return [
-            [made.get(pair) or self._make(pair) for pair in zip(user_kinds, user_rows, strict=True)]
-            for user_kinds, user_rows in zip(kinds, because, strict=True)
-        ]
+        reasons = np.empty(len(codes), object)
+        reasons[:] = [made.get(code) or self._make(code) for code in codes.tolist()]
+        listed_reasons: list[list[Reason]] = reasons[where.reshape(listed.shape)].tolist()
+        return listed_reasons
 
-    def _make(self, pair: tuple[int, int]) -> Reason:
-        """The reason object of (type, row), kept: the same few come again and again."""
-        kind, row = pair
-        if kind == 0:
-            reason = POPULAR
-        else:
-            reason = Reason(code=self._code[kind], item_id=self._catalogue.ids[row])
-        if len(self._made) > 200_000:
+    def _make(self, code: int) -> Reason:
+        """The reason of row * _KINDS + type, kept: the same few come again and again."""
+        row, kind = divmod(code, _KINDS)
+        reason = POPULAR
+        if kind:
+            reason = Reason(code=self._name[kind], item_id=self._catalogue.ids[row])
+        if len(self._made) >= _KEPT:
             self._made.clear()
-        self._made[pair] = reason
+        self._made[code] = reason
         return reason
