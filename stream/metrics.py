@@ -87,7 +87,7 @@ class BulkHistogram(Collector):
 
 
 _DESCRIBED: Final[list[Described]] = []
-_PARTITIONED: Final[list[Gauge]] = []
+_PARTITIONED: Final[list[tuple[Gauge, tuple[str, ...]]]] = []
 
 
 def _counter(name: str, documentation: str, *labels: str) -> Counter:
@@ -99,7 +99,7 @@ def _gauge(name: str, documentation: str, *labels: str) -> Gauge:
     _DESCRIBED.append(Described(name, "gauge", labels, documentation))
     gauge = Gauge(name, documentation, labels)
     if "partition" in labels:
-        _PARTITIONED.append(gauge)
+        _PARTITIONED.append((gauge, labels))
     return gauge
 
 
@@ -198,9 +198,12 @@ def set_model_info(bundle: str, model: str, provider: str) -> None:
 
 def forget_partitions(partitions: Iterable[int]) -> None:
     """Drop the series of partitions that this worker no longer owns; of lag, for every topic."""
-    for partition in partitions:
-        for gauge in _PARTITIONED:
-            gauge.remove_by_labels({"partition": str(partition)})
+    gone = set(map(str, partitions))
+    for gauge, labels in _PARTITIONED:
+        for metric in gauge.collect():
+            for sample in metric.samples:
+                if sample.labels["partition"] in gone:
+                    gauge.remove(*(sample.labels[label] for label in labels))
 
 
 def describe_metrics() -> list[Described]:
