@@ -1,0 +1,322 @@
+"""Faust's consumer, delivering record batches. In: assigned partitions. Out: messages for the
+conductor, one a record batch, and commits of what the table settled.
+
+Faust's group thread keeps join, heartbeat and commit and never fetches; the data comes through a
+`Reader` on the main event loop. Each override names what it stands for in Faust 0.15.3 or aiokafka
+0.14, both pinned; tests/unit/test_upstream.py holds their signatures. Knows nothing of states.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aiokafka import TopicPartition
+from aiokafka.errors import ConsumerStoppedError
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+from mode import Service
+
+from stream import metrics
+from stream.errors import BrokerError, StateError
+from stream.kafka.batches import RecordBatch
+from stream.kafka.reader import Progress, Reader
+
+POLL_S = 1.0  # how often the group is polled, gauges are set and the watchdog looks
+
+
+class GroupListener(driver.ConsumerRebalanceListener):  # type: ignore[misc]
+    """Pauses every partition of the group's consumer, so that it never fetches.
+
+    Upstream: faust.transport.drivers.aiokafka.ConsumerRebalanceListener.
+    """
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        self._thread._ensure_consumer().pause(*assigned)
+        await super().on_partitions_assigned(assigned)
+
+
+class BatchConsumer(driver.Consumer):  # type: ignore[misc]
+    """Upstream: faust.transport.drivers.aiokafka.Consumer and its bases.
+
+    Changelog partitions stay in the group, since the assignor keeps them together with the source
+    partitions of the same number, but are never read here.
+    """
+
+    RebalanceListener = GroupListener
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.reader = Reader(self.app.bootstrap)
+        self._handed_out: dict[TP, deque[ConsumerMessage]] = defaultdict(deque)
+        self._committable: dict[TP, int] = {}
+        self._room = asyncio.Event()
+        self._poll: Any = None
+        self._seen: tuple[Any, ...] = ()
+        self._moved_s = time.monotonic()
+
+    async def on_start(self) -> None:
+        await self.reader.start()
+        await super().on_start()
+
+    async def on_stop(self) -> None:
+        await super().on_stop()
+        await self.reader.stop()
+
+    # -- rebalance -------------------------------------------------------------------------
+
+    def _sources(self, partitions: Iterable[TP]) -> set[TP]:
+        return {tp for tp in partitions if not self._is_changelog_tp(tp)}
+
+    def _forget(self) -> None:
+        """Drop all that was handed out: nothing of it can be settled any more."""
+        for messages in self._handed_out.values():
+            for message in messages:
+                message.acked = True  # or upstream's wait_empty waits for it
+                self._unacked_messages.discard(message)
+        self._handed_out.clear()
+        self._committable.clear()
+        self._room.set()
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Upstream: Consumer.on_partitions_revoked, which waits until what runs is settled."""
+        self.reader.assign(())
+        await super().on_partitions_revoked(revoked)
+        self._forget()
+        metrics.forget_partitions({tp.partition for tp in revoked})
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Upstream: Consumer.on_partitions_assigned."""
+        metrics.REBALANCES_TOTAL.inc()
+        self._forget()
+        self.reader.assign(TopicPartition(*tp) for tp in self._sources(assigned))
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    async def perform_seek(self) -> None:
+        """Start each source partition at the older of its committed and its applied offset.
+
+        Upstream: Consumer.perform_seek; Recovery calls it after the takeover.
+
+        Raises
+        ------
+        StateError : a partition ends before the offset up to which its events are in the states
+        """
+        generation = self.app.consumer_generation_id
+        group = self._thread._ensure_consumer()
+
+        async def committed(partitions: set[TP]) -> dict[TP, int | None]:
+            return {tp: await group.committed(TopicPartition(*tp)) for tp in partitions}
+
+        sources = self._sources(self.assignment())
+        starts: dict[TP, int | None] = await self._thread.call_thread(committed, sources)
+        if self.app.interests is not None:
+            await self._compare_with_states(starts)
+        if generation != self.app.consumer_generation_id:
+            return
+        self._forget()
+        self._committed_offset.update(starts)
+        self._read_offset.update(starts)
+        self._moved_s = time.monotonic()
+        await self.reader.start_at({TopicPartition(*tp): at for tp, at in starts.items()})
+        self.app.on_serving()
+
+    async def _compare_with_states(self, starts: dict[TP, int | None]) -> None:
+        """Move `starts` back to what the states need; refuse a log that is shorter than they are."""
+        interests = self.app.interests
+        ends: dict[TP, int] = {}
+        if interests.fenced:  # the embedded broker's ends are too low
+            ends = await self.reader.ends([TopicPartition(*tp) for tp in starts])
+        for tp, committed in starts.items():
+            applied = interests.applied(tp.partition, tp.topic)
+            if applied is None:
+                continue
+            if applied > ends.get(TopicPartition(*tp), applied):
+                raise StateError(
+                    f"{tp.topic}, partition {tp.partition}, ends before offset {applied}, yet its "
+                    f"events up to there are in the users' states: the topic was made anew or lost "
+                    f"records. Restore it, or delete changelog {interests.changelog_topic_name} to "
+                    f"start with empty states"
+                )
+            if committed is not None and applied < committed:
+                starts[tp] = applied
+
+    # Faust's own Recovery is told that there is nothing to read: the takeover reads the changelog.
+
+    async def highwaters(self, *partitions: TP) -> Mapping[TP, int]:
+        """Upstream: ThreadDelegateConsumer.highwaters, asked by Recovery._build_highwaters."""
+        return dict.fromkeys(partitions, 0)
+
+    async def earliest_offsets(self, *partitions: TP) -> Mapping[TP, int]:
+        """Upstream: ThreadDelegateConsumer.earliest_offsets, asked by Recovery._build_offsets."""
+        return dict.fromkeys(partitions, 0)
+
+    async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
+        """Upstream: ThreadDelegateConsumer.seek_wait, asked by Recovery._seek_offsets."""
+
+    # -- delivery --------------------------------------------------------------------------
+
+    def stop_flow(self) -> None:
+        """Upstream: Consumer.stop_flow; wakes what waits for room."""
+        super().stop_flow()
+        self._room.set()
+
+    async def _getmany(
+        self, active_partitions: set[TP] | None, timeout: float
+    ) -> dict[TP, list[RecordBatch]]:
+        """Upstream: ThreadDelegateConsumer._getmany, a round trip to the group's thread."""
+        settings = self.app.settings.batch
+        while self._handed_out_count() >= 2 * settings.in_flight:
+            self._room.clear()
+            try:
+                await asyncio.wait_for(self._room.wait(), timeout)
+            except TimeoutError:
+                return {}
+            if not self.flow_active or self.should_stop:
+                return {}
+        wanted = {TopicPartition(*tp) for tp in active_partitions or ()}
+        fetched = await self.reader.fetch(wanted, timeout, lambda: self.flow_active)
+        return {TP(*tp): batch.split(settings.max_events) for tp, batch in fetched.items()}
+
+    def _handed_out_count(self) -> int:
+        return sum(map(len, self._handed_out.values()))
+
+    def _to_message(self, tp: TP, record: RecordBatch) -> ConsumerMessage:
+        """Upstream: aiokafka Consumer._to_message; here a message is a whole record batch."""
+        message = ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            record.next - 1,
+            record.timestamps_ms[-1] / 1000,
+            0,
+            None,
+            None,
+            record,
+            None,
+            0,
+            0,
+            tp,
+            generation_id=self.app.consumer_generation_id,
+        )
+        self._handed_out[tp].append(message)
+        return message
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Upstream: Consumer._drain_messages, which makes several tasks a message."""
+        app = self.app
+        try:
+            while not (self._stopped.is_set() or fetcher._stopped.is_set()):
+                records, _ = await self._wait_next_records(1.0)
+                generation = app.consumer_generation_id
+                for tp, batches in (records or {}).items():
+                    for batch in batches:
+                        if not self.flow_active or generation != app.consumer_generation_id:
+                            break
+                        await self.callback(self._to_message(tp, batch))
+        except (ConsumerStoppedError, asyncio.CancelledError):
+            if not app.should_stop:
+                raise
+        except Exception as exc:
+            app.fatal(exc)
+
+    # -- acknowledgement: by batch, in order, and only through `settle` --------------------
+
+    def holds(self, batch: RecordBatch) -> bool:
+        """Whether `batch` was handed out under the present assignment and is not settled."""
+        messages = self._handed_out.get(TP(batch.topic, batch.partition), ())
+        return any(message.value is batch for message in messages)
+
+    def settle(self, batch: RecordBatch) -> None:
+        """Make the offset after `batch` committable; of one partition the oldest comes first."""
+        tp = TP(batch.topic, batch.partition)
+        messages = self._handed_out.get(tp)
+        if not messages or messages[0].value is not batch:
+            return  # handed out before a rebalance
+        message = messages.popleft()
+        message.acked = True
+        self._unacked_messages.discard(message)
+        if self._waiting_for_ack is not None and not self._waiting_for_ack.done():
+            self._waiting_for_ack.set_result(None)
+        self._committable[tp] = batch.next
+        self._room.set()
+
+    def ack(self, message: ConsumerMessage) -> bool:
+        """Upstream: Consumer.ack. Faust also acknowledges what it skips or what raised: ignored."""
+        return False
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Upstream: Consumer._add_gap, holes between single offsets; batches have none."""
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> list[TP]:
+        """Upstream: Consumer._filter_tps_with_pending_acks."""
+        return [
+            tp for tp in self._committable if topics is None or tp in topics or tp.topic in topics
+        ]
+
+    def _new_offset(self, tp: TP) -> int | None:
+        """Upstream: Consumer._new_offset."""
+        return self._committable.get(tp)
+
+    # -- liveness --------------------------------------------------------------------------
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Upstream: Consumer.verify_event_path, of a consumer that fetches. See `_watch`."""
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _watch(self) -> None:
+        """Each second: poll the group while work moves, set the lag, end a process that is stuck.
+
+        Polling is what max.poll.interval measures: it stops when batches wait and none is settled.
+        """
+        async for _ in self.itertimer(POLL_S, name="watch"):
+            progress = self.reader.progress()
+            for tp, reached in progress.items():
+                messages = self._handed_out.get(TP(*tp))
+                waiting = reached.position - messages[0].value.base if messages else 0
+                metrics.CONSUMER_LAG.labels(tp.topic, tp.partition).set(reached.lag + waiting)
+            still_s = self._seconds_without_progress(progress)
+            limit_s = self.app.settings.broker.recovery_timeout_s
+            if still_s > limit_s:
+                self.app.fatal(
+                    BrokerError(
+                        f"no progress for {still_s:.0f} s although events wait: the engine hangs or "
+                        f"the broker stopped answering fetches or sends"
+                    )
+                )
+            if still_s < limit_s / 2:
+                self._poll_group()
+
+    def _seconds_without_progress(self, progress: Mapping[TopicPartition, Progress]) -> float:
+        positions = {tp: reached.position for tp, reached in progress.items()}
+        waiting = self._handed_out_count() or any(p.lag for p in progress.values())
+        seen = (positions, dict(self._committable))
+        if not waiting or not self.flow_active or seen != self._seen:
+            self._seen = seen
+            self._moved_s = time.monotonic()
+        return time.monotonic() - self._moved_s
+
+    def _poll_group(self) -> None:
+        """Poll the group's consumer in its thread; everything is paused, so nothing comes.
+
+        A fatal error of the group (a session timeout below the broker's minimum, no permission) is
+        raised here; upstream keeps it until somebody polls.
+        """
+        if self._poll is not None:
+            if not self._poll.done():
+                return
+            error = self._poll.exception()
+            if error is not None and not getattr(error, "retriable", False):
+                self.app.fatal(BrokerError(f"the consumer group cannot go on: {error!r}"))
+        group = self._thread._consumer
+        if group is not None:
+            self._poll = asyncio.run_coroutine_threadsafe(_poll(group), self._thread.thread_loop)
+
+
+async def _poll(group: Any) -> None:
+    if group.assignment():
+        await group.getmany(timeout_ms=0)
+    else:
+        group._coordinator.check_errors()

@@ -1,0 +1,206 @@
+"""Record batches in. In: partitions and positions. Out: what the broker has, as columns.
+
+aiokafka's consumer without a group: assign, seek and fetch on the caller's event loop. Knows nothing
+of Faust, of the group and of what the records mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.consumer.fetcher import FetchResult
+from aiokafka.errors import ConsumerStoppedError, CorruptRecordException
+
+from stream.kafka.batches import RecordBatch
+
+FETCH_BYTES = 1 << 20
+FETCH_WAIT_MS = 500
+
+
+class Progress(NamedTuple):
+    """How far a partition was read; `end` is the broker's high watermark of the last fetch."""
+
+    position: int
+    end: int
+
+    @property
+    def lag(self) -> int:
+        return max(0, self.end - self.position)
+
+
+class Reader:
+    """Fetches whole record batches from assigned partitions.
+
+    A partition is paused from `assign` until `start_at` gave it a position, so that nothing is
+    ever fetched from a default one.
+    """
+
+    def __init__(
+        self,
+        bootstrap: list[str],
+        *,
+        fetch_bytes: int = FETCH_BYTES,
+        fetch_wait_ms: int = FETCH_WAIT_MS,
+    ) -> None:
+        self._options = {
+            "bootstrap_servers": bootstrap,
+            "enable_auto_commit": False,
+            "auto_offset_reset": "earliest",
+            "fetch_max_wait_ms": fetch_wait_ms,
+            "max_partition_fetch_bytes": fetch_bytes,
+        }
+        self.consumer: Any = None
+
+    async def start(self) -> None:
+        self.consumer = AIOKafkaConsumer(**self._options)
+        await self.consumer.start()
+
+    async def stop(self) -> None:
+        if self.consumer is not None:
+            await self.consumer.stop()
+
+    def assign(self, partitions: Iterable[TopicPartition]) -> None:
+        """Take these partitions, paused; what was fetched or under way for others is dropped."""
+        wanted = list(partitions)
+        if wanted:
+            self.consumer.assign(wanted)
+            self.consumer.pause(*wanted)
+        else:
+            self.consumer.unsubscribe()
+
+    async def start_at(self, offsets: Mapping[TopicPartition, int | None]) -> None:
+        """Fetch from these offsets on; None is the oldest one that is still there."""
+        mine = {tp: at for tp, at in offsets.items() if tp in self.consumer.assignment()}
+        for tp, offset in mine.items():
+            if offset is None:
+                await self.consumer.seek_to_beginning(tp)
+            else:
+                self.consumer.seek(tp, offset)
+        self.consumer.resume(*(set(mine) & self.consumer.assignment()))
+
+    async def beginnings(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict(await self.consumer.beginning_offsets(partitions))
+
+    async def ends(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict(await self.consumer.end_offsets(partitions))
+
+    def progress(self) -> dict[TopicPartition, Progress]:
+        """Of each partition that has a position and was fetched at least once.
+
+        Upstream: aiokafka SubscriptionState.subscription.assignment.state_value (the public
+        `position` waits for a position instead of telling that there is none).
+        """
+        subscription = self.consumer._subscription.subscription
+        if subscription is None or subscription.assignment is None:
+            return {}
+        found = {}
+        for tp in subscription.assignment.tps:
+            state = subscription.assignment.state_value(tp)
+            if state.has_valid_position and state.highwater is not None:
+                found[tp] = Progress(state.position, state.highwater)
+        return found
+
+    async def fetch(
+        self,
+        partitions: Collection[TopicPartition],
+        timeout_s: float,
+        still_wanted: Callable[[], bool] = lambda: True,
+    ) -> dict[TopicPartition, RecordBatch]:
+        """Everything fetched for `partitions`; waits at most `timeout_s` for something to come.
+
+        Takes nothing once `still_wanted()` is false.
+
+        Upstream: aiokafka Fetcher.fetched_records (0.14).
+
+        Raises
+        ------
+        KafkaError : the broker answered a fetch with an error that repeating does not mend
+        """
+        fetcher = self.consumer._fetcher
+        if self.consumer._closed or fetcher._closed:
+            raise ConsumerStoppedError()
+        with fetcher._subscriptions.fetch_context():
+            batches = drain(fetcher, partitions)
+            if batches:
+                return batches
+            waiter = fetcher._create_fetch_waiter()
+            await asyncio.wait([waiter], timeout=timeout_s)
+            if waiter.done():
+                waiter.result()
+            else:
+                waiter.cancel()
+            if fetcher._closed:
+                raise ConsumerStoppedError()
+            return drain(fetcher, partitions) if still_wanted() else {}
+
+
+def drain(
+    fetcher: Any, partitions: Collection[TopicPartition]
+) -> dict[TopicPartition, RecordBatch]:
+    """Take what `fetcher` has ready, one batch a partition; positions move on with it.
+
+    Upstream: aiokafka Fetcher.fetched_records, FetchResult.getall and
+    PartitionRecords._unpack_records (0.14), which make an object and a generator step a record.
+    """
+    subscriptions = fetcher._subscriptions
+    taken: dict[TopicPartition, RecordBatch] = {}
+    if subscriptions.reassignment_in_progress:
+        return taken
+    for tp in list(fetcher._records):
+        if tp not in partitions:
+            if not subscriptions.is_assigned(tp):
+                del fetcher._records[tp]
+            continue
+        result = fetcher._records[tp]
+        if type(result) is not FetchResult:
+            if taken:
+                return taken  # the error is raised by the next call
+            _release(fetcher, tp)
+            result.check_raise()
+        if result.check_assignment(tp) and result.has_more():
+            batch = _unpack(tp, result._partition_records)
+            result._update_position()
+            result._partition_records = None
+            if batch is not None:
+                taken[tp] = batch
+        if not result.has_more():
+            _release(fetcher, tp)
+    return taken
+
+
+def _release(fetcher: Any, tp: TopicPartition) -> None:
+    """Let the fetcher ask for more of `tp`."""
+    del fetcher._records[tp]
+    fetcher._notify(fetcher._wait_consume_future)
+
+
+def _unpack(tp: TopicPartition, fetched: Any) -> RecordBatch | None:
+    """Turn one fetch response of a partition into columns; None when it holds no data records."""
+    start = after = fetched.next_fetch_offset
+    keys: list[bytes | None] = []
+    values: list[bytes | None] = []
+    offsets: list[int] = []
+    timestamps: list[int] = []
+    while fetched._records.has_next():
+        record_batch = fetched._records.next_batch()
+        if fetched._check_crcs and not record_batch.validate_crc():
+            raise CorruptRecordException(
+                f"invalid checksum in {tp.topic}-{tp.partition} at {after}"
+            )
+        after = record_batch.next_offset
+        if record_batch.is_control_batch:
+            continue
+        records = list(record_batch)
+        if records and records[0].offset < start:  # the broker answers with whole record batches
+            records = [record for record in records if record.offset >= start]
+        keys += [record.key for record in records]
+        values += [record.value for record in records]
+        offsets += [record.offset for record in records]
+        timestamps += [record.timestamp for record in records]
+    fetched.next_fetch_offset = after
+    if not offsets:
+        return None
+    return RecordBatch(tp.topic, tp.partition, offsets[0], after, keys, values, offsets, timestamps)

@@ -1,0 +1,352 @@
+"""Users' states by partition, as a Faust table, and the turn that changes them.
+
+In: record batches of the source topics, in the agent's hands. Out: per batch one changelog record
+batch and its outputs, acknowledged in order, then the source offset. Knows nothing of what a state
+or an output means.
+
+    async for batch in batches:
+        turn = await interests.turn(batch)
+        if turn is None:
+            continue                     # the partition went to another worker
+        ...                              # fold the events from `turn.applied` on into `turn.shard`
+        await turn.commit(changelog, {"recommendations": lists})
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from aiokafka.errors import InvalidProducerEpoch, OutOfOrderSequenceNumber, ProducerFenced
+from faust.tables.table import Table
+from mode import Service
+
+from stream import metrics
+from stream.errors import BrokerError, FencedError
+from stream.kafka.applied import APPLIED_KEY, encode_applied
+from stream.kafka.batches import RecordBatch, Records
+from stream.kafka.takeover import Holding, StateShard, Takeover
+from stream.kafka.writer import Writer
+
+if TYPE_CHECKING:
+    from stream.kafka.transport import BatchApp
+
+# One micro-batch is one changelog record batch: 2,048 users of 1 KiB fit. Small segments and a low
+# dirty ratio let the broker compact early, which bounds what recovery has to read.
+CHANGELOG_CONFIG = {
+    "max.message.bytes": 4 << 20,
+    "segment.bytes": 64 << 20,
+    "min.cleanable.dirty.ratio": 0.1,
+}
+
+FENCED = (ProducerFenced, InvalidProducerEpoch, OutOfOrderSequenceNumber)
+
+log = logging.getLogger(__name__)
+
+
+class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
+    """Sharded state with a fenced changelog.
+
+    Upstream: faust.tables.table.Table (0.15.3); its own recovery is told that there is nothing to
+    recover (`BatchConsumer.highwaters`), and its key-by-key interface is not used.
+
+    Parameters
+    ----------
+    new_shard : makes the empty states of a partition
+    """
+
+    def __init__(self, app: BatchApp, name: str, new_shard: Callable[[int], StateShard]) -> None:
+        super().__init__(
+            app,
+            name=name,
+            partitions=app.settings.topics.partitions,
+            key_type=bytes,
+            value_type=bytes,
+            extra_topic_configs=CHANGELOG_CONFIG,
+            beacon=app.tables.beacon,
+        )
+        self._new_shard = new_shard
+        self._in_flight = app.settings.batch.in_flight
+        self._writer = Writer(app.bootstrap)
+        self._room: asyncio.Semaphore | None = None
+        self._taking_over: asyncio.Task[None] | None = None
+        self.holdings: dict[int, Holding] = {}
+        self.owner = uuid.uuid4().hex
+        self.fenced = True
+        app.tables.add(self)
+        app.interests = self
+
+    def __bool__(self) -> bool:
+        return True  # upstream is a mapping, and this one has no keys
+
+    @property
+    def ready(self) -> bool:
+        """Every partition that this worker was given is served."""
+        return (
+            self._taking_over is not None
+            and self._taking_over.done()
+            and all(holding.serving for holding in self.holdings.values())
+        )
+
+    def applied(self, partition: int, topic: str) -> int | None:
+        """Offset of the first event of `topic` that is not in the states; None when unknown."""
+        holding = self.holdings.get(partition)
+        return None if holding is None else holding.applied.get(topic)
+
+    # -- life with the group ---------------------------------------------------------------
+
+    async def on_rebalance(
+        self,
+        assigned: set[Any],
+        revoked: set[Any],
+        newly_assigned: set[Any],
+        generation_id: int = 0,
+    ) -> None:
+        """Stop serving until the takeover is through; forget what went to another worker.
+
+        Upstream: faust Collection.on_rebalance.
+        """
+        await self._abandon_takeover()
+        for holding in self.holdings.values():
+            holding.serving = False
+        kept = {tp.partition for tp in assigned if tp.topic == self.changelog_topic_name}
+        for partition in self.holdings.keys() - kept:
+            del self.holdings[partition]
+
+    async def on_recovery_completed(self, active_tps: set[Any], standby_tps: set[Any]) -> None:
+        """Take the assigned partitions over.
+
+        Upstream: faust Collection.on_recovery_completed, which Recovery runs through asyncio.wait:
+        an exception would vanish there, so it ends the process here.
+        """
+        partitions = sorted(tp.partition for tp in active_tps)
+        await self._abandon_takeover()
+        self._taking_over = asyncio.ensure_future(self._take_over(partitions))
+        try:
+            await self._taking_over
+        except asyncio.CancelledError:
+            log.info("takeover given up: the group is rebalancing")
+            raise
+        except Exception as exc:
+            self.app.fatal(exc)
+
+    async def _abandon_takeover(self) -> None:
+        """End a takeover under way. Recovery, which started it, does not when it is cancelled."""
+        task = self._taking_over
+        if task is not None and not task.done():
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _take_over(self, partitions: list[int]) -> None:
+        started_s = time.monotonic()
+        await self._writer.start()
+        takeover = Takeover(
+            self.app.bootstrap,
+            self.changelog_topic_name,
+            self._writer,
+            owner=self.owner,
+            new_shard=self._new_shard,
+            timeout_s=self.app.settings.broker.recovery_timeout_s,
+            on_progress=lambda p, ratio: metrics.RECOVERY_PROGRESS_RATIO.labels(p).set(ratio),
+        )
+        if not partitions:
+            return
+        self.fenced = await takeover.run(partitions, self.holdings)
+        if self._room is None:
+            if not self.fenced:
+                log.warning(
+                    "this broker gives no producer ids, so nothing fences off a worker that lost "
+                    "its partitions: run one worker only"
+                )
+            self._room = asyncio.Semaphore(self._in_flight if self.fenced else 1)
+        took_s = time.monotonic() - started_s
+        metrics.RECOVERY_SECONDS.observe(took_s)
+        users = sum(len(holding.shard) for holding in self.holdings.values())
+        log.info("took partitions %s over: %d users in %.3f s", partitions, users, took_s)
+
+    async def on_stop(self) -> None:
+        await self._abandon_takeover()
+        await super().on_stop()
+        await self._writer.stop()
+
+    # -- turns -----------------------------------------------------------------------------
+
+    async def turn(self, batch: RecordBatch) -> Turn | None:
+        """Wait for room in flight, then for this batch's shard.
+
+        Returns
+        -------
+        None when the partition is no longer ours; the batch is dropped and stays uncommitted
+        """
+        assert self._room is not None, "no batch comes before the first takeover"
+        await self._room.acquire()
+        holding = self.holdings.get(batch.partition)
+        if holding is None or not holding.serving or not self.app.consumer.holds(batch):
+            self._room.release()
+            return None
+        if holding.open:
+            raise RuntimeError("a turn was left without commit: its batch would be lost")
+        holding.open = True
+        return Turn(self, holding, batch)
+
+    async def send(
+        self, turn: Turn, changelog: Records | None, outputs: Mapping[str, Records]
+    ) -> list[asyncio.Future[Any]]:
+        """Send a turn's changelog batch, `applied` record last, and its output batches."""
+        holding = turn.holding
+        now_ms = int(time.time() * 1000)
+        if turn.batch is not None:
+            topic = turn.batch.topic
+            holding.applied[topic] = max(holding.applied.get(topic, 0), turn.batch.next)
+        applied = encode_applied(holding.applied_record(self.owner))
+        states = changelog or Records([], [])
+        records = Records([*states.keys, APPLIED_KEY], [*states.values, applied])
+        writer, name, partition = self._writer, self.changelog_topic_name, holding.partition
+        batch = await writer.one_batch(records, name, now_ms)
+        metrics.CHANGELOG_BYTES_TOTAL.inc(batch.size())
+        turn.records = len(records)
+        futures = [await writer.send(batch, name, partition, holding.fence)]
+        for topic, output in outputs.items():
+            futures += [
+                await writer.send(piece, topic, partition, holding.fence)
+                for piece in await writer.batches(output, topic, now_ms)
+            ]
+        holding.written_s = time.monotonic()
+        return futures
+
+    def settle(self, holding: Holding) -> None:
+        """Let go of every turn at the head of the line that is acknowledged, in order."""
+        assert self._room is not None
+        turns = holding.turns
+        while turns and turns[0].acknowledged:
+            turn = turns.popleft()
+            holding.log_end = turn.log_end
+            if turn.batch is not None:
+                self.app.consumer.settle(turn.batch)
+                self._room.release()
+            if turn.on_acked is not None:
+                turn.on_acked()
+
+    def refused(self, exc: BaseException) -> None:
+        """End the process: after a lost or refused batch none may follow."""
+        if isinstance(exc, FENCED):
+            metrics.FENCED_TOTAL.inc()
+            self.app.fatal(
+                FencedError(
+                    f"the broker refused a batch ({type(exc).__name__}): another worker took the "
+                    f"partition over while this one was away. Its states are safe there"
+                )
+            )
+        self.app.fatal(BrokerError(f"a batch was not acknowledged: {exc!r}"))
+
+    # -- upkeep ----------------------------------------------------------------------------
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _keep_house(self) -> None:
+        """Each second: gauges, and the `applied` record of a partition without writes.
+
+        A broker forgets a producer id after producer.id.expiration.ms (a day) without a batch and
+        would then accept anything, so an idle owner writes its record anew well before.
+        """
+        refresh_s = self.app.settings.broker.fence_refresh_s
+        async for _ in self.itertimer(1.0, name="interests"):
+            for holding in list(self.holdings.values()):
+                if not holding.serving:
+                    continue
+                metrics.STATE_USERS.labels(holding.partition).set(len(holding.shard))
+                metrics.STATE_BYTES.labels(holding.partition).set(holding.shard.nbytes)
+                idle = not holding.turns and not holding.open
+                if idle and holding.fence and time.monotonic() - holding.written_s > refresh_s:
+                    await Turn(self, holding, None).commit(None, {})
+
+
+class Turn:
+    """One micro-batch from the states before it to its acknowledgement.
+
+    Attributes
+    ----------
+    shard : states of the batch's partition
+    applied : offset of the first event of the batch's topic that is not in the states; the fold
+        skips events below it, but their lists are published again
+    """
+
+    __slots__ = (
+        "_open",
+        "_table",
+        "applied",
+        "batch",
+        "holding",
+        "log_end",
+        "on_acked",
+        "records",
+        "shard",
+    )
+
+    def __init__(self, table: InterestTable, holding: Holding, batch: RecordBatch | None) -> None:
+        self._table = table
+        self.holding = holding
+        self.batch = batch
+        self.shard: Any = holding.shard
+        self.applied = 0 if batch is None else holding.applied.get(batch.topic, 0)
+        self.records = 0
+        self.log_end: int | None = None
+        self.on_acked: Callable[[], None] | None = None
+        self._open = -1  # answers awaited; -1 before the sending
+
+    @property
+    def acknowledged(self) -> bool:
+        return self._open == 0
+
+    async def commit(
+        self,
+        changelog: Records | None,
+        outputs: Mapping[str, Records],
+        on_acked: Callable[[], None] | None = None,
+    ) -> None:
+        """Send states and outputs; returns when they are on their way, not when acknowledged.
+
+        The source offset becomes committable once this turn and all earlier ones of the partition
+        are acknowledged; then `on_acked` is called. A failed or refused send ends the process.
+
+        Parameters
+        ----------
+        changelog : states that changed, each user once; None or empty when none did
+        outputs : topic -> records, sent to the batch's partition number of that topic
+
+        Raises
+        ------
+        TopicError : the changelog batch is larger than its topic takes
+        """
+        self.on_acked = on_acked
+        holding = self.holding
+        async with holding.lock:
+            holding.turns.append(self)
+            futures = await self._table.send(self, changelog, outputs)
+        holding.open = False
+        self._open = len(futures)
+        futures[0].add_done_callback(self._changelog_answered)
+        for future in futures[1:]:
+            future.add_done_callback(self._answered)
+
+    def _changelog_answered(self, future: asyncio.Future[Any]) -> None:
+        if not future.cancelled() and future.exception() is None:
+            offset = future.result().offset  # -1 when the broker does not remember it
+            self.log_end = offset + self.records if offset >= 0 else None
+        self._answered(future)
+
+    def _answered(self, future: asyncio.Future[Any]) -> None:
+        if future.cancelled():
+            return
+        error = future.exception()
+        if error is not None:
+            self._table.refused(error)
+        self._open -= 1
+        if self._open == 0:
+            try:
+                self._table.settle(self.holding)
+            except Exception as exc:
+                self._table.app.fatal(exc)

@@ -1,0 +1,170 @@
+"""The Faust app that carries record batches. In: settings. Out: an app whose agents get batches.
+
+Kept of Faust: app, agents, conductor, assignor and group, names of tables, commits, commands.
+Replaced: what fetches and what sends (`consumer.py`, `table.py`). Knows nothing of recommending.
+
+    app = BatchApp(settings)
+    interests = InterestTable(app, "interests", UserShard)
+
+    @app.agent(app.batches("clicks", "purchases"))
+    async def update_interests(batches): ...
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import faust
+from faust.topics import Topic
+from faust.transport.drivers import aiokafka as driver
+
+from stream.errors import FreshetError
+from stream.kafka.consumer import BatchConsumer
+
+if TYPE_CHECKING:
+    from stream.config import Settings
+    from stream.kafka.table import InterestTable
+
+EXIT_FATAL = 70  # EX_SOFTWARE: a supervisor should start the worker again
+MAX_POLL_INTERVAL_S = 60.0
+
+log = logging.getLogger(__name__)
+
+
+class BatchTopic(Topic):  # type: ignore[misc]  # Faust is untyped
+    """Source topics whose events are RecordBatch objects.
+
+    Upstream: faust.topics.Topic (0.15.3).
+    """
+
+    def _compile_decode(self) -> None:
+        """Upstream: Topic._compile_decode; hands the batch on as it is."""
+        create_event = self.app.create_event
+
+        async def decode(message: Any, *, propagate: bool = False) -> Any:
+            return create_event(None, message.value, None, message)
+
+        self.decode = decode
+
+    def stream(self, **kwargs: Any) -> Any:
+        """Upstream: Channel.stream. Batches are settled by the table, not when the agent goes on."""
+        batches = super().stream(**kwargs)
+        batches.enable_acks = False
+        return batches
+
+
+class BatchTransport(driver.Transport):  # type: ignore[misc]
+    """Upstream: faust.transport.drivers.aiokafka.Transport."""
+
+    Consumer = BatchConsumer
+
+
+class BatchApp(faust.App):  # type: ignore[misc]
+    """Upstream: faust.App (0.15.3).
+
+    Parameters
+    ----------
+    settings : as `stream.config.load_settings` gives them
+    datadir : Faust's folder; nothing is written there, so nothing is made
+    """
+
+    def __init__(self, settings: Settings, datadir: Path | None = None) -> None:
+        self.settings = settings
+        self.bootstrap = settings.bootstrap.split(",")
+        self.interests: InterestTable | None = None
+        self._collected = False
+        broker = settings.broker
+        super().__init__(
+            settings.group,
+            broker=";".join(f"kafka://{server.strip()}" for server in self.bootstrap),
+            store="memory://",
+            datadir=str(datadir or Path(tempfile.gettempdir()) / "freshet"),
+            web_enabled=False,
+            topic_disable_leader=True,
+            topic_partitions=settings.topics.partitions,
+            topic_replication_factor=settings.topics.replication,
+            table_standby_replicas=0,
+            stream_recovery_delay=0.0,
+            consumer_auto_offset_reset="earliest",
+            broker_session_timeout=broker.session_timeout_s,
+            broker_heartbeat_interval=broker.heartbeat_s,
+            broker_request_timeout=max(90.0, broker.session_timeout_s + 1),
+            broker_max_poll_interval=max(MAX_POLL_INTERVAL_S, broker.session_timeout_s),
+            broker_commit_interval=broker.commit_every_s,
+            # By time alone: counting makes the delivery wait for commits.
+            broker_commit_every=10**9,
+        )
+
+    def batches(self, *topics: str) -> BatchTopic:
+        """Topics to be read as record batches; for `@app.agent(...)`."""
+        return BatchTopic(self, topics=list(topics), partitions=self.settings.topics.partitions)
+
+    async def _on_agent_error(self, agent: Any, exc: BaseException) -> None:
+        """Upstream: App._on_agent_error. Faust would start the agent again with the next batch, and
+        the one in hand would be lost; so an exception in an agent ends the process."""
+        self.fatal(exc)
+
+    def on_serving(self) -> None:
+        """Partitions are taken over and their positions set.
+
+        States live as long as the process: take them out of the collector's sight, once.
+        """
+        if not self._collected:
+            self._collected = True
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(100_000, 50, 50)
+
+    def fatal(self, exc: BaseException) -> NoReturn:
+        """End the process at once with `EXIT_FATAL`, logging why.
+
+        An orderly stop would wait for a batch that will never be acknowledged, and meanwhile the
+        group's thread would join again. The message of a foreign exception may hold a user's id,
+        so only its kind and its frames are logged.
+        """
+        log.critical("fatal: %s", describe(exc))
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(EXIT_FATAL)
+
+    def _crash(self, reason: BaseException) -> None:
+        """Upstream: mode Service._crash, called for the app when any of its services crashed."""
+        if isinstance(reason, Exception):
+            self.fatal(reason)
+        super()._crash(reason)
+
+    def _new_transport(self) -> BatchTransport:
+        """Upstream: App._new_transport."""
+        return BatchTransport(self.conf.broker_consumer, self)
+
+    def _create_directories(self) -> None:
+        """Upstream: App._create_directories; there is nothing to keep on disk."""
+
+
+def describe(exc: BaseException) -> str:
+    """What may be logged of an exception: our own message, or kind and frames without message."""
+    if isinstance(exc, FreshetError):
+        return str(exc)
+    lines = [f"{type(exc).__name__} (message left out: it may hold an id)"]
+    seen: BaseException | None = exc
+    while seen is not None:
+        frames = traceback.format_tb(seen.__traceback__)
+        lines += [frame.rstrip() for frame in frames] + [f"  {type(seen).__name__}"]
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+    return "\n".join(lines)
+
+
+def run_worker(app: BatchApp, log_level: str = "info") -> NoReturn:
+    """Run `app` in the foreground until SIGTERM or Ctrl-C; leaves by SystemExit or `fatal`."""
+    worker: Callable[..., Any] = faust.Worker
+    worker(app, loglevel=log_level, quiet=True).execute_from_commandline()
+    raise SystemExit(0)

@@ -1,0 +1,183 @@
+"""Record batches out. In: records, a partition and the right to write it. Out: acknowledgements.
+
+aiokafka's ordinary producer sends them; leader moves, metadata and retries stay its business. What
+is added is the producer state in each batch, which lets the broker refuse what a worker sends after
+it lost the partition. Knows nothing of Faust and of what the records mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from itertools import islice, repeat
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import IncompatibleBrokerVersion, KafkaError
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.protocol.transaction import InitProducerIdRequest
+
+from stream.errors import BrokerError, TopicError
+from stream.kafka.batches import Headers, Records
+
+OUTPUT_BATCH_BYTES = 512 << 10
+DEFAULT_MAX_MESSAGE_BYTES = 1_048_588  # Kafka's own default of max.message.bytes
+LAST_SEQUENCE = 0x7FFFFFFF  # the broker counts on from 0 after it
+
+_NO_HEADERS: Headers = []
+
+
+class Fence:
+    """The right to write one partition: a producer id, an epoch, and a sequence for each topic.
+
+    The broker refuses a batch of an older epoch and one that skips a sequence number, so that
+    neither a fenced owner nor the batch behind a lost one can reach the log.
+    """
+
+    __slots__ = ("_sequences", "epoch", "producer_id")
+
+    def __init__(self, producer_id: int, epoch: int) -> None:
+        self.producer_id = producer_id
+        self.epoch = epoch
+        self._sequences: dict[str, int] = {}
+
+    def stamp(self, batch: PlainBatch, topic: str) -> None:
+        """Give `batch` the next sequence numbers of `topic`; batches must be sent in this order."""
+        sequence = self._sequences.get(topic, 0)
+        batch._set_producer_state(self.producer_id, self.epoch, sequence)
+        self._sequences[topic] = (sequence + batch.record_count()) & LAST_SEQUENCE
+
+
+class PlainBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka is untyped
+    """One record batch, uncompressed, filled in one go.
+
+    Upstream: aiokafka BatchBuilder (0.14); `append` costs a serializer call and a metadata object
+    a record.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(max_bytes, 0)
+
+    def fill(self, records: Records, first: int, timestamp_ms: int) -> int:
+        """Append records from position `first` on; returns the position of the first left out."""
+        append = self._builder.append
+        keys, values = islice(records.keys, first, None), islice(records.values, first, None)
+        headers: Iterable[Headers] = repeat(_NO_HEADERS)
+        if records.headers is not None:
+            headers = islice(records.headers, first, None)
+        count = 0
+        for key, value, header in zip(keys, values, headers, strict=False):
+            if append(count, timestamp_ms, key, value, header) is None:
+                break
+            count += 1
+        self._relative_offset += count
+        self.close()
+        return first + count
+
+
+class Writer:
+    """One producer for the changelog and all outputs of a worker."""
+
+    def __init__(self, bootstrap: list[str]) -> None:
+        self._bootstrap = bootstrap
+        self._limits: dict[str, int] = {}
+        self._producer: Any = None
+
+    async def start(self) -> None:
+        if self._producer is None:
+            producer = AIOKafkaProducer(
+                bootstrap_servers=self._bootstrap, linger_ms=0, acks="all", compression_type=None
+            )
+            await producer.start()
+            self._producer = producer
+
+    async def stop(self) -> None:
+        if self._producer is not None:
+            await self._producer.stop()
+            self._producer = None
+
+    async def new_producer_id(self) -> int | None:
+        """A producer id that nobody had before; None when the broker knows no such thing."""
+        client = self._producer.client
+        while True:
+            try:
+                response = await client.send(
+                    client.get_random_node(), InitProducerIdRequest(None, -1)
+                )
+            except IncompatibleBrokerVersion:
+                return None
+            if response.error_code == 0:
+                return int(response.producer_id)
+            if response.error_code not in (14, 15, 16):  # coordinator loading, absent, elsewhere
+                raise BrokerError(f"the broker gives no producer id: error {response.error_code}")
+            await asyncio.sleep(0.1)
+
+    async def max_message_bytes(self, topic: str) -> int:
+        """The topic's max.message.bytes, asked for once; Kafka's default where it is not told."""
+        known = self._limits.get(topic)
+        if known is None:
+            known = self._limits[topic] = await _max_message_bytes(self._bootstrap, topic)
+        return known
+
+    async def one_batch(self, records: Records, topic: str, timestamp_ms: int) -> PlainBatch:
+        """All `records` in a single record batch.
+
+        Raises
+        ------
+        TopicError : the broker would refuse a batch of this size
+        """
+        limit = await self.max_message_bytes(topic)
+        batch = PlainBatch(limit)
+        if batch.fill(records, 0, timestamp_ms) < len(records) or batch.size() > limit:
+            raise TopicError(
+                f"the {len(records)} records of one micro-batch do not fit into one record batch "
+                f"of topic {topic} (max.message.bytes={limit}). Lower batch.max_events "
+                f"(FRESHET_BATCH_MAX_EVENTS) or raise max.message.bytes of that topic"
+            )
+        return batch
+
+    async def batches(self, records: Records, topic: str, timestamp_ms: int) -> list[PlainBatch]:
+        """`records` in as many record batches as they need, in order."""
+        limit = min(OUTPUT_BATCH_BYTES, await self.max_message_bytes(topic))
+        made = []
+        first = 0
+        while first < len(records):
+            batch = PlainBatch(limit)
+            first = batch.fill(records, first, timestamp_ms)
+            made.append(batch)
+        return made
+
+    async def send(
+        self, batch: PlainBatch, topic: str, partition: int, fence: Fence | None
+    ) -> asyncio.Future[Any]:
+        """Hand `batch` to the producer; the future holds the broker's answer.
+
+        Calls for one topic partition must not overlap: the numbers are given before the batch
+        stands in the producer's queue.
+        """
+        if fence is not None:
+            fence.stamp(batch, topic)
+        future: asyncio.Future[Any] = await self._producer.send_batch(
+            batch, topic, partition=partition
+        )
+        return future
+
+
+async def _max_message_bytes(bootstrap: list[str], topic: str) -> int:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+    except (KafkaError, NotImplementedError):
+        return DEFAULT_MAX_MESSAGE_BYTES  # the embedded broker may not tell
+    finally:
+        await admin.close()
+    for response in responses:
+        for error_code, _, _, _, entries in response.resources:
+            if error_code == 0:
+                for name, value, *_ in entries:
+                    if name == "max.message.bytes" and value:
+                        return int(value)
+    return DEFAULT_MAX_MESSAGE_BYTES
