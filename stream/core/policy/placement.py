@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stream import config
+from stream.config import Placement as PlacementRules
 from stream.contracts import EventType
 from stream.core.catalogue import NO_ITEM, Catalogue
 from stream.core.model import Model
@@ -51,7 +51,7 @@ class Placement:
     def __init__(
         self,
         name: str,
-        rules: config.Placement,
+        rules: PlacementRules,
         model: Model,
         catalogue: Catalogue,
         item_bias: NDArray[np.float32],
