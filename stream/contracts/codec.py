@@ -20,6 +20,7 @@ import numpy.typing as npt
 from stream.contracts.diagnosis import diagnose
 from stream.contracts.records import (
     EVENT_TYPES,
+    ID_FIELDS,
     MAX_AHEAD_MS,
     MAX_ID_BYTES,
     MAX_VALUE_BYTES,
@@ -136,10 +137,8 @@ def _decode_together(
         joined = b"".join(values)  # type: ignore[arg-type]  # a null value is a TypeError
         decode = _DECODERS[kind].decode
         records = [decode(value) for value in values]  # type: ignore[arg-type]
-        ascii_only = joined.isascii()
-        if not ascii_only:
-            # Each value begins and ends with ASCII, so together they are UTF-8 or one is not.
-            joined.decode()
+        # Each value begins and ends with ASCII, so together they are UTF-8 or one is not.
+        plain = _is_plain(joined)
     except (*_REFUSED, TypeError):
         return None
     users = _utf8([record.user_id for record in records])
@@ -147,7 +146,7 @@ def _decode_together(
         return None
     if len(joined) > MAX_VALUE_BYTES and max(map(len, values)) > MAX_VALUE_BYTES:  # type: ignore[arg-type]
         return None
-    if not ascii_only and any(map(_has_long_id, records)):
+    if not plain and any(map(_has_long_id, records)):
         return None
     events = _columns(users, records, offsets)
     if len(events) and events.times_ms.max() > now_ms + MAX_AHEAD_MS:
@@ -188,12 +187,28 @@ def _utf8(ids: list[Id]) -> list[bytes]:
         return [str(external_id).encode() for external_id in ids]
 
 
-def _has_long_id(record: Any) -> bool:
+def _is_plain(value: bytes) -> bool:
+    r"""True when texts hold ASCII alone, also as \u....; raises UnicodeDecodeError."""
+    if not value.isascii():
+        value.decode()
+        return False
+    return b"\\" not in value
+
+
+@cache
+def _id_fields(record: type[msgspec.Struct]) -> tuple[str, ...]:
+    return tuple(name for name in record.__struct_fields__ if name in ID_FIELDS)
+
+
+def _has_long_id(record: msgspec.Struct) -> bool:
     """True when an id that passed as 256 characters is more than 256 bytes."""
-    return any(
-        len(str(getattr(record, name, "")).encode()) > MAX_ID_BYTES
-        for name in ("user_id", "item_id", "event_id", "session_id", "request_id")
-    )
+    for name in _id_fields(type(record)):
+        value = getattr(record, name)
+        # A character has 4 bytes at most, so that few ids need to be encoded.
+        long = isinstance(value, str) and len(value) > MAX_ID_BYTES // 4
+        if long and len(value.encode()) > MAX_ID_BYTES:
+            return True
+    return False
 
 
 def _decode(decoder: msgspec.json.Decoder[R], value: bytes | None) -> R:
@@ -204,11 +219,10 @@ def _decode(decoder: msgspec.json.Decoder[R], value: bytes | None) -> R:
         raise RecordError("value_too_large")
     try:
         record = decoder.decode(value)
-        if not value.isascii():
-            value.decode()
+        plain = _is_plain(value)
     except _REFUSED:
         raise diagnose(decoder.type, value) from None
-    if not value.isascii() and _has_long_id(record):
+    if not plain and _has_long_id(record):
         raise diagnose(decoder.type, value)
     return record
 

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from stream.contracts.records import (
+    ID_FIELDS,
     MAX_ID_BYTES,
     MAX_INT64,
     MIN_EVENT_TIME_MS,
@@ -46,7 +47,6 @@ REASONS: Final = frozenset(
     }
 )
 
-_IDS: Final = frozenset({"user_id", "item_id", "event_id", "session_id", "request_id"})
 _BEYOND_INT64: Final = MAX_INT64 + 1
 
 
@@ -93,7 +93,7 @@ def _flaw_of_field(name: str, declared: Any, value: Any) -> str | None:
             msgspec.convert(value, declared)
         except msgspec.ValidationError:
             flaw = _flaw_of_type(name, value)
-    if flaw is None and name in _IDS and len(str(value).encode()) > MAX_ID_BYTES:
+    if flaw is None and name in ID_FIELDS and len(str(value).encode()) > MAX_ID_BYTES:
         flaw = "id_too_long"
     return flaw
 
@@ -102,7 +102,7 @@ def _flaw_of_type(name: str, value: Any) -> str:
     """Reason why a sound JSON value does not fit the field `name`."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     text = isinstance(value, str)
-    if name in _IDS and text:
+    if name in ID_FIELDS and text:
         return "id_too_long" if value else "empty_id"
     if name in {"type", "kind"} and text:
         return f"unknown_{name}"

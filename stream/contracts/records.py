@@ -48,7 +48,9 @@ PURCHASE_TYPES: Final[frozenset[str]] = frozenset(get_args(PurchaseType))
 # A number as an id becomes its decimal string. Lengths are characters here; `codec` counts the
 # bytes of ids that are not ASCII.
 Int64 = Annotated[int, Meta(ge=MIN_INT64, le=MAX_INT64)]
-Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_BYTES)] | Int64
+TextId = Annotated[str, Meta(min_length=1, max_length=MAX_ID_BYTES)]
+Id = TextId | Int64
+ID_FIELDS: Final = frozenset({"user_id", "item_id", "event_id", "session_id", "request_id"})
 Label = Annotated[str, Meta(max_length=MAX_ID_BYTES)]
 EventTimeMs = Annotated[int, Meta(ge=MIN_EVENT_TIME_MS, le=MAX_INT64)]
 Amount = Annotated[int, Meta(ge=0, le=MAX_INT64)] | Annotated[float, Meta(ge=0)]
@@ -110,7 +112,7 @@ class Item(Struct, frozen=True, gc=False, omit_defaults=True):
     embedding : the model's item vector of an item that it was not trained on, shape (dim,)
     """
 
-    item_id: str
+    item_id: TextId
     kind: ItemKind = "product"
     title: str | None = None
     category: str | None = None
@@ -183,11 +185,11 @@ class Recommendation(Struct, frozen=True, gc=False):
 class Request(Struct, frozen=True, gc=False, omit_defaults=True):
     """A record of `requests`: k items now, or `candidates` ranked. Key: user_id."""
 
-    request_id: str
-    user_id: str
-    placement: str = "home"
+    request_id: TextId
+    user_id: TextId
+    placement: Label = "home"
     k: Annotated[int, Meta(ge=1, le=1000)] | None = None
-    candidates: tuple[str, ...] | None = None
+    candidates: tuple[TextId, ...] | None = None
 
 
 class Answer(Struct, frozen=True, gc=False):
@@ -204,7 +206,7 @@ class Answer(Struct, frozen=True, gc=False):
 class Erasure(Struct, frozen=True, gc=False):
     """A record of `erasures`: forget this user. Key: user_id."""
 
-    user_id: str
+    user_id: TextId
     requested_ms: int
 
 
