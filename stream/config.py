@@ -185,13 +185,11 @@ def _table(value: Any, origin: str) -> dict[str, Any]:
 def _convert(setting: FieldInfo, given: _Given) -> Any:
     value = given.value.strip() if isinstance(given.value, str) else given.value
     try:
-        converted = msgspec.convert(value, setting.type, strict=not given.text)
+        return msgspec.convert(value, setting.type, strict=not given.text)
     except msgspec.ValidationError:
-        converted = None
-    # NaN passes every comparison that a limit is made of; so it is compared with itself.
-    if (converted is None and value is not None) or converted != converted:  # noqa: PLR0124
-        raise SettingsError(f"{given.origin}: is {given.value!r}; must be {allowed(setting)}.")
-    return converted
+        raise SettingsError(
+            f"{given.origin}: is {given.value!r}; must be {allowed(setting)}."
+        ) from None
 
 
 def _unknown(origin: str, name: str, known: Iterable[str]) -> SettingsError:
