@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -128,6 +129,7 @@ def _throughput_rounds(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; 1 when the broker cannot be had, 130 on Ctrl-C."""
     options = _arguments(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="freshet-bench-") as folder:
         try:
             _run(options, Path(folder))

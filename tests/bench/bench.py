@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.bench.bundle import make_bundle
 from tests.bench.check import check_outputs, check_states
 from tests.bench.cluster import Cluster
 from tests.bench.interest import Spec
@@ -33,6 +34,13 @@ class Bench:
         self.token = f"bench-{uuid.uuid4().hex[:8]}"
         self.vectors = folder / "vectors.f32"
 
+    def bundle(self) -> Path:
+        """Folder of the model bundle; made once, when the first peer needs it."""
+        folder = self.folder / "bundle"
+        if not folder.exists():
+            make_bundle(folder)
+        return folder
+
     @contextlib.contextmanager
     def topics(self, peer: Peer | None, source: str | None = None) -> Iterator[Spec]:
         """Make the topics of one run of one peer, and delete them and what else the run left."""
@@ -49,8 +57,10 @@ class Bench:
             folder=str(folder),
             users=USERS,
             low_latency=source is None,
+            bundle=str(self.bundle()) if peer and peer.needs_bundle else None,
         )
         plain = [spec.output] + ([] if source else [spec.source])
+        plain += peer.topics(spec) if peer else []
         compacted = [spec.changelog] if peer and not peer.makes_changelog else []
         self.cluster.create(plain, compacted)
         try:
@@ -62,7 +72,6 @@ class Bench:
     @contextlib.contextmanager
     def process(self, peer: Peer, spec: Spec) -> Iterator[JobProcess]:
         """Run a peer's process for the length of a block."""
-        peer.prepare(spec)
         environment = {**spec.environment(), **peer.environment(spec)}
         log = self.folder / f"{peer.name}.log"
         with running(peer.command(spec), environment, log) as process:
@@ -80,9 +89,10 @@ class Bench:
 
             with self.process(peer, spec) as process:
                 measured = measure(process, progress, events, self.broker_pid)
+            whole = events == workload.events
             if check and peer.echoes:
-                whole = events == workload.events
                 print("    " + check_outputs(self.cluster, spec.output, workload), flush=True)
+            if check and peer.checks_states:
                 print(
                     "    " + check_states(self.cluster, spec.changelog, workload, whole), flush=True
                 )
@@ -106,4 +116,4 @@ class Bench:
                 users=USERS,
             )
             pids = [pid for pid in (process and process.pid, self.broker_pid) if pid]
-            return run_client(subject, load, process, pids, subject.metrics_url)
+            return run_client(subject, load, process, pids)

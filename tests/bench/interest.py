@@ -42,6 +42,7 @@ class Spec(msgspec.Struct, frozen=True):
     folder: str
     users: int
     low_latency: bool = False
+    bundle: str | None = None
 
     @classmethod
     def from_environment(cls) -> Spec:
@@ -158,9 +159,10 @@ class Interests:
         width = DIM * 4
         return [raw[at : at + width] for at in range(0, len(raw), width)]
 
-    def load(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
-        """Take vectors from the changelog; a later one of the same key wins."""
-        newest = dict(zip(keys, values, strict=True))
+    def load(self, keys: list[bytes], values: list[bytes | None]) -> None:
+        """Take vectors from the changelog; a later one of the same key wins, nothing is deleted."""
+        pairs = zip(keys, values, strict=True)
+        newest = {key: value for key, value in pairs if value is not None}
         if newest:
             slots = self.slots(list(newest))
             self._matrix[slots] = np.frombuffer(b"".join(newest.values()), "<f4").reshape(-1, DIM)

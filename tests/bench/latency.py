@@ -10,16 +10,17 @@ import re
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import msgspec
 
 from tests.bench import machine
+from tests.bench.full_engine import metrics_url
 from tests.bench.latency_client import Load, Result
-from tests.bench.peers import KAFKA_STREAMS, Peer, streams_command
-from tests.bench.runner import JobError, JobProcess
+from tests.bench.peers import FULL, KAFKA_STREAMS, STATE_ONLY, Peer, streams_command
+from tests.bench.runner import JobError, JobProcess, end_with_parent
 
 _SAMPLE = re.compile(r'^freshet_stage_seconds_(sum|count)\{[^}]*stage="(\w+)"[^}]*\} (\S+)$', re.M)
 
@@ -40,11 +41,13 @@ class Subject:
     title: str
     mode: Literal["echo", "list", "floor"]
     peer: Peer | None = None
-    metrics_url: str | None = None
+    metrics_url: Callable[[], str] | None = None
 
 
 SUBJECTS: tuple[Subject, ...] = (
     Subject("latency_floor", "floor_ms", "floor: one hop, librdkafka to librdkafka", "floor"),
+    Subject("latency_full", "latency_ms", "Freshet, full engine", "list", FULL, metrics_url),
+    Subject("latency_state", "state_latency_ms", "Freshet, state only", "echo", STATE_ONLY),
     Subject(
         "latency_streams",
         "kafka_streams_latency_ms",
@@ -96,7 +99,7 @@ def stage_shares(
 
 
 def run_client(
-    subject: Subject, load: Load, process: JobProcess | None, pids: list[int], url: str | None
+    subject: Subject, load: Load, process: JobProcess | None, pids: list[int]
 ) -> LatencyRun:
     """Run the client to its end; `pids` are the processes under test, its own is added.
 
@@ -111,7 +114,9 @@ def run_client(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=end_with_parent,  # noqa: PLW1509  # takes no lock
     )
+    url = subject.metrics_url() if subject.metrics_url else None
     usage = [machine.Usage([*pids, client.pid])]
     stages: list[Mapping[tuple[str, str], float]] = [{}]
     result = None

@@ -11,11 +11,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from tests.bench import full_engine
 from tests.bench.interest import Spec
 
 HERE = Path(__file__).parent
@@ -23,8 +24,8 @@ BUILD = HERE.parents[1] / "build" / "bench"
 _MAVEN_TIMEOUT_S = 600.0
 
 
-def _nothing_to_prepare(spec: Spec) -> None:
-    pass
+def _no_topics(spec: Spec) -> list[str]:
+    return []
 
 
 def _no_environment(spec: Spec) -> Mapping[str, str]:
@@ -44,9 +45,10 @@ class Peer:
     missing : why it cannot run here, or None
     progress : `outputs` counts committed outputs, `commits` the committed source offsets of `group`
     changelog : its changelog topic after the run's prefix
-    echoes : its outputs and states are the job's, so that they can be checked
+    echoes, checks_states : its outputs, its states are the job's, so that they can be checked
     makes_changelog : the framework creates the changelog itself
-    prepare : before its process starts
+    needs_bundle : it serves the model bundle that the harness makes
+    topics : what it needs beside source, output and changelog
     environment : in addition to the harness's own
     """
 
@@ -62,8 +64,10 @@ class Peer:
     changelog: str | None = "-changelog"
     makes_changelog: bool = False
     echoes: bool = True
-    prepare: Callable[[Spec], None] = field(default=_nothing_to_prepare)
-    environment: Callable[[Spec], Mapping[str, str]] = field(default=_no_environment)
+    checks_states: bool = True
+    needs_bundle: bool = False
+    topics: Callable[[Spec], list[str]] = _no_topics
+    environment: Callable[[Spec], Mapping[str, str]] = _no_environment
 
 
 def _needs(*modules: str) -> Callable[[], str | None]:
@@ -159,4 +163,50 @@ CONFLUENT_LOOP = Peer(
     missing=_needs("confluent_kafka"),
 )
 
-PEERS: tuple[Peer, ...] = (PLAIN_FAUST, KAFKA_STREAMS, CONFLUENT_LOOP)
+STATE_ONLY = Peer(
+    name="state_only",
+    title="Freshet, state only",
+    includes="its transport, fence, table and decode; 64 float32 a user; exactly-once state",
+    events=1_000_000,
+    quick_events=200_000,
+    command=_module("engine_state", "vector"),
+    missing=_needs("faust"),
+    changelog="-engine-interests-changelog",
+    makes_changelog=True,
+)
+USER_STATE = replace(
+    STATE_ONLY,
+    name="user_state",
+    title="Freshet, its own user state",
+    includes="as above with the decay model's update and the ring of 50; no scoring",
+    command=_module("engine_state", "user"),
+    missing=_needs("faust", "onnxruntime", "onnx", "scipy"),
+    checks_states=False,
+    needs_bundle=True,
+)
+FULL = Peer(
+    name="full",
+    title="Freshet, full engine",
+    includes="`freshet worker`: 10,000 items, top-20 with exclusions, a list per touched user",
+    events=200_000,
+    quick_events=30_000,
+    command=full_engine.command,
+    missing=_needs("faust", "onnxruntime", "onnx", "scipy"),
+    progress="commits",
+    changelog=None,
+    makes_changelog=True,
+    echoes=False,
+    checks_states=False,
+    needs_bundle=True,
+    topics=full_engine.topics,
+    environment=full_engine.environment,
+)
+
+PEERS: tuple[Peer, ...] = (
+    PLAIN_FAUST,
+    KAFKA_STREAMS,
+    CONFLUENT_LOOP,
+    STATE_ONLY,
+    USER_STATE,
+    FULL,
+)

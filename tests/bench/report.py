@@ -139,7 +139,7 @@ _KEYS = {
     "kafka_streams": "kafka_streams_eos_eps",
     "confluent_loop": "confluent_loop_eps",
     "state_only": "state_only_eps",
-    "state_ring": "state_ring_eps",
+    "user_state": "user_state_eps",
     "full": "full_eps",
 }
 

@@ -10,6 +10,7 @@ committed after them.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -23,6 +24,9 @@ from tests.bench import machine
 _WATCH_EVERY_S = 0.05
 _NO_PROGRESS_S = 90.0
 _LOG_LINES = 15
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+# Loaded here and not in the child: between fork and exec nothing may import or take a lock.
+_LIBC = ctypes.CDLL(None)
 
 
 class JobError(Exception):
@@ -48,6 +52,11 @@ class Measurement:
         return self.events / self.seconds
 
 
+def end_with_parent() -> None:
+    """Have the kernel kill this new process when the harness ends, however it ends."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 class JobProcess:
     """A job's process, in a process group of its own so that Ctrl-C reaches the harness alone."""
 
@@ -61,6 +70,7 @@ class JobProcess:
             stdout=self._file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=end_with_parent,  # noqa: PLW1509  # takes no lock
         )
 
     @property

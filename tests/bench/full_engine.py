@@ -1,0 +1,42 @@
+"""(e): the engine as users run it, a `freshet worker` process with topics of its own.
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+from stream.kafka.broker import free_port
+from tests.bench.interest import PARTITIONS, Spec
+
+METRICS_PORT = free_port()
+
+
+def metrics_url() -> str:
+    """Where the worker's metrics are."""
+    return f"http://127.0.0.1:{METRICS_PORT}/metrics"
+
+
+def command(spec: Spec) -> list[str]:
+    """Command of the worker."""
+    return [sys.executable, "-m", "stream.cli", "worker", "--log-level", "warning"]
+
+
+def topics(spec: Spec) -> list[str]:
+    """Topics beside the clicks, the lists and the changelog, which it makes itself."""
+    others = ("purchases", "items", "requests", "erasures", "answers", "dead-letters", "receipts")
+    return [f"{spec.run}-{name}" for name in others]
+
+
+def environment(spec: Spec) -> Mapping[str, str]:
+    """Settings: the topics' names, and commits often enough to be watched by."""
+    names = {name.removeprefix(f"{spec.run}-"): name for name in topics(spec)}
+    names |= {"clicks": spec.source, "recommendations": spec.output}
+    return {
+        "FRESHET_BOOTSTRAP": spec.bootstrap,
+        "FRESHET_GROUP": spec.run,
+        "FRESHET_BUNDLE": spec.bundle or "",
+        "FRESHET_PROVIDER": "cpu",
+        "FRESHET_METRICS_PORT": str(METRICS_PORT),
+        "FRESHET_TOPICS_PARTITIONS": str(PARTITIONS),
+        "FRESHET_BROKER_COMMIT_EVERY_S": "0.1",
+    } | {f"FRESHET_TOPICS_{topic.replace('-', '_').upper()}": name for topic, name in names.items()}
