@@ -1,0 +1,86 @@
+# The front door. `make` alone says what there is.
+#
+# Everything lives in .venv and build/, both ignored by git. A stamp in .venv says which lock file it
+# was made from, so a second run starts at once and a changed lock or pyproject.toml installs anew.
+
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime
+DEV := $(VENV)/.dev
+
+# A Python that Freshet supports: the first of these, or the one that `make PYTHON=...` names.
+PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3 python; do \
+	$$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null \
+	&& { echo $$name; break; }; done)
+# uv installs the lock in a tenth of pip's time; where it cannot (an index that only pip's settings
+# name), pip does. Without dependencies: the locks name every package.
+UV_VERSION := 0.13.9
+PIP_FLAGS := -q --disable-pip-version-check --no-compile
+define install
+@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps $(1) \
+	|| $(BIN)/python -m pip install $(PIP_FLAGS) --no-deps $(1)
+endef
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench kafka lock clean check-python
+.DELETE_ON_ERROR:
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo 'ARGS="..." goes on to the command, PYTHON=... names the Python to use.'
+
+demo: $(RUNTIME) ## broker, worker, a real shop's baskets and their lists; Ctrl-C ends all
+	@$(BIN)/freshet demo $(ARGS)
+
+test: $(DEV) ## unit, integration and chaos tests, on the brokers that this machine can run
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(DEV) ## format, lint and types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+bench: $(DEV) ## events per second and latency beside the peers'
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+kafka: $(RUNTIME) ## Apache Kafka on 127.0.0.1:9092 in the foreground (needs Java and Maven)
+	@$(BIN)/python -m tests.support.kafka $(ARGS)
+
+lock: | $(BIN)/python ## new requirements*.lock from pyproject.toml, one version for every Python
+	@set -e; for lock in 'requirements.lock --extra=embedded' 'requirements-dev.lock --all-extras'; do \
+		set -- $$lock; \
+		echo 'setuptools>=77' | $(BIN)/uv pip compile -q --upgrade --universal \
+			--python-version 3.11 --fork-strategy fewest --no-annotate --no-header \
+			pyproject.toml - $$2 -o $$1; done
+
+clean: ## remove everything that make made, the Kafka data included
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+check-python:
+	@test -n "$(PYTHON)" || { \
+		echo 'error: no Python 3.11, 3.12 or 3.13 on the PATH.'; \
+		echo 'Install one (Debian, Ubuntu: apt install python3 python3-venv; macOS: brew install python@3.13;'; \
+		echo 'any system: https://www.python.org/downloads/), or name yours: make PYTHON=/path/to/python'; \
+		exit 1; } >&2
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+		echo 'error: $(PYTHON) cannot make a virtual environment: venv or ensurepip is missing.'; \
+		echo 'On Debian and Ubuntu: apt install python3-venv'; \
+		exit 1; } >&2
+
+$(BIN)/python:
+	@$(MAKE) -s check-python
+	@echo "Setting up $(VENV) with $$($(PYTHON) --version) (once, under a minute)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install $(PIP_FLAGS) uv==$(UV_VERSION) || echo 'No uv here: pip it is.'
+
+$(RUNTIME): requirements.lock pyproject.toml | $(BIN)/python
+	$(call install,-r requirements.lock)
+	$(call install,--no-build-isolation -e .)
+	@touch $@
+
+$(DEV): requirements-dev.lock pyproject.toml | $(BIN)/python
+	$(call install,-r requirements-dev.lock)
+	$(call install,--no-build-isolation -e .)
+	@touch $@ $(RUNTIME)
