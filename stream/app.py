@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from functools import partial
 from typing import Any, NoReturn
 
@@ -26,7 +26,7 @@ from stream.core.bundle import Bundle
 from stream.core.catalogue import Catalogue
 from stream.core.engine import Engine, StepResult
 from stream.core.model import Model
-from stream.errors import SettingsError
+from stream.errors import FreshetError, SettingsError
 from stream.feed import CatalogueFeed
 from stream.http import HttpServer
 from stream.kafka import transport
@@ -35,6 +35,16 @@ from stream.kafka.table import InterestTable
 from stream.kafka.transport import BatchApp
 
 log = logging.getLogger(__name__)
+
+
+class FreshetApp(BatchApp):
+    """Starts its sidecar first: the endpoints must answer while states are recovered."""
+
+    sidecar: Service | None = None
+
+    def on_init_dependencies(self) -> Iterable[Service]:
+        """Upstream: App.on_init_dependencies; services of `App.service` would start last."""
+        return [*filter(None, [self.sidecar]), *super().on_init_dependencies()]
 
 
 def build_app(settings: Settings) -> BatchApp:
@@ -47,7 +57,7 @@ def build_app(settings: Settings) -> BatchApp:
     """
     topics = settings.topics
     engine = load_engine(settings)
-    app = BatchApp(settings)
+    app = FreshetApp(settings)
     interests = InterestTable(
         app, "interests", partial(engine.new_shard, partitions=topics.partitions)
     )
@@ -57,7 +67,7 @@ def build_app(settings: Settings) -> BatchApp:
         engine.model.embedding_dim,
         owns=lambda partition: partition in interests.holdings,
     )
-    app.service(_sidecar(settings, app, interests, feed))
+    app.sidecar = _sidecar(settings, app, interests, feed)
 
     @app.agent(app.batches(topics.clicks, topics.purchases))  # type: ignore[untyped-decorator]
     async def personalize(batches: AsyncIterator[RecordBatch]) -> None:
@@ -114,7 +124,7 @@ def run_worker(settings: Settings) -> NoReturn:
 
 def _sidecar(
     settings: Settings, app: BatchApp, interests: InterestTable, feed: CatalogueFeed
-) -> type[Service]:
+) -> Service:
     """The service beside the agent: the catalogue feed and the web endpoints."""
 
     def readiness() -> dict[str, bool]:
@@ -135,15 +145,18 @@ def _sidecar(
 
         @Service.task  # type: ignore[untyped-decorator]
         async def _feed(self) -> None:
-            await feed.start()
-            await feed.run()
+            try:
+                await feed.start()
+                await feed.run()
+            except FreshetError as error:
+                app.fatal(error)
 
         @Service.task  # type: ignore[untyped-decorator]
         async def _show_readiness(self) -> None:
             async for _ in self.itertimer(1.0, name="readiness"):
                 metrics.READY.set(all(readiness().values()))
 
-    return Sidecar
+    return Sidecar(beacon=app.beacon)
 
 
 def _count(batch: RecordBatch, result: StepResult, begun_s: float, sent_s: float) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import ConsumerRecord
 
 from stream.errors import TopicError
@@ -19,6 +21,7 @@ log = logging.getLogger(__name__)
 
 _POLL_MS = 500
 _STALL_S = 60.0
+_METADATA_TRIES = 20
 
 
 class TopicFollower:
@@ -34,13 +37,9 @@ class TopicFollower:
         self, bootstrap: str, topic: str, on_records: Callable[[list[ConsumerRecord]], None]
     ) -> None:
         self.topic = topic
+        self._bootstrap = bootstrap.split(",")
         self._on_records = on_records
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap.split(","),
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=_POLL_MS,
-        )
+        self._consumer: Any = None  # aiokafka wants to be made inside an event loop
 
     async def read_all(self) -> int:
         """Read to the present end; answers how many records that were.
@@ -49,19 +48,14 @@ class TopicFollower:
         ------
         TopicError : the topic does not exist, or stopped answering before its end
         """
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=_POLL_MS,
+        )
         await self._consumer.start()
-        partitions = self._consumer.partitions_for_topic(self.topic)
-        if partitions is None:
-            partitions = set()
-            for _ in range(20):  # a topic made a moment ago may not be in the metadata yet
-                await self._consumer._client.force_metadata_update()
-                partitions = self._consumer.partitions_for_topic(self.topic) or set()
-                if partitions:
-                    break
-                await asyncio.sleep(0.1)
-        if not partitions:
-            raise TopicError(f"topic {self.topic!r} does not exist: `freshet topics create`")
-        assigned = [TopicPartition(self.topic, partition) for partition in sorted(partitions)]
+        assigned = [TopicPartition(self.topic, partition) for partition in await self._partitions()]
         self._consumer.assign(assigned)
         await self._consumer.seek_to_beginning(*assigned)
         ends = await self._consumer.end_offsets(assigned)
@@ -75,13 +69,27 @@ class TopicFollower:
                 raise TopicError(f"topic {self.topic!r} stopped answering before its end")
         return read
 
+    async def _partitions(self) -> list[int]:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
+        await admin.start()
+        try:
+            for _ in range(_METADATA_TRIES):  # a topic made a moment ago may not be known yet
+                (described,) = await admin.describe_topics([self.topic])
+                if described["error_code"] == 0:
+                    return sorted(found["partition"] for found in described["partitions"])
+                await asyncio.sleep(0.1)
+        finally:
+            await admin.close()
+        raise TopicError(f"topic {self.topic!r} does not exist: `freshet topics create`")
+
     async def follow(self) -> None:
         """Hand on what comes, until cancelled."""
         while True:
             await self._poll()
 
     async def stop(self) -> None:
-        await self._consumer.stop()
+        if self._consumer is not None:
+            await self._consumer.stop()
 
     async def _poll(self) -> int:
         batches = await self._consumer.getmany(timeout_ms=_POLL_MS)
