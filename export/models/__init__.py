@@ -12,10 +12,15 @@ MODELS: dict[str, Callable[..., Trained]] = {
     "cooccurrence": cooccurrence.train,
 }
 
+PARAMETERS: dict[str, type[Any]] = {
+    "decay": decay.Parameters,
+    "cooccurrence": cooccurrence.Parameters,
+}
+
 
 def train(model: str, log: Log, **parameters: Any) -> Trained:
     """Train a model of `MODELS`; `parameters` are the fields of its `Parameters`."""
     return MODELS[model](log, **parameters)
 
 
-__all__ = ["MODELS", "Reference", "Trained", "train"]
+__all__ = ["MODELS", "PARAMETERS", "Reference", "Trained", "train"]

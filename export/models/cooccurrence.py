@@ -37,6 +37,8 @@ class Parameters:
     position_decay: float = 0.9
     beta: float = 4.0
     damping: float = 0.5
+    nearness: float = 0.0
+    window: int = 5
     popularity: float = 1.0
     normalising: float = 0.5
     min_count: int = 1
@@ -74,7 +76,7 @@ def train(log: Log, **given: object) -> Trained:
     """Train on a log. `given` overrides fields of `Parameters`."""
     p = Parameters(**given)  # type: ignore[arg-type]
     baskets = Baskets.of(log, p.min_count)
-    together = baskets.cooccurrence(p.damping)
+    together = baskets.cooccurrence(p.damping, p.nearness, p.window)
     rows, weights = _neighbours(together.toarray(), baskets.counts(), p)
     positions = p.position_decay ** np.arange(p.last - 1, -1, -1, dtype=np.float64)
     positions = (positions / positions.sum()).astype(np.float32)

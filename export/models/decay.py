@@ -1,10 +1,14 @@
 """`decay`: an interest is the fading sum of the vectors of the items a user turned towards.
 
-    next = state * 2^(-max(gap, 0) / half_life) + weight[type] * 2^(min(gap, 0) / half_life) * item
+    next = keep * state * 2^(-max(gap, 0) / half_life)
+           + weight[type] * 2^(min(gap, 0) / half_life) * item
 
-A late event (negative gap) arrives already faded, so that the order of arrival does not matter.
-The readout is u = state / sqrt(|state|^2 + strength^2): the direction of the interest, short for a
-user of few events and near 1 for one of many. An item's score is sigmoid(beta * (u.i) + bias).
+The state is two such sums side by side. The taste (keep = 1) fades with time alone, and a late
+event (negative gap) arrives already faded, so that the order of arrival does not matter to it. The
+mood (keep = `mood_keep` for every event towards an item) is mostly the last few items: what a user
+is after right now. The readout is u = taste / |taste| + mood_share * mood / |mood|, each length
+softened by `strength`, so that a user of few events has a short u. An item's score is
+sigmoid(beta * (u.i) + bias).
 
 Must not know: the bundle's files, evaluation.
 """
@@ -40,7 +44,11 @@ class Parameters:
     half_life_s: float = 30 * DAY_S
     beta: float = 6.0
     strength: float = 1.0
+    mood_keep: float = 0.8
+    mood_share: float = 1.0
     damping: float = 0.5
+    nearness: float = 0.0
+    window: int = 5
     smoothing: float = 0.75
     power: float = 0.5
     popularity: float = 1.0
@@ -50,26 +58,34 @@ class Parameters:
 class DecayReference:
     """`decay` in NumPy."""
 
-    def __init__(
-        self, table: Float32, biases: Float32, weights: Float32, half_life_s: float, strength: float
-    ) -> None:
-        self._table, self._biases, self._weights = table, biases, weights
-        self._half_life_s, self._strength = half_life_s, strength
+    def __init__(self, table: Float32, biases: Float32, weights: Float32, p: Parameters) -> None:
+        self._table, self._biases, self._weights, self._p = table, biases, weights, p
 
     def update(
         self, state: Float32, item_rows: Int64, event_types: Int64, gaps_s: Float32
     ) -> Float32:
-        gap = gaps_s.astype(np.float64)[:, None] / self._half_life_s
-        arriving = self._weights[event_types].astype(np.float64)[:, None] * 2 ** np.minimum(gap, 0)
+        gap = gaps_s.astype(np.float64)[:, None] / self._p.half_life_s
+        weight = self._weights[event_types].astype(np.float64)[:, None]
+        arriving = np.tile(self._table[item_rows], 2) * weight * 2 ** np.minimum(gap, 0)
         faded = state.astype(np.float64) * 2 ** -np.maximum(gap, 0)
-        following: Float32 = (faded + arriving * self._table[item_rows]).astype(np.float32)
+        following: Float32 = (faded * _keep(self._weights, self._p)[event_types] + arriving).astype(
+            np.float32
+        )
         return following
 
     def logits(self, state: Float32, beta: float) -> Float32:
-        wide = state.astype(np.float64)
-        length = np.sqrt((wide**2).sum(axis=1, keepdims=True) + self._strength**2)
-        logits: Float32 = (beta * (wide / length) @ self._table.T + self._biases).astype(np.float32)
+        sums = state.astype(np.float64).reshape(len(state), 2, -1)
+        length = np.sqrt((sums**2).sum(axis=2, keepdims=True) + self._p.strength**2)
+        u = (sums / length * np.array([1, self._p.mood_share])[:, None]).sum(axis=1)
+        logits: Float32 = (beta * u @ self._table.T + self._biases).astype(np.float32)
         return logits
+
+
+def _keep(weights: Float32, p: Parameters) -> Float32:
+    """What an event of each type leaves of each number of the state: float32, shape (16, 2 D)."""
+    keep = np.ones((len(weights), 2 * p.dim), np.float32)
+    keep[weights > 0, p.dim :] = p.mood_keep
+    return keep
 
 
 def train(log: Log, **given: object) -> Trained:
@@ -77,7 +93,10 @@ def train(log: Log, **given: object) -> Trained:
     p = Parameters(**given)  # type: ignore[arg-type]
     baskets = Baskets.of(log, p.min_count)
     table = item_vectors(
-        baskets.cooccurrence(p.damping), p.dim, smoothing=p.smoothing, power=p.power
+        baskets.cooccurrence(p.damping, p.nearness, p.window),
+        p.dim,
+        smoothing=p.smoothing,
+        power=p.power,
     )
     biases = baskets.popularity_bias(p.popularity)
     weights = weight_table(EVENT_WEIGHTS)
@@ -86,14 +105,14 @@ def train(log: Log, **given: object) -> Trained:
         item_ids=baskets.item_ids,
         embeddings=table,
         biases=biases,
-        state_size=p.dim,
+        state_size=2 * p.dim,
         storage="int8",
         beta=p.beta,
         half_life_s=p.half_life_s,
         event_weights=EVENT_WEIGHTS,
         update_onnx=_update(weights, p),
         score_onnx=_score(p),
-        reference=DecayReference(table, biases, weights, p.half_life_s, p.strength),
+        reference=DecayReference(table, biases, weights, p),
         created=log.ends,
         training={"events": len(log), "sessions": baskets.matrix.shape[0], **asdict(p)},
     )
@@ -114,30 +133,40 @@ def _update(weights: Float32, p: Parameters) -> bytes:
         node("Unsqueeze", ["kept", "column"], ["kept_2d"]),
         node("Unsqueeze", ["share", "column"], ["share_2d"]),
         node("Gather", ["item_table", "item_row"], ["item"]),
-        node("Mul", ["state", "kept_2d"], ["faded"]),
-        node("Mul", ["item", "share_2d"], ["arriving"]),
+        node("Concat", ["item", "item"], ["item_twice"], axis=1),
+        node("Gather", ["keep", "event_type"], ["keep_2d"]),
+        node("Mul", ["state", "kept_2d"], ["faded_by_time"]),
+        node("Mul", ["faded_by_time", "keep_2d"], ["faded"]),
+        node("Mul", ["item_twice", "share_2d"], ["arriving"]),
         node("Add", ["faded", "arriving"], ["next_state"]),
     ]
     constants: dict[str, npt.NDArray[Any]] = {
         "rate": np.array(np.log(2) / p.half_life_s, np.float32),
         "nought": np.array(0, np.float32),
         "weights": weights,
+        "keep": _keep(weights, p),
         "column": np.array([1], np.int64),
     }
-    return update_graph(nodes, constants, p.dim, p.dim)
+    return update_graph(nodes, constants, 2 * p.dim, p.dim)
 
 
 def _score(p: Parameters) -> bytes:
     nodes = [
-        node("ReduceSumSquare", ["state", "across"], ["square"]),
+        node("Reshape", ["state", "to_sums"], ["sums"]),  # [B, 2, D]
+        node("ReduceSumSquare", ["sums", "across"], ["square"]),
         node("Add", ["square", "strength_square"], ["length_square"]),
         node("Sqrt", ["length_square"], ["length"]),
-        node("Div", ["state", "length"], ["interest"]),
+        node("Div", ["sums", "length"], ["directions"]),
+        node("Mul", ["directions", "shares"], ["shared"]),
+        node("ReduceSum", ["shared", "sum_axis"], ["interest"], keepdims=0),
         node("Mul", ["interest", "beta"], ["scaled"]),
         node("Gemm", ["scaled", "item_table", "bias"], ["logits"], transB=1),
     ]
     constants: dict[str, npt.NDArray[Any]] = {
-        "across": np.array([1], np.int64),
+        "to_sums": np.array([0, 2, p.dim], np.int64),
+        "across": np.array([2], np.int64),
+        "sum_axis": np.array([1], np.int64),
+        "shares": np.array([[1], [p.mood_share]], np.float32),
         "strength_square": np.array(p.strength**2, np.float32),
     }
-    return score_graph(nodes, constants, p.dim, p.dim)
+    return score_graph(nodes, constants, 2 * p.dim, p.dim)

@@ -1,0 +1,178 @@
+"""`freshet-export`: train, evaluate, show. In: the command line. Out: text, an exit code.
+
+Exit codes: 0 done, 1 a fault was found, 2 usage, 130 interrupted. Progress goes to stderr, results
+to stdout. Must not know: how models work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from export.bundle import write_bundle
+from export.dataset import FORMATS, read_log
+from export.models import MODELS
+from export.sample import write_sample
+from export.train import compare, fit, hold_out, parse_parameters
+from stream.core.bundle import Bundle
+from stream.core.model import Model
+from stream.errors import FreshetError, UsageError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except FreshetError as error:
+        print(f"freshet-export: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("freshet-export: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="freshet-export", description="Train models for Freshet and write them as bundles."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = _command(commands, "train", _train, "train a model on a log and write a bundle")
+    _log_options(command)
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="bundle folder")
+    command.add_argument("--name", help="name in the manifest (default: the model's)")
+
+    command = _command(commands, "evaluate", _evaluate, "measure a model beside the baseline")
+    _log_options(command)
+    command.add_argument(
+        "--since",
+        metavar="DATE",
+        help="train before this ISO date, measure from it on (default: the newest 15%% of events)",
+    )
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+    command = _command(commands, "bundle", _bundle, "verify a bundle and show its manifest")
+    command.add_argument("folder", type=Path, metavar="DIR")
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+    command = _command(commands, "sample", _sample, "make the demo's sample from Online Retail")
+    command.add_argument("log", type=Path, metavar="LOG")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR")
+    return parser
+
+
+def _command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], None], summary: str
+) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary)
+    command.set_defaults(run=run)
+    return command
+
+
+def _log_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("log", type=Path, metavar="LOG", help="event log, plain or gzip")
+    command.add_argument("--format", choices=sorted(FORMATS), default="events")
+    command.add_argument("--model", choices=sorted(MODELS), default="decay")
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter of the model (export/models/README.md lists them); may be repeated",
+    )
+
+
+def _train(options: argparse.Namespace) -> None:
+    parameters = _parameters(options)
+    report = _reporter()
+    report(f"reading {options.log}")
+    log = read_log(options.log, options.format)
+    trained = fit(log, options.model, parameters, report)
+    bundle = write_bundle(trained, options.out, options.name)
+    Model(bundle, "cpu")
+    report("bundle verified: golden sequences replayed")
+    print(f"{options.out}  {bundle.bundle_id}")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    parameters = _parameters(options)
+    since_ms = None if options.since is None else _moment(options.since)
+    report = _reporter()
+    report(f"reading {options.log}")
+    log = read_log(options.log, options.format)
+    if since_ms is None:
+        since_ms = hold_out(log)
+    results = compare(log, options.model, parameters, since_ms, report)
+    if options.json:
+        print(json.dumps(results, indent=2))
+        return
+    for label, moments in results.items():
+        for moment, metrics in moments.items():
+            values = "  ".join(f"{name} {value:g}" for name, value in metrics.items())
+            print(f"{label:38} {moment:15} {values}")
+
+
+def _bundle(options: argparse.Namespace) -> None:
+    bundle = Bundle.load(options.folder)
+    Model(bundle, "cpu")
+    text = (options.folder / "manifest.json").read_text()
+    if options.json:
+        print(text, end="")
+        return
+    m = bundle.manifest
+    print(f"{m.name}: {m.model}, {m.items - 1:,} items, verified")
+    print(f"  id            {m.bundle_id}")
+    print(f"  trained until {m.created}")
+    print(f"  state         {m.state.size} numbers, kept as {m.state.storage}")
+    print(f"  seen items    {'excluded' if m.exclude_seen else 'may come back'}")
+    for name, values in (("training", m.training), ("metrics", m.metrics)):
+        print(f"  {name:13} {json.dumps(values)}")
+
+
+def _sample(options: argparse.Namespace) -> None:
+    report = _reporter()
+    report(f"reading {options.log}")
+    items, events = write_sample(read_log(options.log, "online-retail"), options.out)
+    print(f"{options.out}  {items:,} items, {events:,} events")
+
+
+def _parameters(options: argparse.Namespace) -> dict[str, Any]:
+    given = {}
+    for pair in options.set:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"--set {pair}: write NAME=VALUE")
+        given[name.strip()] = value.strip()
+    return parse_parameters(options.model, given)
+
+
+def _moment(text: str) -> int:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"--since {text}: not an ISO date such as 2011-11-01") from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return int(moment.timestamp() * 1000)
+
+
+def _reporter() -> Callable[[str], None]:
+    """Prints what is being done and the seconds since the start."""
+    begun = time.monotonic()
+
+    def report(what: str) -> None:
+        print(f"{time.monotonic() - begun:6.1f} s  {what}", file=sys.stderr, flush=True)
+
+    return report
+
+
+if __name__ == "__main__":
+    sys.exit(main())
