@@ -154,7 +154,8 @@ BATCH_EVENTS: Final = _histogram(
 )
 STAGE_SECONDS: Final = _histogram(
     "freshet_stage_seconds",
-    "Time of a micro-batch in a stage: poll, decode, fold, score, policy, publish.",
+    "Time of a micro-batch in a stage: poll (from its newest record's timestamp to its turn), "
+    "decode, fold, score, policy, publish (until all is acknowledged).",
     "stage",
     buckets=_STAGE_BUCKETS,
 )
