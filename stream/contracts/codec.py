@@ -7,6 +7,7 @@ apart record by record.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -211,11 +212,13 @@ def _has_long_id(record: msgspec.Struct) -> bool:
     return False
 
 
-def _decode(decoder: msgspec.json.Decoder[R], value: bytes | None) -> R:
+def _decode(
+    decoder: msgspec.json.Decoder[R], value: bytes | None, max_bytes: int = MAX_VALUE_BYTES
+) -> R:
     """One record on its own, all but its key checked; raises RecordError."""
     if not value:
         raise RecordError("empty_value")
-    if len(value) > MAX_VALUE_BYTES:
+    if len(value) > max_bytes:
         raise RecordError("value_too_large")
     try:
         record = decoder.decode(value)
@@ -263,8 +266,12 @@ def decode_record(record: type[R], value: bytes | None) -> R:
 
 
 def decode_recommendation(value: bytes | None) -> Recommendation:
-    """A record of `recommendations` that is no tombstone. Raises RecordError."""
-    return decode_record(Recommendation, value)
+    """A record of `recommendations` that is no tombstone, of any size: lists may be long.
+
+    Raises RecordError.
+    """
+    decoder: msgspec.json.Decoder[Recommendation] = _decoder(Recommendation)
+    return _decode(decoder, value, max_bytes=sys.maxsize)
 
 
 def encode_record(record: msgspec.Struct) -> bytes:
