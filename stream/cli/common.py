@@ -1,0 +1,115 @@
+"""What the commands share: `--config` and `--bootstrap`, text that is safe on a terminal, output.
+
+In: options. Out: Settings, or an error that says what to do. Knows no command.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+from tqdm import tqdm
+
+from stream.config import Settings, load_settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Cc control, Cf invisible and direction marks, Cs lone surrogates, Zl and Zp line breaks.
+_UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def connection_options(command: F) -> F:
+    """Add `--config FILE` and `--bootstrap HOST:PORT,...` as parameters `config`, `bootstrap`."""
+    config = click.option(
+        "--config",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Settings file, TOML (default: FRESHET_CONFIG).",
+    )
+    bootstrap = click.option(
+        "--bootstrap",
+        metavar="HOST:PORT,...",
+        help="The brokers (default: FRESHET_BOOTSTRAP, or 127.0.0.1:9092).",
+    )
+    return config(bootstrap(command))
+
+
+def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--config` and `--bootstrap`, and call `command(settings, ...)`."""
+
+    @functools.wraps(command)
+    def with_options(*, config: Path | None, bootstrap: str | None, **options: Any) -> Any:
+        return command(load(config, bootstrap), **options)
+
+    return connection_options(with_options)
+
+
+def load(config: Path | None, bootstrap: str | None, **overrides: str | None) -> Settings:
+    """Settings from file, environment and flags; flags that are None were not given."""
+    return load_settings(config, {"bootstrap": bootstrap, **overrides})
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """Escape what could move a terminal's cursor, colour it, hide text or turn its direction.
+
+    Parameters
+    ----------
+    text : of any origin
+    keep : characters to leave as they are
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        character.encode("unicode_escape", "surrogatepass").decode()
+        if unicodedata.category(character) in _UNSAFE_CATEGORIES and character not in keep
+        else character
+        for character in text
+    )
+
+
+def fit(text: str, width: int) -> str:
+    """Return `text`, safe to print, cut or filled to exactly `width` columns.
+
+    A wide character (East Asian) takes two columns, a combining mark none.
+    """
+    text = printable(text)
+    total = sum(map(_columns, text))
+    if total <= width:
+        return text + " " * (width - total)
+    kept, columns = "", 0
+    for character in text:
+        columns += _columns(character)
+        if columns > width - 1:
+            columns -= _columns(character)
+            break
+        kept += character
+    return kept + "…" + " " * (width - 1 - columns)
+
+
+def _columns(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON line and flush it, for programs that read as we write."""
+    click.echo(msgspec.json.encode(value).decode())
+
+
+def progress(total: int | None, unit: str, title: str) -> Any:
+    """Return a tqdm bar on stderr with rate and time left; silent when stderr is no terminal."""
+    return tqdm(
+        total=total,
+        unit=f" {unit}",
+        desc=title,
+        unit_scale=True,
+        dynamic_ncols=True,
+        disable=not sys.stderr.isatty(),
+        file=sys.stderr,
+    )

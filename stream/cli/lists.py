@@ -1,0 +1,95 @@
+"""Lists as they arrive, with the catalogue's titles. In: a consumer. Out: records and words.
+
+Reads the items topic from its beginning and follows it beside the topics that the caller wants.
+Shared by watch, simulate and demo; knows nothing of terminals.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from kafka import KafkaConsumer
+
+from stream.cli.clients import assign_all, read_to_end, seek_to_end
+from stream.config import Settings
+from stream.contracts import Item, Reason, decode_item
+from stream.errors import RecordError
+
+_VERBS = {
+    "view": "viewed",
+    "click": "clicked",
+    "add_to_cart": "in the cart:",
+    "like": "likes",
+    "purchase": "bought",
+}
+
+
+class Titles:
+    """The catalogue as people read it.
+
+    Attributes
+    ----------
+    items : by item_id
+    """
+
+    def __init__(self) -> None:
+        self.items: dict[str, Item] = {}
+
+    def learn(self, key: bytes | None, value: bytes | None) -> None:
+        """Take a record of the items topic in; a bad one is the worker's to report."""
+        with contextlib.suppress(RecordError):
+            item = decode_item(key, value)
+            if item is not None:
+                self.items[item.item_id] = item
+            elif key is not None:
+                self.items.pop(key.decode(errors="replace"), None)
+
+    def title(self, item_id: str) -> str:
+        """Return the item's title; its id when it has none."""
+        item = self.items.get(item_id)
+        return (item.title if item else None) or item_id
+
+    def why(self, reason: Reason) -> str:
+        """Return a reason in words, such as "bought LUNCH BAG"."""
+        code = reason.code.replace("_", " ")
+        if reason.item_id is None:
+            return "popular now" if code == "popular" else code
+        return f"{_VERBS.get(reason.code, code)} {self.title(reason.item_id)}"
+
+
+class ListReader:
+    """Follows topics from now on, beside the catalogue from its beginning.
+
+    Parameters
+    ----------
+    topics : what `poll` returns the records of
+
+    Raises
+    ------
+    TopicError : one of the topics does not exist
+    """
+
+    def __init__(self, consumer: KafkaConsumer, settings: Settings, *topics: str) -> None:
+        self.titles = Titles()
+        self._consumer = consumer
+        self._items_topic = settings.topics.items
+        assigned = assign_all(consumer, [self._items_topic, *topics])
+        catalogue = assigned.pop(self._items_topic)
+        followed = [one for of_topic in assigned.values() for one in of_topic]
+        seek_to_end(consumer, followed)
+        consumer.pause(*followed)
+        for record in read_to_end(consumer, catalogue):
+            self.titles.learn(record.key, record.value)
+        consumer.resume(*followed)
+
+    def poll(self, timeout_s: float) -> list[Any]:
+        """Wait for records of the topics; those of the catalogue are taken in on the way."""
+        records = []
+        for partition, batch in self._consumer.poll(timeout_ms=int(timeout_s * 1000)).items():
+            if partition.topic == self._items_topic:
+                for record in batch:
+                    self.titles.learn(record.key, record.value)
+            else:
+                records += batch
+        return records

@@ -1,0 +1,109 @@
+"""`freshet send`: one event by hand. In: options. Out: one record on clicks or purchases.
+
+The example of how to produce: a JSON object, keyed by user_id, with kafka-python, whose partitioner
+is the Java client's.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from typing import Any
+
+import click
+
+from stream.cli.clients import open_producer, partitions
+from stream.cli.common import print_json, printable, with_settings
+from stream.config import Settings
+from stream.contracts import EVENT_TYPES, PURCHASE_TYPES, Kind, decode_events
+from stream.errors import UsageError
+
+
+@click.command("send")
+@click.argument("event_type", metavar="TYPE", type=click.Choice(list(EVENT_TYPES)))
+@click.option("--user", required=True, help="user_id, which is also the record's key.")
+@click.option("--item", required=True, help="item_id.")
+@click.option("--event-id", help="Events with the same one count once (default: a fresh one).")
+@click.option("--session", help="session_id.")
+@click.option("--placement", help="The list that the item was on.")
+@click.option("--property", "properties", metavar="K=V", multiple=True, help="May be repeated.")
+@click.option("--quantity", type=float, help="Of a purchase.")
+@click.option("--price", type=float, help="unit_price of a purchase.")
+@click.option("--currency", help="Of a purchase.")
+@click.option("--time-ms", type=int, help="event_time_ms (default: now).")
+@click.option("--json", "as_json", is_flag=True, help="Print where the record stands, as JSON.")
+@with_settings
+def command(settings: Settings, event_type: str, as_json: bool, **options: Any) -> None:
+    """Send one event by hand.
+
+    TYPE: view, click, add_to_cart, remove_from_cart, like, dislike, impression, purchase, cancel.
+    """
+    kind: Kind = "purchases" if event_type in PURCHASE_TYPES else "clicks"
+    topic = settings.topics.purchases if kind == "purchases" else settings.topics.clicks
+    key, event = _event(kind, event_type, options)
+    _check(kind, key, event)
+    with open_producer(settings.bootstrap) as producer:
+        partitions(producer, topic)  # connected, before the clock is read
+        if options["time_ms"] is None:
+            event["event_time_ms"] = _now_ms()
+        value = json.dumps(event).encode()
+        sent = producer.send(topic, key=key, value=value).get(timeout=20)
+    if as_json:
+        print_json(
+            {"topic": sent.topic, "partition": sent.partition, "offset": sent.offset, **event}
+        )
+    else:
+        click.echo(
+            f"{event_type} of {printable(options['user'])} on {printable(options['item'])}: "
+            f"{sent.topic}, partition {sent.partition}, offset {sent.offset}"
+        )
+
+
+def _event(kind: Kind, event_type: str, options: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
+    """Return the record's key and its fields."""
+    amounts = {name: options[name] for name in ("quantity", "price", "currency")}
+    if kind == "clicks" and any(given is not None for given in amounts.values()):
+        raise UsageError("--quantity, --price and --currency belong to purchase and cancel")
+    fields = {
+        "event_id": options["event_id"] or uuid.uuid4().hex,
+        "user_id": options["user"],
+        "item_id": options["item"],
+        "type": event_type,
+        "event_time_ms": _now_ms() if options["time_ms"] is None else options["time_ms"],
+        "session_id": options["session"],
+        "placement": options["placement"],
+        "properties": dict(map(_property, options["properties"])) or None,
+        "quantity": amounts["quantity"],
+        "unit_price": amounts["price"],
+        "currency": amounts["currency"],
+    }
+    try:
+        key = options["user"].encode()
+    except UnicodeEncodeError as error:
+        raise UsageError("--user is not valid UTF-8") from error
+    return key, {name: given for name, given in fields.items() if given is not None}
+
+
+def _property(text: str) -> tuple[str, Any]:
+    name, equals, given = text.partition("=")
+    if not (name and equals):
+        raise UsageError(f"--property takes K=V, not {text!r}")
+    try:
+        number = json.loads(given)
+    except ValueError:
+        return name, given
+    return name, number if isinstance(number, bool | int | float) else given
+
+
+def _check(kind: Kind, key: bytes, event: dict[str, Any]) -> None:
+    """Refuse here what the worker would only put among the dead letters."""
+    value = json.dumps(event).encode()
+    _, rejections = decode_events(kind, [key], [value], [0], _now_ms())
+    for _, reason, field in rejections:
+        where = f" in {field}" if field else ""
+        raise UsageError(f"the event cannot be used: {reason}{where}")
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,96 @@
+"""`freshet watch`: lists as they arrive. In: the recommendations topic. Out: a line a list.
+
+The example of how to subscribe: every partition, no group, from now on.
+"""
+
+from __future__ import annotations
+
+import json
+
+import click
+import msgspec
+
+from stream.cli.clients import open_consumer
+from stream.cli.common import printable, with_settings
+from stream.cli.lists import ListReader, Titles
+from stream.config import Settings
+from stream.contracts import RankedList, decode_recommendation
+from stream.errors import RecordError
+
+
+@click.command("watch")
+@click.option("--user", help="This user's lists alone.")
+@click.option("--placement", help="This placement's lists alone.")
+@click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Items a line.")
+@click.option("--count", type=click.IntRange(1), help="End after so many records.")
+@click.option("--json", "as_json", is_flag=True, help="The whole record, one JSON line each.")
+@with_settings
+def command(
+    settings: Settings,
+    *,
+    user: str | None,
+    placement: str | None,
+    top: int,
+    count: int | None,
+    as_json: bool,
+) -> None:
+    """Print lists as they arrive, until Ctrl-C."""
+    shown = 0
+    with open_consumer(settings.bootstrap) as consumer:
+        lists = ListReader(consumer, settings, settings.topics.recommendations)
+        click.echo(f"watching {settings.topics.recommendations}; Ctrl-C ends", err=True)
+        while count is None or shown < count:
+            for record in lists.poll(timeout_s=0.5):
+                user_id = (record.key or b"").decode(errors="replace")
+                if user not in (None, user_id):
+                    continue
+                lines = _lines(
+                    lists.titles,
+                    user_id,
+                    record.value,
+                    placement=placement,
+                    top=top,
+                    as_json=as_json,
+                )
+                for line in lines:
+                    click.echo(line)
+                shown += bool(lines)
+                if shown == count:
+                    break
+
+
+def _lines(
+    titles: Titles,
+    user_id: str,
+    value: bytes | None,
+    *,
+    placement: str | None,
+    top: int,
+    as_json: bool,
+) -> list[str]:
+    """Return what one record has to show; nothing when it lacks the placement asked for."""
+    if value is None:  # the user was forgotten
+        forgotten = json.dumps({"user_id": user_id, "forgotten": True})
+        return [forgotten if as_json else f"{printable(user_id)}  forgotten"]
+    try:
+        recommendation = decode_recommendation(value)
+    except RecordError as error:
+        click.echo(f"a record that cannot be read: {error}", err=True)
+        return []
+    wanted = [name for name in recommendation.lists if placement in (None, name)]
+    if as_json:
+        # Through a decoder, for one line whoever wrote it; untyped, to keep fields we do not know.
+        return [msgspec.json.encode(msgspec.json.decode(value)).decode()] if wanted else []
+    lines = []
+    for name in wanted:
+        items = _items(titles, recommendation.lists[name], top)
+        lines.append(f"{printable(user_id)}  {printable(name)}  {items}")
+    return lines
+
+
+def _items(titles: Titles, ranked: RankedList, top: int) -> str:
+    return "  ".join(
+        f"{item.rank}. {printable(titles.title(item.item_id))} {item.score:.2f} "
+        f"({printable(titles.why(item.reason))})"
+        for item in ranked.items[:top]
+    )

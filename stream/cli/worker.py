@@ -1,0 +1,63 @@
+"""`freshet worker`: the engine, until it is stopped. In: settings. Out: the worker's exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import click
+
+from stream.cli.common import connection_options, load
+
+_LOOK_EVERY_S = 0.2
+_END_WITHIN_S = 5.0
+
+
+@click.command("worker")
+@click.option("--bundle", metavar="DIR", help="The model bundle (default: FRESHET_BUNDLE).")
+@click.option("--provider", type=click.Choice(["auto", "cpu", "cuda"]), help="Where models run.")
+@click.option("--metrics-port", type=click.IntRange(0, 65535), help="0 takes any free one.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
+@click.option("--end-with-parent", is_flag=True, hidden=True)
+@connection_options
+def command(
+    *,
+    config: Path | None,
+    bootstrap: str | None,
+    bundle: str | None,
+    provider: str | None,
+    metrics_port: int | None,
+    log_level: str | None,
+    end_with_parent: bool,
+) -> int:
+    """Run the engine: events in, lists out. Run several of the same group to share the work."""
+    if end_with_parent:
+        _end_with_parent()
+    settings = load(
+        config,
+        bootstrap,
+        bundle=bundle,
+        provider=provider,
+        metrics_port=None if metrics_port is None else str(metrics_port),
+        log_level=log_level,
+    )
+    from stream.app import run_worker
+
+    return run_worker(settings)
+
+
+def _end_with_parent() -> None:
+    """Stop this process when the one that started it has gone, however it ended."""
+    parent = os.getppid()
+
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_EVERY_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_END_WITHIN_S)
+        os._exit(1)
+
+    threading.Thread(target=look, name="end-with-parent", daemon=True).start()

@@ -1,0 +1,424 @@
+"""The commands without a broker: help, usage, error texts, exit codes, and their pure parts."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import socket
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stream.cli import COMMANDS, main
+from stream.cli.common import fit, printable
+from stream.cli.lists import Titles
+from stream.cli.logs import FORMATS, Log, read_log
+from stream.cli.screen import Happened, Screen
+from stream.cli.simulate import Shop, Tally, category_of
+from stream.contracts import (
+    Cause,
+    Item,
+    ListedItem,
+    RankedList,
+    Reason,
+    Recommendation,
+    decode_events,
+)
+from stream.demo import sample
+from stream.errors import FreshetError, UsageError
+
+LEAVES = [
+    *((name,) for name in COMMANDS if name not in ("topics", "bundle")),
+    ("topics", "create"),
+    ("topics", "check"),
+    ("bundle", "show"),
+    ("bundle", "check"),
+]
+AT_BROKER = {
+    "send": ["send", "click", "--user", "u1", "--item", "i1"],
+    "watch": ["watch"],
+    "simulate": ["simulate"],
+    "topics create": ["topics", "create"],
+    "topics check": ["topics", "check"],
+    "replay": ["replay", str(sample.EVENTS)],
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CONFIG", "BOOTSTRAP", "BUNDLE", "PROVIDER"):
+        monkeypatch.delenv(f"FRESHET_{name}", raising=False)
+
+
+@pytest.fixture
+def nobody() -> Iterator[str]:
+    """An address where nobody answers, and nobody else can start to."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("words", LEAVES, ids=" ".join)
+def test_help_names_the_common_options(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "--config" in shown
+    assert "--bootstrap" in shown
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in COMMANDS)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("freshet")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["send", "click", "--user", "u1"],
+        ["send", "clack", "--user", "u1", "--item", "i1"],
+        ["send", "click", "--user", "u1", "--item", "i1", "--price", "3"],
+        ["send", "click", "--user", "u1", "--item", "i1", "--property", "novalue"],
+        ["replay", "log", "--speed", "0"],
+        ["replay", "log", "--speed", "fast"],
+        ["replay", "/no/such/log"],
+        ["simulate", "--rate", "-1"],
+        ["watch", "--count", "0"],
+        ["watch", "--bootstrap", "no port"],
+        ["watch", "--config", "/no/such/file"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_2_and_one_message(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    shown = capsys.readouterr()
+    assert "rror: " in shown.err
+    assert "Traceback" not in shown.err
+    assert shown.out == ""
+
+
+@pytest.mark.parametrize("arguments", AT_BROKER.values(), ids=AT_BROKER)
+def test_no_broker_is_1_and_says_the_cure(
+    arguments: list[str],
+    nobody: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert main([*arguments, "--bootstrap", nobody]) == 1
+    shown = capsys.readouterr().err
+    assert f"no Kafka broker answers at {nobody}" in shown
+    assert "freshet broker" in shown
+    assert "FRESHET_BOOTSTRAP" in shown
+    assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize(
+    ("event", "why"),
+    [
+        (["click", "--user", "", "--item", "i1"], "empty_id in user_id"),
+        (["click", "--user", "u" * 257, "--item", "i1"], "user_id"),
+        (["click", "--user", "\udcff", "--item", "i1"], "UTF-8"),
+        (["click", "--user", "u1", "--item", "i1", "--time-ms", "1700000000"], "event_time"),
+        (["purchase", "--user", "u1", "--item", "i1", "--quantity", "-1"], "quantity"),
+    ],
+)
+def test_send_refuses_what_would_be_a_dead_letter(
+    event: list[str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["send", *event]) == 2
+    assert why in capsys.readouterr().err
+
+
+def test_worker_without_a_bundle_is_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["worker"]) == 2
+    assert "FRESHET_BUNDLE" in capsys.readouterr().err
+
+
+# Bundles
+
+
+def test_bundle_show_and_check(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bundle", "show", str(sample.BUNDLE), "--json"]) == 0
+    manifest = json.loads(capsys.readouterr().out)
+    assert manifest == json.loads((sample.BUNDLE / "manifest.json").read_text())
+    assert main(["bundle", "check", str(sample.BUNDLE), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["ok"] is True
+    assert found["id"] == manifest["id"]
+
+
+def test_damaged_bundle_is_1_and_names_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(sample.BUNDLE, folder)
+    damaged = folder / "update.onnx"
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    for arguments in (["bundle", "check", str(folder)], ["worker", "--bundle", str(folder)]):
+        assert main(arguments) == 1
+        shown = capsys.readouterr().err
+        assert "update.onnx" in shown
+        assert "checksum" in shown
+
+
+# Doctor
+
+
+def test_doctor_tells_each_fault(
+    nobody: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["doctor", "--json", "--bootstrap", nobody]) == 1
+    told = json.loads(capsys.readouterr().out)
+    status = {finding["check"]: finding["status"] for finding in told["findings"]}
+    assert told["ok"] is False
+    assert status == {
+        "configuration": "ok",
+        "broker": "fault",
+        "topics": "skip",
+        "partitioner": "skip",
+        "bundle": "fault",
+        "provider": "skip",
+    }
+
+
+def test_doctor_with_wrong_settings(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FRESHET_STATE_RING", "many")
+    assert main(["doctor"]) == 1
+    shown = capsys.readouterr().out
+    assert "FRESHET_STATE_RING" in shown
+    assert shown.count("skip") == 5
+
+
+# Text for a terminal
+
+
+@settings(deadline=None)
+@given(st.text())
+def test_printable_leaves_nothing_that_moves_a_terminal(text: str) -> None:
+    shown = printable(text)
+    assert not {unicodedata.category(c) for c in shown} & {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    shown.encode()
+
+
+def test_printable_escapes_and_keeps() -> None:
+    assert printable("\x1b[31mred\u202e") == "\\x1b[31mred\\u202e"
+    assert printable("Grüße 雨 🙂") == "Grüße 雨 🙂"
+    assert printable("a\nb", keep="\n") == "a\nb"
+
+
+@settings(deadline=None)
+@given(st.text(), st.integers(1, 60))
+def test_fit_fills_exactly(text: str, width: int) -> None:
+    shown = fit(text, width)
+    columns = sum(
+        0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF")
+        for c in shown
+    )
+    assert columns == width
+
+
+def test_errors_with_hostile_text_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", "/no/\x1b[2Jlog"]) == 2
+    assert "\x1b" not in capsys.readouterr().err
+
+
+# The demo's screen
+
+
+def _recommendation(*items: ListedItem) -> Recommendation:
+    cause = Cause("clicks", 0, 1, 1_700_000_000_000)
+    return Recommendation("u1", {"home": RankedList(list(items))}, "m", "main", cause, 0)
+
+
+def test_screen_fits_80_columns_and_marks_what_is_new() -> None:
+    titles = Titles()
+    titles.learn(b"i1", b'{"item_id": "i1", "title": "%s", "price": 12345.678}' % (b"LONG " * 30))
+    titles.learn(
+        b"i2", '{"item_id": "i2", "title": "雨傘\\u001b[2J雨傘雨傘雨傘雨傘雨傘雨傘雨傘"}'.encode()
+    )
+    screen = Screen(titles)
+    one = ListedItem("i1", 0.5, 1, Reason("click", "i2"))
+    two = ListedItem("i2", 0.25, 2, Reason("popular"))
+    first = screen.render(_recommendation(one), Happened("click", "i1"), 4.25, by_hand=False)
+    second = screen.render(_recommendation(one, two), None, 12345.6, by_hand=False)
+    assert [line[:1] for line in first[2:]] == [" "]
+    assert [line[:1] for line in second[2:]] == [" ", "+"]
+    assert "4.2 ms" in first[1]
+    for line in first + second:
+        plain = line.replace("\x1b[1m", "").replace("\x1b[0m", "")
+        assert "\x1b" not in plain
+        assert sum(1 + (unicodedata.east_asian_width(c) in "WF") for c in plain) <= 80
+
+
+def test_reasons_in_words() -> None:
+    titles = Titles()
+    titles.learn(b"i1", b'{"item_id": "i1", "title": "LUNCH BAG"}')
+    assert titles.why(Reason("purchase", "i1")) == "bought LUNCH BAG"
+    assert titles.why(Reason("popular")) == "popular now"
+    assert titles.why(Reason("brand_new", "i9")) == "brand new i9"
+    titles.learn(b"i1", None)
+    assert titles.title("i1") == "i1"
+    titles.learn(b"i1", b"not json")
+    titles.learn(None, None)
+
+
+# Logs
+
+
+def _log(tmp_path: Path, content: bytes, log_format: str = "events") -> Log:
+    path = tmp_path / "log"
+    path.write_bytes(content)
+    return read_log(path, log_format, lambda read_bytes: None)
+
+
+def _event(user_id: str, time_ms: int, **other: object) -> bytes:
+    event = {"user_id": user_id, "item_id": "i", "type": "click", "event_time_ms": time_ms}
+    return json.dumps(event | other).encode()
+
+
+def test_log_comes_in_event_time_order_with_bad_lines_by_number(tmp_path: Path) -> None:
+    lines = [
+        _event("u1", 1_700_000_000_002),
+        b"not json",
+        b"",
+        _event("u2", 1_700_000_000_001, type="purchase"),
+        _event("u3", 1_700_000_000),
+        b'["a", "list"]',
+        _event("u4", 1_700_000_000_002, type="impression"),
+        _event("u5", 1_700_000_000_002, type="nonsense"),
+        b'{"user_id": "\\ud800", "type": "click"}',
+    ]
+    log = _log(tmp_path, b"\n".join(lines))
+    assert log.keys == [b"u2", b"u1", b"u4"]
+    assert log.kinds == ["purchases", "clicks", "clicks"]
+    assert log.values == [lines[3], lines[0], lines[6]]
+    assert log.times_ms == sorted(log.times_ms)
+    assert [number for number, _ in log.bad] == [2, 5, 6, 8, 9]
+    assert all(reason for _, reason in log.bad)
+
+
+def test_log_may_be_packed_and_is_told_as_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(
+        gzip.compress(b"\n".join(_event(f"u{n}", 1_700_000_000_000) for n in range(3000)))
+    )
+    read: list[int] = []
+    assert len(read_log(path, "events", read.append)) == 3000
+    assert sum(read) == path.stat().st_size
+
+
+def test_cut_archive_is_a_usage_error(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(gzip.compress(_event("u1", 1_700_000_000_000) * 100)[:-20])
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_log(path, "events", lambda read_bytes: None)
+
+
+def test_online_retail_lines(tmp_path: Path) -> None:
+    content = (
+        b"InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
+        b"536365,85123A,WHITE HANGING HEART,6,2010-12-01 08:26:00,2.55,17850.0,United Kingdom\n"
+        b"C536366,85123A,WHITE HANGING HEART,-1,2010-12-01 08:27:00,2.55,17850.0,United Kingdom\n"
+        b"536367,71053,NO CUSTOMER,6,2010-12-01 08:28:00,3.39,,United Kingdom\n"
+    )
+    log = _log(tmp_path, content, "online-retail")
+    bought, cancelled = map(json.loads, log.values)
+    assert bought["type"] == "purchase"
+    assert bought["unit_price"] == 2.55
+    assert cancelled["type"] == "cancel"
+    assert cancelled["quantity"] == 1
+    assert log.keys == [b"17850"] * 2
+    assert [number for number, _ in log.bad] == [4]
+
+
+def test_rees46_lines(tmp_path: Path) -> None:
+    content = (
+        b"event_time,event_type,product_id,category_id,category_code,brand,price,user_id,user_session\n"
+        b"2019-10-01 00:00:00 UTC,view,44600062,2,,shiseido,35.79,541312140,s1\n"
+        b"2019-10-01 00:00:01 UTC,cart,44600062,2,,shiseido,35.79,541312140,s1\n"
+        b"2019-10-01 00:00:02 UTC,purchase,44600062,2,,shiseido,35.79,541312140,s1\n"
+    )
+    log = _log(tmp_path, content, "rees46")
+    assert [json.loads(value)["type"] for value in log.values] == [
+        "view",
+        "add_to_cart",
+        "purchase",
+    ]
+    assert log.kinds == ["clicks", "clicks", "purchases"]
+    assert not log.bad
+
+
+@pytest.mark.parametrize("log_format", set(FORMATS) - {"events"})
+def test_log_of_another_format_is_a_usage_error(tmp_path: Path, log_format: str) -> None:
+    with pytest.raises(UsageError, match="--format"):
+        _log(tmp_path, b"a,b\n1,2\n", log_format)
+
+
+# The sample and the shoppers
+
+
+def test_sample_has_a_catalogue_and_baskets_worth_watching() -> None:
+    catalogue = dict(sample.catalogue())
+    baskets = sample.read_baskets()
+    steps = list(sample.visits(baskets, shoppers=3))
+    assert len(catalogue) > 1000
+    assert len({user_id for user_id, _, _ in steps}) == 3
+    assert {event_type for _, event_type, _ in steps} == {"click", "purchase"}
+    assert len({user_id for user_id, _, _ in steps[:3]}) == 3
+    assert all(item_id.encode() in catalogue for item_id in sample.favourite_items(baskets, 2))
+
+
+def test_missing_sample_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sample, "EVENTS", tmp_path / "gone.gz")
+    with pytest.raises(FreshetError, match=r"gone\.gz"):
+        sample.read_baskets()
+
+
+def test_shoppers_of_one_seed_are_the_same_and_click_within_their_tastes() -> None:
+    items = {f"i{n}": Item(f"i{n}", category=f"c{n % 20}") for n in range(400)}
+    shops = [Shop(items, 50, seed=7) for _ in range(2)]
+    assert [s.tastes for s in shops[0].shoppers] == [s.tastes for s in shops[1].shoppers]
+    assert [s.tastes for s in shops[0].shoppers] != [s.tastes for s in Shop(items, 50, 8).shoppers]
+
+    shop, liked, random_lists = shops[0], Tally(), Tally()
+    for shopper in shop.shoppers * 40:
+        for tally, shown in (
+            (liked, [n for n in items if category_of(items[n]) in shopper.tastes][:8]),
+            (random_lists, list(items)[: 20 * 8 : 19]),
+        ):
+            shopper.shown, shopper.wants = shown, None
+            shop.act(shopper, tally)
+    assert liked.clicks / liked.looks > 0.8
+    assert abs(random_lists.clicks / random_lists.looks - shop.chance_of_random_list()) < 0.1
+
+
+def test_what_shoppers_send_can_be_used() -> None:
+    shop = Shop({"i1": Item("i1", title="RED BAG"), "i2": Item("i2", title="BLUE BAG")}, 3, seed=1)
+    assert category_of(Item("i1", title="red bag")) == "BAG"
+    shopper, tally = shop.next_shopper(), Tally()
+    shopper.wants = "i1"
+    assert shop.act(shopper, tally) == ("purchase", "i1", False)
+    event = _event(shopper.user_id, 1_700_000_000_000)
+    key = shopper.user_id.encode()
+    events, rejections = decode_events("clicks", [key], [event], [0], 1_700_000_000_000)
+    assert len(events) == 1
+    assert not rejections
