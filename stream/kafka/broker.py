@@ -1,13 +1,11 @@
 """Brokers as child processes. In: a port. Out: a broker that answers, and ends with its parent.
 
 `EmbeddedBroker` is what `freshet broker` and `freshet demo` start, `BrokerProcess` what it shares
-with the Apache Kafka of the tests, `open_admin` the one way to an administration client.
-Knows nothing of topics, records or recommending.
+with the Apache Kafka of the tests. Knows nothing of topics, records or recommending.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import signal
@@ -16,15 +14,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, ClassVar, Self
 
-from kafka import KafkaAdminClient
-from kafka.errors import KafkaError
-
 from stream.errors import BrokerError
+from stream.kafka.admin import open_admin
 
 HOST = "127.0.0.1"
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -39,54 +34,6 @@ def free_port() -> int:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
     return port
-
-
-@contextlib.contextmanager
-def open_admin(bootstrap: str, timeout_s: float = 5.0) -> Iterator[KafkaAdminClient]:
-    """Open an administration client that has spoken with the broker, and close it at the end.
-
-    Parameters
-    ----------
-    bootstrap : HOST:PORT,...
-    timeout_s : for the first answer; later requests get 30 s
-
-    Raises
-    ------
-    BrokerError
-        Nobody answers at `bootstrap`, or not like a Kafka broker.
-    """
-    servers = bootstrap.split(",")
-    try:
-        # First a bare connection: a client that is refused goes on trying until its time is over.
-        _check_listening(servers, timeout_s)
-        admin = KafkaAdminClient(
-            bootstrap_servers=servers,
-            bootstrap_timeout_ms=int(timeout_s * 1000),
-            client_id="freshet",
-        )
-    except (KafkaError, OSError, ValueError, OverflowError) as error:
-        raise BrokerError(
-            f"no Kafka broker answers at {bootstrap}: start one (`freshet broker` or `make kafka`) "
-            "or name the right one with --bootstrap HOST:PORT or FRESHET_BOOTSTRAP"
-        ) from error
-    try:
-        yield admin
-    finally:
-        admin.close()
-
-
-def _check_listening(servers: list[str], timeout_s: float) -> None:
-    """Connect to one of the servers, whichever; raises the last one's OSError or ValueError."""
-    refused: Exception = ValueError("no server is named")
-    for server in servers:
-        host, _, port = server.strip().rpartition(":")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout_s).close()
-        except (OSError, ValueError, OverflowError) as error:
-            refused = error
-        else:
-            return
-    raise refused
 
 
 class BrokerProcess:
@@ -238,7 +185,7 @@ class BrokerProcess:
         try:
             with open_admin(self.bootstrap, timeout_s=2.0) as admin:
                 return bool(admin.describe_cluster()["brokers"])
-        except (BrokerError, KafkaError):
+        except BrokerError:
             return False
 
     def _said(self) -> str:
@@ -266,7 +213,7 @@ class EmbeddedBroker(BrokerProcess):
     - A group join takes half the session timeout: a session of 2 s and a heartbeat of 0.5 s.
     - ListOffsets(latest) answers the last batch's base offset + 1: take the larger of that and the
       fetch response's high watermark, or the tail is lost.
-    - It does not report topic configurations.
+    - Of a topic's configuration it tells only what the topic was created with.
     """
 
     kind = "embedded"

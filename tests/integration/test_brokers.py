@@ -13,7 +13,8 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from stream.errors import BrokerError
-from stream.kafka.broker import HOST, BrokerProcess, EmbeddedBroker, open_admin
+from stream.kafka.admin import open_admin
+from stream.kafka.broker import HOST, BrokerProcess, EmbeddedBroker
 from tests.support.kafka import ROOT
 
 COUNT = 20

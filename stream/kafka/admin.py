@@ -1,0 +1,65 @@
+"""The administration client. In: broker addresses. Out: a client that spoke with one of them."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaError
+
+from stream.errors import BrokerError
+
+
+@contextlib.contextmanager
+def open_admin(bootstrap: str, timeout_s: float = 5.0) -> Iterator[KafkaAdminClient]:
+    """Open an administration client that has spoken with the broker, and close it at the end.
+
+    Parameters
+    ----------
+    bootstrap : HOST:PORT,...
+    timeout_s : for the first answer; later requests get 30 s
+
+    Raises
+    ------
+    BrokerError
+        Nobody answers at `bootstrap`, or not like a Kafka broker; or a request in the body failed.
+    """
+    servers = bootstrap.split(",")
+    try:
+        # First a bare connection: a client that is refused goes on trying until its time is over.
+        _check_listening(servers, timeout_s)
+        admin = KafkaAdminClient(
+            bootstrap_servers=servers,
+            bootstrap_timeout_ms=int(timeout_s * 1000),
+            client_id="freshet",
+        )
+    except (KafkaError, OSError, ValueError, OverflowError) as error:
+        raise BrokerError(
+            f"no Kafka broker answers at {bootstrap}: start one (`freshet broker` or `make kafka`) "
+            "or name the right one with --bootstrap HOST:PORT or FRESHET_BOOTSTRAP"
+        ) from error
+    try:
+        yield admin
+    except KafkaError as error:
+        raise BrokerError(
+            f"the broker at {bootstrap} did not do what was asked ({error}): try again when it is "
+            "well, or see its log"
+        ) from error
+    finally:
+        admin.close()
+
+
+def _check_listening(servers: list[str], timeout_s: float) -> None:
+    """Connect to one of the servers, whichever; raises the last one's OSError or ValueError."""
+    refused: Exception = ValueError("no server is named")
+    for server in servers:
+        host, _, port = server.strip().rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout_s).close()
+        except (OSError, ValueError, OverflowError) as error:
+            refused = error
+        else:
+            return
+    raise refused

@@ -1,0 +1,133 @@
+"""Topics are created as the contracts say, and every way to get them wrong is found with a cure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from kafka.admin import ConfigResource, ConfigResourceType
+
+from stream.config import Settings, Topics, load_settings
+from stream.errors import BrokerError, TopicError
+from stream.kafka.admin import open_admin
+from stream.kafka.broker import BrokerProcess, free_port
+from stream.kafka.topics import (
+    changelog_batch_bytes,
+    changelog_topic,
+    check_topics,
+    create_topics,
+    require_topics,
+    wanted_topics,
+)
+
+PARTITIONS = 3
+NAMES = [
+    field
+    for field in msgspec.structs.asdict(Topics())
+    if field not in ("partitions", "replication")
+]
+
+
+@pytest.fixture
+def settings(broker: BrokerProcess, unique: str) -> Settings:
+    flags = {f"topics.{name}": f"{name}-{unique}" for name in NAMES}
+    flags |= {"topics.partitions": str(PARTITIONS), "bootstrap": broker.bootstrap}
+    return load_settings(None, {**flags, "group": unique}, environ={})
+
+
+def _create(settings: Settings, name: str, partitions: int = PARTITIONS, **config: str) -> None:
+    spec: dict[str, Any] = {"num_partitions": partitions, "replication_factor": 1}
+    spec["configs"] = {key.replace("_", "."): value for key, value in config.items()}
+    with open_admin(settings.bootstrap) as admin:
+        admin.create_topics({name: spec}, wait_for_metadata=True)
+
+
+def test_creates_what_is_missing_and_then_finds_no_fault(settings: Settings) -> None:
+    names = [spec.name for spec in wanted_topics(settings)]
+    assert len(set(names)) == 10
+    assert [fault.topic for fault in check_topics(settings)] == names
+    assert create_topics(settings) == names
+    assert check_topics(settings) == []
+    require_topics(settings)
+    assert create_topics(settings) == []
+
+
+def test_gives_each_topic_its_partitions_and_configuration(settings: Settings) -> None:
+    create_topics(settings)
+    wanted = {spec.name: spec.config for spec in wanted_topics(settings)}
+    with open_admin(settings.bootstrap) as admin:
+        topics = admin.describe_topics(list(wanted))
+        resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in wanted]
+        found = admin.describe_configs(resources, config_filter="all")["topic"]
+    assert {topic["name"]: len(topic["partitions"]) for topic in topics} == dict.fromkeys(
+        wanted, PARTITIONS
+    )
+    for name, config in wanted.items():
+        assert {key: found[name][key]["value"] for key in config} == config
+    assert found[settings.topics.recommendations]["cleanup.policy"]["value"] == "compact,delete"
+    assert found[settings.topics.clicks]["cleanup.policy"]["value"] == "delete"
+    changelog = found[changelog_topic(settings)]
+    assert changelog["cleanup.policy"]["value"] == "compact"
+    assert int(changelog["max.message.bytes"]["value"]) >= 8 << 20
+
+
+def test_leaves_an_existing_topic_alone_and_creates_the_others(settings: Settings) -> None:
+    _create(settings, settings.topics.clicks, partitions=1, cleanup_policy="delete")
+    assert settings.topics.clicks not in create_topics(settings)
+    (fault,) = check_topics(settings)
+    assert fault.topic == settings.topics.clicks
+    assert fault.fault == f"has 1 partitions, topics.partitions is {PARTITIONS}"
+    assert "a user's events and state do not meet" in fault.cure
+    with pytest.raises(TopicError, match=f"topic {settings.topics.clicks} has 1 partitions"):
+        require_topics(settings)
+
+
+def test_topics_that_agree_among_themselves_need_another_setting(settings: Settings) -> None:
+    create_topics(settings)
+    flags = {"bootstrap": settings.bootstrap, "group": settings.group, "topics.partitions": "4"}
+    flags |= {f"topics.{name}": getattr(settings.topics, name) for name in NAMES}
+    faults = check_topics(load_settings(None, flags, environ={}))
+    assert len(faults) == 10
+    assert all("FRESHET_TOPICS_PARTITIONS) to 3" in fault.cure for fault in faults)
+
+
+def test_finds_a_wrong_cleanup_policy(settings: Settings) -> None:
+    _create(settings, settings.topics.clicks, cleanup_policy="compact")
+    _create(settings, settings.topics.recommendations, cleanup_policy="compact")
+    create_topics(settings)
+    clicks, recommendations = check_topics(settings)
+    assert clicks.fault == "has cleanup.policy=compact and needs delete"
+    assert "--add-config 'cleanup.policy=[delete]'" in clicks.cure
+    assert recommendations.fault == "has cleanup.policy=compact and needs compact,delete"
+
+
+def test_finds_a_changelog_too_narrow_for_a_micro_batch(settings: Settings) -> None:
+    _create(
+        settings,
+        changelog_topic(settings),
+        cleanup_policy="compact",
+        max_message_bytes=str(changelog_batch_bytes(settings) - 1),
+    )
+    create_topics(settings)
+    (fault,) = check_topics(settings)
+    assert fault.topic == changelog_topic(settings)
+    assert "a micro-batch can take" in fault.fault
+    assert "FRESHET_BATCH_MAX_EVENTS" in fault.cure
+
+
+@pytest.mark.kafka_only
+def test_a_replication_that_the_cluster_cannot_give_is_refused_with_a_cure(
+    settings: Settings,
+) -> None:
+    flags = {f"topics.{name}": getattr(settings.topics, name) for name in NAMES}
+    flags |= {"bootstrap": settings.bootstrap, "topics.replication": "3", "group": settings.group}
+    with pytest.raises(TopicError, match=r"lower topics\.replication"):
+        create_topics(load_settings(None, flags, environ={}))
+
+
+def test_nobody_at_the_address_is_an_error_with_a_cure() -> None:
+    address = f"127.0.0.1:{free_port()}"
+    settings = load_settings(None, {"bootstrap": address}, environ={})
+    with pytest.raises(BrokerError, match=f"no Kafka broker answers at {address}: start one"):
+        check_topics(settings)
