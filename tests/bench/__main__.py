@@ -95,6 +95,9 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
         print(report.throughput_table(results, peers) + "\n")
         for peer in peers:
             print(f"{peer.title}: {peer.includes}")
+        for peer in peers:
+            if (measured := results[peer.name]) and measured[-1].stages:
+                print("\n" + report.stage_table(peer, measured) + "\n")
         if found := report.ratios(results):
             print("state-only against: " + ", ".join(f"{k} {v:.1f}x" for k, v in found.items()))
     if runs:

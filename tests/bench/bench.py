@@ -88,7 +88,8 @@ class Bench:
                 return sum(self.cluster.ends(spec.output))
 
             with self.process(peer, spec) as process:
-                measured = measure(process, progress, events, self.broker_pid)
+                url = peer.metrics_url() if peer.metrics_url else None
+                measured = measure(process, progress, events, self.broker_pid, url)
             whole = events == workload.events
             if check and peer.echoes:
                 print("    " + check_outputs(self.cluster, spec.output, workload), flush=True)

@@ -75,7 +75,7 @@ def check_states(cluster: Cluster, changelog: str, workload: Workload, all_event
     user_by_key = {b"u%d" % user: user for user in chosen}
     newest: dict[int, bytes] = {}
     for _, key, value in read_topic(cluster, changelog):
-        user = user_by_key.get(key)
+        user = user_by_key.get(key.strip(b'"'))  # Faust's table keys are JSON
         if user is not None:
             newest[user] = value
     right = 0

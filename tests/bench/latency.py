@@ -6,23 +6,18 @@ minute.
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
-import urllib.request
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import msgspec
 
 from tests.bench import machine
-from tests.bench.full_engine import metrics_url
 from tests.bench.latency_client import Load, Result
 from tests.bench.peers import FULL, KAFKA_STREAMS, STATE_ONLY, Peer, streams_command
 from tests.bench.runner import JobError, JobProcess, end_with_parent
-
-_SAMPLE = re.compile(r'^freshet_stage_seconds_(sum|count)\{[^}]*stage="(\w+)"[^}]*\} (\S+)$', re.M)
+from tests.bench.stages import Stages, between, read_stages
 
 
 @dataclass(frozen=True)
@@ -33,7 +28,6 @@ class Subject:
     ----------
     key : its name in build/bench.json
     peer : None is the floor, the bare client
-    metrics_url : where its stage histograms are, None when it has none
     """
 
     name: str
@@ -41,12 +35,11 @@ class Subject:
     title: str
     mode: Literal["echo", "list", "floor"]
     peer: Peer | None = None
-    metrics_url: Callable[[], str] | None = None
 
 
 SUBJECTS: tuple[Subject, ...] = (
     Subject("latency_floor", "floor_ms", "floor: one hop, librdkafka to librdkafka", "floor"),
-    Subject("latency_full", "latency_ms", "Freshet, full engine", "list", FULL, metrics_url),
+    Subject("latency_full", "latency_ms", "Freshet, full engine", "list", FULL),
     Subject("latency_state", "state_latency_ms", "Freshet, state only", "echo", STATE_ONLY),
     Subject(
         "latency_streams",
@@ -67,35 +60,13 @@ SUBJECTS: tuple[Subject, ...] = (
 
 @dataclass(frozen=True)
 class LatencyRun:
-    """What one run showed; `stages` are (name, mean milliseconds a batch, share of them all)."""
+    """What one run showed; `stages` are of the measured time alone."""
 
     subject: Subject
     result: Result
     steal_percent: float
     others_percent: float
-    stages: list[tuple[str, float, float]]
-
-
-def read_stages(url: str) -> Mapping[tuple[str, str], float]:
-    """Read (stage, sum | count) of the stage histograms from a /metrics page."""
-    with urllib.request.urlopen(url, timeout=5) as page:
-        text = page.read().decode()
-    return {(stage, kind): float(value) for kind, stage, value in _SAMPLE.findall(text)}
-
-
-def stage_shares(
-    before: Mapping[tuple[str, str], float], after: Mapping[tuple[str, str], float]
-) -> list[tuple[str, float, float]]:
-    """Mean milliseconds a batch of every stage between two readings, and its share of their sum."""
-    means = {}
-    for stage in dict.fromkeys(stage for stage, _ in after):
-        spent_s = after[stage, "sum"] - before.get((stage, "sum"), 0.0)
-        batches = after[stage, "count"] - before.get((stage, "count"), 0.0)
-        if batches:
-            means[stage] = spent_s / batches * 1000.0
-    # Waiting for events is no part of an event's way.
-    whole = sum(mean for stage, mean in means.items() if stage != "poll") or 1.0
-    return [(stage, ms, ms / whole) for stage, ms in means.items() if stage != "poll"]
+    stages: Stages
 
 
 def run_client(
@@ -116,9 +87,9 @@ def run_client(
         start_new_session=True,
         preexec_fn=end_with_parent,  # noqa: PLW1509  # takes no lock
     )
-    url = subject.metrics_url() if subject.metrics_url else None
+    url = subject.peer.metrics_url() if subject.peer and subject.peer.metrics_url else None
     usage = [machine.Usage([*pids, client.pid])]
-    stages: list[Mapping[tuple[str, str], float]] = [{}]
+    readings: list[Stages] = [{}]
     result = None
     try:
         assert client.stdout is not None
@@ -126,7 +97,7 @@ def run_client(
         for line in client.stdout:
             if line.startswith("measur"):
                 usage.append(machine.Usage([*pids, client.pid]))
-                stages.append(read_stages(url) if url else {})
+                readings.append(read_stages(url))
             else:
                 result = msgspec.json.decode(line, type=Result)
         said = client.stderr.read()
@@ -144,5 +115,5 @@ def run_client(
         result=result,
         steal_percent=usage[-1].steal_percent_since(usage[-2]),
         others_percent=usage[-1].others_percent_since(usage[-2]),
-        stages=stage_shares(stages[-2], stages[-1]),
+        stages=between(readings[-2], readings[-1]),
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -77,11 +78,12 @@ def peak_rss_mib(pid: int) -> float:
 
 
 class Usage:
-    """A reading of the machine and of some processes, to be compared with an earlier one."""
+    """The machine, this process and some others at one moment, to compare with an earlier one."""
 
     def __init__(self, pids: Iterable[int]) -> None:
         self.ticks = cpu_ticks()
         self.cpu_s = [cpu_seconds(pid) for pid in pids]
+        self._own_s = time.process_time()
 
     def steal_percent_since(self, before: Usage) -> float:
         """Share of all cores' time that the host took away meanwhile, in percent."""
@@ -92,5 +94,5 @@ class Usage:
         """Share of all cores' time that other processes took meanwhile, in percent."""
         passed = max(1, self.ticks.total - before.ticks.total)
         idle = self.ticks.idle - before.ticks.idle + self.ticks.steal - before.ticks.steal
-        ours = (sum(self.cpu_s) - sum(before.cpu_s)) * _TICKS_PER_S
-        return max(0.0, 100.0 * (passed - idle - ours) / passed)
+        ours_s = sum(self.cpu_s) - sum(before.cpu_s) + self._own_s - before._own_s
+        return max(0.0, 100.0 * (passed - idle - ours_s * _TICKS_PER_S) / passed)

@@ -50,6 +50,7 @@ class Peer:
     needs_bundle : it serves the model bundle that the harness makes
     topics : what it needs beside source, output and changelog
     environment : in addition to the harness's own
+    metrics_url : where its stage histograms are
     """
 
     name: str
@@ -68,6 +69,7 @@ class Peer:
     needs_bundle: bool = False
     topics: Callable[[Spec], list[str]] = _no_topics
     environment: Callable[[Spec], Mapping[str, str]] = _no_environment
+    metrics_url: Callable[[], str] | None = None
 
 
 def _needs(*modules: str) -> Callable[[], str | None]:
@@ -133,8 +135,8 @@ PLAIN_FAUST = Peer(
     name="plain_faust",
     title="plain Faust agent and table",
     includes="as documented; at least once",
-    events=50_000,
-    quick_events=10_000,
+    events=30_000,
+    quick_events=5_000,
     command=_module("plain_faust", "worker", "-l", "warn"),
     missing=_needs("faust"),
     changelog="-faust-interests-changelog",
@@ -200,6 +202,7 @@ FULL = Peer(
     needs_bundle=True,
     topics=full_engine.topics,
     environment=full_engine.environment,
+    metrics_url=full_engine.metrics_url,
 )
 
 PEERS: tuple[Peer, ...] = (

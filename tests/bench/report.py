@@ -13,6 +13,7 @@ from tests.bench.latency import LatencyRun
 from tests.bench.latency_client import Percentiles
 from tests.bench.peers import Peer
 from tests.bench.runner import Measurement
+from tests.bench.stages import Stages, work
 
 DEFINITION = """\
 One broker, one source topic of {events:,} clicks in 4 partitions, produced before.
@@ -86,6 +87,34 @@ def _percentile_cells(values: Percentiles) -> list[str]:
     return [f"{value:.1f}" for value in (values.p50, values.p90, values.p99, values.max)]
 
 
+def _stage_lines(stages: Stages) -> list[str]:
+    """Mean of a micro-batch in each stage, and its share of all."""
+    working = work(stages)
+    whole = sum(stage.seconds for stage in working.values()) or 1.0
+    return [
+        f"stage {name}: {1000.0 * stage.seconds / stage.batches:.2f} ms a batch, "
+        f"{stage.seconds / whole:.0%} of the stages' time"
+        for name, stage in working.items()
+    ]
+
+
+def stage_table(peer: Peer, runs: Sequence[Measurement]) -> str:
+    """Where a throughput run's time went, by the engine's own histograms; of the last round.
+
+    Publishing is waiting for the broker, several batches at a time; the others are work.
+    """
+    last = runs[-1]
+    rows = [
+        [
+            f"    {name}",
+            f"{1e6 * stage.seconds / last.asked:.1f}",
+            f"{1000.0 * stage.seconds / stage.batches:.1f}",
+        ]
+        for name, stage in work(last.stages).items()
+    ]
+    return _table([f"{peer.title}, stages", "us/event", "ms/batch"], rows)
+
+
 def latency_table(runs: Sequence[LatencyRun]) -> str:
     """One line a run, and one for each part of the way below it."""
     head = [
@@ -115,11 +144,8 @@ def latency_table(runs: Sequence[LatencyRun]) -> str:
         if len(result.parts) > 1:
             for name, part in result.parts.items():
                 rows.append([f"    {name}", *_percentile_cells(part), *[""] * 4])
-        for name, mean_ms, share in run.stages:
-            rows.append(
-                [f"    stage {name}", f"{mean_ms:.2f} mean", "", "", f"{share:.0%}", *[""] * 4]
-            )
-    return _table(head, rows)
+    lines = [f"{run.subject.title}, {line}" for run in runs for line in _stage_lines(run.stages)]
+    return "\n".join([_table(head, rows), "", *lines])
 
 
 def ratios(results: Mapping[str, Sequence[Measurement]]) -> dict[str, float]:
@@ -163,9 +189,7 @@ def to_json(
         values["steal_percent"] = run.steal_percent
         values["others_percent"] = run.others_percent
         if run.stages:
-            values["stages"] = {
-                name: {"mean_ms": ms, "share": share} for name, ms, share in run.stages
-            }
+            values["stages"] = {name: stage._asdict() for name, stage in run.stages.items()}
         out[run.subject.key] = values
     steals = [run.steal_percent for measured in results.values() for run in measured]
     steals += [run.steal_percent for run in runs]

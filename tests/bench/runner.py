@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench import machine
+from tests.bench.stages import Stages, read_stages
 
 _WATCH_EVERY_S = 0.05
 _NO_PROGRESS_S = 90.0
@@ -35,7 +36,10 @@ class JobError(Exception):
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one run showed: `events` of the `asked` ones lie between the clock's start and end."""
+    """What one run showed: `events` of the `asked` ones lie between the clock's start and end.
+
+    `stages` is what the engine's own histograms hold at the end, the peers have none.
+    """
 
     events: int
     asked: int
@@ -45,6 +49,7 @@ class Measurement:
     peak_rss_mib: float
     steal_percent: float
     others_percent: float
+    stages: Stages
 
     @property
     def eps(self) -> float:
@@ -111,7 +116,11 @@ def running(command: list[str], environment: dict[str, str], log: Path) -> Itera
 
 
 def measure(
-    process: JobProcess, progress: Callable[[], int], events: int, broker_pid: int | None
+    process: JobProcess,
+    progress: Callable[[], int],
+    events: int,
+    broker_pid: int | None,
+    metrics_url: str | None = None,
 ) -> Measurement:
     """Watch a job until it has done `events` events.
 
@@ -121,7 +130,7 @@ def measure(
         The process ended, or there was no progress for 90 s.
     """
 
-    pids = [process.pid, os.getpid()] + ([broker_pid] if broker_pid else [])
+    pids = [process.pid] + ([broker_pid] if broker_pid else [])
     first = 0
     begun = moved = time.monotonic()
     before = machine.Usage(pids)
@@ -142,7 +151,7 @@ def measure(
             )
         time.sleep(_WATCH_EVERY_S)
     after = machine.Usage(pids)
-    job, _, *broker = (now - then for now, then in zip(after.cpu_s, before.cpu_s, strict=True))
+    job, *broker = (now - then for now, then in zip(after.cpu_s, before.cpu_s, strict=True))
     return Measurement(
         events=done - first,
         asked=events,
@@ -152,4 +161,5 @@ def measure(
         peak_rss_mib=machine.peak_rss_mib(process.pid),
         steal_percent=after.steal_percent_since(before),
         others_percent=after.others_percent_since(before),
+        stages=read_stages(metrics_url),
     )

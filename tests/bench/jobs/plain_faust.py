@@ -51,9 +51,7 @@ interests = app.Table(
     partitions=PARTITIONS,
     key_type=str,
     value_type=bytes,
-    schema=faust.Schema(
-        key_type=str, value_type=bytes, key_serializer="raw", value_serializer="raw"
-    ),
+    schema=faust.Schema(key_type=str, value_type=bytes, value_serializer="raw"),
 )
 
 
