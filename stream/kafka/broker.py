@@ -83,6 +83,7 @@ class BrokerProcess:
         self._check_port()
         command = self._prepare()
         if self._log_path is not None:
+            self._log_path.parent.mkdir(parents=True, exist_ok=True)
             self._log = self._log_path.open("ab+")
         else:
             self._log = tempfile.TemporaryFile()  # noqa: SIM115 - open while the broker runs

@@ -1,0 +1,199 @@
+"""The rules of the house that a program can hold: import directions, sizes, locks, the Makefile."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from tests.support.kafka import CONFIG, ROOT
+
+MAX_LINES = 330
+
+# Imports run from right to left: a room may use what stands before it, and itself.
+ORDER = [
+    {"errors"},
+    {"contracts", "metrics"},
+    {"settings"},
+    {"config", "http"},
+    {"core"},
+    {"kafka"},
+    {"feed"},
+    {"app"},
+    {"demo"},
+    {"cli"},
+]
+RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
+
+NEVER_IN_STREAM = {"export", "torch", "onnx", "scipy", "tests"}
+NEVER_IN = {
+    "contracts": {"asyncio", "faust", "mode", "aiokafka", "kafka", "onnxruntime"},
+    "core": {"asyncio", "faust", "mode", "aiokafka", "kafka"},
+    "kafka": {"onnxruntime"},
+}
+
+
+def _modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def _imports(module: Path) -> Iterator[str]:
+    """Every module that `module` imports, wherever in the file, also for type checking alone."""
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}:{node.lineno}: a relative import"
+            assert node.module is not None
+            yield node.module
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def _room(module: Path) -> str:
+    return module.relative_to(ROOT / "stream").with_suffix("").parts[0]
+
+
+@pytest.mark.parametrize("module", _modules("stream"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_one_way(module: Path) -> None:
+    room = _room(module)
+    if room == "__init__":
+        assert not list(_imports(module))
+        return
+    assert room in RANK, f"give stream/{room} its place in ORDER"
+    for name in _imports(module):
+        top, *rest = name.split(".")
+        assert top not in NEVER_IN_STREAM | NEVER_IN.get(room, set()), f"{module} imports {name}"
+        if top == "stream" and rest and rest[0] in RANK and rest[0] != room:
+            assert RANK[rest[0]] < RANK[room], f"stream.{room} may not import stream.{rest[0]}"
+
+
+def test_import_rule_sees_every_way_to_import(tmp_path: Path) -> None:
+    module = tmp_path / "module.py"
+    module.write_text("from stream import kafka\ndef late():\n    import torch.nn\n")
+    assert set(_imports(module)) == {"stream", "stream.kafka", "torch.nn"}
+
+
+@pytest.mark.parametrize("package", ["stream", "export"])
+def test_modules_stay_small(package: str) -> None:
+    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in _modules(package)}
+    assert {str(path): count for path, count in lines.items() if count > MAX_LINES} == {}
+
+
+def test_every_package_folder_says_what_lives_there() -> None:
+    folders = {path.parent for package in ("stream", "export") for path in _modules(package)}
+    bare = [str(folder) for folder in folders if not (folder / "README.md").is_file()]
+    assert sorted(bare) == []
+
+
+def test_no_tracked_file_names_a_place_on_somebodys_machine() -> None:
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout: no list of tracked files")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
+    somewhere = re.compile(rb"(?<![\w.$}/~-])/(?:root|home|Users|work)/\w")
+    found = [
+        name.decode()
+        for name in listed.stdout.split(b"\0")
+        if name
+        and (path := ROOT / os.fsdecode(name)).is_file()
+        # A zero byte early on: not text.
+        and b"\0" not in (content := path.read_bytes())[:8192]
+        and somewhere.search(content)
+    ]
+    assert found == []
+
+
+def _lock(name: str) -> dict[str, Requirement]:
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    for line in lines:
+        assert re.fullmatch(r"[a-z0-9-]+==[\w.+!]+( ; .+)?", line), f"{name}: {line}"
+    requirements = [Requirement(line) for line in lines]
+    return {requirement.name: requirement for requirement in requirements}
+
+
+def test_locks_pin_every_dependency_to_a_version_it_allows() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    runtime, everything = _lock("requirements.lock"), _lock("requirements-dev.lock")
+    assert {name: str(everything[name]) for name in runtime} == {
+        name: str(requirement) for name, requirement in runtime.items()
+    }
+    for text in [*project["dependencies"], *extras["embedded"]]:
+        _assert_satisfied(Requirement(text), runtime)
+    for text in [*extras["dev"], *extras["export"]]:
+        if not text.startswith("freshet["):
+            _assert_satisfied(Requirement(text), everything)
+
+
+def _assert_satisfied(wanted: Requirement, lock: dict[str, Requirement]) -> None:
+    (pin,) = lock[wanted.name].specifier
+    assert wanted.specifier.contains(pin.version), f"{wanted} is locked to {pin.version}"
+
+
+def test_faust_and_aiokafka_are_pinned_exactly() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert {"faust-streaming==0.15.3", "aiokafka==0.14.0"} <= set(project["dependencies"])
+
+
+def test_broker_template_asks_for_nothing_that_is_not_filled_in() -> None:
+    template = (CONFIG / "server.properties").read_text(encoding="utf-8")
+    settings = "".join(line for line in template.splitlines(True) if not line.startswith("#"))
+    assert set(re.findall(r"\$(\w+)", settings)) == {"port", "controller_port", "data"}
+    assert "auto.create.topics.enable=false" in settings
+
+
+def _make(folder: Path, *arguments: str, path: Path | None = None) -> tuple[int, str]:
+    make = shutil.which("make")
+    if make is None:
+        pytest.skip("make is not installed")
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    if path is not None:
+        environ["PATH"] = str(path)
+    command = [make, "-f", str(ROOT / "Makefile"), *arguments]
+    done = subprocess.run(
+        command, cwd=folder, env=environ, capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def _fake_python(folder: Path, name: str, exit_codes: str) -> None:
+    """A Python that answers each question of the Makefile with an exit code."""
+    program = folder / name
+    program.write_text(f'#!/bin/sh\ncase "$2" in {exit_codes} esac\n')
+    program.chmod(0o755)
+
+
+def test_make_says_what_to_install_when_there_is_no_python(tmp_path: Path) -> None:
+    _fake_python(tmp_path, "python3", "*version_info*) exit 1;; *) exit 0;;")
+    status, said = _make(tmp_path, "check-python", path=tmp_path)
+    assert status == 2
+    assert "no Python 3.11, 3.12 or 3.13" in said
+    assert "apt install python3" in said
+
+
+def test_make_says_what_to_install_when_venv_is_missing(tmp_path: Path) -> None:
+    _fake_python(tmp_path, "python3.12", "*ensurepip*) exit 1;; *) exit 0;;")
+    status, said = _make(tmp_path, "check-python", path=tmp_path)
+    assert status == 2
+    assert "python3.12 cannot make a virtual environment" in said
+    assert "apt install python3-venv" in said
+
+
+def test_make_takes_the_first_python_that_will_do(tmp_path: Path) -> None:
+    _fake_python(tmp_path, "python3.13", "*version_info*) exit 1;; *) exit 0;;")
+    _fake_python(tmp_path, "python3.11", "*) exit 0;;")
+    assert _make(tmp_path, "check-python", path=tmp_path) == (0, "")
+
+
+def test_make_lists_its_targets(tmp_path: Path) -> None:
+    status, said = _make(tmp_path)
+    assert status == 0
+    for target in ("demo", "test", "lint", "bench", "kafka", "clean"):
+        assert f"make {target} " in said
