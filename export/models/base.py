@@ -76,15 +76,10 @@ class Trained:
 
 @dataclass(slots=True, eq=False)
 class Baskets:
-    """Sessions as a sparse 0/1 matrix: one row a session, one column an item row (0 is unused).
-
-    `session` and `row` (int64, shape (pairs,)) are the same pairs in the order of each session.
-    """
+    """Sessions as a sparse 0/1 matrix: one row a session, one column an item row (0 is unused)."""
 
     item_ids: list[str]
     matrix: sparse.csr_array
-    session: Int64
-    row: Int64
 
     @classmethod
     def of(cls, log: Log, min_count: int = 1) -> Baskets:
@@ -96,8 +91,7 @@ class Baskets:
         """
         liked = [int(t) for t, weight in EVENT_WEIGHTS.items() if weight > 0]
         log = log.select(np.isin(log.event_type, liked))
-        pairs, first = np.unique(np.stack([log.session, log.item]), axis=1, return_index=True)
-        pairs = pairs[:, np.lexsort((first, pairs[0]))]
+        pairs = np.unique(np.stack([log.session, log.item]), axis=1)
         counts = np.bincount(pairs[1], minlength=len(log.items))
         known = np.flatnonzero(counts >= max(min_count, 1))
         if len(known) < 2:
@@ -112,27 +106,20 @@ class Baskets:
         matrix = sparse.csr_array(
             (np.ones(len(row)), (session, row)), shape=(int(session.max()) + 1, len(known) + 1)
         )
-        return cls(["", *(log.items[code] for code in known)], matrix, session, row)
+        return cls(["", *(log.items[code] for code in known)], matrix)
 
     def counts(self) -> npt.NDArray[np.float64]:
         """Sessions that hold each item: float64, shape (n,)."""
         return np.asarray(self.matrix.sum(axis=0), np.float64)
 
-    def cooccurrence(self, damping: float, nearness: float, window: int) -> sparse.csr_array:
-        """How often items stood together, [n, n], symmetric, diagonal 0.
+    def cooccurrence(self, damping: float) -> sparse.csr_array:
+        """Sessions that hold both items, [n, n], diagonal 0.
 
-        Each session that holds both counts s**-damping for its s items (an order of 400 says less
-        about each pair), and nearness / d more when the two stand d <= window places apart.
+        A session of s items counts s**-damping: an order of 400 says less about each pair.
         """
         size = np.asarray(self.matrix.sum(axis=1), np.float64)
-        weighted = sparse.diags_array(np.maximum(size, 1) ** -damping) @ self.matrix
+        weighted = sparse.diags_array(size**-damping) @ self.matrix
         together = sparse.csr_array(self.matrix.T @ weighted)
-        for apart in range(1, window + 1):
-            near = np.flatnonzero(self.session[:-apart] == self.session[apart:])
-            ends = (self.row[near], self.row[near + apart])
-            value = np.full(len(near), nearness / apart)
-            pairs = sparse.csr_array((value, ends), shape=together.shape)
-            together = sparse.csr_array(together + pairs + pairs.T)
         together.setdiag(0)
         together.eliminate_zeros()
         return together

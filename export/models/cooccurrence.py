@@ -34,11 +34,9 @@ class Parameters:
     dim: int = 64
     last: int = 20
     neighbours: int = 100
-    position_decay: float = 0.9
-    beta: float = 4.0
+    position_decay: float = 0.8
+    beta: float = 128.0
     damping: float = 0.5
-    nearness: float = 0.0
-    window: int = 5
     popularity: float = 1.0
     normalising: float = 0.5
     min_count: int = 1
@@ -76,7 +74,7 @@ def train(log: Log, **given: object) -> Trained:
     """Train on a log. `given` overrides fields of `Parameters`."""
     p = Parameters(**given)  # type: ignore[arg-type]
     baskets = Baskets.of(log, p.min_count)
-    together = baskets.cooccurrence(p.damping, p.nearness, p.window)
+    together = baskets.cooccurrence(p.damping)
     rows, weights = _neighbours(together.toarray(), baskets.counts(), p)
     positions = p.position_decay ** np.arange(p.last - 1, -1, -1, dtype=np.float64)
     positions = (positions / positions.sum()).astype(np.float32)

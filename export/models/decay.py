@@ -43,14 +43,12 @@ class Parameters:
     dim: int = 64
     half_life_s: float = 30 * DAY_S
     beta: float = 6.0
-    strength: float = 1.0
-    mood_keep: float = 0.8
+    strength: float = 0.3
+    mood_keep: float = 0.6
     mood_share: float = 1.0
     damping: float = 0.5
-    nearness: float = 0.0
-    window: int = 5
     smoothing: float = 0.75
-    power: float = 0.5
+    power: float = 0.0
     popularity: float = 1.0
     min_count: int = 1
 
@@ -93,7 +91,7 @@ def train(log: Log, **given: object) -> Trained:
     p = Parameters(**given)  # type: ignore[arg-type]
     baskets = Baskets.of(log, p.min_count)
     table = item_vectors(
-        baskets.cooccurrence(p.damping, p.nearness, p.window),
+        baskets.cooccurrence(p.damping),
         p.dim,
         smoothing=p.smoothing,
         power=p.power,

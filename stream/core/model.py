@@ -5,12 +5,11 @@ output goes through IO binding on every provider, so that the path taken on a GP
 on a CPU. One thread a session by default: the worker's other core belongs to the broker client, and
 micro-batches are too small to share.
 
-Refuses to start on a CPU when CUDA was asked for. Must not know: Kafka, asyncio, users, catalogues.
+Must not know: Kafka, asyncio, users, catalogues.
 """
 
 from __future__ import annotations
 
-import ctypes
 import weakref
 from typing import Any, Literal
 
@@ -18,29 +17,14 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from stream.core.bundle import NO_ITEM_BIAS, SCORE, UPDATE, Bundle
-from stream.errors import BundleError, ProviderError
+from stream.core.bundle import NO_ITEM_BIAS, Bundle
+from stream.core.sessions import brief, open_sessions
+from stream.errors import BundleError
 
 BLOCK = 128  # items a block of the score graph's block-max top-k; capacities are multiples of it
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
-
-_UPDATE_INPUTS = {
-    "state": ("tensor(float)", 2),
-    "item_table": ("tensor(float)", 2),
-    "item_row": ("tensor(int64)", 1),
-    "event_type": ("tensor(int64)", 1),
-    "gap_s": ("tensor(float)", 1),
-}
-_SCORE_INPUTS = {
-    "state": ("tensor(float)", 2),
-    "item_table": ("tensor(float)", 2),
-    "bias": ("tensor(float)", 1),
-    "excluded": ("tensor(int64)", 2),
-    "beta": ("tensor(float)", 1),
-    "k": ("tensor(int64)", 1),
-}
 
 
 class _Resident:
@@ -103,13 +87,9 @@ class Model:
     ) -> None:
         manifest = bundle.manifest
         self.bundle = bundle
-        self.provider: Literal["cpu", "cuda"] = _choose_provider(provider)
+        self.provider, update, score = open_sessions(bundle, provider, threads)
         self.state_size = manifest.state.size
         self.embedding_dim = manifest.embedding_dim
-        update = _session(bundle, UPDATE, bundle.update_onnx, self.provider, threads)
-        score = _session(bundle, SCORE, bundle.score_onnx, self.provider, threads)
-        _check_signature(bundle, UPDATE, update, _UPDATE_INPUTS, ["next_state"])
-        _check_signature(bundle, SCORE, score, _SCORE_INPUTS, ["rows", "scores"])
         self._update, self._update_binding = update, update.io_binding()
         self._score, self._score_binding = score, score.io_binding()
         self._biases: weakref.WeakSet[ResidentBias] = weakref.WeakSet()
@@ -248,7 +228,7 @@ class Model:
             rows, scores = self.score(state, self.new_bias(), golden.excluded, beta, k)
         except Exception as error:  # ONNX Runtime's errors share no base class
             cure = "make the bundle again with `freshet-export train`"
-            raise BundleError(f"{file}: cannot be replayed ({_brief(error)}); {cure}") from None
+            raise BundleError(f"{file}: cannot be replayed ({brief(error)}); {cure}") from None
         if scores.shape == golden.scores.shape:
             worst = max(worst, _difference(scores, golden.scores))
             # Another row at a rank is a fault unless the two tie there within the tolerance.
@@ -281,87 +261,5 @@ def _difference(a: Float32, b: Float32) -> float:
     return float(np.max(np.abs(a - b), initial=0.0))
 
 
-def _brief(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-
-
 def _bind_output(binding: Any, name: str, into: npt.NDArray[Any]) -> None:
     binding.bind_output(name, "cpu", 0, into.dtype.type, into.shape, into.ctypes.data)
-
-
-def _choose_provider(asked: str) -> Literal["cpu", "cuda"]:
-    if asked not in ("auto", "cpu", "cuda"):
-        raise ProviderError(f"provider {asked!r} is not one of auto, cpu, cuda")
-    if asked == "cpu":
-        return "cpu"
-    missing = _cuda_missing()
-    if missing is None:
-        return "cuda"
-    if asked == "cuda":
-        raise ProviderError(
-            f"CUDA was asked for and does not work here: {missing}; or set the provider to cpu"
-        )
-    return "cpu"
-
-
-def _cuda_missing() -> str | None:
-    """What is missing for CUDA, or None. Asks the driver: ONNX Runtime lists CUDA without one."""
-    if "CUDAExecutionProvider" not in ort.get_available_providers():
-        return "this ONNX Runtime was built without CUDA; install onnxruntime-gpu"
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return "no NVIDIA driver (libcuda.so.1 cannot be loaded); install the driver"
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
-        return "the NVIDIA driver does not initialise; look at `nvidia-smi`"
-    if count.value == 0:
-        return "the driver sees no device; look at `nvidia-smi` and CUDA_VISIBLE_DEVICES"
-    return None
-
-
-def _session(bundle: Bundle, name: str, graph: bytes, provider: str, threads: int) -> Any:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4 if provider == "cuda" else 3  # 4: the error is raised below
-    wanted = ["CPUExecutionProvider"]
-    if provider == "cuda":
-        wanted.insert(0, "CUDAExecutionProvider")
-    try:
-        session = ort.InferenceSession(graph, options, providers=wanted)
-    except Exception as error:  # ONNX Runtime's errors share no base class
-        raise BundleError(
-            f"{bundle.path / name}: ONNX Runtime {ort.__version__} cannot load it "
-            f"({_brief(error)}); make the bundle again, or upgrade onnxruntime"
-        ) from None
-    if session.get_providers()[0] != wanted[0]:  # it falls back in silence
-        raise ProviderError(
-            "CUDA was asked for, but ONNX Runtime could not start it: CUDA or cuDNN libraries are "
-            f"missing or too old for onnxruntime-gpu {ort.__version__}; or set the provider to cpu"
-        )
-    return session
-
-
-def _check_signature(
-    bundle: Bundle,
-    name: str,
-    session: Any,
-    inputs: dict[str, tuple[str, int]],
-    outputs: list[str],
-) -> None:
-    manifest = bundle.manifest
-    found = {i.name: (i.type, len(i.shape)) for i in session.get_inputs()}
-    if found != inputs or [o.name for o in session.get_outputs()] != outputs:
-        raise BundleError(
-            f"{bundle.path / name}: inputs or outputs are not those of format {manifest.format}; "
-            "make the bundle again with `freshet-export train`"
-        )
-    widths = {"state": manifest.state.size, "item_table": manifest.embedding_dim}
-    for tensor in session.get_inputs():
-        width = tensor.shape[-1]
-        if isinstance(width, int) and width != widths.get(tensor.name, width):
-            raise BundleError(
-                f"{bundle.path / name}: {tensor.name} is {width} wide, the manifest says "
-                f"{widths[tensor.name]}; make the bundle again with `freshet-export train`"
-            )

@@ -1,0 +1,153 @@
+"""Open a bundle's graphs in ONNX Runtime. In: verified bytes, a provider. Out: checked sessions.
+
+Refuses to go on with a CPU when CUDA was asked for. Native messages stay off stderr: what matters
+in them is raised. Must not know: item tables, states, Kafka.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import logging
+from typing import Any, Literal
+
+import onnxruntime as ort
+
+from stream.core.bundle import SCORE, UPDATE, Bundle
+from stream.errors import BundleError, ProviderError
+
+log = logging.getLogger(__name__)
+
+_UPDATE_INPUTS = {
+    "state": ("tensor(float)", 2),
+    "item_table": ("tensor(float)", 2),
+    "item_row": ("tensor(int64)", 1),
+    "event_type": ("tensor(int64)", 1),
+    "gap_s": ("tensor(float)", 1),
+}
+_SCORE_INPUTS = {
+    "state": ("tensor(float)", 2),
+    "item_table": ("tensor(float)", 2),
+    "bias": ("tensor(float)", 1),
+    "excluded": ("tensor(int64)", 2),
+    "beta": ("tensor(float)", 1),
+    "k": ("tensor(int64)", 1),
+}
+
+
+def open_sessions(
+    bundle: Bundle, asked: str, threads: int
+) -> tuple[Literal["cpu", "cuda"], Any, Any]:
+    """The provider, and the sessions of the update and the score graph on it.
+
+    Parameters
+    ----------
+    asked : "auto" takes CUDA when a device is there and works; "cpu"; "cuda" takes nothing else
+    threads : of a session on the CPU
+
+    Raises
+    ------
+    ProviderError
+        CUDA was asked for and does not work here.
+    BundleError
+        A graph does not load or has another signature.
+    """
+    if asked not in ("auto", "cpu", "cuda"):
+        raise ProviderError(f"provider {asked!r} is not one of auto, cpu, cuda")
+    missing = None if asked == "cpu" else _cuda_missing()
+    if asked == "cuda" and missing is not None:
+        raise ProviderError(
+            f"CUDA was asked for and does not work here: {missing}; or set the provider to cpu"
+        )
+    if asked == "cuda" or (asked == "auto" and missing is None):
+        try:
+            return ("cuda", *_graphs(bundle, "cuda", threads))
+        except ProviderError as error:
+            if asked == "cuda":
+                raise
+            log.warning("a CUDA device is there but is not used: %s", error)
+    return ("cpu", *_graphs(bundle, "cpu", threads))
+
+
+def _graphs(bundle: Bundle, provider: str, threads: int) -> tuple[Any, Any]:
+    update = _session(bundle, UPDATE, bundle.update_onnx, provider, threads)
+    score = _session(bundle, SCORE, bundle.score_onnx, provider, threads)
+    _check_signature(bundle, UPDATE, update, _UPDATE_INPUTS, ["next_state"])
+    _check_signature(bundle, SCORE, score, _SCORE_INPUTS, ["rows", "scores"])
+    return update, score
+
+
+def _cuda_missing() -> str | None:
+    """What is missing for CUDA, or None. Asks the driver: ONNX Runtime lists CUDA without one."""
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        return "this ONNX Runtime was built without CUDA; install onnxruntime-gpu"
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return "no NVIDIA driver (libcuda.so.1 cannot be loaded); install the driver"
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return "the NVIDIA driver does not initialise; look at `nvidia-smi`"
+    if count.value == 0:
+        return "the driver sees no device; look at `nvidia-smi` and CUDA_VISIBLE_DEVICES"
+    return None
+
+
+def _session(bundle: Bundle, name: str, graph: bytes, provider: str, threads: int) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    wanted: list[Any] = ["CPUExecutionProvider"]
+    if provider == "cuda":
+        # Full float32: TF32 products would be off by more than the golden tolerance.
+        wanted.insert(0, ("CUDAExecutionProvider", {"use_tf32": "0"}))
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find
+            ort.preload_dlls()
+    ort.set_default_logger_severity(4)  # what fails is raised below, not printed
+    try:
+        session = ort.InferenceSession(graph, options, providers=wanted)
+    except Exception as error:  # ONNX Runtime's errors share no base class
+        raise BundleError(
+            f"{bundle.path / name}: ONNX Runtime {ort.__version__} cannot load it "
+            f"({brief(error)}); make the bundle again, or upgrade onnxruntime"
+        ) from None
+    finally:
+        ort.set_default_logger_severity(3)
+    if provider == "cuda" and session.get_providers()[0] != "CUDAExecutionProvider":
+        raise ProviderError(
+            "CUDA was asked for, but ONNX Runtime could not start it: CUDA or cuDNN libraries for "
+            f"onnxruntime-gpu {ort.__version__} are missing; install onnxruntime-gpu[cuda,cudnn], "
+            "or set the provider to cpu"
+        )
+    return session
+
+
+def _check_signature(
+    bundle: Bundle,
+    name: str,
+    session: Any,
+    inputs: dict[str, tuple[str, int]],
+    outputs: list[str],
+) -> None:
+    manifest = bundle.manifest
+    found = {i.name: (i.type, len(i.shape)) for i in session.get_inputs()}
+    if found != inputs or [o.name for o in session.get_outputs()] != outputs:
+        raise BundleError(
+            f"{bundle.path / name}: inputs or outputs are not those of format {manifest.format}; "
+            "make the bundle again with `freshet-export train`"
+        )
+    widths = {"state": manifest.state.size, "item_table": manifest.embedding_dim}
+    for tensor in session.get_inputs():
+        width = tensor.shape[-1]
+        if isinstance(width, int) and width != widths.get(tensor.name, width):
+            raise BundleError(
+                f"{bundle.path / name}: {tensor.name} is {width} wide, the manifest says "
+                f"{widths[tensor.name]}; make the bundle again with `freshet-export train`"
+            )
+
+
+def brief(error: Exception) -> str:
+    """The first line of an error, or its kind."""
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
