@@ -130,13 +130,14 @@ class BrokerProcess:
             return None
 
     def log_tail(self) -> str:
-        """Return the last lines that the broker printed."""
+        """Return the last lines that the broker printed, Java's stack frames left out."""
         if self._log is None or self._log.closed:
             return ""
         size = os.fstat(self._log.fileno()).st_size
         start = max(0, size - 8192)
         text = os.pread(self._log.fileno(), size - start, start).decode(errors="replace")
-        return "\n".join(text.splitlines()[-_LOG_LINES:])
+        lines = [line for line in text.splitlines() if not line.startswith("\tat ")]
+        return "\n".join(lines[-_LOG_LINES:])
 
     def __enter__(self) -> Self:
         return self.start()

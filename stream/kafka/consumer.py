@@ -125,7 +125,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self.app.on_serving()
 
     async def _compare_with_states(self, starts: dict[TP, int | None]) -> None:
-        """Move `starts` back to what the states need; refuse a log that is shorter than they are."""
+        """Move `starts` back to what the states need; refuse a log shorter than they are."""
         interests = self.app.interests
         ends: dict[TP, int] = {}
         if interests.fenced:  # the embedded broker's ends are too low
@@ -222,6 +222,14 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         except Exception as exc:
             app.fatal(exc)
 
+    async def commit_and_end_transactions(self) -> None:
+        """Upstream: Consumer.commit_and_end_transactions, the last commit before partitions go.
+
+        `commit` gives way to one that is under way, which began before the last batch settled.
+        """
+        await self.maybe_wait_for_commit_to_finish()
+        await super().commit_and_end_transactions()
+
     # -- acknowledgement: by batch, in order, and only through `settle` --------------------
 
     def holds(self, batch: RecordBatch) -> bool:
@@ -282,8 +290,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             if still_s > limit_s:
                 self.app.fatal(
                     BrokerError(
-                        f"no progress for {still_s:.0f} s although events wait: the engine hangs or "
-                        f"the broker stopped answering fetches or sends"
+                        f"no progress for {still_s:.0f} s although events wait: the engine hangs, "
+                        f"or the broker stopped answering fetches or sends"
                     )
                 )
             if still_s < limit_s / 2:

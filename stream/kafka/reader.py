@@ -1,7 +1,7 @@
 """Record batches in. In: partitions and positions. Out: what the broker has, as columns.
 
-aiokafka's consumer without a group: assign, seek and fetch on the caller's event loop. Knows nothing
-of Faust, of the group and of what the records mean.
+aiokafka's consumer without a group: assign, seek and fetch on the caller's event loop. Knows
+nothing of Faust, of the group and of what the records mean.
 """
 
 from __future__ import annotations

@@ -223,7 +223,7 @@ class Takeover:
         takers would get two, and a broker fences only within one id; so they first race for the
         gate, an id made from the log's name and its old id, where the broker lets one record pass.
         """
-        if 0 <= newest.producer_id and newest.epoch < self._last_epoch:
+        if newest.producer_id >= 0 and newest.epoch < self._last_epoch:
             return _Claim(Fence(newest.producer_id, newest.epoch + 1), newest.producer_id)
         fresh = await self._writer.new_producer_id()
         assert fresh is not None
@@ -307,10 +307,11 @@ class _Replay:
         while True:
             progress = self.reader.progress()
             todo = set()
-            for tp, end in ends.items():
+            for tp, told in ends.items():
                 at = await self.reader.consumer.position(tp)
+                end = told
                 if not self._trust_ends:
-                    end = max(end, progress[tp].end) if tp in progress else at + 1
+                    end = max(told, progress[tp].end) if tp in progress else at + 1
                 if at < end:
                     todo.add(tp)
                 start = first.setdefault(tp, at)

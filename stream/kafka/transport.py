@@ -55,7 +55,7 @@ class BatchTopic(Topic):  # type: ignore[misc]  # Faust is untyped
         self.decode = decode
 
     def stream(self, **kwargs: Any) -> Any:
-        """Upstream: Channel.stream. Batches are settled by the table, not when the agent goes on."""
+        """Upstream: Channel.stream. The table settles a batch, not the agent going on."""
         batches = super().stream(**kwargs)
         batches.enable_acks = False
         return batches
