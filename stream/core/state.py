@@ -340,10 +340,11 @@ class UserShard:
 
     def _load_ring(self, slots: Slots, header: np.ndarray, ring: np.ndarray) -> None:
         size, used = self.layout.ring, ring.shape[1]
-        if used:  # oldest first, whatever size the ring had when it was written
-            start = header["ring_head"].astype(np.int64) % used
-            oldest_first = (start[:, None] + np.arange(used)) % used
+        head = header["ring_head"].astype(np.int64)
+        if used not in (0, size):  # not full, or written with a ring of another size: oldest first
+            oldest_first = (head[:, None] % used + np.arange(used)) % used
             ring = np.take_along_axis(ring, oldest_first, axis=1)[:, max(used - size, 0) :]
+            head[:] = ring.shape[1] % size if size else 0
         kept = ring.shape[1]
         for column, field in (
             (self.ring_item, "item"),
@@ -354,7 +355,7 @@ class UserShard:
             column[slots] = 0
             column[slots, :kept] = ring[field]
         self.ring_used[slots] = kept
-        self.ring_head[slots] = kept % size if size else 0
+        self.ring_head[slots] = head
 
 
 def _decode(values: list[bytes]) -> np.ndarray:

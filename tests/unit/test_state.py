@@ -86,6 +86,7 @@ def test_states_survive_the_changelog_bit_for_bit(
     restored.load([b"c", b"a", b"b"], [values[2], values[0], values[1]])
     again = restored.slots([b"a", b"b", b"c"])
     assert np.array_equal(restored.vectors(again), users.vectors(slots))
+    assert restored.encode(again) == values
     for key in (b"a", b"b", b"c"):
         assert ring_newest_first(restored, key) == ring_newest_first(users, key)
     # and they go on alike
