@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
@@ -18,18 +18,22 @@ from stream.kafka.admin import open_admin
 
 
 @contextlib.contextmanager
-def open_producer(bootstrap: str, *, bulk: bool = False) -> Iterator[KafkaProducer]:
+def open_producer(
+    bootstrap: str, topics: Sequence[str], *, bulk: bool = False
+) -> Iterator[KafkaProducer]:
     """Connect a producer; send what is left and close it at the end.
 
     Parameters
     ----------
+    topics : it will send to; their partitions are known when this returns
     bulk : collect large batches rather than send each record at once
 
     Raises
     ------
     BrokerError : no broker answers
+    TopicError : one of the topics does not exist
     """
-    _require_broker(bootstrap)
+    _require(bootstrap, topics)
     producer = KafkaProducer(
         bootstrap_servers=bootstrap.split(","),
         bootstrap_timeout_ms=10_000,
@@ -42,6 +46,8 @@ def open_producer(bootstrap: str, *, bulk: bool = False) -> Iterator[KafkaProduc
     )
     timeout_s = 2.0  # after an error or Ctrl-C: do not wait for a broker that may be gone
     try:
+        for topic in topics:
+            producer.partitions_for(topic)
         yield producer
         timeout_s = 30.0
     finally:
@@ -49,14 +55,15 @@ def open_producer(bootstrap: str, *, bulk: bool = False) -> Iterator[KafkaProduc
 
 
 @contextlib.contextmanager
-def open_consumer(bootstrap: str) -> Iterator[KafkaConsumer]:
-    """Connect a consumer without a group, for `assign_all`; close it at the end.
+def open_consumer(bootstrap: str, topics: Sequence[str]) -> Iterator[KafkaConsumer]:
+    """Connect a consumer without a group, for `assign_all` of `topics`; close it at the end.
 
     Raises
     ------
     BrokerError : no broker answers
+    TopicError : one of the topics does not exist
     """
-    _require_broker(bootstrap)
+    _require(bootstrap, topics)
     consumer = KafkaConsumer(
         bootstrap_servers=bootstrap.split(","),
         bootstrap_timeout_ms=10_000,
@@ -73,38 +80,27 @@ def open_consumer(bootstrap: str) -> Iterator[KafkaConsumer]:
         consumer.close(autocommit=False, timeout_ms=2000)
 
 
-def _require_broker(bootstrap: str) -> None:
-    """Raise BrokerError at once when nobody listens; the clients would try for 30 s."""
-    with open_admin(bootstrap):
-        pass
+def _require(bootstrap: str, topics: Sequence[str]) -> None:
+    """Look for broker and topics first: the clients would try for a long time, in silence.
 
-
-def partitions(client: KafkaConsumer | KafkaProducer, topic: str) -> list[int]:
-    """Partitions of a topic, sorted.
-
-    Raises
-    ------
-    TopicError : there is no such topic
+    And a broker may create a topic that somebody asks for, with the wrong shape.
     """
-    found = (
-        client.partitions_for_topic(topic)
-        if isinstance(client, KafkaConsumer)
-        else client.partitions_for(topic)
-    )
-    if not found:
-        raise TopicError(f"there is no topic {topic!r}: create it with `freshet topics create`")
-    return sorted(found)
+    with open_admin(bootstrap) as admin:
+        for topic in admin.describe_topics(list(topics)) if topics else ():
+            if topic["error_code"]:
+                raise TopicError(
+                    f"there is no topic {topic['name']!r} at {bootstrap}: create it with "
+                    f"`freshet topics create --bootstrap {bootstrap}`"
+                )
 
 
 def assign_all(consumer: KafkaConsumer, topics: Iterable[str]) -> dict[str, list[TopicPartition]]:
-    """Assign every partition of `topics` to the consumer, and return them by topic.
-
-    Raises
-    ------
-    TopicError : one of them does not exist
-    """
+    """Assign every partition of `topics` to the consumer, and return them by topic."""
     assigned = {
-        topic: [TopicPartition(topic, number) for number in partitions(consumer, topic)]
+        topic: [
+            TopicPartition(topic, number)
+            for number in sorted(consumer.partitions_for_topic(topic) or ())
+        ]
         for topic in topics
     }
     consumer.assign([one for of_topic in assigned.values() for one in of_topic])

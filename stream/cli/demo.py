@@ -86,7 +86,9 @@ def command(
         create_topics(settings)
         require_topics(settings)
         worker = stack.enter_context(_worker(settings, config, environ))
-        producer = stack.enter_context(open_producer(settings.bootstrap))
+        topics = settings.topics
+        sources = [topics.items, topics.clicks, topics.purchases]
+        producer = stack.enter_context(open_producer(settings.bootstrap, sources))
         count = _send_catalogue(settings, producer)
         click.echo(f"items    {count:,} of Online Retail (UCI, CC BY 4.0), prices in GBP")
         started = time.monotonic()
@@ -95,7 +97,9 @@ def command(
             f"worker   ready after {time.monotonic() - started:.1f} s, metrics at "
             f"{worker.url}/metrics"
         )
-        consumer = stack.enter_context(open_consumer(settings.bootstrap))
+        consumer = stack.enter_context(
+            open_consumer(settings.bootstrap, [*sources, topics.recommendations])
+        )
         _Demo(settings, producer, consumer, worker, pace).run(shoppers, events)
 
 

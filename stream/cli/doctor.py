@@ -76,7 +76,7 @@ def examine(load_settings: Callable[[], Settings]) -> Iterator[Finding]:
 
 def _examine_broker(settings: Settings) -> Iterator[Finding]:
     try:
-        with open_consumer(settings.bootstrap) as consumer:
+        with open_consumer(settings.bootstrap, []) as consumer:
             version = ".".join(map(str, consumer.config["api_version"]))
             yield Finding("broker", "ok", f"{settings.bootstrap} answers, speaks Kafka {version}")
             topics = _topics(settings)

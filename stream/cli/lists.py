@@ -63,11 +63,8 @@ class ListReader:
 
     Parameters
     ----------
+    consumer : opened for the items topic and `topics`
     topics : what `poll` returns the records of
-
-    Raises
-    ------
-    TopicError : one of the topics does not exist
     """
 
     def __init__(self, consumer: KafkaConsumer, settings: Settings, *topics: str) -> None:

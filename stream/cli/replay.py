@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from stream.cli.clients import open_producer, partitions
+from stream.cli.clients import open_producer
 from stream.cli.common import print_json, printable, progress, with_settings
 from stream.cli.logs import FORMATS, Log, read_log
 from stream.config import Settings
@@ -79,11 +79,11 @@ def _send(settings: Settings, log: Log, speed: float) -> float:
     underway: deque[Any] = deque()
     started = time.monotonic()
     with (
-        open_producer(settings.bootstrap, bulk=speed == float("inf")) as producer,
+        open_producer(
+            settings.bootstrap, list(topics.values()), bulk=speed == float("inf")
+        ) as producer,
         progress(len(log), "events", "sending") as bar,
     ):
-        for topic in topics.values():
-            partitions(producer, topic)
         for time_ms, kind, key, value in zip(
             log.times_ms, log.kinds, log.keys, log.values, strict=True
         ):

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from stream.cli.clients import open_producer, partitions
+from stream.cli.clients import open_producer
 from stream.cli.common import print_json, printable, with_settings
 from stream.config import Settings
 from stream.contracts import EVENT_TYPES, PURCHASE_TYPES, Kind, decode_events
@@ -43,9 +43,8 @@ def command(settings: Settings, event_type: str, as_json: bool, **options: Any) 
     topic = settings.topics.purchases if kind == "purchases" else settings.topics.clicks
     key, event = _event(kind, event_type, options)
     _check(kind, key, event)
-    with open_producer(settings.bootstrap) as producer:
-        partitions(producer, topic)  # connected, before the clock is read
-        if options["time_ms"] is None:
+    with open_producer(settings.bootstrap, [topic]) as producer:
+        if options["time_ms"] is None:  # now that it is connected
             event["event_time_ms"] = _now_ms()
         value = json.dumps(event).encode()
         sent = producer.send(topic, key=key, value=value).get(timeout=20)

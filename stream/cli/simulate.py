@@ -18,7 +18,7 @@ from typing import Any
 import click
 import msgspec
 
-from stream.cli.clients import open_consumer, open_producer, partitions
+from stream.cli.clients import open_consumer, open_producer
 from stream.cli.common import print_json, with_settings
 from stream.cli.lists import ListReader
 from stream.config import Settings
@@ -151,16 +151,14 @@ def command(
     """
     topics = settings.topics
     with (
-        open_consumer(settings.bootstrap) as consumer,
-        open_producer(settings.bootstrap) as producer,
+        open_consumer(settings.bootstrap, [topics.items, topics.recommendations]) as consumer,
+        open_producer(settings.bootstrap, [topics.clicks, topics.purchases]) as producer,
     ):
         lists = ListReader(consumer, settings, topics.recommendations)
         if not lists.titles.items:
             raise UsageError(
                 f"the topic {topics.items!r} holds no catalogue: produce one, or try `freshet demo`"
             )
-        for topic in (topics.clicks, topics.purchases):
-            partitions(producer, topic)
         shop = Shop(lists.titles.items, users, seed)
         by_user = {shopper.user_id: shopper for shopper in shop.shoppers}
         click.echo(

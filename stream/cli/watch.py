@@ -36,9 +36,10 @@ def command(
 ) -> None:
     """Print lists as they arrive, until Ctrl-C."""
     shown = 0
-    with open_consumer(settings.bootstrap) as consumer:
-        lists = ListReader(consumer, settings, settings.topics.recommendations)
-        click.echo(f"watching {settings.topics.recommendations}; Ctrl-C ends", err=True)
+    topic = settings.topics.recommendations
+    with open_consumer(settings.bootstrap, [topic, settings.topics.items]) as consumer:
+        lists = ListReader(consumer, settings, topic)
+        click.echo(f"watching {topic}; Ctrl-C ends", err=True)
         while count is None or shown < count:
             for record in lists.poll(timeout_s=0.5):
                 user_id = (record.key or b"").decode(errors="replace")
