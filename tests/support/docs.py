@@ -1,0 +1,58 @@
+"""The README's tables, made from the code: `python -m tests.support.docs` writes them anew.
+
+A table stands between `<!-- NAME -->` and `<!-- end -->`; tests/unit/test_docs.py holds it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from stream.config import describe_settings
+from stream.metrics import describe_metrics
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def settings_table() -> str:
+    rows = (
+        (
+            f"`{row.path}`" if row.path else "",
+            f"`{row.environment}`" if row.environment else "",
+            f"`{row.default}`" if row.default else "",
+            row.meaning,
+        )
+        for row in describe_settings()
+    )
+    return _table(("in the file", "in the environment", "default", "meaning"), rows)
+
+
+def metrics_table() -> str:
+    rows = (
+        (f"`{row.name}`", row.type, ", ".join(row.labels), row.help) for row in describe_metrics()
+    )
+    return _table(("metric", "type", "labels", "meaning"), rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {"settings": settings_table, "metrics": metrics_table}
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def with_tables(text: str) -> str:
+    """The README with each table as the code has it."""
+    for name, make in TABLES.items():
+        pattern = rf"(<!-- {name} -->\n).*?(\n<!-- end -->)"
+        if not re.search(pattern, text, re.DOTALL):
+            raise ValueError(f"README.md has no place for the table of {name}")
+        table = make()
+        text = re.sub(pattern, lambda m, t=table: m[1] + t + m[2], text, flags=re.DOTALL)
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(with_tables(README.read_text(encoding="utf-8")), encoding="utf-8")
