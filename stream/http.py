@@ -9,6 +9,7 @@ models or users; serves no user data.
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import Callable, Mapping
 
 from aiohttp import web
@@ -93,6 +94,23 @@ class HttpServer:
         conditions = dict(self._readiness())
         ready = all(conditions.values())
         return web.json_response({"ready": ready, **conditions}, status=200 if ready else 503)
+
+
+def require_free(host: str, port: int) -> None:
+    """Try to listen, and let go again: tells a taken port before anything else is started.
+
+    Raises
+    ------
+    SettingsError : the port is taken or the host is not an address of this machine
+    """
+    try:
+        socket.create_server((host, port), family=_family(host)).close()
+    except OSError as error:
+        raise SettingsError(_cannot_listen(host, port, error)) from error
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def _cannot_listen(host: str, port: int, error: OSError) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from stream.cli.common import connection_options, load
+from stream.http import require_free
 
 _LOOK_EVERY_S = 0.2
 _END_WITHIN_S = 5.0
@@ -32,7 +33,7 @@ def command(
     metrics_port: int | None,
     log_level: str | None,
     end_with_parent: bool,
-) -> int:
+) -> None:
     """Run the engine: events in, lists out. Run several of the same group to share the work."""
     if end_with_parent:
         _end_with_parent()
@@ -44,9 +45,10 @@ def command(
         metrics_port=None if metrics_port is None else str(metrics_port),
         log_level=log_level,
     )
+    require_free(settings.metrics_host, settings.metrics_port)
     from stream.app import run_worker
 
-    return run_worker(settings)
+    run_worker(settings)
 
 
 def _end_with_parent() -> None:

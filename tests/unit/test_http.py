@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from stream.errors import SettingsError
-from stream.http import HttpServer
+from stream.http import HttpServer, require_free
 
 Check = Callable[[HttpServer, aiohttp.ClientSession], Awaitable[None]]
 
@@ -81,6 +81,7 @@ def test_unknown_path_and_method() -> None:
 
 def test_taken_port_is_a_settings_error_that_says_the_cure() -> None:
     async def run(port: int) -> None:
+        require_free("127.0.0.1", 0)
         await HttpServer("127.0.0.1", port, dict).start()
 
     with socket.socket() as taken:
@@ -89,6 +90,8 @@ def test_taken_port_is_a_settings_error_that_says_the_cure() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError, match=rf"port {port} .*taken.*FRESHET_METRICS_PORT"):
             asyncio.run(run(port))
+        with pytest.raises(SettingsError, match=rf"port {port} .*taken.*FRESHET_METRICS_PORT"):
+            require_free("127.0.0.1", port)
 
 
 def test_foreign_host_is_a_settings_error() -> None:

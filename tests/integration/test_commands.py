@@ -1,0 +1,334 @@
+"""The commands as processes, against a broker: what a user types, what comes out, how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from kafka import KafkaProducer
+
+from stream.contracts import (
+    Cause,
+    ListedItem,
+    RankedList,
+    Reason,
+    Recommendation,
+    encode_recommendation,
+    partition_of,
+)
+from stream.demo import sample
+from stream.kafka.broker import BrokerProcess
+
+ROOT = Path(__file__).parents[2]
+END_WITHIN_S = 5.0
+TOPICS = [
+    "clicks",
+    "purchases",
+    "items",
+    "requests",
+    "erasures",
+    "recommendations",
+    "answers",
+    "dead_letters",
+    "receipts",
+]
+
+
+class Freshet:
+    """Starts `freshet` with topics and group of this test's own."""
+
+    def __init__(self, bootstrap: str, unique: str) -> None:
+        self.bootstrap = bootstrap
+        self.topic = {name: f"{name.replace('_', '-')}-{unique}" for name in TOPICS}
+        self.environ = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("FRESHET_")},
+            **{f"FRESHET_TOPICS_{name.upper()}": topic for name, topic in self.topic.items()},
+            "FRESHET_TOPICS_PARTITIONS": "3",
+            "FRESHET_BOOTSTRAP": bootstrap,
+            "FRESHET_GROUP": f"freshet-{unique}",
+            "FRESHET_METRICS_PORT": "0",
+            "PYTHONPATH": str(ROOT),
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    @contextlib.contextmanager
+    def start(
+        self, *arguments: str, environ: Mapping[str, str] | None = None
+    ) -> Iterator[subprocess.Popen[str]]:
+        """Start a command; it is killed at the end if it still runs."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "stream.cli", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**self.environ, **(environ or {})},
+            cwd="/",
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+    def run(self, *arguments: str, code: int = 0) -> str:
+        """Run to the end and return what it printed; its exit code must be `code`."""
+        with self.start(*arguments) as process:
+            out, err = process.communicate(timeout=60)
+        assert process.returncode == code, err
+        assert "Traceback" not in err
+        return out if code == 0 else out + err
+
+
+@pytest.fixture
+def freshet(broker: BrokerProcess, unique: str) -> Freshet:
+    return Freshet(broker.bootstrap, unique)
+
+
+@contextlib.contextmanager
+def producing(bootstrap: str) -> Iterator[KafkaProducer]:
+    producer = KafkaProducer(bootstrap_servers=bootstrap)
+    try:
+        yield producer
+    finally:
+        producer.close(timeout=10)
+
+
+def wait_for(process: subprocess.Popen[str], text: str, output: str = "stderr") -> str:
+    """Read a process's output until a line holds `text`; return that line."""
+    for line in getattr(process, output):
+        if text in line:
+            return str(line)
+    raise AssertionError(f"{text!r} never came; it ended with {process.wait()}")
+
+
+def interrupt(process: subprocess.Popen[str], number: int = signal.SIGINT) -> str:
+    """Send a signal and return the rest of its standard error; it must end cleanly, and in time."""
+    started = time.monotonic()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=END_WITHIN_S + 5)
+    assert time.monotonic() - started < END_WITHIN_S
+    assert "Traceback" not in err
+    return err
+
+
+def test_topics_are_created_checked_and_created_again(freshet: Freshet) -> None:
+    assert "freshet topics create" in freshet.run("topics", "check", code=1)
+    freshet.run("topics", "create")
+    freshet.run("topics", "check")
+    freshet.run("topics", "create")
+
+
+def test_missing_topic_is_told(freshet: Freshet) -> None:
+    for arguments in (["send", "click", "--user", "u", "--item", "i"], ["watch"]):
+        shown = freshet.run(*arguments, code=1)
+        assert "freshet topics create" in shown
+
+
+def test_sent_events_come_where_the_worker_looks(freshet: Freshet) -> None:
+    freshet.run("topics", "create")
+    sent = json.loads(freshet.run("send", "click", "--user", "ü1", "--item", "i1", "--json"))
+    assert sent["topic"] == freshet.topic["clicks"]
+    assert sent["partition"] == partition_of("ü1".encode(), 3)
+    bought = freshet.run(
+        *("send", "purchase", "--user", "u\x1b1", "--item", "i1", "--price", "2.5"),
+        *("--property", "n=1", "--property", "colour=red"),
+    )
+    assert freshet.topic["purchases"] in bought
+    assert "u\\x1b1" in bought
+
+
+def test_watch_prints_lists_with_titles_and_ends_with_ctrl_c(freshet: Freshet) -> None:
+    freshet.run("topics", "create")
+    items = [
+        ListedItem("i1", 0.75, 1, Reason("click", "i2")),
+        ListedItem("i2", 0.5, 2, Reason("popular")),
+    ]
+    lists = {"home": RankedList(items), "cart": RankedList(items[1:])}
+    with producing(freshet.bootstrap) as producer:
+        item = {"item_id": "i1", "title": "RED\x1b[31m BAG"}
+        producer.send(freshet.topic["items"], key=b"i1", value=json.dumps(item).encode())
+        producer.flush()
+        with (
+            freshet.start("watch", "--user", "u1", "--placement", "home") as people,
+            freshet.start("watch", "--json", "--count", "2") as program,
+        ):
+            wait_for(people, "watching")
+            wait_for(program, "watching")
+            for user_id in ("u2", "u1"):
+                cause = Cause(freshet.topic["clicks"], 0, 1, 1_700_000_000_000)
+                record = Recommendation(user_id, lists, "m", "main", cause, 1_700_000_000_001)
+                producer.send(
+                    freshet.topic["recommendations"],
+                    key=user_id.encode(),
+                    value=encode_recommendation(record),
+                )
+            producer.flush()
+            assert wait_for(people, "u1", "stdout").rstrip() == (
+                "u1  home  1. RED\\x1b[31m BAG 0.75 (clicked i2)  2. i2 0.50 (popular now)"
+            )
+            assert interrupt(people).strip() == ""
+            assert people.returncode == 130
+            out, _ = program.communicate(timeout=20)
+            assert program.returncode == 0
+            told = [json.loads(line) for line in out.splitlines()]
+            assert {record["user_id"] for record in told} == {"u1", "u2"}
+            assert told[0]["lists"]["cart"]["items"][0]["item_id"] == "i2"
+
+
+def test_replay_sends_all_but_the_bad_lines(freshet: Freshet, tmp_path: Path) -> None:
+    freshet.run("topics", "create")
+    log = tmp_path / "log.jsonl"
+    event = {"user_id": "u1", "item_id": "i1", "event_time_ms": 1_700_000_000_000}
+    lines = [json.dumps({**event, "type": kind}) for kind in ("purchase", "nonsense", "click")]
+    log.write_text("\n".join(lines))
+    assert "line 2: unknown_type" in freshet.run("replay", str(log), code=1)
+    log.write_text("\n".join([lines[0], lines[2]]))
+    told = json.loads(freshet.run("replay", str(log), "--json", "--speed", "1000"))
+    assert (told["clicks"], told["purchases"], told["bad"]) == (1, 1, [])
+
+
+def test_doctor_finds_another_partitioner(freshet: Freshet) -> None:
+    freshet.run("topics", "create")
+    freshet.environ["FRESHET_BUNDLE"] = str(sample.BUNDLE)
+    freshet.run("send", "click", "--user", "u1", "--item", "i1")
+    assert "no fault" in freshet.run("doctor")
+    wrong = (partition_of(b"u1", 3) + 1) % 3
+    with producing(freshet.bootstrap) as producer:
+        producer.send(freshet.topic["purchases"], key=b"u1", value=b"{}", partition=wrong)
+        producer.flush()
+    shown = freshet.run("doctor", code=1)
+    assert f"1 on {freshet.topic['purchases']}" in shown
+    assert "murmur2_random" in shown
+
+
+def test_simulate_needs_a_catalogue_and_reports_each_second(freshet: Freshet) -> None:
+    freshet.run("topics", "create")
+    assert "catalogue" in freshet.run("simulate", code=2)
+    with producing(freshet.bootstrap) as producer:
+        for key, value in sample.catalogue():
+            producer.send(freshet.topic["items"], key=key, value=value)
+        producer.flush()
+    out = freshet.run("simulate", "--rate", "100", "--events", "150", "--users", "5", "--json")
+    told = [json.loads(line) for line in out.splitlines()]
+    assert sum(second["events"] for second in told) == 150
+    assert len(told) == 2
+
+
+@pytest.mark.parametrize("arguments", [("watch",), ("simulate", "--rate", "5")], ids=lambda a: a[0])
+def test_interrupted_without_a_traceback(freshet: Freshet, arguments: tuple[str, ...]) -> None:
+    freshet.run("topics", "create")
+    with producing(freshet.bootstrap) as producer:
+        producer.send(freshet.topic["items"], key=b"i1", value=b'{"item_id": "i1"}')
+        producer.flush()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with freshet.start(*arguments) as process:
+            wait_for(process, "Ctrl-C")
+            interrupt(process, number)
+            assert process.returncode == 130
+
+
+def test_worker_serves_and_stops(freshet: Freshet) -> None:
+    """A click by hand becomes a list; Ctrl-C ends the worker without a traceback."""
+    freshet.run("topics", "create")
+    environ = {
+        "FRESHET_BUNDLE": str(sample.BUNDLE),
+        "FRESHET_BROKER_SESSION_TIMEOUT_S": "6",
+        "FRESHET_BROKER_HEARTBEAT_S": "1",
+    }
+    with (
+        freshet.start("watch", "--user", "u1", "--count", "1", "--json") as watch,
+        freshet.start("worker", environ=environ) as worker,
+    ):
+        wait_for(watch, "watching")
+        freshet.run("send", "click", "--user", "u1", "--item", "22423")
+        out, _ = watch.communicate(timeout=60)
+        assert json.loads(out)["user_id"] == "u1"
+        interrupt(worker)
+        assert worker.returncode in (0, 130)
+
+
+def test_taken_metrics_port_ends_the_worker_with_the_cure(freshet: Freshet) -> None:
+    freshet.run("topics", "create")
+    freshet.environ["FRESHET_BUNDLE"] = str(sample.BUNDLE)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        shown = freshet.run("worker", "--metrics-port", port, code=2)
+    assert "FRESHET_METRICS_PORT" in shown
+
+
+# These start a broker themselves, so they run once, whatever `--broker` names.
+
+
+@pytest.fixture
+def alone(unique: str) -> Freshet:
+    freshet = Freshet("127.0.0.1:9", unique)
+    for name in list(freshet.environ):
+        if name.startswith("FRESHET_"):
+            del freshet.environ[name]
+    return freshet
+
+
+def test_broker_runs_until_ctrl_c_and_its_port_is_free_at_once(alone: Freshet) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    for _ in range(2):
+        with alone.start("broker", "--port", port) as process:
+            assert port in wait_for(process, "embedded broker at", "stdout")
+            interrupt(process)
+            assert process.returncode == 130
+
+
+def test_broker_on_a_taken_port_says_so(alone: Freshet) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        shown = alone.run("broker", "--port", str(taken.getsockname()[1]), code=1)
+    assert "--port" in shown
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill"])
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_demo_shows_lists_and_leaves_no_child(alone: Freshet, number: int) -> None:
+    with alone.start("demo", "--pace", "0.2", "--events", "6") as demo:
+        hand = wait_for(demo, "send click --user you", "stdout").split("--bootstrap ")[1].split()[0]
+        wait_for(demo, "new list in", "stdout")
+        wait_for(demo, "waiting for yours", "stdout")
+        children = children_of(demo.pid)
+        assert len(children) == 2
+        alone.run("send", "click", "--user", "you", "--item", "22423", "--bootstrap", hand)
+        heading = wait_for(demo, "you clicked", "stdout")
+        assert "new list in" in heading
+        if number == signal.SIGINT:
+            interrupt(demo)
+            assert demo.returncode == 130
+        else:
+            demo.kill()
+            demo.communicate()
+        deadline = time.monotonic() + END_WITHIN_S
+        while not all(map(gone, children)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert all(map(gone, children))
