@@ -9,6 +9,7 @@ Faust's group thread keeps join, heartbeat and commit and never fetches; the dat
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
@@ -25,6 +26,8 @@ from stream import metrics
 from stream.errors import BrokerError, StateError
 from stream.kafka.batches import RecordBatch
 from stream.kafka.reader import Progress, Reader
+
+log = logging.getLogger(__name__)
 
 POLL_S = 1.0  # how often the group is polled, gauges are set and the watchdog looks
 
@@ -121,6 +124,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._committed_offset.update(starts)
         self._read_offset.update(starts)
         self._moved_s = time.monotonic()
+        log.info("positions: %s", {f"{tp.topic}-{tp.partition}": at for tp, at in starts.items()})
         await self.reader.start_at({TopicPartition(*tp): at for tp, at in starts.items()})
         self.app.on_serving()
 

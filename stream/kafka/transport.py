@@ -54,12 +54,6 @@ class BatchTopic(Topic):  # type: ignore[misc]  # Faust is untyped
 
         self.decode = decode
 
-    def stream(self, **kwargs: Any) -> Any:
-        """Upstream: Channel.stream. The table settles a batch, not the agent going on."""
-        batches = super().stream(**kwargs)
-        batches.enable_acks = False
-        return batches
-
 
 class BatchTransport(driver.Transport):  # type: ignore[misc]
     """Upstream: faust.transport.drivers.aiokafka.Transport."""
@@ -106,6 +100,13 @@ class BatchApp(faust.App):  # type: ignore[misc]
     def batches(self, *topics: str) -> BatchTopic:
         """Topics to be read as record batches; for `@app.agent(...)`."""
         return BatchTopic(self, topics=list(topics), partitions=self.settings.topics.partitions)
+
+    def stream(self, channel: Any, beacon: Any = None, **kwargs: Any) -> Any:
+        """Upstream: App.stream. The table settles a batch, not the agent that goes on to the next:
+        else a rebalance would not wait for what is in flight."""
+        batches = super().stream(channel, beacon, **kwargs)
+        batches.enable_acks = False
+        return batches
 
     async def _on_agent_error(self, agent: Any, exc: BaseException) -> None:
         """Upstream: App._on_agent_error. Faust would start the agent again with the next batch, and
