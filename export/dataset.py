@@ -240,33 +240,41 @@ def _read_online_retail(path: Path) -> Log:
     columns = _Columns()
     descriptions: dict[str, Counter[str]] = {}
     seen: set[tuple[str, str]] = set()
+    moments: dict[str, int] = {}
     with open_text(path) as lines:
-        reader = csv.DictReader(lines)
-        missing = [f for f in _RETAIL_FIELDS if f not in (reader.fieldnames or ())]
+        reader = csv.reader(lines)
+        names = next(reader, [])
+        missing = [f for f in _RETAIL_FIELDS if f not in names]
         if missing:
             raise UsageError(f"{path}: not Online Retail, no column {', '.join(missing)}")
+        columns_of = [names.index(f) for f in _RETAIL_FIELDS]
         try:
-            for row in reader:
-                invoice, item = row["InvoiceNo"], row["StockCode"].strip().upper()
-                customer = row["CustomerID"].split(".")[0]
-                quantity, price = int(row["Quantity"]), float(row["UnitPrice"])
+            for cells in reader:
+                if not cells:
+                    continue
+                if len(cells) < len(names):
+                    raise ValueError(f"{len(cells)} columns, the header has {len(names)}")
+                invoice, item, title, count, date, price, customer = (cells[i] for i in columns_of)
+                item, quantity = item.strip().upper(), int(count)
                 cancelled = invoice.startswith("C")
                 usable = customer and item[:5].isdigit() and (quantity > 0) != cancelled
                 if not usable or (invoice, item) in seen:
                     continue
                 seen.add((invoice, item))
-                moment = datetime.fromisoformat(row["InvoiceDate"]).replace(tzinfo=UTC)
-                descriptions.setdefault(item, Counter())[row["Description"].strip()] += 1
+                if date not in moments:
+                    moment = datetime.fromisoformat(date).replace(tzinfo=UTC)
+                    moments[date] = int(moment.timestamp() * 1000)
+                descriptions.setdefault(item, Counter())[title.strip()] += 1
                 columns.add(
-                    user=customer,
+                    user=customer.split(".")[0],
                     item=item,
                     event_type=EventType.CANCEL if cancelled else EventType.PURCHASE,
-                    time_ms=int(moment.timestamp() * 1000),
+                    time_ms=moments[date],
                     session=invoice,
                     quantity=abs(quantity),
-                    price=price,
+                    price=float(price),
                 )
-        except (ValueError, TypeError, AttributeError, csv.Error) as error:
+        except (ValueError, csv.Error) as error:
             raise UsageError(f"{path}, line {reader.line_num}: {error}") from None
     return columns.log({i: names.most_common(1)[0][0] for i, names in descriptions.items()})
 

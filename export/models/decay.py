@@ -42,10 +42,10 @@ class Parameters:
 
     dim: int = 64
     half_life_s: float = 30 * DAY_S
-    beta: float = 6.0
+    beta: float = 7.0
     strength: float = 0.3
-    mood_keep: float = 0.6
-    mood_share: float = 1.0
+    mood_keep: float = 0.4
+    mood_share: float = 0.7
     damping: float = 0.5
     smoothing: float = 0.75
     power: float = 0.0

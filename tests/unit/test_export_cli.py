@@ -1,0 +1,90 @@
+"""`freshet-export`: results, exit codes and messages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from export import cli
+from stream.core.bundle import Bundle
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of one command."""
+    try:
+        code = cli.main([str(argument) for argument in arguments])
+    except SystemExit as exit_:  # argparse's own
+        code = int(str(exit_.code))
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def visits(path: Path) -> Path:
+    """A log of visits that stay within a theme of eight items."""
+    lines = []
+    for visit in range(40):
+        for step in range(5):
+            record = {
+                "user_id": f"u{visit % 10}",
+                "item_id": f"t{visit % 6}-{(visit + step) % 8}",
+                "type": "click",
+                "event_time_ms": 1_700_000_000_000 + (visit * 5 + step) * 60_000,
+                "session_id": f"s{visit}",
+            }
+            lines.append(json.dumps(record) + "\n")
+    path.write_text("".join(lines))
+    return path
+
+
+def test_train_evaluate_and_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log, folder = visits(tmp_path / "log.jsonl"), tmp_path / "bundle"
+    code, out, err = run(capsys, "train", log, "--out", folder, "--set", "dim=8")
+    assert code == 0, err
+    bundle = Bundle.load(folder)
+    assert bundle.bundle_id in out
+    assert "training decay" in err
+    assert bundle.manifest.metrics["held_out"]["rest_of_basket"]["recall@20"] > 0
+    code, out, err = run(capsys, "evaluate", log, "--json", "--set", "dim=8")
+    assert code == 0, err
+    assert any(label.startswith("cooccurrence") for label in json.loads(out))
+    code, out, _ = run(capsys, "bundle", folder)
+    assert code == 0
+    assert bundle.bundle_id in out
+
+
+def test_ctrl_c_ends_without_a_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "fit", interrupted)
+    log = visits(tmp_path / "log.jsonl")
+    code, _, err = run(capsys, "train", log, "--out", tmp_path / "bundle")
+    assert code == 130
+    assert err.endswith("interrupted\n")
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ((), 2, "COMMAND"),
+        (("train", "none.jsonl", "--out", "x"), 2, "no such file"),
+        (("train", "none.jsonl", "--out", "x", "--model", "magic"), 2, "invalid choice"),
+        (("train", "none.jsonl", "--out", "x", "--set", "dim"), 2, "NAME=VALUE"),
+        (("train", "none.jsonl", "--out", "x", "--set", "dim=wide"), 2, "not a number"),
+        (("train", "none.jsonl", "--out", "x", "--set", "dim=0"), 2, "must be positive"),
+        (("train", "none.jsonl", "--out", "x", "--set", "depth=3"), 2, "no parameter 'depth'"),
+        (("evaluate", "none.jsonl", "--since", "soon"), 2, "not an ISO date"),
+        (("bundle", "none"), 1, "no such bundle folder"),
+    ],
+)
+def test_mistakes_get_a_message(
+    arguments: tuple[str, ...], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found, _, err = run(capsys, *arguments)
+    assert found == code
+    assert message in err

@@ -1,0 +1,205 @@
+"""Logs are read as they are, or refused with the line; the committed sample is made from one."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.dataset import SESSION_GAP_MS, read_log
+from export.sample import (
+    EVENTS_FILE,
+    ITEMS_FILE,
+    Sample,
+    catalogue_records,
+    choose,
+    event_records,
+)
+from stream.contracts import CLICK_TYPES, EventType, Kind, decode_events, decode_item
+from stream.core.bundle import Bundle
+from stream.errors import UsageError
+
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "stream" / "demo" / "data"
+RETAIL_HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country"
+
+
+def line(user: str, item: str, second: int, **fields: object) -> str:
+    record = {"user_id": user, "item_id": item, "type": "click", **fields}
+    return json.dumps({**record, "event_time_ms": 1_700_000_000_000 + second * 1000})
+
+
+def write(path: Path, *lines: str) -> Path:
+    path.write_text("".join(text + "\n" for text in lines))
+    return path
+
+
+def test_events_are_read_in_time_order(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "log",
+        line("u1", "late", 9, type="purchase", quantity=3, unit_price=1.5),
+        "",
+        line("u1", "early", 1, unknown={"x": [1]}),
+        line("u2", 7, 5),  # type: ignore[arg-type]
+    )
+    log = read_log(path, "events")
+    assert [log.items[i] for i in log.item] == ["early", "7", "late"]
+    assert log.event_type.tolist() == [EventType.CLICK, EventType.CLICK, EventType.PURCHASE]
+    assert (log.quantity[2], log.price[2]) == (3, 1.5)
+    packed = tmp_path / "log.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    assert read_log(packed, "events").time_ms.tolist() == log.time_ms.tolist()
+
+
+def test_visits_end_after_a_pause_and_never_mix_users(tmp_path: Path) -> None:
+    gap = SESSION_GAP_MS // 1000
+    path = write(
+        tmp_path / "log",
+        line("u1", "a", 0),
+        line("u2", "a", 1),
+        line("u1", "b", gap),
+        line("u1", "c", 2 * gap + 1),
+        line("u1", "d", 3, session_id="x"),
+        line("u2", "d", 4, session_id="x"),
+    )
+    log = read_log(path, "events")
+    visit = {
+        (log.users[u], log.items[i]): s
+        for u, i, s in zip(log.user, log.item, log.session, strict=True)
+    }
+    assert visit["u1", "a"] == visit["u1", "b"]
+    assert len(set(visit.values())) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "line 2"),
+        ("[]", "line 2"),
+        (line("u", "i", 0, type="stare"), "line 2: unknown event type 'stare'"),
+        (line("", "i", 0), "line 2.*must not be empty"),
+        ('{"user_id":"u","item_id":"i","type":"click"}', "line 2.*event_time_ms"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        read_log(write(tmp_path / "log", line("u", "i", 0), text), "events")
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "cut.gz").write_bytes(gzip.compress(b"x" * 1000)[:15])
+    (tmp_path / "empty").write_bytes(b"")
+    for name, message in [
+        ("none", "no such file"),
+        ("binary", "not UTF-8"),
+        ("cut.gz", "cannot be read"),
+        ("empty", "holds no event"),
+        (".", "cannot be read"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            read_log(tmp_path / name, "events")
+    with pytest.raises(UsageError, match="events, online-retail"):
+        read_log(tmp_path / "none", "parquet")
+
+
+def test_online_retail_keeps_what_known_customers_bought(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "retail.csv",
+        RETAIL_HEADER,
+        "1,85123a,GOOD NAME,6,2010-12-01 08:26:00,2.55,17850.0,United Kingdom",
+        "1,85123A,GOOD NAME,2,2010-12-01 08:26:00,2.55,17850.0,United Kingdom",
+        "2,85123A,wrong,1,2010-12-01 08:27:00,2.55,17851.0,United Kingdom",
+        "3,85123A,GOOD NAME,1,2010-12-01 08:28:00,2.55,,United Kingdom",
+        "4,POST,POSTAGE,1,2010-12-01 08:28:00,2.55,17850.0,United Kingdom",
+        "5,71053,LANTERN,-1,2010-12-01 08:29:00,3.39,17850.0,United Kingdom",
+        "C6,85123A,GOOD NAME,-6,2010-12-01 09:00:00,2.55,17850.0,United Kingdom",
+    )
+    log = read_log(path, "online-retail")
+    assert [(log.users[u], log.items[i]) for u, i in zip(log.user, log.item, strict=True)] == [
+        ("17850", "85123A"),
+        ("17851", "85123A"),
+        ("17850", "85123A"),
+    ]
+    assert log.event_type.tolist() == [EventType.PURCHASE, EventType.PURCHASE, EventType.CANCEL]
+    assert log.quantity.tolist() == [6, 1, 6]
+    assert log.titles == {"85123A": "GOOD NAME"}
+    assert log.ends == "2010-12-01T09:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("InvoiceNo,StockCode", "no column Description"),
+        (f"{RETAIL_HEADER}\n1,85123A,X,many,2010-12-01 08:26:00,2.55,1.0,UK", "line 2"),
+        (f"{RETAIL_HEADER}\n1,85123A,X,1,yesterday,2.55,1.0,UK", "line 2"),
+        (f"{RETAIL_HEADER}\n1,85123A", "line 2: 2 columns, the header has 8"),
+    ],
+)
+def test_other_csv_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        read_log(write(tmp_path / "x.csv", text), "online-retail")
+
+
+def test_the_committed_sample_decodes_and_fits_its_bundle() -> None:
+    texts = gzip.decompress((DEMO / ITEMS_FILE).read_bytes()).splitlines()
+    items = [decode_item(json.loads(text)["item_id"].encode(), text) for text in texts]
+    assert all(item is not None and item.title and item.price for item in items)
+    known = {item.item_id for item in items if item is not None}
+    assert set(Bundle.load(DEMO / "bundle").item_ids[1:]) <= known
+    texts = gzip.decompress((DEMO / EVENTS_FILE).read_bytes()).splitlines()
+    records = [json.loads(text) for text in texts]
+    times = [record["event_time_ms"] for record in records]
+    assert times == sorted(times)
+    assert len({record["user_id"] for record in records}) == 600
+    kinds: tuple[Kind, ...] = ("clicks", "purchases")
+    for kind in kinds:
+        chosen = [
+            i for i, r in enumerate(records) if (r["type"] in CLICK_TYPES) == (kind == "clicks")
+        ]
+        chosen = chosen[:: max(1, len(chosen) // 5_000)]
+        keys = [records[i]["user_id"].encode() for i in chosen]
+        events, rejected = decode_events(
+            kind, keys, [texts[i] for i in chosen], chosen, times[-1] + 1
+        )
+        assert rejected == []
+        assert set(events.items) <= known
+    assert sum(f.stat().st_size for f in DEMO.rglob("*") if f.is_file()) < 2_000_000
+
+
+def test_derived_carts_stand_before_their_purchase(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "retail.csv",
+        RETAIL_HEADER,
+        *(f"1,1000{i},NAME {i},2,2011-10-01 08:26:00,2.5,1.0,UK" for i in range(3)),
+        "C2,10001,NAME 1,-2,2011-10-02 08:26:00,2.5,1.0,UK",
+    )
+    log = choose(read_log(path, "online-retail"), Sample())
+    records = event_records(log)
+    assert [r.type for r in records] == ["add_to_cart"] * 3 + ["purchase"] * 3 + ["cancel"]
+    carts = records[:3]
+    assert [c.item_id for c in carts] == ["10000", "10001", "10002"]
+    assert [records[3].event_time_ms - c.event_time_ms for c in carts] == [30_000, 20_000, 10_000]
+    assert all(c.properties == {"derived": True} for c in carts)
+    assert len({r.event_id for r in records}) == len(records)
+    assert [i.title for i in catalogue_records(log)] == ["NAME 0", "NAME 1", "NAME 2"]
+
+
+def test_a_month_of_the_real_log(tmp_path: Path) -> None:
+    folder = Path(os.environ.get("FRESHET_DATA", ROOT.parent / "shared" / "data"))
+    path = folder / "online-retail" / "online_retail.csv.gz"
+    if not path.is_file():
+        pytest.skip(f"no Online Retail under {folder}; set FRESHET_DATA")
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        text = "".join(itertools.islice(lines, 42_482))  # up to the end of 2010
+    log = read_log(write(tmp_path / "retail.csv", text), "online-retail")
+    assert log.ends.startswith("2010-12-23")
+    assert (np.diff(log.time_ms) >= 0).all()
+    assert set(log.event_type.tolist()) == {int(EventType.PURCHASE), int(EventType.CANCEL)}
+    assert all(item[:5].isdigit() for item in log.items)
+    assert (log.quantity > 0).all()

@@ -1,0 +1,186 @@
+"""Models learn what stands together, bundles repeat byte for byte, metrics are right."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.bundle import bundle_files, write_bundle
+from export.dataset import Log, read_log
+from export.evaluate import Tally, quantise
+from export.models import MODELS, train
+from export.models.base import EVENT_WEIGHTS, Baskets, item_vectors
+from stream.contracts import EVENT_TYPES, EventType
+from stream.core.bundle import Bundle
+from stream.core.model import Model
+from stream.errors import UsageError
+
+
+def line(user: str, item: str, second: int, **fields: object) -> str:
+    record = {"user_id": user, "item_id": item, "type": "click", **fields}
+    return json.dumps({**record, "event_time_ms": 1_700_000_000_000 + second * 1000})
+
+
+def write(path: Path, *lines: str) -> Path:
+    path.write_text("".join(text + "\n" for text in lines))
+    return path
+
+
+def themed_log(path: Path, themes: int = 6, visits: int = 40) -> Log:
+    """Visits that stay within a theme of eight items."""
+    rng = np.random.default_rng(0)
+    lines, second = [], 0
+    for visit in range(visits):
+        theme = visit % themes
+        for step in rng.permutation(8)[:5]:
+            second += 60
+            lines.append(line(f"u{visit % 10}", f"t{theme}-{step}", second, session_id=f"s{visit}"))
+    return read_log(write(path, *lines), "events")
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Log:
+    return themed_log(tmp_path / "log.jsonl")
+
+
+def test_weights_are_in_the_order_of_intent() -> None:
+    w = {t.name.lower(): weight for t, weight in EVENT_WEIGHTS.items()}
+    towards = ["purchase", "add_to_cart", "like", "click", "view", "impression"]
+    assert sorted(towards, key=w.__getitem__, reverse=True) == towards
+    assert w["impression"] == 0
+    assert all(w[name] < 0 for name in ("dislike", "remove_from_cart", "cancel"))
+    assert set(w) == set(EVENT_TYPES)
+
+
+def test_cooccurrence_counts_sessions_not_events(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "log",
+        *(line("u", item, 0, session_id="one") for item in "aab"),
+        *(line("u", item, 1, session_id="two") for item in "abc"),
+        line("u", "d", 2, session_id="two", type="dislike"),
+    )
+    baskets = Baskets.of(read_log(path, "events"))
+    assert baskets.item_ids == ["", "a", "b", "c"]
+    assert baskets.counts().tolist() == [0, 2, 2, 1]
+    assert baskets.cooccurrence(0).toarray()[1:, 1:].tolist() == [[0, 2, 1], [2, 0, 1], [1, 1, 0]]
+    damped = baskets.cooccurrence(1).toarray()
+    np.testing.assert_allclose(damped[1, 2], 1 / 2 + 1 / 3)
+    assert Baskets.of(read_log(path, "events"), min_count=2).item_ids == ["", "a", "b"]
+
+
+def test_vectors_of_items_seen_together_are_near(log: Log) -> None:
+    baskets = Baskets.of(log)
+    vectors = item_vectors(baskets.cooccurrence(0.5), 8, smoothing=0.75, power=0.0)
+    assert not vectors[0].any()
+    np.testing.assert_allclose(np.linalg.norm(vectors[1:], axis=1), 1, rtol=1e-5)
+    theme = np.array([item_id.split("-")[0] for item_id in baskets.item_ids])
+    near = vectors[1:] @ vectors[1:].T
+    same = theme[1:, None] == theme[None, 1:]
+    assert near[same].mean() > near[~same].mean() + 0.5
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_lists_continue_the_theme(name: str, log: Log, tmp_path: Path) -> None:
+    model = Model(write_bundle(train(name, log, dim=8), tmp_path / "bundle"), "cpu")
+    rows = np.array([model.bundle.item_ids.index("t3-0")])
+    state = model.update(
+        np.zeros((1, model.state_size), np.float32), rows, np.array([2]), np.zeros(1)
+    )
+    listed, scores = model.score(
+        state, model.new_bias(), rows[:, None], model.bundle.manifest.beta, 4
+    )
+    assert {model.bundle.item_ids[row].split("-")[0] for row in listed[0]} == {"t3"}
+    assert ((scores > 0) & (scores < 1)).all()
+
+
+def test_a_dislike_pushes_away_and_a_purchase_pulls_harder_than_a_click(
+    log: Log, tmp_path: Path
+) -> None:
+    model = Model(write_bundle(train("decay", log, dim=8), tmp_path / "bundle"), "cpu")
+    row, bias = model.bundle.item_ids.index("t3-0"), model.new_bias()
+    neighbour = model.bundle.item_ids.index("t3-1")
+
+    def score(event: str) -> float:
+        zero = np.zeros((1, model.state_size), np.float32)
+        types = np.array([int(EVENT_TYPES[event])])
+        state = model.update(zero, np.array([row]), types, np.zeros(1))
+        rows, scores = model.score(state, bias, np.array([[row]]), 7.0, model.rows)
+        return float(scores[0, rows[0].tolist().index(neighbour)])
+
+    order = ["purchase", "add_to_cart", "like", "click", "view", "impression", "dislike"]
+    scores = [score(event) for event in order]
+    assert scores == sorted(scores, reverse=True)
+    assert len(set(scores)) == len(scores)
+
+
+def test_interests_fade_by_event_time_and_late_events_arrive_faded(log: Log) -> None:
+    trained = train("decay", log, dim=8)
+    assert trained.half_life_s is not None
+    taste = slice(0, 8)
+    bought = np.array([int(EventType.PURCHASE)])
+    zero = np.zeros((1, trained.state_size), np.float32)
+    update = trained.reference.update
+    early = update(zero, np.array([1]), bought, np.zeros(1, np.float32))
+    half_life = np.float32([trained.half_life_s])
+    in_order = update(early, np.array([2]), bought, half_life)
+    np.testing.assert_allclose(
+        update(early, np.array([0]), bought, half_life)[0, taste], early[0, taste] / 2, rtol=1e-6
+    )
+    late = update(zero, np.array([2]), bought, np.zeros(1, np.float32))
+    out_of_order = update(late, np.array([1]), bought, -half_life)
+    np.testing.assert_allclose(out_of_order[0, taste], in_order[0, taste], atol=1e-6)
+
+
+def test_too_small_a_log_says_so(tmp_path: Path) -> None:
+    log = read_log(write(tmp_path / "log", line("u", "i", 0)), "events")
+    with pytest.raises(UsageError, match="training needs at least two"):
+        train("decay", log)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_the_same_log_gives_the_same_bundle(name: str, tmp_path: Path) -> None:
+    files = [
+        bundle_files(train(name, themed_log(tmp_path / "log"), dim=8), "same") for _ in range(2)
+    ]
+    assert files[0] == files[1]
+    other = bundle_files(train(name, themed_log(tmp_path / "log", visits=41), dim=8), "same")
+    assert other["manifest.json"] != files[0]["manifest.json"]
+
+
+def test_a_bundle_replaces_a_bundle_and_nothing_else(log: Log, tmp_path: Path) -> None:
+    trained = train("decay", log, dim=8)
+    first = write_bundle(trained, tmp_path / "bundle", "first")
+    second = write_bundle(trained, tmp_path / "bundle", "second")
+    assert Bundle.load(tmp_path / "bundle").bundle_id == second.bundle_id != first.bundle_id
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "log.jsonl"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis").write_text("x")
+    with pytest.raises(UsageError, match="not a bundle"):
+        write_bundle(trained, tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis").exists()
+    trained.item_ids[1] = "x\0"
+    with pytest.raises(UsageError, match="NUL"):
+        write_bundle(trained, tmp_path / "nul")
+
+
+def test_metrics_of_a_list_worked_by_hand() -> None:
+    tally = Tally()
+    tally.add(np.array([9, 4, -1, 7]), np.array([4, 7, 5]))
+    ideal = 1 + 1 / np.log2(3) + 1 / 2
+    assert tally.means(4) == {
+        "queries": 1,
+        "recall@4": 0.6667,
+        "ndcg@4": round((1 / np.log2(3) + 1 / np.log2(5)) / ideal, 4),
+        "mrr@4": 0.5,
+    }
+
+
+def test_int8_states_lose_half_a_step_at_most() -> None:
+    state = np.random.default_rng(0).standard_normal((20, 64)).astype(np.float32)
+    state[0] = 0
+    step = np.abs(state).max(axis=1, keepdims=True) / 127
+    assert (np.abs(quantise(state) - state) <= step * 0.5001).all()
+    assert not quantise(state)[0].any()
