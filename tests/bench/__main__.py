@@ -126,7 +126,12 @@ def _throughput_rounds(
                 print(f"round {turn + 1}  {peer.title}: failed: {error}", flush=True)
                 continue
             results[peer.name].append(measured)
-            print(f"round {turn + 1}  {peer.title}: {measured.eps:,.0f} events/s", flush=True)
+            print(
+                f"round {turn + 1}  {peer.title}: {measured.eps:,.0f} events/s, "
+                f"{1e6 * measured.cpu_s / measured.events:,.1f} us CPU an event, "
+                f"steal {measured.steal_percent:.0f}%, others {measured.others_percent:.0f}%",
+                flush=True,
+            )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
