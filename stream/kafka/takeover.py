@@ -152,6 +152,11 @@ class Takeover:
             last = await self._replay(replay, partitions, holdings)
             if fenced:
                 await self._fence(replay, last, holdings)
+            elif any(record.producer_id >= 0 for record in last.values()):
+                raise BrokerError(
+                    f"the broker gives no producer ids any more, yet changelog {self._topic} was "
+                    f"written under one: it could not be fenced off. See the broker's log"
+                )
         finally:
             await reader.stop()
         for partition in partitions:

@@ -99,8 +99,12 @@ class Writer:
             self._producer = None
 
     async def new_producer_id(self) -> int | None:
-        """A producer id that nobody had before; None when the broker knows no such thing."""
+        """A producer id that nobody had before; None when the broker knows no such thing.
+
+        The embedded broker answers with error -1 every time; another one may do so once.
+        """
         client = self._producer.client
+        unknown_errors = 0
         while True:
             try:
                 response = await client.send(
@@ -110,7 +114,11 @@ class Writer:
                 return None
             if response.error_code == 0:
                 return int(response.producer_id)
-            if response.error_code not in (14, 15, 16):  # coordinator loading, absent, elsewhere
+            if response.error_code == -1:
+                unknown_errors += 1
+                if unknown_errors == 3:
+                    return None
+            elif response.error_code not in (14, 15, 16):  # coordinator loading, absent, elsewhere
                 raise BrokerError(f"the broker gives no producer id: error {response.error_code}")
             await asyncio.sleep(0.1)
 
