@@ -1,0 +1,122 @@
+"""How long a takeover of 400,000 users takes: `python -m tests.bench.recovery [--bootstrap ...]`.
+
+Writes their states to a changelog of four partitions, in micro-batches with `applied` records as
+the engine does, then takes all four over as a restarted worker would. Included: connecting,
+reading, decoding into `UserShard`, the fence. Without --bootstrap it starts an Apache Kafka.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+import numpy as np
+from kafka.admin import KafkaAdminClient, NewTopic
+
+from stream.contracts.partitioner import partitions_of
+from stream.core.state import Layout, UserShard
+from stream.kafka.applied import APPLIED_KEY, encode_applied
+from stream.kafka.batches import Records
+from stream.kafka.table import CHANGELOG_CONFIG
+from stream.kafka.takeover import Holding, Takeover
+from stream.kafka.writer import Writer
+from tests.support.kafka import ApacheKafka
+
+PARTITIONS = 4
+BATCH_USERS = 500
+LAYOUT = Layout(state_size=64, storage="int8", ring=50, model=1)
+REMEMBERED = 6  # interactions in each ring: a value of 194 bytes
+
+
+def states_of(keys: list[bytes]) -> list[bytes]:
+    """Changelog values of users with a few interactions each."""
+    shard = UserShard(LAYOUT)
+    slots = shard.slots(keys)
+    count = len(slots)
+    rng = np.random.default_rng(count)
+    shard.set_vectors(slots, rng.standard_normal((count, LAYOUT.state_size), dtype=np.float32))
+    for number in range(REMEMBERED):
+        shard.remember(
+            slots,
+            rng.integers(1, 1 << 62, count).astype(np.uint64),
+            np.full(count, 1_795_000_000_000 + number, np.int64),
+            rng.integers(1, 1 << 31, count).astype(np.uint32),
+            np.full(count, 2, np.uint8),
+        )
+    return shard.encode(slots)
+
+
+def make_takeover(bootstrap: str, topic: str, writer: Writer) -> Takeover:
+    return Takeover(
+        [bootstrap],
+        topic,
+        writer,
+        owner=uuid.uuid4().hex,
+        new_shard=lambda partition: UserShard(LAYOUT, partition, PARTITIONS),
+        timeout_s=60.0,
+    )
+
+
+async def measure(bootstrap: str, users: int) -> None:
+    topic = f"recovery-{uuid.uuid4().hex[:8]}"
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    config = {"cleanup.policy": "compact", **{k: str(v) for k, v in CHANGELOG_CONFIG.items()}}
+    admin.create_topics([NewTopic(topic, PARTITIONS, 1, topic_configs=config)])
+    writer = Writer([bootstrap])
+    await writer.start()
+    try:
+        await write(bootstrap, topic, writer, users)
+        for _ in range(3):
+            holdings: dict[int, Holding] = {}
+            began_s, began_cpu_s = time.perf_counter(), time.process_time()
+            await make_takeover(bootstrap, topic, writer).run(list(range(PARTITIONS)), holdings)
+            took_s, cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
+            found = sum(len(holding.shard) for holding in holdings.values())
+            assert found == users, f"{found} users came back"
+            print(f"{users:,} users recovered in {took_s:.2f} s (CPU {cpu_s:.2f} s)")
+    finally:
+        await writer.stop()
+        admin.delete_topics([topic])
+        admin.close()
+
+
+async def write(bootstrap: str, topic: str, writer: Writer, users: int) -> None:
+    holdings: dict[int, Holding] = {}
+    await make_takeover(bootstrap, topic, writer).run(list(range(PARTITIONS)), holdings)
+    keys = [b"user-%07d" % number for number in range(users)]
+    homes = partitions_of(keys, PARTITIONS)
+    written = 0
+    for partition, holding in holdings.items():
+        mine = [keys[i] for i in np.flatnonzero(homes == partition).tolist()]
+        for start in range(0, len(mine), BATCH_USERS):
+            chunk = mine[start : start + BATCH_USERS]
+            applied = encode_applied(holding.applied_record("bench"))
+            records = Records([*chunk, APPLIED_KEY], [*states_of(chunk), applied])
+            batch = await writer.one_batch(records, topic, int(time.time() * 1000))
+            written += batch.size()
+            await (await writer.send(batch, topic, partition, holding.fence))
+    print(f"changelog: {written / 1e6:.0f} MB, {written / users:.0f} bytes a user")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bootstrap", help="a running Apache Kafka; default: start one")
+    parser.add_argument("--users", type=int, default=400_000)
+    options = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        bootstrap = options.bootstrap
+        if bootstrap is None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            bootstrap = stack.enter_context(ApacheKafka(Path(folder) / "data")).bootstrap
+        asyncio.run(measure(bootstrap, options.users))
+        print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+
+
+if __name__ == "__main__":
+    main()
