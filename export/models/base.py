@@ -165,9 +165,11 @@ def item_vectors(
     start = np.random.default_rng(0).standard_normal(matrix.shape[0])
     values, vectors = eigsh(matrix, k=rank, which="LA", v0=start)
     order = np.argsort(-values)
-    values, vectors = np.maximum(values[order], 0), vectors[:, order]
+    values, vectors = values[order], vectors[:, order]
     signs = np.sign(vectors[np.argmax(np.abs(vectors), axis=0), np.arange(rank)])
-    scaled = vectors * signs * values**power
+    # A small catalogue has fewer positive directions than dimensions; the others are noise.
+    useful = values > 1e-6 * values[0]
+    scaled = vectors * signs * np.where(useful, np.where(useful, values, 1) ** power, 0)
     length = np.linalg.norm(scaled, axis=1, keepdims=True)
     out = np.zeros((matrix.shape[0], dim), np.float32)
     out[:, :rank] = np.where(length > 1e-9, scaled / np.maximum(length, 1e-9), 0)

@@ -10,7 +10,7 @@ import pytest
 
 from export.bundle import bundle_files, write_bundle
 from export.dataset import Log, read_log
-from export.evaluate import Tally, quantise
+from export.evaluate import Tally, evaluate, quantise
 from export.models import MODELS, train
 from export.models.base import EVENT_WEIGHTS, Baskets, item_vectors
 from stream.contracts import EVENT_TYPES, EventType
@@ -184,3 +184,30 @@ def test_int8_states_lose_half_a_step_at_most() -> None:
     step = np.abs(state).max(axis=1, keepdims=True) / 127
     assert (np.abs(quantise(state) - state) <= step * 0.5001).all()
     assert not quantise(state)[0].any()
+
+
+def test_an_item_carted_and_then_bought_is_asked_for_once(tmp_path: Path) -> None:
+    def order(number: int) -> list[str]:
+        items = [f"t{number % 4}-{i}" for i in range(4)]
+        at = number * 100
+        cart = {"session_id": f"s{number}", "type": "add_to_cart"}
+        carts = [line("u", item, at + i, **cart) for i, item in enumerate(items)]
+        bought = [
+            line("u", item, at + 50, session_id=f"s{number}", type="purchase") for item in items
+        ]
+        return carts + bought
+
+    text = [line_ for number in range(20) for line_ in order(number)]
+    log = read_log(write_lines(tmp_path / "log", text), "events")
+    model = Model(write_bundle(train("decay", log, dim=8), tmp_path / "bundle"), "cpu")
+    since_ms = int(log.time_ms[8 * 16])  # the last four orders
+    found = evaluate(model, log, since_ms, exclude_seen=False, k=2)
+    assert found["next_basket"]["queries"] == found["rest_of_basket"]["queries"] == 4
+    assert found["rest_of_basket"]["recall@2"] == 1.0
+    before = evaluate(model, log, since_ms, exclude_seen=True, k=2)
+    assert before["rest_of_basket"]["recall@2"] == 0.0  # all sixteen items were seen
+
+
+def write_lines(path: Path, lines: list[str]) -> Path:
+    path.write_text("".join(text + "\n" for text in lines))
+    return path

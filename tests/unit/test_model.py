@@ -220,6 +220,17 @@ def test_a_changed_row_shows_in_the_next_score(model: Model, trained: Trained) -
     np.testing.assert_allclose(moved[0, :16], 50 * best, rtol=1e-5)
 
 
+def test_an_item_that_the_model_never_saw_has_no_say(model: Model, trained: Trained) -> None:
+    unseen = np.full(3, len(trained.item_ids) + 3)
+    zero, nothing = np.zeros((3, model.state_size), np.float32), np.zeros((3, 1), np.int64)
+    bias = model.new_bias()
+    state = model.update(zero, unseen, np.full(3, int(EventType.PURCHASE)), np.zeros(3))
+    found = model.score(state, bias, nothing, trained.beta, 9)
+    expected = model.score(zero, bias, nothing, trained.beta, 9)
+    assert (found[0] == expected[0]).all()
+    assert (found[1] == expected[1]).all()
+
+
 def test_a_changed_bias_shows_in_the_next_score_and_only_there(model: Model) -> None:
     state, nothing = some_states(model, 1), np.zeros((1, 1), np.int64)
     bias, other = model.new_bias(), model.new_bias()
