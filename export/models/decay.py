@@ -1,14 +1,12 @@
 """`decay`: an interest is the fading sum of the vectors of the items a user turned towards.
 
-    next = keep * state * 2^(-max(gap, 0) / half_life)
-           + weight[type] * 2^(min(gap, 0) / half_life) * item
+    next = state * 2^(-max(gap, 0) / half_life) + weight[type] * 2^(min(gap, 0) / half_life) * item
 
-The state is two such sums side by side. The taste (keep = 1) fades with time alone, and a late
-event (negative gap) arrives already faded, so that the order of arrival does not matter to it. The
-mood (keep = `mood_keep` for every event towards an item) is mostly the last few items: what a user
-is after right now. The readout is u = taste / |taste| + mood_share * mood / |mood|, each length
-softened by `strength`, so that a user of few events has a short u. An item's score is
-sigmoid(beta * (u.i) + bias).
+The state is two such sums side by side: the taste, which fades over weeks, and the mood, which
+fades within hours: what a user is after right now. A late event (negative gap) arrives already
+faded, so the order of arrival does not matter. The readout is
+u = taste / |taste| + mood_share * mood / |mood|, each length softened by `strength`, so that a user
+of few or old events has a short u. An item's score is sigmoid(beta * (u.i) + bias).
 
 Must not know: the bundle's files, evaluation.
 """
@@ -34,6 +32,7 @@ from export.models.base import (
 from export.to_onnx import node, score_graph, update_graph
 
 DAY_S = 86_400.0
+HOUR_S = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ class Parameters:
     half_life_s: float = 30 * DAY_S
     beta: float = 7.0
     strength: float = 0.3
-    mood_keep: float = 0.4
+    mood_half_life_s: float = 2 * HOUR_S
     mood_share: float = 0.7
     damping: float = 0.5
     smoothing: float = 0.75
@@ -62,13 +61,11 @@ class DecayReference:
     def update(
         self, state: Float32, item_rows: Int64, event_types: Int64, gaps_s: Float32
     ) -> Float32:
-        gap = gaps_s.astype(np.float64)[:, None] / self._p.half_life_s
+        gap = gaps_s.astype(np.float64)[:, None] / _half_lives_s(self._p)
         weight = self._weights[event_types].astype(np.float64)[:, None]
         arriving = np.tile(self._table[item_rows], 2) * weight * 2 ** np.minimum(gap, 0)
         faded = state.astype(np.float64) * 2 ** -np.maximum(gap, 0)
-        following: Float32 = (faded * _keep(self._weights, self._p)[event_types] + arriving).astype(
-            np.float32
-        )
+        following: Float32 = (faded + arriving).astype(np.float32)
         return following
 
     def logits(self, state: Float32, beta: float) -> Float32:
@@ -79,11 +76,9 @@ class DecayReference:
         return logits
 
 
-def _keep(weights: Float32, p: Parameters) -> Float32:
-    """What an event of each type leaves of each number of the state: float32, shape (16, 2 D)."""
-    keep = np.ones((len(weights), 2 * p.dim), np.float32)
-    keep[weights > 0, p.dim :] = p.mood_keep
-    return keep
+def _half_lives_s(p: Parameters) -> npt.NDArray[np.float64]:
+    """The half-life of each number of the state: float64, shape (2 D,)."""
+    return np.repeat([p.half_life_s, p.mood_half_life_s], p.dim)
 
 
 def train(log: Log, **given: object) -> Trained:
@@ -96,11 +91,30 @@ def train(log: Log, **given: object) -> Trained:
         smoothing=p.smoothing,
         power=p.power,
     )
-    biases = baskets.popularity_bias(p.popularity)
+    return assemble(
+        p,
+        baskets.item_ids,
+        table,
+        baskets.popularity_bias(p.popularity),
+        created=log.ends,
+        training={"events": len(log), "sessions": baskets.matrix.shape[0]},
+    )
+
+
+def assemble(
+    p: Parameters,
+    item_ids: list[str],
+    table: Float32,
+    biases: Float32,
+    *,
+    created: str,
+    training: dict[str, Any],
+) -> Trained:
+    """The model around given item vectors (`table`, float32 [n, dim]) and `biases`, float32 [n]."""
     weights = weight_table(EVENT_WEIGHTS)
     return Trained(
         model="decay",
-        item_ids=baskets.item_ids,
+        item_ids=item_ids,
         embeddings=table,
         biases=biases,
         state_size=2 * p.dim,
@@ -111,38 +125,38 @@ def train(log: Log, **given: object) -> Trained:
         update_onnx=_update(weights, p),
         score_onnx=_score(p),
         reference=DecayReference(table, biases, weights, p),
-        created=log.ends,
-        training={"events": len(log), "sessions": baskets.matrix.shape[0], **asdict(p)},
+        created=created,
+        training={**training, **asdict(p)},
     )
 
 
 def _update(weights: Float32, p: Parameters) -> bytes:
-    # Exp only ever works on one number a row, and ONNX Runtime's Exp gives the same bits whatever
-    # the batch; a test holds that.
+    # Exp works on two numbers a row, and ONNX Runtime's Exp gives the same bits whatever the batch;
+    # a test holds that.
     nodes = [
-        node("Mul", ["gap_s", "rate"], ["gap"]),
+        node("Unsqueeze", ["gap_s", "column"], ["gap_column"]),
+        node("Mul", ["gap_column", "rates"], ["gap"]),  # [B, 2]: taste, mood
         node("Neg", ["gap"], ["minus_gap"]),
         node("Min", ["minus_gap", "nought"], ["elapsed"]),
         node("Min", ["gap", "nought"], ["lateness"]),
         node("Exp", ["elapsed"], ["kept"]),
         node("Exp", ["lateness"], ["arrived"]),
         node("Gather", ["weights", "event_type"], ["weight"]),
-        node("Mul", ["weight", "arrived"], ["share"]),
-        node("Unsqueeze", ["kept", "column"], ["kept_2d"]),
-        node("Unsqueeze", ["share", "column"], ["share_2d"]),
+        node("Unsqueeze", ["weight", "column"], ["weight_column"]),
+        node("Mul", ["weight_column", "arrived"], ["share"]),
+        node("Gather", ["kept", "which_sum"], ["kept_2d"], axis=1),  # [B, 2 D]
+        node("Gather", ["share", "which_sum"], ["share_2d"], axis=1),
         node("Gather", ["item_table", "item_row"], ["item"]),
         node("Concat", ["item", "item"], ["item_twice"], axis=1),
-        node("Gather", ["keep", "event_type"], ["keep_2d"]),
-        node("Mul", ["state", "kept_2d"], ["faded_by_time"]),
-        node("Mul", ["faded_by_time", "keep_2d"], ["faded"]),
+        node("Mul", ["state", "kept_2d"], ["faded"]),
         node("Mul", ["item_twice", "share_2d"], ["arriving"]),
         node("Add", ["faded", "arriving"], ["next_state"]),
     ]
     constants: dict[str, npt.NDArray[Any]] = {
-        "rate": np.array(np.log(2) / p.half_life_s, np.float32),
+        "rates": (np.log(2) / np.array([p.half_life_s, p.mood_half_life_s])).astype(np.float32),
         "nought": np.array(0, np.float32),
         "weights": weights,
-        "keep": _keep(weights, p),
+        "which_sum": np.repeat(np.array([0, 1], np.int64), p.dim),
         "column": np.array([1], np.int64),
     }
     return update_graph(nodes, constants, 2 * p.dim, p.dim)

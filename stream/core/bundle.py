@@ -24,6 +24,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from stream.contracts import EVENT_TYPES
 from stream.errors import BundleError
 
 FORMAT = 1
@@ -200,6 +201,8 @@ def read_manifest(folder: Path) -> Manifest:
         )
     if min(manifest.state.size, manifest.embedding_dim, manifest.items) < 1:
         raise BundleError(f"{file}: state size, embedding_dim and items must be positive; {AGAIN}")
+    if manifest.event_types != EVENT_TYPES:
+        raise BundleError(f"{file}: event_types are not those of this Freshet; {AGAIN}")
     for name in manifest.files:
         if not _FILE_NAME.fullmatch(name):
             raise BundleError(f"{file}: {name!r} is not a plain file name; do not use this bundle")

@@ -103,6 +103,7 @@ def test_no_folder_says_how_to_get_one(tmp_path: Path) -> None:
         ("embedding_dim", 32, "embeddings is float32"),
         ("items", 7, "embeddings is float32"),
         ("beta", None, "beta"),
+        ("event_types", {"click": 1}, "event_types are not those"),
     ],
 )
 def test_a_manifest_of_another_kind_is_refused(
