@@ -51,6 +51,17 @@ def test_an_exception_of_the_engine_ends_the_worker_and_loses_nothing(toys: ToyR
     toys.check().assert_exact()
 
 
+def test_an_engine_that_hangs_is_ended_and_loses_nothing(toys: ToyRun) -> None:
+    toys.produce_many(20_000)
+    worker = toys.worker_starting(hang_at=9_000, recovery_timeout_s=5)
+    assert worker.wait(60) == 70
+    assert "no progress for" in worker.log
+    worker = toys.worker()
+    toys.wait_until_committed()
+    worker.stop()
+    toys.check().assert_exact()
+
+
 def test_a_changelog_batch_that_does_not_fit_is_never_split(toys: ToyRun) -> None:
     config = {"cleanup.policy": "compact", "max.message.bytes": "20000"}
     toys.create(toys.changelog, **config)

@@ -61,11 +61,10 @@ def test_outputs_larger_than_a_record_batch_are_cut(toys: ToyRun) -> None:
     toys.check().assert_exact()
 
 
+@pytest.mark.kafka_only
 def test_a_session_timeout_that_the_broker_refuses_ends_the_worker(
-    toys: ToyRun, broker_kind: str
+    toys: ToyRun,
 ) -> None:
-    if broker_kind == "embedded":
-        pytest.skip("the embedded broker takes any session timeout")
     worker = toys.worker_starting(session_timeout_s=0.01)
     assert worker.wait(30) == 70
     assert "the consumer group cannot go on" in worker.log

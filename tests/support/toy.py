@@ -9,6 +9,7 @@ same fold, event by event, of what a topic holds.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import struct
 import time
@@ -35,8 +36,8 @@ ECHO = struct.Struct("<hhqh")  # topic's number, partition, offset, epoch
 class Spec(msgspec.Struct, frozen=True):
     """What a toy worker is told, as JSON in TOY.
 
-    `fail_at` raises in the engine at that many events; `settle_early` breaks the guarantee on
-    purpose: it lets the source offset be committed before anything was acknowledged.
+    `fail_at` raises in the engine at that many events, `hang_at` hangs it there; `stop_after` ends
+    the worker once so many are acknowledged and prints how long they took.
     """
 
     bootstrap: str
@@ -50,9 +51,9 @@ class Spec(msgspec.Struct, frozen=True):
     fence_refresh_s: float = 3600.0
     output_bytes: int = 14
     fail_at: int = 0
-    settle_early: bool = False
+    hang_at: int = 0
+    recovery_timeout_s: float = 20.0
     stop_after: int = 0
-    profile: str = ""
 
 
 class ToyShard:
@@ -157,15 +158,14 @@ class Toy:
             self.folded += len(events)
         if spec.fail_at and self.folded >= spec.fail_at:
             raise ValueError(f"the engine failed at user {batch.keys[0]!r}")
+        if spec.hang_at and self.folded >= spec.hang_at:
+            await asyncio.Event().wait()
         fence = turn.holding.fence
         epoch = -1 if fence is None else fence.epoch
         number = spec.sources.index(batch.topic)
         pack, pad = ECHO.pack, spec.output_bytes - ECHO.size
         filler = b"x" * pad
         echoes = [pack(number, batch.partition, at, epoch) + filler for at in batch.offsets]
-        if spec.settle_early:
-            self.app.consumer.settle(batch)
-            await self.app.consumer.commit()
         count = len(batch)
         await turn.commit(
             changelog, {spec.output: Records(keys, echoes)}, lambda: self.on_acked(count)
@@ -193,7 +193,7 @@ def toy_settings(spec: Spec) -> Settings:
             session_timeout_s=spec.session_timeout_s,
             heartbeat_s=spec.session_timeout_s / 4,
             commit_every_s=spec.commit_every_s,
-            recovery_timeout_s=20.0,
+            recovery_timeout_s=spec.recovery_timeout_s,
             fence_refresh_s=spec.fence_refresh_s,
         ),
     )
@@ -202,13 +202,6 @@ def toy_settings(spec: Spec) -> Settings:
 def main() -> None:
     spec = msgspec.json.decode(os.environ["TOY"], type=Spec)
     toy = Toy(spec)
-    if spec.profile:
-        import atexit
-        import cProfile
-
-        profile = cProfile.Profile()
-        profile.enable()
-        atexit.register(profile.dump_stats, spec.profile)
     run_worker(toy.app)
 
 
