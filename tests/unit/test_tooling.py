@@ -153,7 +153,9 @@ def _make(folder: Path, *arguments: str, path: Path | None = None) -> tuple[int,
     make = shutil.which("make")
     if make is None:
         pytest.skip("make is not installed")
-    environ = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    # Not what a `make PYTHON=... test` around us hands on.
+    outer = ("MAKE", "MFLAGS", "PYTHON")
+    environ = {key: value for key, value in os.environ.items() if not key.startswith(outer)}
     if path is not None:
         environ["PATH"] = str(path)
     command = [make, "-f", str(ROOT / "Makefile"), *arguments]
