@@ -11,9 +11,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
 
 from aiokafka import TopicPartition
 from aiokafka.errors import DuplicateSequenceNumber, OutOfOrderSequenceNumber, ProducerFenced
@@ -23,11 +21,12 @@ from stream.kafka.applied import (
     APPLIED_KEY,
     NOTHING_APPLIED,
     Applied,
-    decode_applied,
     encode_applied,
 )
-from stream.kafka.batches import RecordBatch, Records
+from stream.kafka.batches import Records
+from stream.kafka.holding import Holding, StateShard
 from stream.kafka.reader import Reader
+from stream.kafka.replay import Replay
 from stream.kafka.writer import Fence, Writer
 
 LAST_EPOCH = 32_767
@@ -36,67 +35,8 @@ REFUSALS = (ProducerFenced, OutOfOrderSequenceNumber, DuplicateSequenceNumber)
 
 _FETCH_BYTES = 4 << 20
 _FETCH_WAIT_MS = 100
-_POLL_S = 1.0
 
 log = logging.getLogger(__name__)
-
-
-class StateShard(Protocol):
-    """States of the users of one partition."""
-
-    def load(self, keys: list[bytes], values: list[bytes | None]) -> None:
-        """Take over recorded states; a later one of the same key wins, None deletes."""
-
-    def __len__(self) -> int:
-        """Return the number of users."""
-
-    @property
-    def nbytes(self) -> int:
-        """Memory held, bytes."""
-
-
-class Holding:
-    """What this worker has of one partition: its states and the right to write them.
-
-    Attributes
-    ----------
-    applied : source topic -> offset of the first event that is not in the states
-    fence : the right to write; None on a broker without fencing
-    log_end : changelog offset after our last acknowledged batch; None when unknown
-    turns : micro-batches sent and not yet acknowledged, oldest first
-    open : a turn was handed out and has not been committed
-    serving : taken over and not lost since
-    """
-
-    __slots__ = (
-        "applied",
-        "fence",
-        "lock",
-        "log_end",
-        "open",
-        "partition",
-        "serving",
-        "shard",
-        "turns",
-        "written_s",
-    )
-
-    def __init__(self, partition: int, shard: StateShard) -> None:
-        self.partition = partition
-        self.shard = shard
-        self.applied: dict[str, int] = {}
-        self.fence: Fence | None = None
-        self.log_end: int | None = None
-        self.turns: deque[Any] = deque()
-        self.open = False
-        self.serving = False
-        self.written_s = time.monotonic()
-        self.lock = asyncio.Lock()
-
-    def applied_record(self, owner: str) -> Applied:
-        if self.fence is None:
-            return Applied(dict(self.applied), owner=owner)
-        return Applied(dict(self.applied), self.fence.producer_id, self.fence.epoch, owner)
 
 
 class Takeover:
@@ -148,7 +88,13 @@ class Takeover:
         await reader.start()
         try:
             fenced = await self._writer.new_producer_id() is not None
-            replay = _Replay(self, reader, holdings, trust_ends=fenced)
+            replay = Replay(
+                reader,
+                holdings,
+                trust_ends=fenced,
+                timeout_s=self._timeout_s,
+                on_progress=self._on_progress,
+            )
             last = await self._replay(replay, partitions, holdings)
             if fenced:
                 await self._fence(replay, last, holdings)
@@ -165,7 +111,7 @@ class Takeover:
         return fenced
 
     async def _replay(
-        self, replay: _Replay, partitions: list[int], holdings: dict[int, Holding]
+        self, replay: Replay, partitions: list[int], holdings: dict[int, Holding]
     ) -> dict[int, Applied]:
         """Bring the states up to the log's end; the newest `applied` record of each partition."""
         tps = [TopicPartition(self._topic, partition) for partition in partitions]
@@ -188,7 +134,7 @@ class Takeover:
         return last
 
     async def _fence(
-        self, replay: _Replay, last: dict[int, Applied], holdings: dict[int, Holding]
+        self, replay: Replay, last: dict[int, Applied], holdings: dict[int, Holding]
     ) -> None:
         """Write an `applied` record under a new epoch and read through it, until it is ours.
 
@@ -284,69 +230,3 @@ def _gate(topic: str, partition: int, replaces: int) -> int:
     """A producer id that every taker computes alike, far above those that brokers give out."""
     name = f"{topic}/{partition}/{replaces}".encode()
     return (1 << 62) | int.from_bytes(hashlib.blake2b(name, digest_size=7).digest(), "little")
-
-
-class _Replay:
-    """Reads a changelog into shards."""
-
-    def __init__(
-        self, takeover: Takeover, reader: Reader, holdings: dict[int, Holding], *, trust_ends: bool
-    ) -> None:
-        self.reader = reader
-        self._takeover = takeover
-        self._holdings = holdings
-        self._trust_ends = trust_ends
-
-    async def read_to(
-        self, begins: dict[TopicPartition, int], ends: dict[TopicPartition, int]
-    ) -> dict[int, list[Applied]]:
-        """Load everything below `ends`; the `applied` records on the way, by partition.
-
-        A broker that is not trusted with ends (the embedded one tells the last batch's first offset
-        plus one) is asked by a fetch as well, whose high watermark is right.
-        """
-        found: dict[int, list[Applied]] = {}
-        first = dict(begins)
-        takeover = self._takeover
-        deadline = time.monotonic() + takeover._timeout_s
-        while True:
-            progress = self.reader.progress()
-            todo = set()
-            for tp, told in ends.items():
-                at = await self.reader.consumer.position(tp)
-                end = told
-                if not self._trust_ends:
-                    end = max(told, progress[tp].end) if tp in progress else at + 1
-                if at < end:
-                    todo.add(tp)
-                start = first.setdefault(tp, at)
-                ratio = 1.0 if at >= end else (at - start) / (end - start)
-                takeover._on_progress(tp.partition, ratio)
-            if not todo:
-                return found
-            batches = await self.reader.fetch(todo, _POLL_S)
-            if batches:
-                deadline = time.monotonic() + takeover._timeout_s
-            elif time.monotonic() > deadline:
-                raise BrokerError(
-                    f"recovery: changelog {takeover._topic} gave no record of partitions "
-                    f"{sorted(tp.partition for tp in todo)} for {takeover._timeout_s:g} s. Check "
-                    f"the brokers that lead them (broker.recovery_timeout_s)"
-                )
-            for tp, batch in batches.items():
-                found.setdefault(tp.partition, []).extend(self._load(batch))
-                await asyncio.sleep(0)  # heartbeats and metrics go on
-
-    def _load(self, batch: RecordBatch) -> list[Applied]:
-        """Put one stretch of the log into its shard; the `applied` records in it, in order."""
-        holding = self._holdings[batch.partition]
-        keys, values = batch.keys, batch.values
-        marks = [i for i, key in enumerate(keys) if key == APPLIED_KEY]
-        applied = [decode_applied(values[i], batch.topic, batch.partition) for i in marks]
-        values = [value for key, value in zip(keys, values, strict=True) if key != APPLIED_KEY]
-        user_keys = [key for key in keys if key is not None and key != APPLIED_KEY]
-        if user_keys:
-            holding.shard.load(user_keys, values)
-        if applied:
-            holding.applied = dict(applied[-1].next)
-        return applied

@@ -23,8 +23,9 @@ from stream.contracts.partitioner import partitions_of
 from stream.core.state import Layout, UserShard
 from stream.kafka.applied import APPLIED_KEY, encode_applied
 from stream.kafka.batches import Records
+from stream.kafka.holding import Holding
 from stream.kafka.table import CHANGELOG_CONFIG
-from stream.kafka.takeover import Holding, Takeover
+from stream.kafka.takeover import Takeover
 from stream.kafka.writer import Writer
 from tests.support.kafka import ApacheKafka
 

@@ -15,7 +15,8 @@ from stream.errors import StateError
 from stream.kafka.applied import APPLIED_KEY, encode_applied
 from stream.kafka.batches import Records
 from stream.kafka.broker import BrokerProcess
-from stream.kafka.takeover import Holding, Takeover
+from stream.kafka.holding import Holding
+from stream.kafka.takeover import Takeover
 from stream.kafka.writer import Writer
 from tests.support.toy import PARTITIONS, ToyShard
 from tests.support.toy_run import Load, ToyRun

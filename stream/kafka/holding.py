@@ -1,0 +1,72 @@
+"""What a worker holds of one partition: the states of its users, and the right to write them.
+
+Knows nothing of Faust, of how either came about and of what a state means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import Any, Protocol
+
+from stream.kafka.applied import Applied
+from stream.kafka.writer import Fence
+
+
+class StateShard(Protocol):
+    """States of the users of one partition."""
+
+    def load(self, keys: list[bytes], values: list[bytes | None]) -> None:
+        """Take over recorded states; a later one of the same key wins, None deletes."""
+
+    def __len__(self) -> int:
+        """Return the number of users."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, bytes."""
+
+
+class Holding:
+    """What this worker has of one partition: its states and the right to write them.
+
+    Attributes
+    ----------
+    applied : source topic -> offset of the first event that is not in the states
+    fence : the right to write; None on a broker without fencing
+    log_end : changelog offset after our last acknowledged batch; None when unknown
+    turns : micro-batches sent and not yet acknowledged, oldest first
+    open : a turn was handed out and has not been committed
+    serving : taken over and not lost since
+    """
+
+    __slots__ = (
+        "applied",
+        "fence",
+        "lock",
+        "log_end",
+        "open",
+        "partition",
+        "serving",
+        "shard",
+        "turns",
+        "written_s",
+    )
+
+    def __init__(self, partition: int, shard: StateShard) -> None:
+        self.partition = partition
+        self.shard = shard
+        self.applied: dict[str, int] = {}
+        self.fence: Fence | None = None
+        self.log_end: int | None = None
+        self.turns: deque[Any] = deque()
+        self.open = False
+        self.serving = False
+        self.written_s = time.monotonic()
+        self.lock = asyncio.Lock()
+
+    def applied_record(self, owner: str) -> Applied:
+        if self.fence is None:
+            return Applied(dict(self.applied), owner=owner)
+        return Applied(dict(self.applied), self.fence.producer_id, self.fence.epoch, owner)

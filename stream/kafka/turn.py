@@ -1,0 +1,105 @@
+"""One micro-batch on its way from the states before it to its acknowledgement.
+
+In: what changed and what is to be published. Out: record batches handed to the table's writer, and
+their answers counted. Knows nothing of what a state or an output means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from stream.kafka.batches import RecordBatch, Records
+from stream.kafka.holding import Holding
+
+if TYPE_CHECKING:
+    from stream.kafka.table import InterestTable
+
+
+class Turn:
+    """One micro-batch from the states before it to its acknowledgement.
+
+    Attributes
+    ----------
+    shard : states of the batch's partition
+    applied : offset of the first event of the batch's topic that is not in the states; the fold
+        skips events below it, but their lists are published again
+    """
+
+    __slots__ = (
+        "_open",
+        "_table",
+        "applied",
+        "batch",
+        "holding",
+        "log_end",
+        "on_acked",
+        "records",
+        "shard",
+    )
+
+    def __init__(self, table: InterestTable, holding: Holding, batch: RecordBatch | None) -> None:
+        self._table = table
+        self.holding = holding
+        self.batch = batch
+        self.shard: Any = holding.shard
+        self.applied = 0 if batch is None else holding.applied.get(batch.topic, 0)
+        self.records = 0
+        self.log_end: int | None = None
+        self.on_acked: Callable[[], None] | None = None
+        self._open = -1  # answers awaited; -1 before the sending
+
+    @property
+    def acknowledged(self) -> bool:
+        return self._open == 0
+
+    async def commit(
+        self,
+        changelog: Records | None,
+        outputs: Mapping[str, Records],
+        on_acked: Callable[[], None] | None = None,
+    ) -> None:
+        """Send states and outputs; returns when they are on their way, not when acknowledged.
+
+        The source offset becomes committable once this turn and all earlier ones of the partition
+        are acknowledged; then `on_acked` is called. A failed or refused send ends the process.
+
+        Parameters
+        ----------
+        changelog : states that changed, each user once; None or empty when none did
+        outputs : topic -> records, sent to the batch's partition number of that topic
+
+        Raises
+        ------
+        TopicError : the changelog batch is larger than its topic takes
+        """
+        self.on_acked = on_acked
+        holding = self.holding
+        async with holding.lock:
+            holding.turns.append(self)
+            futures = await self._table.send(self, changelog, outputs)
+        holding.open = False
+        self._open = len(futures)
+        futures[0].add_done_callback(self._changelog_answered)
+        for future in futures[1:]:
+            future.add_done_callback(self._answered)
+
+    def _changelog_answered(self, future: asyncio.Future[Any]) -> None:
+        if not future.cancelled() and future.exception() is None:
+            offset = future.result().offset  # -1 when the broker does not remember it
+            self.log_end = offset + self.records if offset >= 0 else None
+        self._answered(future)
+
+    def _answered(self, future: asyncio.Future[Any]) -> None:
+        if future.cancelled():
+            return
+        error = future.exception()
+        if error is not None:
+            self._table.refused(error)
+        self._open -= 1
+        if self._open == 0:
+            try:
+                self._table.settle(self.holding)
+            except Exception as exc:
+                self._table.app.fatal(exc)
