@@ -9,6 +9,7 @@ their event_time_ms to the receipt.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sys
 import time
@@ -76,7 +77,7 @@ def command(
     settings = load(config, bootstrap)
     with contextlib.ExitStack() as stack:
         environ: dict[str, str] = {}
-        if settings.bootstrap == Settings().bootstrap and bootstrap is None:
+        if not _names_a_broker(settings, bootstrap):
             broker = stack.enter_context(EmbeddedBroker())
             settings = msgspec.structs.replace(settings, bootstrap=broker.bootstrap)
             environ = _EMBEDDED
@@ -101,6 +102,12 @@ def command(
             open_consumer(settings.bootstrap, [*sources, topics.recommendations])
         )
         _Demo(settings, producer, consumer, worker, pace).run(shoppers, events)
+
+
+def _names_a_broker(settings: Settings, bootstrap: str | None) -> bool:
+    """Whether a broker was asked for; the default one counts when it was spelled out."""
+    spelled_out = bootstrap or os.environ.get("FRESHET_BOOTSTRAP")
+    return bool(spelled_out) or settings.bootstrap != Settings().bootstrap
 
 
 def _worker(settings: Settings, config: Path | None, environ: dict[str, str]) -> WorkerProcess:

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,7 +15,9 @@ from stream.cli.common import connection_options, load
 from stream.http import require_free
 
 _LOOK_EVERY_S = 0.2
-_END_WITHIN_S = 5.0
+_ORPHAN_ENDS_WITHIN_S = 2.0  # its broker may be gone too
+_STOP_WITHIN_S = 4.5
+_INTERRUPTED = 130
 
 
 @click.command("worker")
@@ -48,7 +51,31 @@ def command(
     require_free(settings.metrics_host, settings.metrics_port)
     from stream.app import run_worker
 
+    _stop_in_time()
     run_worker(settings)
+
+
+def _stop_in_time() -> None:
+    """End the process when its orderly stop does not: without a broker, Faust waits forever.
+
+    Nothing is lost by it: the state's guarantee holds for a kill at any moment. Upstream has no
+    hook for the first signal, so this wraps `mode.Worker._schedule_shutdown`.
+    """
+    from mode import Worker
+
+    schedule_shutdown = Worker._schedule_shutdown
+
+    def schedule_in_time(worker: Any, number: signal.Signals) -> None:
+        timer = threading.Timer(_STOP_WITHIN_S, give_up)
+        timer.daemon = True
+        timer.start()
+        schedule_shutdown(worker, number)
+
+    def give_up() -> None:
+        click.echo(f"not stopped within {_STOP_WITHIN_S} s: is the broker gone? Ending", err=True)
+        os._exit(_INTERRUPTED)
+
+    Worker._schedule_shutdown = schedule_in_time
 
 
 def _end_with_parent() -> None:
@@ -59,7 +86,7 @@ def _end_with_parent() -> None:
         while os.getppid() == parent:
             time.sleep(_LOOK_EVERY_S)
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(_END_WITHIN_S)
+        time.sleep(_ORPHAN_ENDS_WITHIN_S)
         os._exit(1)
 
     threading.Thread(target=look, name="end-with-parent", daemon=True).start()

@@ -257,6 +257,27 @@ def test_worker_serves_and_stops(freshet: Freshet) -> None:
         assert worker.returncode in (0, 130)
 
 
+def test_worker_without_its_broker_still_ends_in_time(
+    own_broker: BrokerProcess, unique: str
+) -> None:
+    freshet = Freshet(own_broker.bootstrap, unique)
+    freshet.run("topics", "create")
+    environ = {
+        "FRESHET_BUNDLE": str(sample.BUNDLE),
+        "FRESHET_BROKER_SESSION_TIMEOUT_S": "6",
+        "FRESHET_BROKER_HEARTBEAT_S": "1",
+    }
+    with (
+        freshet.start("watch", "--count", "1", "--json") as watch,
+        freshet.start("worker", environ=environ) as worker,
+    ):
+        wait_for(watch, "watching")
+        freshet.run("send", "click", "--user", "u1", "--item", "22423")
+        watch.communicate(timeout=60)
+        own_broker.kill()
+        interrupt(worker)
+
+
 def test_taken_metrics_port_ends_the_worker_with_the_cure(freshet: Freshet) -> None:
     freshet.run("topics", "create")
     freshet.environ["FRESHET_BUNDLE"] = str(sample.BUNDLE)
