@@ -25,6 +25,10 @@ from stream.errors import UsageError
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
+# Up to here all eigenvectors are computed: Lanczos can miss equal eigenvalues, which small
+# catalogues of separate themes have.
+DENSE_ITEMS = 1_000
+
 # How much an event moves an interest, a purchase being 1. Logs of purchases alone cannot tell the
 # others; the order is the field's usual one and a shop with richer logs overrides it.
 EVENT_WEIGHTS: dict[EventType, float] = {
@@ -161,10 +165,13 @@ def item_vectors(
     matrix = sparse.csr_array((positive, (pairs.row, pairs.col)), shape=together.shape)
     matrix = (matrix + matrix.T) / 2
     rank = min(dim, matrix.shape[0] - 1)
-    # A fixed start makes the result repeatable; symmetric, so eigenvectors are singular vectors.
-    start = np.random.default_rng(0).standard_normal(matrix.shape[0])
-    values, vectors = eigsh(matrix, k=rank, which="LA", v0=start)
-    order = np.argsort(-values)
+    if matrix.shape[0] <= DENSE_ITEMS:
+        values, vectors = np.linalg.eigh(matrix.toarray())
+    else:  # a fixed start makes the result repeatable
+        start = np.random.default_rng(0).standard_normal(matrix.shape[0])
+        values, vectors = eigsh(matrix, k=rank, which="LA", v0=start)
+    # Symmetric, so eigenvectors are singular vectors.
+    order = np.argsort(-values)[:rank]
     values, vectors = values[order], vectors[:, order]
     signs = np.sign(vectors[np.argmax(np.abs(vectors), axis=0), np.arange(rank)])
     # A small catalogue has fewer positive directions than dimensions; the others are noise.

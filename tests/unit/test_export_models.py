@@ -189,7 +189,7 @@ def test_int8_states_lose_half_a_step_at_most() -> None:
 def test_an_item_carted_and_then_bought_is_asked_for_once(tmp_path: Path) -> None:
     def order(number: int) -> list[str]:
         items = [f"t{number % 4}-{i}" for i in range(4)]
-        at = number * 100
+        at = number * 86_400
         cart = {"session_id": f"s{number}", "type": "add_to_cart"}
         carts = [line("u", item, at + i, **cart) for i, item in enumerate(items)]
         bought = [
