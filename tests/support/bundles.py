@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from export.bundle import write_bundle
 from export.models import decay
-from export.models.base import EVENT_WEIGHTS, Trained, weight_table
 from stream.core.bundle import NO_ITEM_BIAS, Bundle
 
 
@@ -17,7 +17,7 @@ def random_decay_bundle(
     items: int,
     *,
     dim: int = 64,
-    storage: str = "int8",
+    storage: Literal["float32", "int8"] = "int8",
     exclude_seen: bool = False,
     seed: int = 0,
 ) -> Bundle:
@@ -26,7 +26,6 @@ def random_decay_bundle(
     Parameters
     ----------
     items : rows besides "no item"
-    storage : "float32" or "int8"
     """
     rng = np.random.default_rng(seed)
     table = rng.standard_normal((items + 1, dim)).astype(np.float32)
@@ -34,23 +33,14 @@ def random_decay_bundle(
     table[0] = 0
     biases = rng.normal(-4, 0.5, items + 1).astype(np.float32)
     biases[0] = NO_ITEM_BIAS
-    p = decay.Parameters(dim=dim)
-    weights = weight_table(EVENT_WEIGHTS)
-    trained = Trained(
-        model="decay",
-        item_ids=["", *(f"i{row}" for row in range(1, items + 1))],
-        embeddings=table,
-        biases=biases,
-        state_size=2 * dim,
-        storage=storage,  # type: ignore[arg-type]
-        beta=p.beta,
-        half_life_s=p.half_life_s,
-        event_weights=EVENT_WEIGHTS,
-        update_onnx=decay._update(weights, p),
-        score_onnx=decay._score(p),
-        reference=decay.DecayReference(table, biases, weights, p),
+    trained = decay.assemble(
+        decay.Parameters(dim=dim),
+        ["", *(f"i{row}" for row in range(1, items + 1))],
+        table,
+        biases,
         created="2026-01-01",
         training={"random": True},
-        exclude_seen=exclude_seen,
     )
+    trained.storage = storage
+    trained.exclude_seen = exclude_seen
     return write_bundle(trained, folder, "random")

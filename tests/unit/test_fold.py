@@ -1,0 +1,181 @@
+"""Folding events into states: order, repeats, late events, rebuilding."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from stream.contracts import Events, EventType
+from stream.core.bundle import Bundle
+from stream.core.catalogue import Catalogue
+from stream.core.fold import fold, rounds
+from stream.core.model import Model
+from stream.core.state import Layout, UserShard
+
+START_MS = 1_795_000_000_000
+
+
+def events(*rows: tuple[str, str, EventType, int, int]) -> Events:
+    """(user, item, type, seconds after START_MS, event hash) each."""
+    return Events(
+        users=[row[0].encode() for row in rows],
+        items=[row[1] for row in rows],
+        types=np.array([row[2] for row in rows], np.uint8),
+        times_ms=np.array([START_MS + 1000 * row[3] for row in rows], np.int64),
+        event_hashes=np.array([row[4] for row in rows], np.uint32),
+        offsets=np.arange(len(rows)),
+    )
+
+
+def new_shard(model: Model, storage: str = "int8", ring: int = 5) -> UserShard:
+    return UserShard(Layout(model.state_size, storage, ring, model.bundle.version))
+
+
+@pytest.fixture
+def catalogue(decay_bundle: Bundle) -> Catalogue:
+    return Catalogue(decay_bundle.item_ids)
+
+
+def state(shard: UserShard, user: str) -> bytes:
+    slot = shard.find(user.encode())
+    assert slot is not None
+    return shard.encode(np.array([slot]))[0]
+
+
+def taste(shard: UserShard, user: str) -> NDArray[np.float32]:
+    """The slow half of a `decay` state."""
+    vector = shard.vectors(shard.slots([user.encode()]))[0]
+    return vector[: len(vector) // 2]
+
+
+one_event = st.tuples(
+    st.sampled_from(["a", "b", "c", "d"]),
+    st.sampled_from(["i1", "i2", "i3", "i4", "unknown"]),
+    st.sampled_from(list(EventType)),
+    st.integers(0, 10_000_000),
+    st.integers(0, 6),
+)
+
+
+@pytest.mark.parametrize("storage", ["int8", "float32"])
+@settings(max_examples=60, deadline=None)
+@given(rows=st.lists(one_event, min_size=1, max_size=60), cuts=st.sets(st.integers(1, 59)))
+def test_a_batch_folds_like_its_events_one_by_one(
+    decay_model: Model,
+    storage: str,
+    rows: list[tuple[str, str, EventType, int, int]],
+    cuts: set[int],
+) -> None:
+    catalogue = Catalogue(decay_model.bundle.item_ids)
+    one_by_one, in_batches = new_shard(decay_model, storage), new_shard(decay_model, storage)
+    repeated = sum(fold(decay_model, catalogue, one_by_one, events(row)).repeated for row in rows)
+    edges = [0, *sorted(cut for cut in cuts if cut < len(rows)), len(rows)]
+    repeated_in_batches = sum(
+        fold(decay_model, catalogue, in_batches, events(*rows[start:stop])).repeated
+        for start, stop in pairwise(edges)
+    )
+    assert repeated_in_batches == repeated
+    for user in {row[0] for row in rows}:
+        assert state(in_batches, user) == state(one_by_one, user)
+
+
+def test_rounds_take_each_users_events_in_order() -> None:
+    slots = np.array([3, 1, 3, 3, 2, 1])
+    assert [sorted(r.tolist()) for r in rounds(slots)] == [[0, 1, 4], [2, 5], [3]]
+    assert rounds(np.array([], np.int64)) == []
+
+
+def test_stronger_events_move_the_interest_further(
+    decay_model: Model, catalogue: Catalogue
+) -> None:
+    shard = new_shard(decay_model, "float32")
+    kinds = {"a": EventType.PURCHASE, "b": EventType.ADD_TO_CART, "c": EventType.CLICK}
+    fold(decay_model, catalogue, shard, events(*((u, "i1", k, 0, 0) for u, k in kinds.items())))
+    item = decay_model.embeddings[1]
+    bought, carted, clicked = (taste(shard, user) @ item for user in ("a", "b", "c"))
+    assert bought > carted > clicked > 0
+    fold(decay_model, catalogue, shard, events(("d", "i1", EventType.DISLIKE, 0, 0)))
+    assert taste(shard, "d") @ item < 0
+
+
+def test_interest_fades_by_event_time(decay_model: Model, catalogue: Catalogue) -> None:
+    shard = new_shard(decay_model, "float32")
+    half_life_s = decay_model.bundle.manifest.half_life_s
+    assert half_life_s is not None
+    fold(decay_model, catalogue, shard, events(("a", "i1", EventType.PURCHASE, 0, 0)))
+    before = taste(shard, "a")
+    later = int(half_life_s)
+    fold(decay_model, catalogue, shard, events(("a", "unknown", EventType.VIEW, later, 0)))
+    np.testing.assert_allclose(taste(shard, "a"), before / 2, rtol=1e-5)
+
+
+def test_a_late_event_arrives_faded_and_time_does_not_go_back(
+    decay_model: Model, catalogue: Catalogue
+) -> None:
+    day = 86_400
+    rows = [("a", "i1", EventType.PURCHASE, 9 * day, 0), ("a", "i2", EventType.CLICK, 2 * day, 0)]
+    in_order, late = new_shard(decay_model, "float32"), new_shard(decay_model, "float32")
+    fold(decay_model, catalogue, late, events(*rows))
+    fold(decay_model, catalogue, in_order, events(*rows[::-1]))
+    slot = np.array([0])
+    np.testing.assert_allclose(late.vectors(slot), in_order.vectors(slot), rtol=1e-4, atol=1e-6)
+    assert late.newest_ms[0] == START_MS + 9 * day * 1000
+
+
+def test_a_repeated_event_is_dropped_and_counted(decay_model: Model, catalogue: Catalogue) -> None:
+    shard = new_shard(decay_model)
+    row = ("a", "i1", EventType.CLICK, 0, 77)
+    assert fold(decay_model, catalogue, shard, events(row, row)).repeated == 1
+    before = state(shard, "a")
+    assert fold(decay_model, catalogue, shard, events(row)).repeated == 1
+    assert state(shard, "a") == before
+    other_item = ("a", "i2", EventType.CLICK, 0, 77)  # 32 bits of an id may collide
+    no_id = ("a", "i1", EventType.CLICK, 0, 0)
+    assert fold(decay_model, catalogue, shard, events(other_item, no_id, no_id)).repeated == 0
+
+
+def test_an_event_older_than_the_ring_is_not_recognised(
+    decay_model: Model, catalogue: Catalogue
+) -> None:
+    shard = new_shard(decay_model, ring=3)
+    rows = [("a", "i1", EventType.CLICK, n, n) for n in range(1, 5)]
+    fold(decay_model, catalogue, shard, events(*rows))
+    assert fold(decay_model, catalogue, shard, events(rows[3], rows[1])).repeated == 2
+    assert fold(decay_model, catalogue, shard, events(rows[0])).repeated == 0
+
+
+def test_an_unknown_item_is_folded_and_counted(decay_model: Model, catalogue: Catalogue) -> None:
+    shard = new_shard(decay_model)
+    result = fold(
+        decay_model, catalogue, shard, events(("a", "nobody knows", EventType.VIEW, 0, 5))
+    )
+    assert (result.unknown_items, int(shard.events[0]), int(shard.ring_used[0])) == (1, 1, 1)
+
+
+def test_what_was_only_shown_stays_out_of_the_ring(
+    decay_model: Model, catalogue: Catalogue
+) -> None:
+    shard = new_shard(decay_model)
+    fold(decay_model, catalogue, shard, events(("a", "i1", EventType.IMPRESSION, 0, 0)))
+    assert (int(shard.events[0]), int(shard.ring_used[0])) == (1, 0)
+
+
+def test_another_models_state_is_rebuilt_from_the_ring(
+    decay_model: Model, catalogue: Catalogue
+) -> None:
+    rows = [("a", f"i{n}", EventType.CLICK, 60 * n, n) for n in range(1, 6)]
+    fresh = new_shard(decay_model, "float32")
+    fold(decay_model, catalogue, fresh, events(*rows))
+    stale = UserShard(Layout(decay_model.state_size, "float32", 5, model=1))
+    fold(decay_model, catalogue, stale, events(*rows[:4]))
+    stale.set_vectors(np.array([0]), np.full((1, decay_model.state_size), 9, np.float32))
+    loaded = new_shard(decay_model, "float32")
+    loaded.load([b"a"], stale.encode(np.array([0])))
+    fold(decay_model, catalogue, loaded, events(rows[4]))
+    assert np.array_equal(loaded.vectors(np.array([0])), fresh.vectors(np.array([0])))
+    assert loaded.model[0] == decay_model.bundle.version
