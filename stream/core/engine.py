@@ -35,7 +35,8 @@ from stream.core.catalogue import Catalogue
 from stream.core.fold import fold, rebuild
 from stream.core.model import Model
 from stream.core.policy.lists import USERS_AT_ONCE, Lists
-from stream.core.state import Layout, Slots, UserShard
+from stream.core.state import Slots, UserShard
+from stream.core.wire import Layout
 
 Headers = list[tuple[str, bytes]]
 

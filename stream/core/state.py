@@ -3,89 +3,25 @@
 In: user keys, changelog values. Out: columns to fold into, changelog values.
 Knows nothing of models or items beyond sizes, and nothing of Kafka.
 
-A changelog value is a header, the model's state vector, and the ring of the user's last
-interactions, cut after its last used entry:
-
-    header (28 bytes)   layout, storage, state_size, ring_used, ring_head, model, events,
-                        newest_ms, scale
-    vector              state_size x float32, or state_size x int8 to be multiplied by `scale`
-    ring                ring_used x 17 bytes: item hash, event time, event hash, event type
-
-In memory the same numbers are columns with one row per user, so that a micro-batch gathers just
-what it needs.
+In memory a user's numbers are columns with one row per user, so that a micro-batch gathers just
+what it needs; on the wire they are the bytes of `wire.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream.contracts import partitions_of
-from stream.errors import StateError
+from stream.core.wire import LAYOUT, STORAGES, Layout, cut_values, decode_values, shape_of
 
-LAYOUT: Final = 1
-STORAGES: Final = {"float32": 0, "int8": 1}
-
-_HEADER: Final = np.dtype(
-    [
-        ("layout", "u1"),
-        ("storage", "u1"),
-        ("state_size", "<u2"),
-        ("ring_used", "u1"),
-        ("ring_head", "u1"),
-        ("reserved", "<u2"),
-        ("model", "<u4"),
-        ("events", "<u4"),
-        ("newest_ms", "<i8"),
-        ("scale", "<f4"),
-    ]
-)
-_RING_ENTRY: Final = np.dtype(
-    [("item", "<u8"), ("time_s", "<u4"), ("event", "<u4"), ("type", "u1")]
-)
 _FIRST_CAPACITY: Final = 1024
 _INT8_MAX: Final = np.float32(127.0)
 
 Slots = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Sizes of a user's state.
-
-    Attributes
-    ----------
-    state_size : floats in the model's state
-    storage : "float32", or "int8" with one scale per user
-    ring : interactions remembered per user, 0..255
-    model : version of the bundle whose state this is (`Bundle.version`)
-    """
-
-    state_size: int
-    storage: str
-    ring: int
-    model: int
-
-    @property
-    def vector(self) -> np.dtype[np.generic]:
-        """How one number of the state vector is stored."""
-        return np.dtype("<f4" if self.storage == "float32" else "i1")
-
-    @property
-    def max_bytes(self) -> int:
-        """Bytes of the largest changelog value."""
-        return self.wire(self.vector, self.state_size, self.ring).itemsize
-
-    @staticmethod
-    def wire(vector: np.dtype[np.generic], state_size: int, ring: int) -> np.dtype[np.void]:
-        """The changelog value with `ring` used entries, as a structured dtype."""
-        return np.dtype(
-            [("header", _HEADER), ("vector", vector, state_size), ("ring", _RING_ENTRY, ring)]
-        )
 
 
 class UserShard:
@@ -284,7 +220,7 @@ class UserShard:
         header["layout"] = LAYOUT
         header["storage"] = STORAGES[layout.storage]
         header["state_size"] = layout.state_size
-        header["ring_used"] = used = self.ring_used[slots]
+        header["ring_used"] = self.ring_used[slots]
         header["ring_head"] = self.ring_head[slots]
         header["model"] = self.model[slots]
         header["events"] = self.events[slots]
@@ -297,11 +233,7 @@ class UserShard:
             ring["time_s"] = self.ring_time_s[slots]
             ring["event"] = self.ring_event[slots]
             ring["type"] = self.ring_type[slots]
-        width = out.dtype.itemsize
-        unused = (layout.ring - used.astype(np.int64)) * _RING_ENTRY.itemsize
-        ends = (np.arange(1, len(slots) + 1) * width - unused).tolist()
-        whole = out.tobytes()
-        return [whole[i * width : end] for i, end in enumerate(ends)]
+        return cut_values(out, layout)
 
     def load(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
         """Take over changelog records in order; a later one replaces an earlier, None forgets.
@@ -316,14 +248,13 @@ class UserShard:
             if value is None:
                 self._forget(key)
             else:
-                # layout, storage and state size are the first four bytes
-                by_shape.setdefault((len(value), value[:4]), []).append((key, value))
+                by_shape.setdefault(shape_of(value), []).append((key, value))
         for records in by_shape.values():
             self._load_alike([key for key, _ in records], [value for _, value in records])
 
     def _load_alike(self, keys: list[bytes], values: list[bytes]) -> None:
         """Load values of one length, layout, storage and state size."""
-        decoded = _decode(values)
+        decoded = decode_values(values)
         slots = self.slots(keys)
         header = decoded["header"]
         self.model[slots] = header["model"]
@@ -356,29 +287,3 @@ class UserShard:
             column[slots, :kept] = ring[field]
         self.ring_used[slots] = kept
         self.ring_head[slots] = head
-
-
-def _decode(values: list[bytes]) -> np.ndarray:
-    """Values of one length and one header start -> structured array.
-
-    Raises
-    ------
-    StateError : the layout is unknown or the length does not fit it
-    """
-    first = values[0]
-    if len(first) < _HEADER.itemsize or first[0] != LAYOUT or first[1] not in STORAGES.values():
-        raise StateError(
-            f"the changelog holds a state of layout {first[0] if first else 'none'}; this version "
-            f"reads layout {LAYOUT}. Run the version that wrote it, or start a new group to fold "
-            "the events again."
-        )
-    header = np.frombuffer(first, _HEADER, count=1)[0]
-    vector = np.dtype("<f4" if header["storage"] == STORAGES["float32"] else "i1")
-    ring = int(header["ring_used"])
-    dtype = Layout.wire(vector, int(header["state_size"]), ring)
-    if dtype.itemsize != len(first):
-        raise StateError(
-            f"the changelog holds a state of {len(first)} bytes where its header says "
-            f"{dtype.itemsize}; the changelog topic was written by something else"
-        )
-    return np.frombuffer(b"".join(values), dtype)

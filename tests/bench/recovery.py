@@ -20,7 +20,8 @@ import numpy as np
 from kafka.admin import KafkaAdminClient, NewTopic
 
 from stream.contracts.partitioner import partitions_of
-from stream.core.state import Layout, UserShard
+from stream.core.state import UserShard
+from stream.core.wire import Layout
 from stream.kafka.applied import APPLIED_KEY, encode_applied
 from stream.kafka.batches import Records
 from stream.kafka.holding import Holding

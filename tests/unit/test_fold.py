@@ -15,7 +15,8 @@ from stream.core.bundle import Bundle
 from stream.core.catalogue import Catalogue
 from stream.core.fold import fold, rounds
 from stream.core.model import Model
-from stream.core.state import Layout, UserShard
+from stream.core.state import UserShard
+from stream.core.wire import Layout
 
 START_MS = 1_795_000_000_000
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.contracts import partition_of
-from stream.core.state import Layout, UserShard
+from stream.core.state import UserShard
+from stream.core.wire import Layout
 from stream.errors import StateError
 
 

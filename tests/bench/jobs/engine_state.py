@@ -19,7 +19,8 @@ from stream.core.bundle import Bundle
 from stream.core.catalogue import Catalogue
 from stream.core.fold import fold
 from stream.core.model import Model
-from stream.core.state import Layout, UserShard
+from stream.core.state import UserShard
+from stream.core.wire import Layout
 from stream.kafka.batches import RecordBatch, Records
 from stream.kafka.table import InterestTable
 from stream.kafka.transport import BatchApp, run_worker
