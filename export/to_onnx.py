@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 18
 IR_VERSION = 9
-BLOCK = 128  # items a block; tables are padded to multiples of it (`stream.core.model.BLOCK`)
+BLOCK = 32  # items a block of the top-k; the engine pads tables to multiples of 128
 EXCLUDED = -1e30
 
 Constants = Mapping[str, npt.NDArray[Any]]
@@ -66,7 +66,7 @@ def score_graph(nodes: Sequence[Any], constants: Constants, state_size: int, dim
         node("Shape", ["excluded"], ["excluded_shape"]),
         node("Expand", ["never", "excluded_shape"], ["struck"]),
         node("ScatterElements", ["logits", "excluded", "struck"], ["open"], axis=1),
-        node("Reshape", ["open", "to_blocks"], ["blocks"]),  # [B, N/128, 128]
+        node("Reshape", ["open", "to_blocks"], ["blocks"]),  # [B, N/32, 32]
         node("ReduceMax", ["blocks", "last_axis"], ["block_max"], keepdims=0),
         node("Shape", ["block_max"], ["block_count"], start=1, end=2),
         node("Min", ["block_count", "k"], ["taken"]),

@@ -157,16 +157,16 @@ class Engine:
         """Fold what is not in the states yet; answers the slot of every event's user."""
         started = perf_counter()
         result.skipped = int(np.searchsorted(events.offsets, applied))
-        new = events.tail(result.skipped)
-        if len(new):
-            folded = fold(self.model, self.catalogue, shard, new)
-            touched = np.unique(folded.slots)
+        slots = shard.slots(events.users)
+        if result.skipped < len(events):
+            new = events.tail(result.skipped)
+            folded = fold(self.model, self.catalogue, shard, slots[result.skipped :], new)
+            touched = np.unique(slots[result.skipped :])
             result.state_keys = [shard.keys[slot] for slot in touched.tolist()]
             result.state_values = shard.encode(touched)
             result.folded = len(new) - folded.repeated
             result.repeated = folded.repeated
             result.unknown_items = folded.unknown_items
-        slots = shard.slots(events.users)
         result.misrouted = int(shard.misrouted[slots].sum())
         result.stage_s["fold"] = perf_counter() - started
         return slots

@@ -30,12 +30,10 @@ class Folded(NamedTuple):
 
     Attributes
     ----------
-    slots : int64, shape (n,); the user's slot of each event
     repeated : events dropped because the user's ring holds their event_id already
     unknown_items : events whose item neither catalogue nor model knows
     """
 
-    slots: Slots
     repeated: int
     unknown_items: int
 
@@ -55,9 +53,15 @@ class _Columns(NamedTuple):
         return _Columns(*(column[at] for column in self))  # type: ignore[arg-type]
 
 
-def fold(model: Model, catalogue: Catalogue, shard: UserShard, events: Events) -> Folded:
-    """Fold a micro-batch into its users' states, in place."""
-    slots = shard.slots(events.users)
+def fold(
+    model: Model, catalogue: Catalogue, shard: UserShard, slots: Slots, events: Events
+) -> Folded:
+    """Fold a micro-batch into its users' states, in place.
+
+    Parameters
+    ----------
+    slots : int64, shape (n,); the user's slot of each event, `shard.slots(events.users)`
+    """
     rows = catalogue.rows(events.items)
     hashes = catalogue.hashes_of(events.items, rows)
     columns = _Columns(slots, rows, hashes, events.types, events.times_ms, events.event_hashes)
@@ -65,7 +69,7 @@ def fold(model: Model, catalogue: Catalogue, shard: UserShard, events: Events) -
     if len(stale):
         rebuild(model, catalogue, shard, np.unique(stale))
     repeated = sum(_fold_round(model, shard, columns.take(at)) for at in rounds(slots))
-    return Folded(slots, repeated, int((rows == NO_ITEM).sum()))
+    return Folded(repeated, int((rows == NO_ITEM).sum()))
 
 
 def rounds(slots: Slots) -> list[NDArray[np.int64]]:
@@ -142,7 +146,7 @@ def rebuild(model: Model, catalogue: Catalogue, shard: UserShard, slots: Slots) 
     newest_ms = shard.newest_ms[slots].copy()
     shard.newest_ms[slots] = 0
     shard.model[slots] = shard.layout.model
-    newest_first = shard.ring_order(slots)
+    newest_first = shard.ring_order(slots, shard.layout.ring)
     used = shard.ring_used[slots].astype(np.int64)
     for back in range(int(used.max(initial=0)) - 1, -1, -1):
         have = used > back

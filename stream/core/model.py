@@ -21,7 +21,7 @@ from stream.core.bundle import NO_ITEM_BIAS, Bundle
 from stream.core.sessions import brief, open_sessions
 from stream.errors import BundleError
 
-BLOCK = 128  # items a block of the score graph's block-max top-k; capacities are multiples of it
+ROWS_MULTIPLE = 128  # capacities are multiples of it, as the score graphs of all block sizes want
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -82,7 +82,7 @@ class Model:
         self,
         bundle: Bundle,
         provider: Literal["auto", "cpu", "cuda"] = "auto",
-        spare_rows: int = 1024,
+        spare_rows: int = 128,
         threads: int = 1,
     ) -> None:
         manifest = bundle.manifest
@@ -248,7 +248,7 @@ class Model:
 
 
 def _blocks(rows: int) -> int:
-    return -(-rows // BLOCK) * BLOCK
+    return -(-rows // ROWS_MULTIPLE) * ROWS_MULTIPLE
 
 
 def _read_only(values: Float32) -> Float32:

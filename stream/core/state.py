@@ -201,13 +201,15 @@ class UserShard:
         self.ring_head[slots] = (at + 1) % ring
         self.ring_used[slots] = np.minimum(self.ring_used[slots].astype(np.int64) + 1, ring)
 
-    def ring_order(self, slots: Slots) -> NDArray[np.int64]:
-        """Ring positions from the newest interaction to the oldest: shape (len(slots), ring).
+    def ring_order(self, slots: Slots, newest: int) -> NDArray[np.int64]:
+        """Ring positions from the newest interaction back.
 
-        Only the first `ring_used` of a row mean something.
+        Returns
+        -------
+        int64, shape (len(slots), min(newest, ring)); the first `ring_used` of a row are in use
         """
         ring = self.layout.ring
-        back = np.arange(1, ring + 1)
+        back = np.arange(1, min(newest, ring) + 1)
         return (self.ring_head[slots, None].astype(np.int64) - back) % max(ring, 1)
 
     # -- wire ------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from stream.contracts import Events, EventType
 from stream.core.bundle import Bundle
 from stream.core.catalogue import Catalogue
-from stream.core.fold import fold, rounds
+from stream.core.fold import Folded, rounds
+from stream.core.fold import fold as fold_slots
 from stream.core.model import Model
 from stream.core.state import UserShard
 from stream.core.wire import Layout
@@ -31,6 +32,10 @@ def events(*rows: tuple[str, str, EventType, int, int]) -> Events:
         event_hashes=np.array([row[4] for row in rows], np.uint32),
         offsets=np.arange(len(rows)),
     )
+
+
+def fold(model: Model, catalogue: Catalogue, shard: UserShard, batch: Events) -> Folded:
+    return fold_slots(model, catalogue, shard, shard.slots(batch.users), batch)
 
 
 def new_shard(model: Model, storage: str = "int8", ring: int = 5) -> UserShard:

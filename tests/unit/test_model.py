@@ -16,7 +16,7 @@ from export.models.base import Trained
 from stream.contracts import EventType
 from stream.core import sessions
 from stream.core.bundle import Bundle
-from stream.core.model import BLOCK, Model, ResidentBias
+from stream.core.model import ROWS_MULTIPLE, Model, ResidentBias
 from stream.errors import ProviderError
 
 ITEMS = 300
@@ -249,7 +249,7 @@ def test_growing_keeps_tables_and_every_bias(model: Model) -> None:
     before = model.score(state, bias, nothing, 5.0, 9)
     table, rows = model.embeddings.copy(), model.rows
     model.grow(rows + 1)
-    assert model.rows == rows + BLOCK
+    assert model.rows == rows + ROWS_MULTIPLE
     assert (model.embeddings[:rows] == table).all()
     assert not model.embeddings[rows:].any()
     after = model.score(state, bias, nothing, 5.0, 9)

@@ -30,7 +30,7 @@ def remember(to: UserShard, key: bytes, item: int, time_s: int = 1_000_000_000) 
 def ring_newest_first(of: UserShard, key: bytes) -> list[int]:
     slots = of.slots([key])
     used = int(of.ring_used[slots[0]])
-    order = of.ring_order(slots)
+    order = of.ring_order(slots, 255)
     return of.ring_item[slots[:, None], order][0, :used].tolist()
 
 

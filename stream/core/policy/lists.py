@@ -19,7 +19,7 @@ from stream.contracts import Cause, ListedItem, RankedList, Reason, Recommendati
 from stream.core.catalogue import NO_ITEM, Catalogue
 from stream.core.model import Model
 from stream.core.policy.placement import Placement, Ring
-from stream.core.policy.reasons import Reasons
+from stream.core.policy.reasons import LOOK_BACK, Reasons
 from stream.core.state import Slots, UserShard
 
 # Users scored at once. The item table is packed anew for each product, since it may change between
@@ -151,13 +151,13 @@ class Lists:
         ]
 
     def _ring(self, shard: UserShard, users: Slots) -> Ring:
-        """The users' last interactions, newest first, as rows of the item table."""
-        order = shard.ring_order(users)
-        at = users[:, None]
-        there = np.arange(order.shape[1]) < shard.ring_used[users, None]
-        ages_s = shard.newest_ms[at] // 1000 - shard.ring_time_s[at, order]
+        """The users' last interactions, as rows of the item table."""
+        items = shard.ring_item[users]
+        there = np.arange(items.shape[1]) < shard.ring_used[users, None]
+        ages_s = shard.newest_ms[users, None] // 1000 - shard.ring_time_s[users]
         return Ring(
-            np.where(there, self._catalogue.rows_of_hashes(shard.ring_item[at, order]), NO_ITEM),
-            np.where(there, shard.ring_type[at, order], np.uint8(0)),
+            np.where(there, self._catalogue.rows_of_hashes(items), NO_ITEM),
+            np.where(there, shard.ring_type[users], np.uint8(0)),
             np.maximum(ages_s, 0).astype(np.float32),
+            shard.ring_order(users, LOOK_BACK),
         )

@@ -25,18 +25,20 @@ _SEEN = tuple(kind for kind in EventType if kind not in _BOUGHT and kind != Even
 
 
 class Ring(NamedTuple):
-    """What a few users did last, newest first; see `UserShard` for the columns.
+    """What a few users did last; see `UserShard` for the columns.
 
     Attributes
     ----------
     rows : int64, shape (users, ring); item rows, `NO_ITEM` where there is no entry or no such item
     types : uint8, shape (users, ring); `EventType`, 0 where there is no entry
     ages_s : float32, shape (users, ring), >= 0; event time, against the user's newest event
+    newest : int64, shape (users, n); positions of the n newest entries, newest first
     """
 
     rows: NDArray[np.int64]
     types: NDArray[np.uint8]
     ages_s: NDArray[np.float32]
+    newest: NDArray[np.int64]
 
 
 class Placement:

@@ -16,7 +16,7 @@ from stream.core.policy.placement import Ring
 
 POPULAR = Reason(code="popular", item_id=None)
 # Interactions looked at per user, newest first: older ones rarely weigh enough to be the reason.
-_LOOK_BACK = 8
+LOOK_BACK = 8
 _KINDS = max(EventType) + 1
 _KEPT = 200_000
 
@@ -34,7 +34,7 @@ class Reasons:
         self._model = model
         self._catalogue = catalogue
         self._additive = manifest.model == "decay"
-        self._half_life_s = np.float32(manifest.half_life_s or np.inf)
+        self._half_life_s = manifest.half_life_s or np.inf
         self._weights = np.zeros(_KINDS, np.float32)
         for name, weight in manifest.event_weights.items():
             self._weights[EVENT_TYPES[name]] = max(weight, 0.0)
@@ -52,29 +52,47 @@ class Reasons:
         -------
         one list per user with k reasons
         """
-        rows, types = ring.rows[:, :_LOOK_BACK], ring.types[:, :_LOOK_BACK]
+        at = np.arange(len(listed))[:, None]
+        nobody = np.zeros((len(listed), 1), np.int64)
+        # Column 0 is "none of them": no item, no share, so that only what beats 0 is a reason.
+        rows = np.hstack([nobody, ring.rows[at, ring.newest]])
+        types = np.hstack([nobody, ring.types[at, ring.newest]])
+        ages_s = np.hstack([nobody, ring.ages_s[at, ring.newest]])
+        best = self._shares(listed, rows, types, ages_s).argmax(axis=2)  # (users, k)
+        known = self._made.get
+        return [
+            list(map([known(code) or self._make(code) for code in codes].__getitem__, chosen))
+            for codes, chosen in zip((rows * _KINDS + types).tolist(), best.tolist(), strict=True)
+        ]
+
+    def _shares(
+        self,
+        listed: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        types: NDArray[np.int64],
+        ages_s: NDArray[np.float64],
+    ) -> NDArray[np.float32]:
+        """How much each interaction speaks for each listed item.
+
+        Parameters
+        ----------
+        listed : int64, shape (users, k)
+        rows, types, ages_s : shape (users, n), of the n newest interactions
+
+        Returns
+        -------
+        float32, shape (users, k, n)
+        """
         weights = np.where(rows == NO_ITEM, np.float32(0.0), self._weights[types])
-        if rows.shape[1] == 0:
-            return [[POPULAR] * listed.shape[1] for _ in listed]
         if self._additive:
-            weights = weights * np.exp2(-ring.ages_s[:, :_LOOK_BACK] / self._half_life_s)
+            weights *= np.exp2(-ages_s / self._half_life_s).astype(np.float32)
             table = self._model.embeddings
-            shares = np.matmul(table[listed], table[rows].transpose(0, 2, 1)) * weights[:, None, :]
-        else:
-            newest_first = np.arange(rows.shape[1], 0, -1, dtype=np.float32)
-            shares = np.broadcast_to(
-                ((weights > 0) * newest_first)[:, None, :], (*listed.shape, rows.shape[1])
-            )
-        best = shares.argmax(axis=2)  # (users, k): which interaction
-        speaks = np.take_along_axis(shares, best[:, :, None], axis=2)[:, :, 0] > 0
-        row = np.where(speaks, np.take_along_axis(rows, best, axis=1), NO_ITEM)
-        kind = np.where(speaks, np.take_along_axis(types, best, axis=1), 0)
-        codes, where = np.unique(row * _KINDS + kind, return_inverse=True)
-        made = self._made
-        reasons = np.empty(len(codes), object)
-        reasons[:] = [made.get(code) or self._make(code) for code in codes.tolist()]
-        listed_reasons: list[list[Reason]] = reasons[where.reshape(listed.shape)].tolist()
-        return listed_reasons
+            weighted = table[rows] * weights[:, :, None]
+            shares: NDArray[np.float32] = np.matmul(table[listed], weighted.transpose(0, 2, 1))
+            return shares
+        newest_first = np.arange(rows.shape[1], 0, -1, dtype=np.float32)
+        speaks = (weights > 0) * newest_first
+        return np.broadcast_to(speaks[:, None, :], (*listed.shape, rows.shape[1]))
 
     def _make(self, code: int) -> Reason:
         """The reason of row * _KINDS + type, kept: the same few come again and again."""

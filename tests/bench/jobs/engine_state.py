@@ -62,7 +62,9 @@ def user_job(spec: Spec) -> Job:
     layout = Layout(model.state_size, bundle.manifest.state.storage, 50, bundle.version)
 
     def fold_users(shard: UserShard, events: Events) -> Records:
-        touched = np.unique(fold(model, catalogue, shard, events).slots)
+        slots = shard.slots(events.users)
+        fold(model, catalogue, shard, slots, events)
+        touched = np.unique(slots)
         return Records([shard.keys[slot] for slot in touched.tolist()], shard.encode(touched))
 
     return lambda partition: UserShard(layout, partition, PARTITIONS), fold_users
