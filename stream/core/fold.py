@@ -74,8 +74,8 @@ def fold(
 
 def rounds(slots: Slots) -> list[NDArray[np.int64]]:
     """Positions grouped into rounds: round r holds each user's r-th event of the batch."""
-    if len(slots) == 0:
-        return []
+    if len(slots) < 2:
+        return [np.zeros(1, np.int64)] * len(slots)
     by_user = np.argsort(slots, kind="stable")
     users = slots[by_user]
     starts = np.flatnonzero(np.concatenate([[True], users[1:] != users[:-1]]))

@@ -262,4 +262,6 @@ def _difference(a: Float32, b: Float32) -> float:
 
 
 def _bind_output(binding: Any, name: str, into: npt.NDArray[Any]) -> None:
-    binding.bind_output(name, "cpu", 0, into.dtype.type, into.shape, into.ctypes.data)
+    # `into.ctypes.data` is the same address at five times the cost.
+    address = into.__array_interface__["data"][0]
+    binding.bind_output(name, "cpu", 0, into.dtype.type, into.shape, address)

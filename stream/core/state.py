@@ -217,7 +217,7 @@ class UserShard:
     def encode(self, slots: Slots) -> list[bytes]:
         """Changelog values of the users."""
         layout = self.layout
-        out = np.zeros(len(slots), Layout.wire(layout.vector, layout.state_size, layout.ring))
+        out = np.zeros(len(slots), layout.full)
         header = out["header"]
         header["layout"] = LAYOUT
         header["storage"] = STORAGES[layout.storage]

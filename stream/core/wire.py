@@ -14,6 +14,7 @@ short.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -65,9 +66,15 @@ class Layout:
     @property
     def max_bytes(self) -> int:
         """Bytes of the largest changelog value."""
-        return self.wire(self.vector, self.state_size, self.ring).itemsize
+        return self.full.itemsize
+
+    @property
+    def full(self) -> np.dtype[np.void]:
+        """The changelog value of a user with a full ring."""
+        return self.wire(self.vector, self.state_size, self.ring)
 
     @staticmethod
+    @cache
     def wire(vector: np.dtype[np.generic], state_size: int, ring: int) -> np.dtype[np.void]:
         """The changelog value with `ring` used entries, as a structured dtype."""
         return np.dtype(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stream.config import Placement as PlacementRules
 from stream.contracts import Cause, ListedItem, RankedList, Reason, Recommendation
-from stream.core.catalogue import NO_ITEM, Catalogue
+from stream.core.catalogue import Catalogue
 from stream.core.model import Model
 from stream.core.policy.placement import Placement, Ring
 from stream.core.policy.reasons import LOOK_BACK, Reasons
@@ -151,13 +151,11 @@ class Lists:
         ]
 
     def _ring(self, shard: UserShard, users: Slots) -> Ring:
-        """The users' last interactions, as rows of the item table."""
-        items = shard.ring_item[users]
-        there = np.arange(items.shape[1]) < shard.ring_used[users, None]
+        """The users' last interactions, as rows of the item table; unused entries are zeros."""
         ages_s = shard.newest_ms[users, None] // 1000 - shard.ring_time_s[users]
         return Ring(
-            np.where(there, self._catalogue.rows_of_hashes(items), NO_ITEM),
-            np.where(there, shard.ring_type[users], np.uint8(0)),
+            self._catalogue.rows_of_hashes(shard.ring_item[users]),
+            shard.ring_type[users],
             np.maximum(ages_s, 0).astype(np.float32),
             shard.ring_order(users, LOOK_BACK),
         )

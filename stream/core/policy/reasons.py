@@ -34,7 +34,7 @@ class Reasons:
         self._model = model
         self._catalogue = catalogue
         self._additive = manifest.model == "decay"
-        self._half_life_s = manifest.half_life_s or np.inf
+        self._half_life_s = np.float32(manifest.half_life_s or np.inf)
         self._weights = np.zeros(_KINDS, np.float32)
         for name, weight in manifest.event_weights.items():
             self._weights[EVENT_TYPES[name]] = max(weight, 0.0)
@@ -53,24 +53,25 @@ class Reasons:
         one list per user with k reasons
         """
         at = np.arange(len(listed))[:, None]
-        nobody = np.zeros((len(listed), 1), np.int64)
-        # Column 0 is "none of them": no item, no share, so that only what beats 0 is a reason.
-        rows = np.hstack([nobody, ring.rows[at, ring.newest]])
-        types = np.hstack([nobody, ring.types[at, ring.newest]])
-        ages_s = np.hstack([nobody, ring.ages_s[at, ring.newest]])
-        best = self._shares(listed, rows, types, ages_s).argmax(axis=2)  # (users, k)
+        rows, types = ring.rows[at, ring.newest], ring.types[at, ring.newest]
+        shares = self._shares(listed, rows, types, ring.ages_s[at, ring.newest])
+        if shares.shape[2] == 0:
+            return [[POPULAR] * listed.shape[1] for _ in listed]
+        best = np.where(shares.max(axis=2) > 0, shares.argmax(axis=2), -1)  # (users, k); -1: none
         known = self._made.get
         return [
-            list(map([known(code) or self._make(code) for code in codes].__getitem__, chosen))
-            for codes, chosen in zip((rows * _KINDS + types).tolist(), best.tolist(), strict=True)
+            list(
+                map([*(known(code) or self._make(code) for code in codes), POPULAR].__getitem__, b)
+            )
+            for codes, b in zip((rows * _KINDS + types).tolist(), best.tolist(), strict=True)
         ]
 
     def _shares(
         self,
         listed: NDArray[np.int64],
         rows: NDArray[np.int64],
-        types: NDArray[np.int64],
-        ages_s: NDArray[np.float64],
+        types: NDArray[np.uint8],
+        ages_s: NDArray[np.float32],
     ) -> NDArray[np.float32]:
         """How much each interaction speaks for each listed item.
 
@@ -85,7 +86,7 @@ class Reasons:
         """
         weights = np.where(rows == NO_ITEM, np.float32(0.0), self._weights[types])
         if self._additive:
-            weights *= np.exp2(-ages_s / self._half_life_s).astype(np.float32)
+            weights *= np.exp2(-ages_s / self._half_life_s)
             table = self._model.embeddings
             weighted = table[rows] * weights[:, :, None]
             shares: NDArray[np.float32] = np.matmul(table[listed], weighted.transpose(0, 2, 1))
