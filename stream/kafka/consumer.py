@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -25,6 +24,7 @@ from mode import Service
 from stream import metrics
 from stream.errors import BrokerError, StateError
 from stream.kafka.batches import RecordBatch
+from stream.kafka.handed_out import HandedOut
 from stream.kafka.reader import Progress, Reader
 
 log = logging.getLogger(__name__)
@@ -55,8 +55,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.reader = Reader(self.app.bootstrap)
-        self._handed_out: dict[TP, deque[ConsumerMessage]] = defaultdict(deque)
-        self._committable: dict[TP, int] = {}
+        self._handed_out = HandedOut()
         self._room = asyncio.Event()
         self._poll: Any = None
         self._seen: tuple[Any, ...] = ()
@@ -77,12 +76,9 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 
     def _forget(self) -> None:
         """Drop all that was handed out: nothing of it can be settled any more."""
-        for messages in self._handed_out.values():
-            for message in messages:
-                message.acked = True  # or upstream's wait_empty waits for it
-                self._unacked_messages.discard(message)
-        self._handed_out.clear()
-        self._committable.clear()
+        for message in self._handed_out.clear():
+            message.acked = True  # or upstream's wait_empty waits for it
+            self._unacked_messages.discard(message)
         self._room.set()
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
@@ -173,7 +169,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
     ) -> dict[TP, list[RecordBatch]]:
         """Upstream: ThreadDelegateConsumer._getmany, a round trip to the group's thread."""
         settings = self.app.settings.batch
-        while self._handed_out_count() >= 2 * settings.in_flight:
+        while len(self._handed_out) >= 2 * settings.in_flight:
             self._room.clear()
             try:
                 await asyncio.wait_for(self._room.wait(), timeout)
@@ -184,9 +180,6 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         wanted = {TopicPartition(*tp) for tp in active_partitions or ()}
         fetched = await self.reader.fetch(wanted, timeout, lambda: self.flow_active)
         return {TP(*tp): batch.split(settings.max_events) for tp, batch in fetched.items()}
-
-    def _handed_out_count(self) -> int:
-        return sum(map(len, self._handed_out.values()))
 
     def _to_message(self, tp: TP, record: RecordBatch) -> ConsumerMessage:
         """Upstream: aiokafka Consumer._to_message; here a message is a whole record batch."""
@@ -205,7 +198,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             tp,
             generation_id=self.app.consumer_generation_id,
         )
-        self._handed_out[tp].append(message)
+        self._handed_out.add(message)
         return message
 
     async def _drain_messages(self, fetcher: Any) -> None:
@@ -238,21 +231,17 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 
     def holds(self, batch: RecordBatch) -> bool:
         """Whether `batch` was handed out under the present assignment and is not settled."""
-        messages = self._handed_out.get(TP(batch.topic, batch.partition), ())
-        return any(message.value is batch for message in messages)
+        return self._handed_out.holds(batch)
 
     def settle(self, batch: RecordBatch) -> None:
         """Make the offset after `batch` committable; of one partition the oldest comes first."""
-        tp = TP(batch.topic, batch.partition)
-        messages = self._handed_out.get(tp)
-        if not messages or messages[0].value is not batch:
+        message = self._handed_out.settle(batch)
+        if message is None:
             return  # handed out before a rebalance
-        message = messages.popleft()
         message.acked = True
         self._unacked_messages.discard(message)
         if self._waiting_for_ack is not None and not self._waiting_for_ack.done():
             self._waiting_for_ack.set_result(None)
-        self._committable[tp] = batch.next
         self._room.set()
 
     def ack(self, message: ConsumerMessage) -> bool:
@@ -264,13 +253,12 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> list[TP]:
         """Upstream: Consumer._filter_tps_with_pending_acks."""
-        return [
-            tp for tp in self._committable if topics is None or tp in topics or tp.topic in topics
-        ]
+        settled = self._handed_out.committable
+        return [tp for tp in settled if topics is None or tp in topics or tp.topic in topics]
 
     def _new_offset(self, tp: TP) -> int | None:
         """Upstream: Consumer._new_offset."""
-        return self._committable.get(tp)
+        return self._handed_out.committable.get(tp)
 
     # -- liveness --------------------------------------------------------------------------
 
@@ -286,8 +274,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         async for _ in self.itertimer(POLL_S, name="watch"):
             progress = self.reader.progress()
             for tp, reached in progress.items():
-                messages = self._handed_out.get(TP(*tp))
-                waiting = reached.position - messages[0].value.base if messages else 0
+                oldest = self._handed_out.oldest(TP(*tp))
+                waiting = 0 if oldest is None else reached.position - oldest.base
                 metrics.CONSUMER_LAG.labels(tp.topic, tp.partition).set(reached.lag + waiting)
             still_s = self._seconds_without_progress(progress)
             limit_s = self.app.settings.broker.recovery_timeout_s
@@ -303,8 +291,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 
     def _seconds_without_progress(self, progress: Mapping[TopicPartition, Progress]) -> float:
         positions = {tp: reached.position for tp, reached in progress.items()}
-        waiting = self._handed_out_count() or any(p.lag for p in progress.values())
-        seen = (positions, dict(self._committable))
+        waiting = len(self._handed_out) or any(p.lag for p in progress.values())
+        seen = (positions, dict(self._handed_out.committable))
         if not waiting or not self.flow_active or seen != self._seen:
             self._seen = seen
             self._moved_s = time.monotonic()
