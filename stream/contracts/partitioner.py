@@ -37,6 +37,10 @@ def partition_of(key: bytes, partitions: int) -> int:
     return (murmur2(key) & 0x7FFFFFFF) % partitions
 
 
+# Below this many keys one by one is faster: 3 us a key, against 70 us for any few at once.
+_FEW = 24
+
+
 def partitions_of(keys: Sequence[bytes], partitions: int) -> npt.NDArray[np.int32]:
     """Partitions of many keys at once.
 
@@ -50,6 +54,8 @@ def partitions_of(keys: Sequence[bytes], partitions: int) -> npt.NDArray[np.int3
     int32, shape (n,)
     """
     n = len(keys)
+    if n < _FEW:
+        return np.array([partition_of(key, partitions) for key in keys], np.int32)
     lengths = np.fromiter(map(len, keys), np.int64, n)
     # Longest first, so that the keys that still have a fourth byte are always a prefix.
     order = np.argsort(-lengths, kind="stable")
