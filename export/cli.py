@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from export.bundle import write_bundle
-from export.dataset import FORMATS, read_log
+from export.dataset import read_log
 from export.models import MODELS
 from export.sample import write_sample
 from export.train import compare, fit, hold_out, parse_parameters
 from stream.core.bundle import Bundle
 from stream.core.model import Model
 from stream.errors import FreshetError, UsageError
+from stream.logs import FORMATS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,8 +80,15 @@ def _command(
 
 def _log_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("log", type=Path, metavar="LOG", help="event log, plain or gzip")
-    command.add_argument("--format", choices=sorted(FORMATS), default="events")
-    command.add_argument("--model", choices=sorted(MODELS), default="decay")
+    command.add_argument(
+        "--format",
+        choices=list(FORMATS),
+        default="events",
+        help="events: JSON lines as the topics hold them (default)",
+    )
+    command.add_argument(
+        "--model", choices=sorted(MODELS), default="decay", help="kind of model (default: decay)"
+    )
     command.add_argument(
         "--set",
         action="append",
@@ -94,7 +102,7 @@ def _train(options: argparse.Namespace) -> None:
     parameters = _parameters(options)
     report = _reporter()
     report(f"reading {options.log}")
-    log = read_log(options.log, options.format)
+    log = read_log(options.log, options.format, report)
     trained = fit(log, options.model, parameters, report)
     bundle = write_bundle(trained, options.out, options.name)
     Model(bundle, "cpu")
@@ -107,7 +115,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     since_ms = None if options.since is None else _moment(options.since)
     report = _reporter()
     report(f"reading {options.log}")
-    log = read_log(options.log, options.format)
+    log = read_log(options.log, options.format, report)
     if since_ms is None:
         since_ms = hold_out(log)
     results = compare(log, options.model, parameters, since_ms, report)

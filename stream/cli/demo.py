@@ -34,6 +34,7 @@ from stream.demo.worker import WorkerProcess
 from stream.errors import RecordError
 from stream.kafka.broker import EmbeddedBroker, free_port
 from stream.kafka.topics import create_topics, require_topics
+from stream.logs import Event
 
 KNOWN_EVENTS = 1000  # remembered, to say what a list answers
 HOLD_S = 0.3  # a list waits so long for the record of its event
@@ -209,8 +210,8 @@ class _Demo:
             with contextlib.suppress(RecordError, msgspec.MsgspecError):
                 if record.topic != self._lists_topic:
                     where = (record.topic, record.partition, record.offset)
-                    event = msgspec.json.decode(record.value, type=_Event)
-                    self._known[where] = Happened(event.type, event.item_id)
+                    event = msgspec.json.decode(record.value or b"", type=Event)
+                    self._known[where] = Happened(event.type, str(event.item_id))
                     while len(self._known) > KNOWN_EVENTS:
                         self._known.popitem(last=False)
                 elif record.value is not None:
@@ -243,11 +244,6 @@ class _Demo:
             return None
         place = sent.acknowledged.get(timeout=10)
         return sent if (place.topic, place.partition, place.offset) == _where(cause) else None
-
-
-class _Event(msgspec.Struct):
-    item_id: str
-    type: str
 
 
 def _where(cause: Cause) -> Where:

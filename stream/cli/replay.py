@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,56 @@ import click
 
 from stream.cli.clients import open_producer
 from stream.cli.common import print_json, printable, progress, with_settings
-from stream.cli.logs import FORMATS, Log, read_log
 from stream.config import Settings
+from stream.contracts import Kind
 from stream.errors import BrokerError
+from stream.logs import FORMATS, BadLines, read_events
 
 _UNDERWAY = 20_000  # records not yet acknowledged; more would only wait in this process
 _BAD_SHOWN = 10
 _SLEEP_S = 0.2
+
+
+@dataclass
+class Log:
+    """Good events in event-time order, and what was wrong with the rest.
+
+    Attributes
+    ----------
+    times_ms : event times, ascending
+    kinds, keys, values : of the events, in the same order
+    bad : (line number, reason), in line order
+    """
+
+    times_ms: list[int] = field(default_factory=list)
+    kinds: list[Kind] = field(default_factory=list)
+    keys: list[bytes] = field(default_factory=list)
+    values: list[bytes] = field(default_factory=list)
+    bad: BadLines = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.times_ms)
+
+    def sort(self) -> None:
+        """Put the events into event-time order; those of one time keep the order of their lines."""
+        order = sorted(range(len(self)), key=self.times_ms.__getitem__)
+        self.times_ms = [self.times_ms[position] for position in order]
+        self.kinds = [self.kinds[position] for position in order]
+        self.keys = [self.keys[position] for position in order]
+        self.values = [self.values[position] for position in order]
+
+
+def read_log(path: Path, log_format: str, advance: Callable[[int], object]) -> Log:
+    """Read a whole log into memory (about 400 bytes an event); see `stream.logs.read_events`."""
+    log = Log()
+    for _, kind, key, value, event, _ in read_events(path, log_format, log.bad, advance):
+        log.times_ms.append(event.event_time_ms)
+        log.kinds.append(kind)
+        log.keys.append(key)
+        log.values.append(value)
+    log.bad.sort()
+    log.sort()
+    return log
 
 
 class _Speed(click.ParamType):

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from stream.errors import FreshetError
+from stream.logs import Event
 
 DATA = Path(__file__).parent / "data"
 CATALOGUE = DATA / "online_retail_sample.items.jsonl.gz"
@@ -31,13 +32,6 @@ class Basket(NamedTuple):
     items: list[str]
 
 
-class _Event(msgspec.Struct):
-    user_id: str
-    item_id: str
-    type: str
-    session_id: str = ""
-
-
 class _ItemKey(msgspec.Struct):
     item_id: str
 
@@ -51,12 +45,13 @@ def catalogue() -> Iterator[tuple[bytes, bytes]]:
 
 def read_baskets() -> list[Basket]:
     """Return the sample's baskets in the order in which they were bought, each item once."""
-    decoder = msgspec.json.Decoder(_Event)
+    decoder = msgspec.json.Decoder(Event)
     items: dict[tuple[str, str], dict[str, None]] = {}
     for line in _lines(EVENTS):
         event = decoder.decode(line)
         if event.type == "purchase":
-            items.setdefault((event.user_id, event.session_id), {})[event.item_id] = None
+            basket = str(event.user_id), str(event.session_id)
+            items.setdefault(basket, {})[str(event.item_id)] = None
     return [Basket(user_id, list(bought)) for (user_id, _), bought in items.items()]
 
 

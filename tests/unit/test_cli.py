@@ -14,13 +14,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from export import dataset
 from stream.cli import COMMANDS, main
 from stream.cli.common import fit, printable
 from stream.cli.lists import Titles
-from stream.cli.logs import FORMATS, Log, read_log
+from stream.cli.replay import Log, read_log
 from stream.cli.screen import Happened, Screen
 from stream.cli.simulate import Shop, Tally, category_of
 from stream.contracts import (
+    EVENT_TYPES,
     Cause,
     Item,
     ListedItem,
@@ -31,6 +33,7 @@ from stream.contracts import (
 )
 from stream.demo import sample
 from stream.errors import FreshetError, UsageError
+from stream.logs import FORMATS
 
 LEAVES = [
     *((name,) for name in COMMANDS if name not in ("topics", "bundle")),
@@ -339,6 +342,8 @@ def test_online_retail_lines(tmp_path: Path) -> None:
         b"536365,85123A,WHITE HANGING HEART,6,2010-12-01 08:26:00,2.55,17850.0,United Kingdom\n"
         b"C536366,85123A,WHITE HANGING HEART,-1,2010-12-01 08:27:00,2.55,17850.0,United Kingdom\n"
         b"536367,71053,NO CUSTOMER,6,2010-12-01 08:28:00,3.39,,United Kingdom\n"
+        b"536368,POST,POSTAGE,1,2010-12-01 08:29:00,18.0,17850.0,United Kingdom\n"
+        b"536369,71053,NO DATE,6,soon,3.39,17850.0,United Kingdom\n"
     )
     log = _log(tmp_path, content, "online-retail")
     bought, cancelled = map(json.loads, log.values)
@@ -347,7 +352,54 @@ def test_online_retail_lines(tmp_path: Path) -> None:
     assert cancelled["type"] == "cancel"
     assert cancelled["quantity"] == 1
     assert log.keys == [b"17850"] * 2
-    assert [number for number, _ in log.bad] == [4]
+    assert [number for number, _ in log.bad] == [6]
+
+
+SHOP_LOGS = {
+    "events": [
+        '{"user_id": 7, "item_id": "b", "type": "purchase", "event_time_ms": 1700000000009}',
+        '{"user_id": "u", "item_id": 3, "type": "click", "event_time_ms": 1700000000001}',
+        '{"user_id": "u", "item_id": "x", "type": "click", "event_time_ms": 17}',
+        '{"user_id": "", "item_id": "x", "type": "click", "event_time_ms": 1700000000001}',
+        "nonsense",
+    ],
+    "online-retail": [
+        "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country",
+        "2,85123a,HEART,6,2010-12-01 08:26:00,2.55,17850.0,United Kingdom",
+        "2,85123A,HEART,2,2010-12-01 08:26:00,2.55,17850.0,United Kingdom",
+        "1,71053, LANTERN ,6,2010-12-01 08:20:00,3.39,17851.0,United Kingdom",
+        "3,POST,POSTAGE,1,2010-12-01 08:29:00,18.0,17850.0,United Kingdom",
+        "4,71053,LANTERN,-5,2010-12-01 08:29:00,3.39,17850.0,United Kingdom",
+        "5,71053,LANTERN,5,soon,3.39,17850.0,United Kingdom",
+        "6,71053",
+        "C2,85123a,HEART,-6,2010-12-01 09:26:00,2.55,17850.0,United Kingdom",
+    ],
+    "rees46": [
+        "event_time,event_type,product_id,category_id,category_code,brand,price,user_id,user_session",
+        "2019-10-01 00:00:02 UTC,cart,44600062,2,,shiseido,35.79,541312140,s1",
+        "2019-10-01 00:00:01 UTC,purchase,3,2,,shiseido,35.79,541312141,",
+        "2019-10-01 00:00:03 UTC,stare,3,2,,shiseido,35.79,541312141,s2",
+    ],
+}
+
+
+@pytest.mark.parametrize("log_format", FORMATS)
+def test_replay_sends_what_training_sees(tmp_path: Path, log_format: str) -> None:
+    content = "\n".join(SHOP_LOGS[log_format]).encode()
+    log = _log(tmp_path, content, log_format)
+    sent = []
+    for key, value in zip(log.keys, log.values, strict=True):
+        fields = json.loads(value)
+        kind = EVENT_TYPES[fields["type"]]
+        sent.append((key.decode(), str(fields["item_id"]), kind, fields["event_time_ms"]))
+    told: list[str] = []
+    seen = dataset.read_log(tmp_path / "log", log_format, told.append)
+    users, items = ([seen.users[u] for u in seen.user], [seen.items[i] for i in seen.item])
+    types = seen.event_type.tolist()
+    assert len(sent) >= 2
+    assert sent == list(zip(users, items, types, seen.time_ms.tolist(), strict=True))
+    assert log.bad
+    assert all(f"line {number}: " in told[0] for number, _ in log.bad)
 
 
 def test_rees46_lines(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ ORDER = [
     {"errors"},
     {"contracts", "metrics"},
     {"settings"},
-    {"config", "http"},
+    {"config", "http", "logs"},
     {"core"},
     {"kafka"},
     {"feed", "observe"},
