@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.contracts import ITEM_KINDS, Item, item_hash
+from stream.errors import RecordError
 
 NO_ITEM: Final = 0
 _KIND_CODE: Final = {kind: code for code, kind in enumerate(ITEM_KINDS)}
@@ -33,8 +34,8 @@ class Catalogue:
     ids : item id of each row; row 0 is the empty string
     hashes : uint64, shape (capacity,); `contracts.item_hash` of each row, 0 for row 0
     changed : rows whose eligibility changed since the engine last took note
-    embeddings : row -> embedding that the engine has yet to put into the item table; only of rows
-        that the model was not trained on
+    embeddings : row -> embedding, of length 1, that the engine has yet to put into the item table;
+        only of rows that the model was not trained on
     """
 
     def __init__(self, item_ids: Sequence[str]) -> None:
@@ -93,7 +94,13 @@ class Catalogue:
     # -- changes ---------------------------------------------------------------------------
 
     def put(self, item: Item) -> int:
-        """A new or changed item; answers its row."""
+        """A new or changed item; answers its row.
+
+        Raises
+        ------
+        RecordError : the embedding has no direction; nothing was changed
+        """
+        embedding = None if item.embedding is None else unit_embedding(item.embedding)
         row = self._row_by_id.get(item.item_id, NO_ITEM)
         if row == NO_ITEM:
             row = len(self.ids)
@@ -104,8 +111,8 @@ class Catalogue:
         self._kind[row] = _KIND_CODE[item.kind]
         self._available[row] = item.available
         self._listed[row] = True
-        if item.embedding is not None and row >= self._first_untrained:
-            self.embeddings[row] = tuple(item.embedding)
+        if embedding is not None and row >= self._first_untrained:
+            self.embeddings[row] = embedding
         self.changed.add(row)
         return row
 
@@ -132,6 +139,26 @@ class Catalogue:
         self.hashes[first:size] = hashes
         self._row_by_hash.add(hashes, np.arange(first, size))
         self.changed.update(range(first, size))
+
+
+def unit_embedding(given: Sequence[float]) -> tuple[float, ...]:
+    """An item's embedding scaled to length 1, which is what the vectors of trained items have.
+
+    A vector that is not finite would turn every state that it is folded into to NaN, for ever.
+
+    Raises
+    ------
+    RecordError : a number is not finite in float32, or all of them are 0 there
+    """
+    with np.errstate(over="ignore"):
+        vector = np.array(given, np.float64).astype(np.float32)
+    if not np.isfinite(vector).all():
+        raise RecordError("not_finite", "embedding")
+    exact = vector.astype(np.float64)
+    length = float(np.sqrt((exact**2).sum()))
+    if length == 0.0:
+        raise RecordError("out_of_range", "embedding")
+    return tuple((exact / length).tolist())
 
 
 class HashIndex:

@@ -9,6 +9,7 @@ what it needs; on the wire they are the bytes of `wire.py`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Final
 
@@ -16,10 +17,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.contracts import partitions_of
-from stream.core.wire import LAYOUT, STORAGES, Layout, cut_values, decode_values, shape_of
+from stream.core.wire import (
+    LAYOUT,
+    STORAGES,
+    Layout,
+    cut_values,
+    decode_values,
+    dequantise,
+    fit_ring,
+    quantise,
+    shape_of,
+)
+
+log = logging.getLogger(__name__)
 
 _FIRST_CAPACITY: Final = 1024
-_INT8_MAX: Final = np.float32(127.0)
 
 Slots = NDArray[np.int64]
 
@@ -40,6 +52,7 @@ class UserShard:
     ring_item : uint64, shape (capacity, ring); item hashes; likewise ring_time_s (uint32, event
         time), ring_event (uint32, event hash or 0) and ring_type (uint8, `EventType`)
     ring_used, ring_head : uint8, shape (capacity,); entries in use; where the next one goes
+    refused_vectors : states that were not finite and so not stored
     """
 
     def __init__(self, layout: Layout, partition: int = 0, partitions: int = 1) -> None:
@@ -48,6 +61,7 @@ class UserShard:
         self._partitions = partitions
         self._slot_by_key: dict[bytes, int] = {}
         self.keys: list[bytes] = []
+        self.refused_vectors = 0
         self._allocate(_FIRST_CAPACITY)
 
     def __len__(self) -> int:
@@ -61,12 +75,7 @@ class UserShard:
     # -- slots -----------------------------------------------------------------------------
 
     def slots(self, keys: Sequence[bytes]) -> Slots:
-        """Slots of the users, creating those never seen.
-
-        Returns
-        -------
-        int64, shape (len(keys),)
-        """
+        """Slots of the users, creating those never seen: int64, shape (len(keys),)."""
         known = self._slot_by_key.get
         found = [known(key, -1) for key in keys]
         if -1 in found:
@@ -159,24 +168,27 @@ class UserShard:
     def vectors(self, slots: Slots) -> NDArray[np.float32]:
         """Model states of the users: float32, shape (len(slots), state_size), a copy."""
         stored = self._vector[slots]
-        if stored.dtype == np.float32:
+        if self.layout.storage == "float32":
             return stored  # type: ignore[return-value]
-        return stored.astype(np.float32) * self._scale[slots, None]
+        return dequantise(stored, self._scale[slots])  # type: ignore[arg-type]
 
     def set_vectors(self, slots: Slots, vectors: NDArray[np.float32]) -> None:
         """Store model states; each slot at most once.
 
-        With int8 storage x is kept as rint(x / scale), scale = max|x| / 127 of that user. It is
-        rounded after every event, never once per batch: a state must not depend on how the events
-        fell into batches.
+        With int8 storage they are rounded after every event, never once per batch: a state must
+        not depend on how the events fell into batches. A vector that is not finite is not stored,
+        since no event could mend it: its user keeps the old one, and `refused_vectors` counts it.
         """
+        finite = np.isfinite(vectors).all(axis=1)
+        if not finite.all():
+            if self.refused_vectors == 0:
+                log.error("a state that is not finite came from the model; its user keeps the old")
+            self.refused_vectors += int((~finite).sum())
+            slots, vectors = slots[finite], vectors[finite]
         if self.layout.storage == "float32":
             self._vector[slots] = vectors
-            return
-        scale = np.abs(vectors).max(axis=1, initial=0.0) / _INT8_MAX
-        divisor = np.where(scale > 0, scale, np.float32(1.0))
-        self._vector[slots] = np.rint(vectors / divisor[:, None]).astype(np.int8)
-        self._scale[slots] = scale
+        else:
+            self._vector[slots], self._scale[slots] = quantise(vectors)
 
     # -- ring ------------------------------------------------------------------------------
 
@@ -272,12 +284,7 @@ class UserShard:
         self._load_ring(slots, header, decoded["ring"])
 
     def _load_ring(self, slots: Slots, header: np.ndarray, ring: np.ndarray) -> None:
-        size, used = self.layout.ring, ring.shape[1]
-        head = header["ring_head"].astype(np.int64)
-        if used not in (0, size):  # not full, or written with a ring of another size: oldest first
-            oldest_first = (head[:, None] % used + np.arange(used)) % used
-            ring = np.take_along_axis(ring, oldest_first, axis=1)[:, max(used - size, 0) :]
-            head[:] = ring.shape[1] % size if size else 0
+        ring, head = fit_ring(ring, header["ring_head"].astype(np.int64), self.layout.ring)
         kept = ring.shape[1]
         for column, field in (
             (self.ring_item, "item"),

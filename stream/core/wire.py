@@ -18,6 +18,7 @@ from functools import cache
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stream.errors import StateError
 
@@ -38,6 +39,8 @@ HEADER: Final = np.dtype(
         ("scale", "<f4"),
     ]
 )
+INT8_MAX: Final = np.float32(127.0)
+_TINY: Final = np.finfo(np.float32).tiny
 RING_ENTRY: Final = np.dtype([("item", "<u8"), ("time_s", "<u4"), ("event", "<u4"), ("type", "u1")])
 
 
@@ -82,6 +85,29 @@ class Layout:
         )
 
 
+def quantise(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """State vectors as int8 with one scale a user: x is kept as rint(x / scale).
+
+    Parameters
+    ----------
+    vectors : float32, shape (n, state_size), finite
+
+    Returns
+    -------
+    stored : int8, shape (n, state_size)
+    scale : float32, shape (n,); max|x| / 127, or 0 for a vector of zeros
+    """
+    scale = np.abs(vectors).max(axis=1, initial=0.0) / INT8_MAX
+    scale = np.where(scale >= _TINY, scale, np.float32(0.0))  # below, a quotient may exceed 127
+    divisor = np.where(scale > 0, scale, np.float32(1.0))
+    return np.rint(vectors / divisor[:, None]).astype(np.int8), scale
+
+
+def dequantise(stored: NDArray[np.int8], scale: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What `quantise` kept: float32, shape (n, state_size)."""
+    return stored.astype(np.float32) * scale[:, None]
+
+
 def cut_values(rows: np.ndarray, layout: Layout) -> list[bytes]:
     """Structured rows of `Layout.wire`, full rings and all, as changelog values."""
     width = rows.dtype.itemsize
@@ -120,3 +146,26 @@ def decode_values(values: list[bytes]) -> np.ndarray:
             f"{dtype.itemsize}; the changelog topic was written by something else"
         )
     return np.frombuffer(b"".join(values), dtype)
+
+
+def fit_ring(
+    ring: np.ndarray, head: NDArray[np.int64], size: int
+) -> tuple[np.ndarray, NDArray[np.int64]]:
+    """Decoded rings made to fit a ring of `size` entries: the newest ones stay.
+
+    Parameters
+    ----------
+    ring : `RING_ENTRY`, shape (n, used)
+    head : int64, shape (n,); where the next entry of each would go
+
+    Returns
+    -------
+    The same for the new size.
+    """
+    used = ring.shape[1]
+    if used in (0, size):
+        return ring, head
+    # Not full, or written with a ring of another size: oldest first.
+    oldest_first = (head[:, None] % used + np.arange(used)) % used
+    ring = np.take_along_axis(ring, oldest_first, axis=1)[:, max(used - size, 0) :]
+    return ring, np.full_like(head, ring.shape[1] % size if size else 0)

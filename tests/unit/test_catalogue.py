@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.contracts import Item, item_hash
+from stream.contracts import REASONS, Item, item_hash
 from stream.core.catalogue import Catalogue, HashIndex
+from stream.errors import RecordError
 
 EVERYTHING = slice(None)
 
@@ -65,7 +67,7 @@ def test_an_embedding_counts_only_for_an_item_that_the_model_never_saw() -> None
     catalogue = Catalogue(["", "a"])
     catalogue.put(Item("a", embedding=(1.0,)))
     row = catalogue.put(Item("new", embedding=(2.0,)))
-    assert catalogue.embeddings == {row: (2.0,)}
+    assert catalogue.embeddings == {row: (1.0,)}
 
 
 def test_it_grows() -> None:
@@ -89,3 +91,32 @@ def test_the_hash_index_is_a_dictionary(keys: list[int], stranger: int) -> None:
     asked = np.array([[*known, stranger, 0]], np.uint64)
     want = [[*known.values(), known.get(stranger, 0), 0]]
     assert index.find(asked).tolist() == want
+
+
+@pytest.mark.parametrize("given_", [(3.0, 4.0), (3e30, 4e30), (3e-30, 4e-30)])
+def test_an_embedding_of_any_length_is_scaled_to_1(given_: tuple[float, ...]) -> None:
+    catalogue = Catalogue(["", "a"])
+    row = catalogue.put(Item("new", embedding=given_))
+    assert catalogue.embeddings[row] == pytest.approx((0.6, 0.8))
+
+
+@pytest.mark.parametrize(
+    ("given_", "reason"),
+    [
+        ((1e300, 0.0), "not_finite"),
+        ((float("nan"), 1.0), "not_finite"),
+        ((1.0, -float("inf")), "not_finite"),
+        ((0.0, 0.0), "out_of_range"),
+        ((1e-300, 0.0), "out_of_range"),
+    ],
+)
+def test_an_embedding_without_a_direction_changes_nothing(
+    given_: tuple[float, ...], reason: str
+) -> None:
+    catalogue = Catalogue(["", "a"])
+    for item_id in ("a", "new"):
+        with pytest.raises(RecordError) as caught:
+            catalogue.put(Item(item_id, embedding=given_))
+        assert (caught.value.reason, caught.value.field) == (reason, "embedding")
+        assert reason in REASONS
+    assert (len(catalogue), listed(catalogue), catalogue.embeddings) == (2, ["a"], {})

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from stream.contracts import partition_of
 from stream.core.state import UserShard
-from stream.core.wire import Layout
+from stream.core.wire import Layout, dequantise, quantise
 from stream.errors import StateError
 
 
@@ -163,3 +163,24 @@ def test_users_of_another_partition_are_marked() -> None:
     users = UserShard(Layout(3, "float32", 4, 7), partition=2, partitions=6)
     slots = users.slots(keys)
     assert users.misrouted[slots].tolist() == [partition_of(key, 6) != 2 for key in keys]
+
+
+@pytest.mark.parametrize("storage", ["float32", "int8"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_vector_that_is_not_finite_leaves_the_old_one(
+    storage: str, bad: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    users = shard(storage)
+    slots = users.slots([b"a", b"b"])
+    users.set_vectors(slots, np.array([[1, 2, 127], [127, 5, 6]], np.float32))
+    for _ in range(2):
+        users.set_vectors(slots, np.array([[7, bad, 9], [127, 8, 8]], np.float32))
+    assert users.vectors(slots).tolist() == [[1, 2, 127], [127, 8, 8]]
+    assert users.refused_vectors == 2
+    assert len(caplog.records) == 1
+
+
+def test_int8_takes_vectors_too_small_for_a_scale_as_zeros() -> None:
+    stored, scale = quantise(np.array([[2e-43, -2e-43], [1e-30, 0]], np.float32))
+    assert stored.tolist() == [[0, 0], [127, 0]]
+    assert dequantise(stored, scale)[0].tolist() == [0, 0]
