@@ -150,7 +150,7 @@ MISROUTED_RECORDS_TOTAL: Final = _counter(
 )
 LISTS_TOTAL: Final = _counter("freshet_lists_total", "Lists published.", "placement")
 BATCH_EVENTS: Final = _histogram(
-    "freshet_batch_events", "Events in a micro-batch.", buckets=_SIZE_BUCKETS
+    "freshet_batch_events", "Records in a micro-batch, dead letters too.", buckets=_SIZE_BUCKETS
 )
 STAGE_SECONDS: Final = _histogram(
     "freshet_stage_seconds",
@@ -161,16 +161,18 @@ STAGE_SECONDS: Final = _histogram(
 )
 EVENT_TO_LIST_SECONDS: Final = _bulk_histogram(
     "freshet_event_to_list_seconds",
-    "Time from a record's timestamp to the acknowledgement of the list that reflects it.",
+    "Time from a record's timestamp to the acknowledgement of its list, or of its dead letter.",
     _LATENCY_BUCKETS,
 )
 CONSUMER_LAG: Final = _gauge(
     "freshet_consumer_lag", "Records of a source partition not yet processed.", "topic", "partition"
 )
 STATE_USERS: Final = _gauge("freshet_state_users", "Users with a state.", "partition")
-STATE_BYTES: Final = _gauge("freshet_state_bytes", "Memory of the users' states.", "partition")
+STATE_BYTES: Final = _gauge(
+    "freshet_state_bytes", "Memory of the users' states, without their keys.", "partition"
+)
 CHANGELOG_BYTES_TOTAL: Final = _counter(
-    "freshet_changelog_bytes_total", "Keys and values written to the changelog."
+    "freshet_changelog_bytes_total", "Whole record batches written to the changelog."
 )
 MODEL_INFO: Final = _gauge(
     "freshet_model_info", "1 for the bundle that serves.", "bundle", "model", "provider"
@@ -188,7 +190,10 @@ REBALANCES_TOTAL: Final = _counter("freshet_rebalances_total", "Rebalances of th
 FENCED_TOTAL: Final = _counter(
     "freshet_fenced_total", "Writes refused because another worker owns the partition."
 )
-READY: Final = _gauge("freshet_ready", "1 when assigned, recovered and serving.")
+READY: Final = _gauge(
+    "freshet_ready",
+    "1 when model and catalogue are loaded and the states of its partitions recovered.",
+)
 
 
 def set_model_info(bundle: str, model: str, provider: str) -> None:
