@@ -13,7 +13,6 @@ from stream.contracts.codec import (
     decode_item,
     decode_recommendation,
     decode_record,
-    encode_recommendation,
     encode_record,
 )
 from stream.contracts.diagnosis import REASONS
@@ -75,7 +74,6 @@ __all__ = [
     "decode_item",
     "decode_recommendation",
     "decode_record",
-    "encode_recommendation",
     "encode_record",
     "event_hash",
     "item_hash",

@@ -275,13 +275,8 @@ def decode_recommendation(value: bytes | None) -> Recommendation:
 
 
 def encode_record(record: msgspec.Struct) -> bytes:
-    """Any record of this package: an event, an item, a request, ..."""
+    """Any record of this package: an event, an item, a recommendation, ..."""
     return _ENCODE(record)
-
-
-def encode_recommendation(recommendation: Recommendation) -> bytes:
-    """A record of `recommendations`."""
-    return _ENCODE(recommendation)
 
 
 def dead_letter_headers(

@@ -29,7 +29,7 @@ from stream.contracts import (
     Rejection,
     dead_letter_headers,
     decode_events,
-    encode_recommendation,
+    encode_record,
 )
 from stream.core.catalogue import Catalogue
 from stream.core.fold import fold, rebuild
@@ -183,7 +183,7 @@ class Engine:
             some = slice(start, start + USERS_AT_ONCE)
             made = self._lists.make(shard, users[some], causes[some], now_ms)
             started = perf_counter()
-            result.list_values += map(encode_recommendation, made.records)
+            result.list_values += map(encode_record, made.records)
             result.lists_by_placement.update(made.lists_by_placement)
             result.stage_s["score"] += made.score_s
             result.stage_s["policy"] += made.policy_s + perf_counter() - started

@@ -22,7 +22,7 @@ from stream.contracts import (
     RankedList,
     Reason,
     Recommendation,
-    encode_recommendation,
+    encode_record,
     partition_of,
 )
 from stream.demo import sample
@@ -170,7 +170,7 @@ def test_watch_prints_lists_with_titles_and_ends_with_ctrl_c(freshet: Freshet) -
                 producer.send(
                     freshet.topic["recommendations"],
                     key=user_id.encode(),
-                    value=encode_recommendation(record),
+                    value=encode_record(record),
                 )
             producer.flush()
             assert wait_for(people, "u1", "stdout").rstrip() == (

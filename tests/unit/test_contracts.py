@@ -40,7 +40,6 @@ from stream.contracts import (
     decode_item,
     decode_recommendation,
     decode_record,
-    encode_recommendation,
     encode_record,
     event_hash,
     item_hash,
@@ -408,14 +407,14 @@ recommendations = st.builds(
 
 @given(recommendations)
 def test_recommendation_round_trip(recommendation: Recommendation) -> None:
-    value = encode_recommendation(recommendation)
+    value = encode_record(recommendation)
     assert decode_recommendation(value) == recommendation
     assert json.loads(value)["user_id"] == recommendation.user_id
 
 
 def test_recommendation_on_the_wire_has_every_field() -> None:
     item = ListedItem("i9", 0.731244, 1, Reason("view", "i3"))
-    value = encode_recommendation(
+    value = encode_record(
         Recommendation(
             "u1", {"home": RankedList([item])}, "b", "v", Cause("clicks", 2, 77, NOW_MS), NOW_MS
         )
