@@ -21,9 +21,18 @@ import numpy as np
 import numpy.typing as npt
 
 from export.models.base import Trained
-from export.to_onnx import EXCLUDED, OPSET
+from export.to_onnx import OPSET
 from stream.contracts import EVENT_TYPES
-from stream.core.bundle import FORMAT, ITEMS, MANIFEST, SCORE, UPDATE, Bundle, manifest_id
+from stream.core.bundle import (
+    FORMAT,
+    ITEMS,
+    MANIFEST,
+    NEVER_LISTED,
+    SCORE,
+    UPDATE,
+    Bundle,
+    manifest_id,
+)
 from stream.errors import UsageError
 
 GOLDEN = "golden.npz"
@@ -109,11 +118,11 @@ def _golden(trained: Trained) -> bytes:
         states[:, t] = state
     excluded = rng.integers(0, n, (SEQUENCES, STRUCK))
     logits = trained.reference.logits(state, trained.beta).astype(np.float64)
-    np.put_along_axis(logits, excluded, EXCLUDED, axis=1)
-    logits[:, 0] = EXCLUDED
+    np.put_along_axis(logits, excluded, NEVER_LISTED, axis=1)
+    logits[:, 0] = NEVER_LISTED
     listed = np.argsort(-logits, axis=1, kind="stable")[:, : min(LISTED, n)]
     best = np.take_along_axis(logits, listed, axis=1)
-    scores = np.where(best > EXCLUDED / 10, 1 / (1 + np.exp(-np.maximum(best, -80))), 0)
+    scores = np.where(best > NEVER_LISTED / 10, 1 / (1 + np.exp(-np.maximum(best, -80))), 0)
     return _npz(
         item_rows=rows,
         event_types=types,

@@ -16,10 +16,11 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from stream.core.bundle import NEVER_LISTED
+
 OPSET = 18
 IR_VERSION = 9
 BLOCK = 32  # items a block of the top-k; the engine pads tables to multiples of 128
-EXCLUDED = -1e30
 
 Constants = Mapping[str, npt.NDArray[Any]]
 
@@ -83,7 +84,7 @@ def score_graph(nodes: Sequence[Any], constants: Constants, state_size: int, dim
         node("Sigmoid", ["best"], ["scores"]),  # exactly 0 for what is out
     ]
     shared: dict[str, npt.NDArray[Any]] = {
-        "never": np.array(EXCLUDED, np.float32),
+        "never": np.array(NEVER_LISTED, np.float32),
         "to_blocks": np.array([0, -1, BLOCK], np.int64),
         "to_flat": np.array([0, -1], np.int64),
         "last_axis": np.array([-1], np.int64),

@@ -19,7 +19,7 @@ from scipy.sparse.linalg import eigsh
 
 from export.dataset import Log
 from stream.contracts import EventType
-from stream.core.bundle import NO_ITEM_BIAS
+from stream.core.bundle import NEVER_LISTED
 from stream.errors import UsageError
 
 Float32 = npt.NDArray[np.float32]
@@ -134,7 +134,7 @@ class Baskets:
         share = (self.counts() + 0.5) / (sessions + 1.0)
         bias = np.log(share / (1 - np.minimum(share, 1 - 1e-6)))
         centred = bias[1:].mean() + strength * (bias - bias[1:].mean())
-        centred[0] = NO_ITEM_BIAS
+        centred[0] = NEVER_LISTED
         bias_by_row: Float32 = centred.astype(np.float32)
         return bias_by_row
 

@@ -33,7 +33,7 @@ MANIFEST = "manifest.json"
 ITEMS = "items.npz"
 UPDATE = "update.onnx"
 SCORE = "score.onnx"
-NO_ITEM_BIAS = -1e30  # of row 0 and of spare rows: never listed
+NEVER_LISTED = -1e30  # as a bias or a logit: below every score that a model can give
 AGAIN = "copy the bundle again, or make it again with `freshet-export train`"
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from stream.core.bundle import NO_ITEM_BIAS, Bundle
+from stream.core.bundle import NEVER_LISTED, Bundle
 from stream.core.sessions import brief, open_sessions
 from stream.errors import BundleError
 
@@ -56,7 +56,7 @@ class ResidentBias:
         return _read_only(self._resident.host)
 
     def set(self, rows: Int64, values: Float32 | float) -> None:
-        """Change the biases of `rows` (int64, shape (m,)) in place. -1e30 takes an item out."""
+        """Change the biases of `rows` (int64, shape (m,)) in place; `NEVER_LISTED` bars an item."""
         self._resident.write(rows, np.asarray(values, np.float32))
 
 
@@ -197,7 +197,7 @@ class Model:
         old = self._table.host
         self._table.replace(np.concatenate([old, np.zeros((added, old.shape[1]), np.float32)]))
         for bias in self._biases:
-            tail = np.full(added, NO_ITEM_BIAS, np.float32)
+            tail = np.full(added, NEVER_LISTED, np.float32)
             bias._resident.replace(np.concatenate([bias._resident.host, tail]))
 
     def new_bias(self, values: Float32 | None = None) -> ResidentBias:
@@ -206,9 +206,9 @@ class Model:
         Rows beyond `values`, and row 0, are never listed.
         """
         given = self.bundle.biases if values is None else values
-        full = np.full(self.rows, NO_ITEM_BIAS, np.float32)
+        full = np.full(self.rows, NEVER_LISTED, np.float32)
         full[: len(given)] = given
-        full[0] = NO_ITEM_BIAS
+        full[0] = NEVER_LISTED
         bias = ResidentBias(_Resident(full, self.provider))
         self._biases.add(bias)
         return bias

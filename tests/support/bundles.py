@@ -9,7 +9,7 @@ import numpy as np
 
 from export.bundle import write_bundle
 from export.models import decay
-from stream.core.bundle import NO_ITEM_BIAS, Bundle
+from stream.core.bundle import NEVER_LISTED, Bundle
 
 
 def random_decay_bundle(
@@ -32,7 +32,7 @@ def random_decay_bundle(
     table /= np.linalg.norm(table, axis=1, keepdims=True)
     table[0] = 0
     biases = rng.normal(-4, 0.5, items + 1).astype(np.float32)
-    biases[0] = NO_ITEM_BIAS
+    biases[0] = NEVER_LISTED
     trained = decay.assemble(
         decay.Parameters(dim=dim),
         ["", *(f"i{row}" for row in range(1, items + 1))],

@@ -15,7 +15,7 @@ from export.models import train
 from export.models.base import Trained
 from stream.contracts import EventType
 from stream.core import sessions
-from stream.core.bundle import Bundle
+from stream.core.bundle import NEVER_LISTED, Bundle
 from stream.core.model import ROWS_MULTIPLE, Model, ResidentBias
 from stream.errors import ProviderError
 
@@ -109,12 +109,12 @@ def test_no_item_and_impressions_only_let_time_pass(model: Model) -> None:
 def full_sort(
     model: Model, trained: Trained, state: np.ndarray, bias: ResidentBias, excluded: np.ndarray
 ) -> np.ndarray:
-    """Logits of all rows, float32 [B, rows], excluded ones at -1e30."""
+    """Logits of all rows, float32 [B, rows], excluded ones never listed."""
     n = len(trained.item_ids)
-    logits = np.full((len(state), model.rows), -1e30, np.float32)
+    logits = np.full((len(state), model.rows), NEVER_LISTED, np.float32)
     logits[:, :n] = trained.reference.logits(state, trained.beta)
     logits[:, :n] += bias.values[:n] - trained.biases
-    np.put_along_axis(logits, excluded, np.float32(-1e30), axis=1)
+    np.put_along_axis(logits, excluded, np.float32(NEVER_LISTED), axis=1)
     return logits
 
 
@@ -204,9 +204,8 @@ def test_no_users_and_k_out_of_range(model: Model) -> None:
     assert model.score(one, bias, np.zeros((1, 1), np.int64), 1.0, 0)[0].shape[1] == 1
 
 
+@pytest.mark.parametrize("trained", ["decay"], indirect=True)  # the one that scores with vectors
 def test_a_changed_row_shows_in_the_next_score(model: Model, trained: Trained) -> None:
-    if trained.model != "decay":
-        pytest.skip("co-occurrence does not score with vectors")
     state, bias = some_states(model, 1), model.new_bias()
     row = np.array([len(trained.item_ids) + 3])  # a spare row: an item the model never saw
     nothing = np.zeros((1, 1), np.int64)
@@ -235,7 +234,7 @@ def test_a_changed_bias_shows_in_the_next_score_and_only_there(model: Model) -> 
     state, nothing = some_states(model, 1), np.zeros((1, 1), np.int64)
     bias, other = model.new_bias(), model.new_bias()
     first = model.score(state, bias, nothing, 5.0, 5)[0]
-    bias.set(first[0, :2], -1e30)
+    bias.set(first[0, :2], NEVER_LISTED)
     then = model.score(state, bias, nothing, 5.0, 5)[0]
     assert set(then[0].tolist()).isdisjoint(first[0, :2].tolist())
     assert (model.score(state, other, nothing, 5.0, 5)[0] == first).all()

@@ -14,11 +14,9 @@ from numpy.typing import NDArray
 
 from stream.config import Placement as PlacementRules
 from stream.contracts import EventType
+from stream.core.bundle import NEVER_LISTED
 from stream.core.catalogue import NO_ITEM, Catalogue
 from stream.core.model import Model
-
-# As an item's bias: below every score that a model can give.
-INELIGIBLE = np.float32(-1e30)
 
 _BOUGHT = (EventType.PURCHASE, EventType.CANCEL)
 _SEEN = tuple(kind for kind in EventType if kind not in _BOUGHT and kind != EventType.DISLIKE)
@@ -88,7 +86,7 @@ class Placement:
         eligible[: len(known)] = known
         if isinstance(rows, slice):
             eligible[NO_ITEM] = False
-        return np.where(eligible, item_bias, INELIGIBLE)
+        return np.where(eligible, item_bias, np.float32(NEVER_LISTED))
 
     def rank(
         self, states: NDArray[np.float32], ring: Ring
