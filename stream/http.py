@@ -1,9 +1,9 @@
 """The worker's own web endpoints: metrics, liveness, readiness.
 
 In: a host, a port and a question "what are you still waiting for?". Out: `/metrics` for Prometheus,
-`/healthz` (the event loop answers) and `/readyz` (model and catalogue loaded, states recovered). Runs
-inside the worker's event loop, so that a stuck loop shows as a failed `/healthz`. Knows nothing of
-Kafka, models or users; serves no user data.
+`/healthz` (the event loop answers) and `/readyz` (model and catalogue loaded, states recovered).
+Runs inside the worker's event loop, so that a stuck loop shows as a failed `/healthz`. Knows
+nothing of Kafka, models or users; serves no user data.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import click
 import msgspec
+import wcwidth
 from tqdm import tqdm
 
 from stream.config import Settings, load_settings
@@ -75,26 +76,18 @@ def printable(text: str, *, keep: str = "") -> str:
 def fit(text: str, width: int) -> str:
     """Return `text`, safe to print, cut or filled to exactly `width` columns.
 
-    A wide character (East Asian) takes two columns, a combining mark none.
+    What a reader sees as one character stays whole.
     """
     text = printable(text)
-    total = sum(map(_columns, text))
+    total = wcwidth.width(text)
     if total <= width:
         return text + " " * (width - total)
-    kept, columns = "", 0
-    for character in text:
-        columns += _columns(character)
-        if columns > width - 1:
-            columns -= _columns(character)
+    kept = ""
+    for character in wcwidth.iter_graphemes(text):
+        if wcwidth.width(kept + character) > width - 1:
             break
         kept += character
-    return kept + "…" + " " * (width - 1 - columns)
-
-
-def _columns(character: str) -> int:
-    if unicodedata.combining(character):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+    return kept + "…" + " " * (width - 1 - wcwidth.width(kept))
 
 
 def print_json(value: Any) -> None:

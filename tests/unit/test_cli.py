@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import wcwidth
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -232,11 +233,22 @@ def test_printable_escapes_and_keeps() -> None:
 @given(st.text(), st.integers(1, 60))
 def test_fit_fills_exactly(text: str, width: int) -> None:
     shown = fit(text, width)
-    columns = sum(
-        0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF")
-        for c in shown
-    )
-    assert columns == width
+    assert wcwidth.width(shown) == width
+    assert wcwidth.wcswidth(shown) in (-1, width)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("LANTERN", "LANT…"),
+        ("雨傘雨傘", "雨傘…"),
+        ("é\N{COMBINING CEDILLA}tagère", "é\N{COMBINING CEDILLA}tag…"),
+        ("e\N{COMBINING ACUTE ACCENT}t", "e\N{COMBINING ACUTE ACCENT}t   "),
+        ("👍🏽👍🏽👍🏽", "👍🏽👍🏽…"),
+    ],
+)
+def test_fit_cuts_between_what_a_reader_sees_as_characters(text: str, shown: str) -> None:
+    assert fit(text, 5) == shown
 
 
 def test_errors_with_hostile_text_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
