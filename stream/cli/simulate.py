@@ -22,7 +22,7 @@ from stream.cli.clients import open_consumer, open_producer
 from stream.cli.common import print_json, with_settings
 from stream.cli.lists import ListReader
 from stream.config import Settings
-from stream.contracts import Item, decode_recommendation
+from stream.contracts import PURCHASE_TYPES, Item, decode_recommendation
 from stream.errors import RecordError, UsageError
 
 TASTES = 3  # categories a shopper likes
@@ -127,6 +127,20 @@ class Shop:
         return self._dice.choice(self.shoppers)
 
 
+def event_record(
+    user_id: str, done: str, item_id: str, *, event_id: str, time_ms: int, placement: str | None
+) -> bytes:
+    """Return the value of the record that tells what a shopper did."""
+    event = {
+        "event_id": event_id,
+        "user_id": user_id,
+        "item_id": item_id,
+        "type": done,
+        "event_time_ms": time_ms,
+    }
+    return msgspec.json.encode(event | ({"placement": placement} if placement else {}))
+
+
 @click.command("simulate")
 @click.option("--users", type=click.IntRange(1), default=100, show_default=True)
 @click.option("--rate", type=click.FloatRange(0, min_open=True), default=50.0, show_default=True)
@@ -180,17 +194,15 @@ def command(
             shopper = shop.next_shopper()
             done, item_id, listed = shop.act(shopper, tally)
             producer.send(
-                topics.purchases if done == "purchase" else topics.clicks,
+                topics.purchases if done in PURCHASE_TYPES else topics.clicks,
                 key=shopper.user_id.encode(),
-                value=msgspec.json.encode(
-                    {
-                        "event_id": f"{seed}-{time.time_ns()}-{number}",
-                        "user_id": shopper.user_id,
-                        "item_id": item_id,
-                        "type": done,
-                        "event_time_ms": time.time_ns() // 1_000_000,
-                        **({"placement": placement} if listed else {}),
-                    }
+                value=event_record(
+                    shopper.user_id,
+                    done,
+                    item_id,
+                    event_id=f"{seed}-{time.time_ns()}-{number}",
+                    time_ms=time.time_ns() // 1_000_000,
+                    placement=placement if listed else None,
                 ),
             )
             tally.sent += 1

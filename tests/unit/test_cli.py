@@ -21,16 +21,18 @@ from stream.cli.common import fit, printable
 from stream.cli.lists import Titles
 from stream.cli.replay import Log, read_log
 from stream.cli.screen import Happened, Screen
-from stream.cli.simulate import Shop, Tally, category_of
+from stream.cli.simulate import Shop, Tally, category_of, event_record
 from stream.contracts import (
     EVENT_TYPES,
     Cause,
     Item,
+    Kind,
     ListedItem,
     RankedList,
     Reason,
     Recommendation,
     decode_events,
+    event_hash,
 )
 from stream.demo import sample
 from stream.errors import FreshetError, UsageError
@@ -478,11 +480,24 @@ def test_shoppers_of_one_seed_are_the_same_and_click_within_their_tastes() -> No
 def test_what_shoppers_send_can_be_used() -> None:
     shop = Shop({"i1": Item("i1", title="RED BAG"), "i2": Item("i2", title="BLUE BAG")}, 3, seed=1)
     assert category_of(Item("i1", title="red bag")) == "BAG"
-    shopper, tally = shop.next_shopper(), Tally()
-    shopper.wants = "i1"
-    assert shop.act(shopper, tally) == ("purchase", "i1", False)
-    event = _event(shopper.user_id, 1_700_000_000_000)
-    key = shopper.user_id.encode()
-    events, rejections = decode_events("clicks", [key], [event], [0], 1_700_000_000_000)
-    assert len(events) == 1
-    assert not rejections
+    now_ms, tally, did = 1_700_000_000_000, Tally(), set()
+    for number in range(500):
+        shopper = shop.next_shopper()
+        shopper.shown = ["i2", "i1"]
+        done, item_id, listed = shop.act(shopper, tally)
+        did.add((done, listed))
+        value = event_record(
+            shopper.user_id,
+            done,
+            item_id,
+            event_id=f"e{number}",
+            time_ms=now_ms,
+            placement="home" if listed else None,
+        )
+        kind: Kind = "purchases" if done == "purchase" else "clicks"
+        events, rejections = decode_events(kind, [shopper.user_id.encode()], [value], [0], now_ms)
+        assert not rejections
+        assert (events.items, events.types.tolist()) == ([item_id], [EVENT_TYPES[done]])
+        assert events.event_hashes.tolist() == [event_hash(f"e{number}")]
+        assert (b'"placement":"home"' in value) == listed
+    assert did == {("view", False), ("click", True), ("purchase", False)}
