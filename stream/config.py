@@ -44,6 +44,8 @@ __all__ = [
     "State",
     "Topics",
     "describe_settings",
+    "environment_with",
+    "given_paths",
     "load_settings",
 ]
 
@@ -78,12 +80,9 @@ def load_settings(
     SettingsError
         naming the file and path, the variable or the flag, and what would be right
     """
-    if config is None and environ.get(CONFIG_VARIABLE):
-        config = Path(environ[CONFIG_VARIABLE])
+    config = _file(config, environ)
     table = {} if config is None else _read(config)
-    given = dict(_from_file(table, str(config)))
-    given |= _from_environment(environ)
-    given |= _from_flags(overrides or {})
+    given = _given(table, config, overrides or {}, environ)
 
     values: dict[str, Any] = {section: {} for section in SECTIONS}
     for path, found in given.items():
@@ -94,6 +93,40 @@ def load_settings(
     settings = msgspec.convert(values, Settings)
     _check_together(settings, given)
     return settings
+
+
+def given_paths(
+    config: Path | None = None,
+    overrides: Mapping[str, str | None] | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> frozenset[str]:
+    """TOML paths of what `load_settings` finds given, placements apart; the rest are defaults."""
+    config = _file(config, environ)
+    table = {} if config is None else _read(config)
+    return frozenset(_given(table, config, overrides or {}, environ))
+
+
+def environment_with(
+    settings: Mapping[str, str], environ: Mapping[str, str] = os.environ
+) -> dict[str, str]:
+    """`environ` for a child process that shall find `settings`, by TOML path, given there."""
+    return {**environ, **{variable(path): value for path, value in settings.items()}}
+
+
+def _file(config: Path | None, environ: Mapping[str, str]) -> Path | None:
+    named = environ.get(CONFIG_VARIABLE)
+    return Path(named) if config is None and named else config
+
+
+def _given(
+    table: Mapping[str, Any],
+    config: Path | None,
+    overrides: Mapping[str, str | None],
+    environ: Mapping[str, str],
+) -> dict[str, _Given]:
+    """What was given by TOML path; the stronger place wins."""
+    given = dict(_from_file(table, str(config)))
+    return given | _from_environment(environ) | _from_flags(overrides)
 
 
 def _read(path: Path) -> dict[str, Any]:

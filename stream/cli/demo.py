@@ -9,7 +9,6 @@ their event_time_ms to the receipt.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import sys
 import time
@@ -27,7 +26,7 @@ from stream.cli.clients import open_consumer, open_producer
 from stream.cli.common import connection_options, load
 from stream.cli.lists import ListReader
 from stream.cli.screen import Happened, Screen, own_click
-from stream.config import Settings
+from stream.config import Settings, given_paths
 from stream.contracts import Cause, Recommendation, decode_recommendation
 from stream.demo import sample
 from stream.demo.worker import WorkerProcess
@@ -42,9 +41,9 @@ REMIND_EVERY = 20  # events between two reminders of how to click oneself
 
 # The embedded broker lets a group join after half the session timeout, and has no fence.
 _EMBEDDED = {
-    "FRESHET_BROKER_SESSION_TIMEOUT_S": "2",
-    "FRESHET_BROKER_HEARTBEAT_S": "0.5",
-    "FRESHET_BATCH_IN_FLIGHT": "1",
+    "broker.session_timeout_s": "2",
+    "broker.heartbeat_s": "0.5",
+    "batch.in_flight": "1",
 }
 
 Where = tuple[str, int, int]  # topic, partition, offset
@@ -77,17 +76,18 @@ def command(
     """
     settings = load(config, bootstrap)
     with contextlib.ExitStack() as stack:
-        environ: dict[str, str] = {}
-        if not _names_a_broker(settings, bootstrap):
+        worker_settings: dict[str, str] = {}
+        # The default address counts when it was spelled out.
+        if "bootstrap" not in given_paths(config, {"bootstrap": bootstrap}):
             broker = stack.enter_context(EmbeddedBroker())
             settings = msgspec.structs.replace(settings, bootstrap=broker.bootstrap)
-            environ = _EMBEDDED
+            worker_settings = _EMBEDDED
             click.echo(f"broker   {broker.bootstrap}, embedded, all in memory")
         else:
             click.echo(f"broker   {settings.bootstrap}")
         create_topics(settings)
         require_topics(settings)
-        worker = stack.enter_context(_worker(settings, config, environ))
+        worker = stack.enter_context(_worker(settings, config, worker_settings))
         topics = settings.topics
         sources = [topics.items, topics.clicks, topics.purchases]
         producer = stack.enter_context(open_producer(settings.bootstrap, sources))
@@ -105,17 +105,11 @@ def command(
         _Demo(settings, producer, consumer, worker, pace).run(shoppers, events)
 
 
-def _names_a_broker(settings: Settings, bootstrap: str | None) -> bool:
-    """Whether a broker was asked for; the default one counts when it was spelled out."""
-    spelled_out = bootstrap or os.environ.get("FRESHET_BOOTSTRAP")
-    return bool(spelled_out) or settings.bootstrap != Settings().bootstrap
-
-
-def _worker(settings: Settings, config: Path | None, environ: dict[str, str]) -> WorkerProcess:
+def _worker(settings: Settings, config: Path | None, given: dict[str, str]) -> WorkerProcess:
     flags = ["--bootstrap", settings.bootstrap]
     flags += ["--bundle", settings.bundle or str(sample.BUNDLE)]
     flags += ["--config", str(config)] if config else []
-    return WorkerProcess(flags, environ, free_port())
+    return WorkerProcess(flags, given, free_port())
 
 
 def _send_catalogue(settings: Settings, producer: KafkaProducer) -> int:

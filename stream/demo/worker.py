@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from stream.config import environment_with
 from stream.errors import FreshetError
 
 READY_WITHIN_S = 60.0
@@ -34,17 +35,17 @@ class WorkerProcess:
     Parameters
     ----------
     flags : of `freshet worker`
-    environ : variables on top of this process's own
+    settings : by TOML path, on top of this process's environment
     metrics_port : where its endpoints are
     """
 
-    def __init__(self, flags: list[str], environ: Mapping[str, str], metrics_port: int) -> None:
+    def __init__(self, flags: list[str], settings: Mapping[str, str], metrics_port: int) -> None:
         self.url = f"http://127.0.0.1:{metrics_port}"
         self._command = [sys.executable, "-m", "stream.cli", "worker", *flags, "--end-with-parent"]
         self._command += ["--metrics-port", str(metrics_port)]
-        path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
-        self._environ = {**os.environ, **environ, "PYTHONPATH": path}
-        self._environ["FRESHET_METRICS_HOST"] = "127.0.0.1"
+        environ = environment_with({"metrics_host": "127.0.0.1", **settings})
+        path = os.pathsep.join(filter(None, [str(_ROOT), environ.get("PYTHONPATH")]))
+        self._environ = {**environ, "PYTHONPATH": path}
 
     def __enter__(self) -> Self:
         self._log = tempfile.TemporaryFile()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -9,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.config import Placement, Settings, describe_settings, load_settings
+from stream.config import (
+    Placement,
+    Settings,
+    describe_settings,
+    environment_with,
+    given_paths,
+    load_settings,
+)
 from stream.errors import SettingsError
 
 Write = Callable[[str], Path]
@@ -222,6 +230,29 @@ def test_every_setting_is_described_and_its_default_loads(write: Write) -> None:
         if row.environment and not row.path.startswith("placements")
     }
     assert load_settings(environ=environ) == Settings()
+
+
+def test_given_paths_tell_what_was_spelled_out(write: Write) -> None:
+    file = write("group = 'freshet'\n[placements.home]\nk = 5")
+    assert given_paths(environ={"FRESHET_BOOTSTRAP": ""}) == set()
+    environ = {"FRESHET_BOOTSTRAP": "127.0.0.1:9092", "FRESHET_CONFIG": str(file)}
+    assert given_paths(environ=environ) == {"bootstrap", "group"}
+    flags = {"state.ring": "5", "provider": None}
+    assert given_paths(file, flags, {}) == {"group", "state.ring"}
+
+
+def test_a_child_finds_the_settings_in_its_environment() -> None:
+    environ = environment_with({"batch.in_flight": "1"}, {"PATH": "p", "FRESHET_GROUP": "g"})
+    assert environ["PATH"] == "p"
+    settings = load_settings(environ=environ)
+    assert (settings.batch.in_flight, settings.group) == (1, "g")
+
+
+def test_only_config_reads_freshets_environment() -> None:
+    stream = Path(__file__).parents[2] / "stream"
+    reads = re.compile(r"os\.(environ|getenv)")
+    found = [path.name for path in stream.rglob("*.py") if reads.search(path.read_text("utf-8"))]
+    assert found == ["config.py"]
 
 
 def test_settings_cannot_be_changed() -> None:
