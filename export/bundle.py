@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -90,7 +91,7 @@ def bundle_files(trained: Trained, name: str) -> dict[str, bytes]:
         "items": len(trained.item_ids),
         "event_types": {wire: int(code) for wire, code in EVENT_TYPES.items()},
         "event_weights": {t.name.lower(): w for t, w in trained.event_weights.items()},
-        "half_life_s": trained.half_life_s,
+        "additive": msgspec.to_builtins(trained.additive),
         "beta": trained.beta,
         "exclude_seen": trained.exclude_seen,
         "training": trained.training,

@@ -19,7 +19,7 @@ from scipy.sparse.linalg import eigsh
 
 from export.dataset import Log
 from stream.contracts import EventType
-from stream.core.bundle import NEVER_LISTED
+from stream.core.bundle import NEVER_LISTED, Additive
 from stream.errors import UsageError
 
 Float32 = npt.NDArray[np.float32]
@@ -67,7 +67,7 @@ class Trained:
     state_size: int
     storage: Literal["float32", "int8"]
     beta: float
-    half_life_s: float | None
+    additive: Additive | None
     event_weights: dict[EventType, float]
     update_onnx: bytes
     score_onnx: bytes

@@ -89,7 +89,7 @@ def train(log: Log, **given: object) -> Trained:
         state_size=p.last,
         storage="float32",
         beta=p.beta,
-        half_life_s=None,
+        additive=None,
         event_weights=EVENT_WEIGHTS,
         update_onnx=_update(moving, p),
         score_onnx=_score(rows, weights, positions, p),

@@ -30,6 +30,7 @@ from export.models.base import (
     weight_table,
 )
 from export.to_onnx import node, score_graph, update_graph
+from stream.core.bundle import Additive, FadingSum
 
 DAY_S = 86_400.0
 HOUR_S = 3_600.0
@@ -120,7 +121,10 @@ def assemble(
         state_size=2 * p.dim,
         storage="int8",
         beta=p.beta,
-        half_life_s=p.half_life_s,
+        additive=Additive(
+            sums=(FadingSum(p.half_life_s, 1.0), FadingSum(p.mood_half_life_s, p.mood_share)),
+            strength=p.strength,
+        ),
         event_weights=EVENT_WEIGHTS,
         update_onnx=_update(weights, p),
         score_onnx=_score(p),

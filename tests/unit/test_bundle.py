@@ -23,6 +23,9 @@ FILES = ("items.npz", "update.onnx", "score.onnx", "golden.npz")
 Fields = dict[str, Any]
 
 
+SUMS = [{"half_life_s": 10.0, "share": 1.0}, {"half_life_s": 1.0, "share": 0.5}]
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return Path(shutil.copytree(DEMO, tmp_path / "bundle"))
@@ -100,10 +103,18 @@ def test_no_folder_says_how_to_get_one(tmp_path: Path) -> None:
         ("opset", 99, "above"),
         ("items", "many", "items"),
         ("surprise", 1, "surprise"),
-        ("embedding_dim", 32, "embeddings is float32"),
+        ("embedding_dim", 32, "do not fill the state"),
         ("items", 7, "embeddings is float32"),
         ("beta", None, "beta"),
         ("event_types", {"click": 1}, "event_types are not those"),
+        ("additive", {"sums": [], "strength": 1.0}, "do not fill the state"),
+        ("additive", {"sums": SUMS[:1], "strength": 1.0}, "do not fill the state"),
+        ("additive", {"sums": SUMS, "strength": 0.0}, "must be positive"),
+        (
+            "additive",
+            {"sums": [*SUMS[:1], {"half_life_s": 0.0, "share": 1.0}], "strength": 1.0},
+            "must be positive",
+        ),
     ],
 )
 def test_a_manifest_of_another_kind_is_refused(

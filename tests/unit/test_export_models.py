@@ -118,13 +118,13 @@ def test_a_dislike_pushes_away_and_a_purchase_pulls_harder_than_a_click(
 
 def test_interests_fade_by_event_time_and_late_events_arrive_faded(log: Log) -> None:
     trained = train("decay", log, dim=8)
-    assert trained.half_life_s is not None
+    assert trained.additive is not None
     taste = slice(0, 8)
     bought = np.array([int(EventType.PURCHASE)])
     zero = np.zeros((1, trained.state_size), np.float32)
     update = trained.reference.update
     early = update(zero, np.array([1]), bought, np.zeros(1, np.float32))
-    half_life = np.float32([trained.half_life_s])
+    half_life = np.float32([trained.additive.sums[0].half_life_s])
     in_order = update(early, np.array([2]), bought, half_life)
     np.testing.assert_allclose(
         update(early, np.array([0]), bought, half_life)[0, taste], early[0, taste] / 2, rtol=1e-6

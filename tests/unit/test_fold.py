@@ -111,11 +111,11 @@ def test_stronger_events_move_the_interest_further(
 
 def test_interest_fades_by_event_time(decay_model: Model, catalogue: Catalogue) -> None:
     shard = new_shard(decay_model, "float32")
-    half_life_s = decay_model.bundle.manifest.half_life_s
-    assert half_life_s is not None
+    additive = decay_model.bundle.manifest.additive
+    assert additive is not None
     fold(decay_model, catalogue, shard, events(("a", "i1", EventType.PURCHASE, 0, 0)))
     before = taste(shard, "a")
-    later = int(half_life_s)
+    later = int(additive.sums[0].half_life_s)
     fold(decay_model, catalogue, shard, events(("a", "unknown", EventType.VIEW, later, 0)))
     np.testing.assert_allclose(taste(shard, "a"), before / 2, rtol=1e-5)
 

@@ -112,7 +112,7 @@ class Lists:
         lists: list[dict[str, RankedList]] = [{} for _ in users]
         counts = {}
         for placement, (rows, scores) in zip(self._placements, ranked, strict=True):
-            filled = self._fill(rows, scores, self._reasons.of(rows, ring))
+            filled = self._fill(rows, scores, self._reasons.of(rows, ring, states))
             for user_lists, ranked_list in zip(lists, filled, strict=True):
                 user_lists[placement.name] = ranked_list
             counts[placement.name] = int((scores[:, 0] > 0).sum())

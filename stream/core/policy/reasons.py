@@ -1,6 +1,6 @@
 """Why an item is on a list: the interaction that speaks for it most.
 
-In: listed rows, the users' last interactions. Out: one reason per listed item.
+In: listed rows, the users' states and last interactions. Out: one reason per listed item.
 Knows nothing of records or Kafka.
 """
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.contracts import EVENT_TYPES, EventType, Reason
+from stream.core.bundle import Additive
 from stream.core.catalogue import NO_ITEM, Catalogue
 from stream.core.model import Model
 from stream.core.policy.placement import Ring
@@ -24,29 +25,36 @@ _KEPT = 200_000
 class Reasons:
     """Finds reasons for the items of one model.
 
-    For `decay` the score is a sum over interactions, so the reason is exact among the last 8: the
-    one whose w(type) * 2^(-age / half life) * (e_interaction . e_item) is largest. Other models
-    have no such sum; there the reason is the newest interaction that speaks for anything.
+    Where the manifest calls the state additive, the score is a sum over interactions and the
+    reason is the one with the largest share in it, exact up to the states' rounding:
+
+        beta * weight[type] * (interaction . item) * sum_s share_s * 2^(-age / half_life_s) / |s|
+
+    with the softened lengths |s| of the user's sums as they are. Other models have no such sum;
+    there the reason is the newest interaction. In both, only the last `LOOK_BACK` interactions
+    count and only types of positive weight: a dislike is nobody's reason to look at an item.
     """
 
     def __init__(self, model: Model, catalogue: Catalogue) -> None:
         manifest = model.bundle.manifest
         self._model = model
         self._catalogue = catalogue
-        self._additive = manifest.model == "decay"
-        self._half_life_s = np.float32(manifest.half_life_s or np.inf)
+        self._additive = manifest.additive
         self._weights = np.zeros(_KINDS, np.float32)
         for name, weight in manifest.event_weights.items():
             self._weights[EVENT_TYPES[name]] = max(weight, 0.0)
         self._name = {int(code): name for name, code in EVENT_TYPES.items()}
         self._made: dict[int, Reason] = {}
 
-    def of(self, listed: NDArray[np.int64], ring: Ring) -> list[list[Reason]]:
+    def of(
+        self, listed: NDArray[np.int64], ring: Ring, states: NDArray[np.float32]
+    ) -> list[list[Reason]]:
         """Reasons of listed items.
 
         Parameters
         ----------
         listed : int64, shape (users, k); item rows
+        states : float32, shape (users, state_size); what the items were scored with
 
         Returns
         -------
@@ -54,10 +62,17 @@ class Reasons:
         """
         at = np.arange(len(listed))[:, None]
         rows, types = ring.rows[at, ring.newest], ring.types[at, ring.newest]
-        shares = self._shares(listed, rows, types, ring.ages_s[at, ring.newest])
-        if shares.shape[2] == 0:
+        if rows.shape[1] == 0:
             return [[POPULAR] * listed.shape[1] for _ in listed]
-        best = np.where(shares.max(axis=2) > 0, shares.argmax(axis=2), -1)  # (users, k); -1: none
+        weights = np.where(rows == NO_ITEM, np.float32(0.0), self._weights[types])
+        if self._additive is None:
+            newest_first = np.arange(rows.shape[1], 0, -1, dtype=np.float32)
+            shares = ((weights > 0) * newest_first)[:, None, :]
+        else:
+            weights *= _kept(self._additive, states, ring.ages_s[at, ring.newest])
+            shares = self._shares(listed, rows, weights)
+        best = np.where(shares.max(axis=2) > 0, shares.argmax(axis=2), -1)  # -1: none
+        best = np.broadcast_to(best, listed.shape)
         known = self._made.get
         return [
             list(
@@ -67,33 +82,23 @@ class Reasons:
         ]
 
     def _shares(
-        self,
-        listed: NDArray[np.int64],
-        rows: NDArray[np.int64],
-        types: NDArray[np.uint8],
-        ages_s: NDArray[np.float32],
+        self, listed: NDArray[np.int64], rows: NDArray[np.int64], weights: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """How much each interaction speaks for each listed item.
+        """The share of each interaction in each listed item's score, but for beta.
 
         Parameters
         ----------
         listed : int64, shape (users, k)
-        rows, types, ages_s : shape (users, n), of the n newest interactions
+        rows, weights : shape (users, n); of the n newest interactions
 
         Returns
         -------
         float32, shape (users, k, n)
         """
-        weights = np.where(rows == NO_ITEM, np.float32(0.0), self._weights[types])
-        if self._additive:
-            weights *= np.exp2(-ages_s / self._half_life_s)
-            table = self._model.embeddings
-            weighted = table[rows] * weights[:, :, None]
-            shares: NDArray[np.float32] = np.matmul(table[listed], weighted.transpose(0, 2, 1))
-            return shares
-        newest_first = np.arange(rows.shape[1], 0, -1, dtype=np.float32)
-        speaks = (weights > 0) * newest_first
-        return np.broadcast_to(speaks[:, None, :], (*listed.shape, rows.shape[1]))
+        table = self._model.embeddings
+        weighted = table[rows] * weights[:, :, None]
+        shares: NDArray[np.float32] = np.matmul(table[listed], weighted.transpose(0, 2, 1))
+        return shares
 
     def _make(self, code: int) -> Reason:
         """The reason of row * _KINDS + type, kept: the same few come again and again."""
@@ -105,3 +110,23 @@ class Reasons:
             self._made.clear()
         self._made[code] = reason
         return reason
+
+
+def _kept(
+    additive: Additive, states: NDArray[np.float32], ages_s: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """What is left of an interaction of weight 1 in the score: float32, shape (users, n).
+
+    Parameters
+    ----------
+    states : float32, shape (users, state_size)
+    ages_s : float32, shape (users, n)
+    """
+    sums = states.reshape(len(states), len(additive.sums), -1)
+    square = np.einsum("usd,usd->us", sums, sums) + np.float32(additive.strength**2)
+    shares = np.array([s.share for s in additive.sums], np.float32) / np.sqrt(square)
+    kept = np.zeros(ages_s.shape, np.float32)
+    for number, fading in enumerate(additive.sums):
+        faded = np.exp2(ages_s * np.float32(-1 / fading.half_life_s))
+        kept += faded * shares[:, number, None]
+    return kept
