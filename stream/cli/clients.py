@@ -11,10 +11,13 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import click
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from stream.errors import BrokerError, TopicError
-from stream.kafka.admin import open_admin
+from stream.kafka.admin import open_admin, require_listening
+
+LOOK_EVERY_S = 1.0
 
 
 @contextlib.contextmanager
@@ -112,6 +115,34 @@ def seek_to_end(consumer: KafkaConsumer, where: list[TopicPartition]) -> None:
     consumer.seek_to_end(*where)
     for one in where:
         consumer.position(one)
+
+
+class BrokerWatch:
+    """Says once on standard error that the brokers are gone, and once that one is back.
+
+    The client itself stays silent and goes on trying. Looks at most once in `LOOK_EVERY_S`.
+    """
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._gone = False
+        self._look_at_s = 0.0
+
+    def look(self) -> None:
+        """Look whether any broker takes a connection; to be called when nothing arrives."""
+        now_s = time.monotonic()
+        if now_s < self._look_at_s:
+            return
+        self._look_at_s = now_s + LOOK_EVERY_S
+        try:
+            require_listening(self._bootstrap.split(","), timeout_s=1.0)
+            gone = False
+        except OSError:
+            gone = True
+        if gone != self._gone:
+            says = "does not answer; waiting for it" if gone else "answers again"
+            click.echo(f"the broker at {self._bootstrap} {says}", err=True)
+        self._gone = gone
 
 
 def read_to_end(

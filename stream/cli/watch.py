@@ -10,7 +10,7 @@ import json
 import click
 import msgspec
 
-from stream.cli.clients import open_consumer
+from stream.cli.clients import BrokerWatch, open_consumer
 from stream.cli.common import printable, with_settings
 from stream.cli.lists import ListReader, Titles
 from stream.config import Settings
@@ -34,14 +34,18 @@ def command(
     count: int | None,
     as_json: bool,
 ) -> None:
-    """Print lists as they arrive, until Ctrl-C."""
+    """Print lists as they arrive, until Ctrl-C. A broker that goes away is waited for."""
     shown = 0
     topic = settings.topics.recommendations
     with open_consumer(settings.bootstrap, [topic, settings.topics.items]) as consumer:
         lists = ListReader(consumer, settings, topic)
+        broker = BrokerWatch(settings.bootstrap)
         click.echo(f"watching {topic}; Ctrl-C ends", err=True)
         while count is None or shown < count:
-            for record in lists.poll(timeout_s=0.5):
+            records = lists.poll(timeout_s=0.5)
+            if not records:
+                broker.look()
+            for record in records:
                 user_id = (record.key or b"").decode(errors="replace")
                 if user not in (None, user_id):
                     continue

@@ -29,7 +29,7 @@ def open_admin(bootstrap: str, timeout_s: float = 5.0) -> Iterator[KafkaAdminCli
     servers = bootstrap.split(",")
     try:
         # First a bare connection: a client that is refused goes on trying until its time is over.
-        _check_listening(servers, timeout_s)
+        require_listening(servers, timeout_s)
         admin = KafkaAdminClient(
             bootstrap_servers=servers,
             bootstrap_timeout_ms=int(timeout_s * 1000),
@@ -51,8 +51,13 @@ def open_admin(bootstrap: str, timeout_s: float = 5.0) -> Iterator[KafkaAdminCli
         admin.close()
 
 
-def _check_listening(servers: list[str], timeout_s: float) -> None:
-    """Connect to one of the servers, whichever; raises the last one's OSError or ValueError."""
+def require_listening(servers: list[str], timeout_s: float) -> None:
+    """Connect to one of `servers` (HOST:PORT), whichever, and let go again.
+
+    Raises
+    ------
+    OSError, ValueError, OverflowError : of the last one, when none takes a connection
+    """
     refused: Exception = ValueError("no server is named")
     for server in servers:
         host, _, port = server.strip().rpartition(":")

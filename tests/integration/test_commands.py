@@ -185,6 +185,20 @@ def test_watch_prints_lists_with_titles_and_ends_with_ctrl_c(freshet: Freshet) -
             assert told[0]["lists"]["cart"]["items"][0]["item_id"] == "i2"
 
 
+def test_watch_tells_that_the_broker_is_gone_and_back(
+    own_broker: BrokerProcess, unique: str
+) -> None:
+    freshet = Freshet(own_broker.bootstrap, unique)
+    freshet.run("topics", "create")
+    with freshet.start("watch") as watch:
+        wait_for(watch, "watching")
+        own_broker.kill()
+        assert own_broker.bootstrap in wait_for(watch, "does not answer")
+        own_broker.start()
+        wait_for(watch, "answers again")
+        assert "does not answer" not in interrupt(watch)
+
+
 def test_replay_sends_all_but_the_bad_lines(freshet: Freshet, tmp_path: Path) -> None:
     freshet.run("topics", "create")
     log = tmp_path / "log.jsonl"
