@@ -12,10 +12,17 @@
         `-- FencedError             another worker owns the partition now
 
 A message says what is wrong, where, and what to do about it. `stream.cli` prints it without a
-traceback and ends with the exit code of the class.
+traceback and ends with the exit code of the class. Two codes belong to no class: 130 for a command
+that was interrupted, and 70 for a worker that ended itself because it could have written a wrong
+state (whatever error was behind it): start it again, and look why when it comes back.
 """
 
 from __future__ import annotations
+
+from typing import Final
+
+EXIT_FATAL: Final = 70  # EX_SOFTWARE: a supervisor should start the worker again
+EXIT_INTERRUPTED: Final = 130
 
 
 class FreshetError(Exception):

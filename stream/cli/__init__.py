@@ -1,9 +1,9 @@
 """The `freshet` command. In: arguments. Out: text for people, JSON for programs, an exit code.
 
 A file a command; this one finds the file, and turns every way in which a command can end into one
-clear message and an exit code: 0 done, 1 fault found, 2 usage or settings, 130 interrupted. A
-command's module is imported only when that command runs, so that `freshet send` loads no model
-runtime. Holds no logic of a command.
+clear message and an exit code: 0 done, 1 fault found, 2 usage or settings, 130 interrupted (the
+worker: 0 when it stopped in order, 70 when it ended itself). A command's module is imported only
+when that command runs, so that `freshet send` loads no model runtime. Holds no logic of a command.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ import click
 from kafka.errors import KafkaError
 
 from stream.cli.common import printable
-from stream.errors import FreshetError
+from stream.errors import EXIT_INTERRUPTED, FreshetError
 
-INTERRUPTED = 130
 END_WITHIN_S = 5
 
 COMMANDS = {
@@ -69,7 +68,8 @@ class _Commands(click.Group):
 def freshet() -> None:
     """Streaming personalization: events in Kafka in, fresh recommendation lists out.
 
-    Exit codes: 0 done, 1 fault found, 2 usage or settings, 130 interrupted.
+    Exit codes: 0 done (a worker: stopped in order), 1 fault found, 2 usage or settings, 70 the
+    worker ended itself to keep the states right, 130 interrupted.
     """
 
 
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = freshet.main(arguments, prog_name="freshet", standalone_mode=False)
     except (KeyboardInterrupt, click.Abort):
-        return INTERRUPTED
+        return EXIT_INTERRUPTED
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -113,7 +113,7 @@ def _listen_to_interrupts() -> None:
     def interrupt(number: int, frame: object) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        signal.signal(signal.SIGALRM, lambda number, frame: os._exit(INTERRUPTED))
+        signal.signal(signal.SIGALRM, lambda number, frame: os._exit(EXIT_INTERRUPTED))
         signal.alarm(END_WITHIN_S)
         raise KeyboardInterrupt
 
