@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-from aiokafka import AIOKafkaProducer
-from aiokafka.structs import ConsumerRecord
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from stream import metrics
 from stream.contracts import dead_letter_headers, decode_item
 from stream.core.catalogue import Catalogue
 from stream.errors import RecordError
 from stream.kafka.follower import TopicFollower
+from stream.kafka.letters import Letter, LetterSender
 
 if TYPE_CHECKING:
     from stream.config import Settings
@@ -26,6 +25,30 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PUBLISH_EVERY_S = 0.5
+_MAX_BACKLOG_BYTES = 8 << 20
+_LETTER_BYTES = 300  # what a letter takes besides its key and value, about
+
+
+class Record(Protocol):
+    """A record of the items topic."""
+
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+
+
+class _Bad(NamedTuple):
+    """A record that cannot be used, until its letter is sent."""
+
+    letter: Letter
+    offset: int
+    reason: str
+    size: int
 
 
 class CatalogueFeed:
@@ -33,7 +56,8 @@ class CatalogueFeed:
 
     Every worker reads all of the items topic, so each bad record is seen by all of them. The worker
     that owns the source partition of the same number publishes it, once in its life: after a
-    restart it may stand in the dead letters again.
+    restart, or when the partition comes from another worker, it may stand in the dead letters
+    again. What waits for an owner takes 8 MiB at most; the oldest give way.
 
     Parameters
     ----------
@@ -53,10 +77,13 @@ class CatalogueFeed:
         self._dim = embedding_dim
         self._owns = owns
         self._follower = TopicFollower(settings.bootstrap, settings.topics.items, self._put)
-        self._bad: list[tuple[ConsumerRecord, RecordError]] = []
+        self._letters = LetterSender(settings.bootstrap, settings.topics.dead_letters)
+        self._bad: deque[_Bad] = deque()
+        self._bad_bytes = 0
+        self._dropped = 0
+        self._published: dict[int, int] = {}  # partition -> newest offset with a letter from here
         self._loaded = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._producer: AIOKafkaProducer | None = None
 
     @property
     def loaded(self) -> bool:
@@ -90,47 +117,63 @@ class CatalogueFeed:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._follower.stop()
-        if self._producer is not None:
-            await self._producer.stop()
+        await self._letters.stop()
 
-    def _put(self, records: list[ConsumerRecord]) -> None:
+    def _put(self, records: Sequence[Record]) -> None:
         for record in records:
             try:
                 item = decode_item(record.key, record.value)
                 if item is None:
-                    self._catalogue.remove(record.key.decode(errors="replace"))
+                    self._catalogue.remove((record.key or b"").decode(errors="replace"))
                     continue
                 if item.embedding is not None and len(item.embedding) != self._dim:
                     raise RecordError("out_of_range", "embedding")
                 self._catalogue.put(item)
             except RecordError as error:
-                self._bad.append((record, error))
+                self._keep(record, error)
         for kind, count in self._catalogue.count_by_kind().items():
             metrics.CATALOGUE_ITEMS.labels(kind).set(count)
 
+    def _keep(self, record: Record, error: RecordError) -> None:
+        """Keep a bad record until it is published; the oldest give way when they are too many."""
+        if record.offset <= self._published.get(record.partition, -1):
+            return
+        headers = dead_letter_headers(
+            error.reason, error.field, self._follower.topic, record.partition, record.offset
+        )
+        letter = Letter(record.key, record.value, record.partition, headers)
+        size = _LETTER_BYTES + len(record.key or b"") + len(record.value or b"")
+        self._bad.append(_Bad(letter, record.offset, error.reason, size))
+        self._bad_bytes += size
+        while self._bad_bytes > _MAX_BACKLOG_BYTES:
+            dropped = self._bad.popleft()
+            self._bad_bytes -= dropped.size
+            if not self._dropped:
+                log.warning(
+                    "more bad records of %s wait than %d bytes: the oldest get no dead letter from "
+                    "here, from partition %d, offset %d on",
+                    self._follower.topic,
+                    _MAX_BACKLOG_BYTES,
+                    dropped.letter.partition,
+                    dropped.offset,
+                )
+            self._dropped += 1
+
     async def _publish_bad(self) -> None:
-        """Send bad records of partitions that are ours to the dead letters."""
-        topics = self._settings.topics
         while True:
             await asyncio.sleep(_PUBLISH_EVERY_S)
-            mine = [(record, error) for record, error in self._bad if self._owns(record.partition)]
-            if not mine:
-                continue
-            if self._producer is None:
-                self._producer = AIOKafkaProducer(
-                    bootstrap_servers=self._settings.bootstrap.split(","), acks="all"
-                )
-                await self._producer.start()
-            for record, error in mine:
-                headers = dead_letter_headers(
-                    error.reason, error.field, topics.items, record.partition, record.offset
-                )
-                await self._producer.send_and_wait(
-                    topics.dead_letters,
-                    record.value,
-                    record.key,
-                    partition=record.partition,
-                    headers=headers,
-                )
-                metrics.DEAD_LETTERS_TOTAL.labels(topics.items, error.reason).inc()
-                self._bad.remove((record, error))
+            await self._publish()
+
+    async def _publish(self) -> None:
+        """Send bad records of partitions that are ours to the dead letters."""
+        mine = [bad for bad in self._bad if self._owns(bad.letter.partition)]
+        if not mine:
+            return
+        await self._letters.send([bad.letter for bad in mine])
+        sent = set(map(id, mine))  # more may have come, and some gone, meanwhile
+        self._bad = deque(bad for bad in self._bad if id(bad) not in sent)
+        self._bad_bytes = sum(bad.size for bad in self._bad)
+        for letter, offset, reason, _ in mine:
+            newest = self._published.get(letter.partition, -1)
+            self._published[letter.partition] = max(newest, offset)
+            metrics.DEAD_LETTERS_TOTAL.labels(self._follower.topic, reason).inc()

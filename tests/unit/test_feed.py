@@ -1,0 +1,149 @@
+"""The catalogue feed: which records it takes, and which become dead letters."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from stream import feed as feed_module
+from stream.config import load_settings
+from stream.core.catalogue import Catalogue
+from stream.feed import CatalogueFeed
+from stream.kafka.letters import Letter
+
+
+@dataclass(frozen=True)
+class Record:
+    key: bytes | None
+    value: bytes | None
+    partition: int
+    offset: int
+
+
+class Box:
+    """Takes letters in place of the broker."""
+
+    def __init__(self) -> None:
+        self.letters: list[Letter] = []
+
+    async def send(self, letters: Sequence[Letter]) -> None:
+        self.letters += letters
+
+
+def record(item_id: str, offset: int = 0, partition: int = 0, **fields: object) -> Record:
+    value = msgspec.json.encode({"item_id": item_id, **fields})
+    return Record(item_id.encode(), value, partition, offset)
+
+
+def raw(text: bytes, offset: int = 0, partition: int = 0) -> Record:
+    return Record(b"a", text, partition, offset)
+
+
+class Feed:
+    """A feed of two-dimensional embeddings that has no broker."""
+
+    def __init__(self) -> None:
+        self.owned: set[int] = set()
+        self.catalogue = Catalogue(["", "trained"])
+        self.feed = CatalogueFeed(
+            load_settings(environ={}), self.catalogue, 2, owns=self.owned.__contains__
+        )
+        self.box = self.feed._letters = Box()  # type: ignore[assignment]
+
+    def put(self, *records: Record) -> None:
+        self.feed._put(records)
+
+    def published(self) -> list[tuple[str, str, int]]:
+        """Reason, field and offset of what goes out now."""
+        before = len(self.box.letters)
+        asyncio.run(self.feed._publish())
+        headers = [dict(letter.headers) for letter in self.box.letters[before:]]
+        return [
+            (
+                h["freshet-reason"].decode(),
+                h["freshet-field"].decode(),
+                int(h["freshet-offset"]),
+            )
+            for h in headers
+        ]
+
+
+@pytest.fixture
+def feed() -> Feed:
+    return Feed()
+
+
+def test_good_records_enter_the_catalogue_and_a_null_removes(feed: Feed) -> None:
+    feed.put(record("a", embedding=[0, 2]), Record(b"a", None, 0, 1), record("b"))
+    row = feed.catalogue.rows(["a"])[0]
+    assert feed.catalogue.embeddings == {row: (0.0, 1.0)}
+    assert feed.catalogue.count_by_kind()["product"] == 1
+    feed.owned.add(0)
+    assert feed.published() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b'{"item_id":"a","embedding":[1e300,0]}', "not_finite"),
+        (b'{"item_id":"a","embedding":[-1e39,0]}', "not_finite"),
+        (b'{"item_id":"a","embedding":[0,0]}', "out_of_range"),
+        (b'{"item_id":"a","embedding":[1e-300,0]}', "out_of_range"),
+        (b'{"item_id":"a","embedding":[1,2,3]}', "out_of_range"),
+        (b'{"item_id":"a","embedding":[]}', "out_of_range"),
+    ],
+)
+def test_an_embedding_that_would_spoil_states_is_a_dead_letter(
+    feed: Feed, text: bytes, reason: str
+) -> None:
+    feed.owned.add(0)
+    feed.put(raw(text, offset=7))
+    assert feed.published() == [(reason, "embedding", 7)]
+    assert len(feed.catalogue) == 2
+    assert feed.catalogue.embeddings == {}
+
+
+def test_a_letter_is_the_record_as_it_came(feed: Feed) -> None:
+    feed.owned.add(3)
+    feed.put(raw(b"{", offset=5, partition=3))
+    assert feed.published() == [("not_json", "", 5)]
+    (letter,) = feed.box.letters
+    assert (letter.key, letter.value, letter.partition) == (b"a", b"{", 3)
+
+
+def test_bad_records_wait_for_their_partition_and_go_out_once(feed: Feed) -> None:
+    feed.put(raw(b"{", 1), raw(b"{", 2, partition=1), raw(b"{", 4))
+    assert feed.published() == []
+    feed.owned.add(0)
+    assert [offset for *_, offset in feed.published()] == [1, 4]
+    feed.owned.clear()
+    feed.owned.update((0, 1))  # a rebalance
+    assert [offset for *_, offset in feed.published()] == [2]
+    feed.put(raw(b"{", 4), raw(b"{", 5))  # read again
+    assert [offset for *_, offset in feed.published()] == [5]
+    assert feed.published() == []
+    assert feed.feed._bad_bytes == 0
+
+
+def test_what_waits_for_an_owner_is_bounded(
+    feed: Feed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(feed_module, "_MAX_BACKLOG_BYTES", 10_000)
+    feed.put(*(raw(b"{" * 1000, offset) for offset in range(1000)))
+    assert feed.feed._bad_bytes <= 10_000
+    (warning,) = caplog.messages
+    assert "partition 0, offset 0 on" in warning
+    feed.owned.add(0)
+    assert [offset for *_, offset in feed.published()] == list(range(993, 1000))
+
+
+def test_only_the_broker_rooms_import_a_broker_client() -> None:
+    tree = ast.parse(Path(feed_module.__file__).read_text())
+    imported = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert not [name for name in imported if name.startswith(("aiokafka", "kafka"))]
