@@ -77,7 +77,11 @@ class Batch(_Section, frozen=True):
     ] = 2048
     in_flight: Annotated[
         int,
-        Meta(ge=1, le=64, description="batches of a partition sent and not yet acknowledged"),
+        Meta(
+            ge=1,
+            le=64,
+            description="micro-batches of a worker sent and not yet acknowledged; as many wait",
+        ),
     ] = 8
 
 
