@@ -187,9 +187,6 @@ RECOVERY_SECONDS: Final = _histogram(
     buckets=_RECOVERY_BUCKETS,
 )
 REBALANCES_TOTAL: Final = _counter("freshet_rebalances_total", "Rebalances of the group.")
-FENCED_TOTAL: Final = _counter(
-    "freshet_fenced_total", "Writes refused because another worker owns the partition."
-)
 READY: Final = _gauge(
     "freshet_ready",
     "1 when model and catalogue are loaded and the states of its partitions recovered.",
