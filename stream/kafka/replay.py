@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from aiokafka import TopicPartition
 
-from stream.errors import BrokerError
+from stream.errors import BrokerError, StateError
 from stream.kafka.applied import APPLIED_KEY, Applied, decode_applied
 from stream.kafka.batches import RecordBatch
 from stream.kafka.holding import Holding
@@ -55,7 +55,7 @@ class Replay:
         Raises
         ------
         BrokerError : no record came for `timeout_s`
-        StateError : an `applied` record cannot be read
+        StateError : a record cannot be read, or has no key
         """
         found: dict[int, list[Applied]] = {}
         first = dict(begins)
@@ -96,8 +96,18 @@ class Replay:
         applied = [decode_applied(values[i], batch.topic, batch.partition) for i in marks]
         values = [value for key, value in zip(keys, values, strict=True) if key != APPLIED_KEY]
         user_keys = [key for key in keys if key is not None and key != APPLIED_KEY]
+        where = f"changelog {batch.topic}, partition {batch.partition}"
+        if len(user_keys) < len(values):
+            raise StateError(
+                f"{where}: a record without a key at offset {batch.offsets[keys.index(None)]}. "
+                f"Something else wrote to this topic; restore it, or delete it to start with empty "
+                f"states"
+            )
         if user_keys:
-            holding.shard.load(user_keys, values)
+            try:
+                holding.shard.load(user_keys, values)
+            except StateError as exc:
+                raise StateError(f"{where}: {exc}") from exc
         if applied:
             holding.applied = dict(applied[-1].next)
         return applied
