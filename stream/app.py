@@ -28,7 +28,9 @@ from stream.errors import SettingsError
 from stream.feed import CatalogueFeed
 from stream.kafka import transport
 from stream.kafka.batches import RecordBatch, Records
+from stream.kafka.specs import INTERESTS
 from stream.kafka.table import InterestTable
+from stream.kafka.topics import require_topics
 from stream.kafka.transport import BatchApp
 from stream.observe import Observer
 from stream.sidecar import Sidecar
@@ -54,9 +56,9 @@ def build_app(settings: Settings) -> BatchApp:
     """
     topics = settings.topics
     engine = load_engine(settings)
-    app = FreshetApp(settings)
+    app = FreshetApp(settings, check=require_topics)
     interests = InterestTable(
-        app, "interests", partial(engine.new_shard, partitions=topics.partitions)
+        app, INTERESTS, partial(engine.new_shard, partitions=topics.partitions)
     )
     feed = CatalogueFeed(
         settings,

@@ -7,7 +7,6 @@ import signal
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -16,8 +15,6 @@ from stream.http import require_free
 
 _LOOK_EVERY_S = 0.2
 _ORPHAN_ENDS_WITHIN_S = 2.0  # its broker may be gone too
-_STOP_WITHIN_S = 4.5
-_INTERRUPTED = 130
 
 
 @click.command("worker")
@@ -51,31 +48,7 @@ def command(
     require_free(settings.metrics_host, settings.metrics_port)
     from stream.app import run_worker
 
-    _stop_in_time()
     run_worker(settings)
-
-
-def _stop_in_time() -> None:
-    """End the process when its orderly stop does not: without a broker, Faust waits forever.
-
-    Nothing is lost by it: the state's guarantee holds for a kill at any moment. Upstream has no
-    hook for the first signal, so this wraps `mode.Worker._schedule_shutdown`.
-    """
-    from mode import Worker
-
-    schedule_shutdown = Worker._schedule_shutdown
-
-    def schedule_in_time(worker: Any, number: signal.Signals) -> None:
-        timer = threading.Timer(_STOP_WITHIN_S, give_up)
-        timer.daemon = True
-        timer.start()
-        schedule_shutdown(worker, number)
-
-    def give_up() -> None:
-        click.echo(f"not stopped within {_STOP_WITHIN_S} s: is the broker gone? Ending", err=True)
-        os._exit(_INTERRUPTED)
-
-    Worker._schedule_shutdown = schedule_in_time
 
 
 def _end_with_parent() -> None:

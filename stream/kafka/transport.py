@@ -12,11 +12,14 @@ Replaced: what fetches and what sends (`consumer.py`, `table.py`). Knows nothing
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import os
+import signal
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +37,9 @@ if TYPE_CHECKING:
     from stream.kafka.table import InterestTable
 
 EXIT_FATAL = 70  # EX_SOFTWARE: a supervisor should start the worker again
+EXIT_INTERRUPTED = 130
 MAX_POLL_INTERVAL_S = 60.0
+STOP_WITHIN_S = 4.5
 
 log = logging.getLogger(__name__)
 
@@ -61,17 +66,45 @@ class BatchTransport(driver.Transport):  # type: ignore[misc]
     Consumer = BatchConsumer
 
 
+class BatchWorker(faust.Worker):  # type: ignore[misc]
+    """Ends the process when its orderly stop does not: without a broker, Faust waits forever.
+
+    Nothing is lost by it: the state's guarantee holds for a kill at any moment. Upstream:
+    faust.Worker, over mode.Worker, which has no hook for the first signal.
+    """
+
+    def _schedule_shutdown(self, number: signal.Signals) -> None:
+        """Upstream: mode Worker._schedule_shutdown, called for SIGINT and SIGTERM."""
+        timer = threading.Timer(STOP_WITHIN_S, self._give_up)
+        timer.daemon = True
+        timer.start()
+        super()._schedule_shutdown(number)
+
+    def _give_up(self) -> None:
+        log.critical("not stopped within %s s: is the broker gone? Ending", STOP_WITHIN_S)
+        logging.shutdown()
+        os._exit(EXIT_INTERRUPTED)
+
+
 class BatchApp(faust.App):  # type: ignore[misc]
     """Upstream: faust.App (0.15.3).
 
     Parameters
     ----------
     settings : as `stream.config.load_settings` gives them
+    check : run once before anything else; a FreshetError of it ends the process with the error's
+        exit code
     datadir : Faust's folder; nothing is written there, so nothing is made
     """
 
-    def __init__(self, settings: Settings, datadir: Path | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        check: Callable[[Settings], None] | None = None,
+        datadir: Path | None = None,
+    ) -> None:
         self.settings = settings
+        self._check = check
         self.bootstrap = settings.bootstrap.split(",")
         self.interests: InterestTable | None = None
         self._collected = False
@@ -82,7 +115,9 @@ class BatchApp(faust.App):  # type: ignore[misc]
             store="memory://",
             datadir=str(datadir or Path(tempfile.gettempdir()) / "freshet"),
             web_enabled=False,
+            Worker=BatchWorker,
             topic_disable_leader=True,
+            topic_allow_declare=False,  # Faust would make them with other settings
             topic_partitions=settings.topics.partitions,
             topic_replication_factor=settings.topics.replication,
             table_standby_replicas=0,
@@ -113,6 +148,15 @@ class BatchApp(faust.App):  # type: ignore[misc]
         the one in hand would be lost; so an exception in an agent ends the process."""
         self.fatal(exc)
 
+    async def on_first_start(self) -> None:
+        """Upstream: App.on_first_start; before it, look whether a worker can run here at all."""
+        try:
+            if self._check is not None:
+                await asyncio.to_thread(self._check, self.settings)
+        except FreshetError as exc:
+            self.fatal(exc, exc.exit_code)
+        await super().on_first_start()
+
     def on_serving(self) -> None:
         """Partitions are taken over and their positions set.
 
@@ -124,8 +168,8 @@ class BatchApp(faust.App):  # type: ignore[misc]
             gc.freeze()
             gc.set_threshold(100_000, 50, 50)
 
-    def fatal(self, exc: BaseException) -> NoReturn:
-        """End the process at once with `EXIT_FATAL`, logging why.
+    def fatal(self, exc: BaseException, code: int = EXIT_FATAL) -> NoReturn:
+        """End the process at once with exit code `code`, logging why.
 
         An orderly stop would wait for a batch that will never be acknowledged, and meanwhile the
         group's thread would join again. The message of a foreign exception may hold a user's id,
@@ -135,7 +179,7 @@ class BatchApp(faust.App):  # type: ignore[misc]
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(EXIT_FATAL)
+        os._exit(code)
 
     def _crash(self, reason: BaseException) -> None:
         """Upstream: mode Service._crash, called for the app when any of its services crashed."""
@@ -166,6 +210,9 @@ def describe(exc: BaseException) -> str:
 
 def run_worker(app: BatchApp, log_level: str = "info") -> NoReturn:
     """Run `app` in the foreground until SIGTERM or Ctrl-C; leaves by SystemExit or `fatal`."""
-    worker: Callable[..., Any] = faust.Worker
-    worker(app, loglevel=log_level, quiet=True).execute_from_commandline()
+    if log_level != "debug":
+        # Faust sets the root logger to DEBUG, and these format a line or more a request.
+        for library in ("aiokafka", "faust", "mode", "asyncio"):
+            logging.getLogger(library).setLevel(logging.WARNING)
+    app.Worker(loglevel=log_level, quiet=True).execute_from_commandline()
     raise SystemExit(0)

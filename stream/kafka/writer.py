@@ -21,9 +21,9 @@ from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from stream.errors import BrokerError, TopicError
 from stream.kafka.batches import Headers, Records
+from stream.kafka.sizes import DEFAULT_MAX_MESSAGE_BYTES
 
 OUTPUT_BATCH_BYTES = 512 << 10
-DEFAULT_MAX_MESSAGE_BYTES = 1_048_588  # Kafka's own default of max.message.bytes
 LAST_SEQUENCE = 0x7FFFFFFF  # the broker counts on from 0 after it
 
 _NO_HEADERS: Headers = []
@@ -147,13 +147,25 @@ class Writer:
         return batch
 
     async def batches(self, records: Records, topic: str, timestamp_ms: int) -> list[PlainBatch]:
-        """`records` in as many record batches as they need, in order."""
-        limit = min(OUTPUT_BATCH_BYTES, await self.max_message_bytes(topic))
+        """`records` in as many record batches as they need, in order.
+
+        Raises
+        ------
+        TopicError : the broker would refuse one of the records
+        """
+        takes = await self.max_message_bytes(topic)
+        limit = min(OUTPUT_BATCH_BYTES, takes)
         made = []
         first = 0
         while first < len(records):
             batch = PlainBatch(limit)
             first = batch.fill(records, first, timestamp_ms)
+            if batch.size() > takes:  # a batch always takes its first record
+                raise TopicError(
+                    f"a record of {batch.size()} bytes does not fit into topic {topic} "
+                    f"(max.message.bytes={takes}). Raise that topic's max.message.bytes "
+                    f"(kafka-configs --alter) and start again: the record comes again"
+                )
             made.append(batch)
         return made
 

@@ -59,10 +59,12 @@ class Bench:
             low_latency=source is None,
             bundle=str(self.bundle()) if peer and peer.needs_bundle else None,
         )
-        plain = [spec.output] + ([] if source else [spec.source])
-        plain += peer.topics(spec) if peer else []
-        compacted = [spec.changelog] if peer and not peer.makes_changelog else []
-        self.cluster.create(plain, compacted)
+        if peer and peer.make_topics:
+            peer.make_topics(spec)
+        else:
+            plain = [spec.output] + ([] if source else [spec.source])
+            compacted = [spec.changelog] if peer and not peer.makes_changelog else []
+            self.cluster.create(plain, compacted)
         try:
             yield spec
         finally:

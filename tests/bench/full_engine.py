@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 
+from stream.config import load_settings
 from stream.kafka.broker import free_port
+from stream.kafka.topics import create_topics
 from tests.bench.interest import PARTITIONS, Spec
 
 METRICS_PORT = free_port()
@@ -21,15 +23,15 @@ def command(spec: Spec) -> list[str]:
     return [sys.executable, "-m", "stream.cli", "worker", "--log-level", "warning"]
 
 
-def topics(spec: Spec) -> list[str]:
-    """Topics beside the clicks, the lists and the changelog, which it makes itself."""
-    others = ("purchases", "items", "requests", "erasures", "answers", "dead-letters", "receipts")
-    return [f"{spec.run}-{name}" for name in others]
+def make_topics(spec: Spec) -> None:
+    """Create what the worker needs; the source may exist."""
+    create_topics(load_settings(environ=environment(spec)))
 
 
 def environment(spec: Spec) -> Mapping[str, str]:
     """Settings: the topics' names, and commits often enough to be watched by."""
-    names = {name.removeprefix(f"{spec.run}-"): name for name in topics(spec)}
+    others = ("purchases", "items", "requests", "erasures", "answers", "dead-letters", "receipts")
+    names = {name: f"{spec.run}-{name}" for name in others}
     names |= {"clicks": spec.source, "recommendations": spec.output}
     return {
         "FRESHET_BOOTSTRAP": spec.bootstrap,

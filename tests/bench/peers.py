@@ -24,10 +24,6 @@ BUILD = HERE.parents[1] / "build" / "bench"
 _MAVEN_TIMEOUT_S = 600.0
 
 
-def _no_topics(spec: Spec) -> list[str]:
-    return []
-
-
 def _no_environment(spec: Spec) -> Mapping[str, str]:
     return {}
 
@@ -46,9 +42,9 @@ class Peer:
     progress : `outputs` counts committed outputs, `commits` the committed source offsets of `group`
     changelog : its changelog topic after the run's prefix
     echoes, checks_states : its outputs, its states are the job's, so that they can be checked
-    makes_changelog : the framework creates the changelog itself
+    makes_changelog : the framework or the job creates the changelog itself
     needs_bundle : it serves the model bundle that the harness makes
-    topics : what it needs beside source, output and changelog
+    make_topics : makes all its topics, those of the harness too
     environment : in addition to the harness's own
     metrics_url : where its stage histograms are
     """
@@ -67,7 +63,7 @@ class Peer:
     echoes: bool = True
     checks_states: bool = True
     needs_bundle: bool = False
-    topics: Callable[[Spec], list[str]] = _no_topics
+    make_topics: Callable[[Spec], None] | None = None
     environment: Callable[[Spec], Mapping[str, str]] = _no_environment
     metrics_url: Callable[[], str] | None = None
 
@@ -200,7 +196,7 @@ FULL = Peer(
     echoes=False,
     checks_states=False,
     needs_bundle=True,
-    topics=full_engine.topics,
+    make_topics=full_engine.make_topics,
     environment=full_engine.environment,
     metrics_url=full_engine.metrics_url,
 )

@@ -12,9 +12,9 @@ from stream.config import Settings, Topics, load_settings
 from stream.errors import BrokerError, TopicError
 from stream.kafka.admin import open_admin
 from stream.kafka.broker import BrokerProcess, free_port
+from stream.kafka.sizes import changelog_batch_bytes
+from stream.kafka.specs import changelog_topic
 from stream.kafka.topics import (
-    changelog_batch_bytes,
-    changelog_topic,
     check_topics,
     create_topics,
     require_topics,

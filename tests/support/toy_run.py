@@ -19,7 +19,9 @@ import numpy as np
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from stream.config import Settings
 from stream.kafka.applied import APPLIED_KEY, Applied, decode_applied
+from stream.kafka.specs import changelog_config, changelog_topic
 from tests.support.toy import DECAY, ECHO, ITEMS, PARTITIONS, VECTORS, Spec
 
 ROOT = Path(__file__).parents[2]
@@ -102,15 +104,22 @@ class Load(threading.Thread):
 class ToyRun:
     """Topics, group and workers of one test."""
 
-    def __init__(self, bootstrap: str, unique: str, folder: Path, **options: Any) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        unique: str,
+        folder: Path,
+        **options: Any,
+    ) -> None:
         group = f"toy-{unique}"
         sources = (f"{group}-clicks", f"{group}-purchases")
         self.spec = Spec(bootstrap, group, sources, f"{group}-lists", **options)
-        self.changelog = f"{group}-toy-changelog"
+        self.changelog = changelog_topic(Settings(group=group), "toy")
         self.bootstrap = bootstrap
         self._folder = folder
         self.workers: list[Worker] = []
         self.ends: dict[tuple[str, int], int] = {}
+        self._created: set[str] = set()
         self.create(*sources, self.spec.output)
         self.producer = Producer(
             {
@@ -127,6 +136,7 @@ class ToyRun:
         new = [NewTopic(topic, PARTITIONS, 1, config=config) for topic in topics]
         for future in admin.create_topics(new).values():
             future.result()
+        self._created.update(topics)
 
     def delete(self, *topics: str) -> None:
         admin = AdminClient({"bootstrap.servers": self.bootstrap})
@@ -156,11 +166,13 @@ class ToyRun:
     def worker(self, **changes: Any) -> Worker:
         """Start one and wait until it serves; `changes` to the specification."""
         worker = self.worker_starting(**changes)
-        worker.wait_for("Worker ready")
+        worker.wait_for("positions: ")
         return worker
 
     def worker_starting(self, **changes: Any) -> Worker:
         spec = msgspec.structs.replace(self.spec, **changes)
+        if self.changelog not in self._created:
+            self.create(self.changelog, **changelog_config(Settings()))
         worker = Worker(spec, self._folder / f"worker-{len(self.workers)}.log")
         self.workers.append(worker)
         return worker

@@ -27,11 +27,11 @@ from faust import topics
 from faust.agents.agent import Agent
 from faust.tables import recovery
 from faust.transport import consumer
-from mode import services
+from mode import services, worker
 
 from stream.kafka.consumer import BatchConsumer
 from stream.kafka.table import InterestTable
-from stream.kafka.transport import BatchApp, BatchTopic, BatchTransport
+from stream.kafka.transport import BatchApp, BatchTopic, BatchTransport, BatchWorker
 
 REREAD = "upstream changed: read it again beside what stream/kafka makes of it, then pin it anew"
 
@@ -63,6 +63,9 @@ OVERRIDDEN: dict[Callable[..., Any], str] = {
     app.App.stream: "self, channel, beacon=None, **kwargs",
     app.App.create_event: "self, key, value, headers, message",
     services.Service._crash: "self, reason",
+    worker.Worker._schedule_shutdown: "self, signal",
+    app.App.on_first_start: "self",
+    app.App.Worker: "self, **kwargs",
     tables_base.Collection.on_rebalance: "self, assigned, revoked, newly_assigned, generation_id=0",
     tables_base.Collection.on_recovery_completed: "self, active_tps, standby_tps",
     fetcher.Fetcher._create_fetch_waiter: "self",
@@ -86,6 +89,8 @@ REPLACED: dict[Callable[..., Any], str] = {
     consumer.Consumer._commit_offsets: "f1fafd828ebb",
     consumer.Consumer.perform_seek: "fb84a3ee6ae9",
     consumer.Consumer._wait_next_records: "c34256c0fb33",
+    worker.Worker._schedule_shutdown: "99b0d37aac95",
+    worker.Worker._stop_on_signal: "9cd7756ac460",
     recovery.Recovery._restart_recovery.fun: "1c79f4d79769",
     recovery.Recovery.on_recovery_completed: "bd49ed215f8f",
     app.App._on_partitions_revoked: "b21e4302a642",
@@ -142,10 +147,13 @@ def test_body(function: Callable[..., Any]) -> None:
     [(BatchConsumer, name) for name in BATCH_CONSUMER.split()]
     + [
         (BatchApp, name)
-        for name in ["_crash", "_create_directories", "_new_transport", "_on_agent_error", "stream"]
+        for name in (
+            "_crash _create_directories _new_transport _on_agent_error on_first_start stream"
+        ).split()
     ]
     + [(InterestTable, name) for name in ["on_rebalance", "on_recovery_completed", "on_stop"]]
-    + [(BatchTopic, "_compile_decode"), (BatchTransport, "Consumer")],
+    + [(BatchTopic, "_compile_decode"), (BatchTransport, "Consumer")]
+    + [(BatchWorker, "_schedule_shutdown")],
 )
 def test_every_override_has_something_to_override(ours: type, attribute: str) -> None:
     assert attribute in ours.__dict__

@@ -22,7 +22,9 @@ from stream.core.model import Model
 from stream.core.state import UserShard
 from stream.core.wire import Layout
 from stream.kafka.batches import RecordBatch, Records
+from stream.kafka.specs import INTERESTS, TopicSpec, changelog_config, changelog_topic
 from stream.kafka.table import InterestTable
+from stream.kafka.topics import create_topics
 from stream.kafka.transport import BatchApp, run_worker
 from stream.settings import Topics
 from tests.bench.interest import (
@@ -79,8 +81,9 @@ def main() -> None:
         group=f"{spec.run}-engine",
         topics=Topics(clicks=spec.source, partitions=PARTITIONS),
     )
+    create_topics(settings, [TopicSpec(changelog_topic(settings), changelog_config(settings))])
     app = BatchApp(settings)
-    interests = InterestTable(app, "interests", new_shard)
+    interests = InterestTable(app, INTERESTS, new_shard)
 
     @app.agent(app.batches(spec.source))  # type: ignore[untyped-decorator]
     async def fold_clicks(batches: AsyncIterator[RecordBatch]) -> None:

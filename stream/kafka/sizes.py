@@ -1,0 +1,61 @@
+"""How large records can get. In: settings. Out: what the topics' max.message.bytes must take.
+
+Knows sizes alone: of a user's state by the bundle's manifest, of lists by the placements.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stream.config import Settings
+from stream.contracts import MAX_ID_BYTES
+from stream.core.bundle import StateLayout, read_manifest
+from stream.core.wire import Layout
+
+DEFAULT_MAX_MESSAGE_BYTES = 1_048_588  # Kafka's own default of max.message.bytes
+
+# Taken while no bundle is named: larger than the state of every model that `freshet-export` trains.
+DEFAULT_STATE = StateLayout(size=512, storage="float32")
+
+_FRAMING_BYTES = 64  # of a record: lengths, offset and timestamp
+_BATCH_BYTES = 64 << 10  # the `applied` record and the header of a record batch, generously
+_LISTED_ITEM_BYTES = 2 * MAX_ID_BYTES + 256  # JSON: two ids, numbers, the reason's slug
+_HEADERS_BYTES = 64 << 10  # what a dead letter has beside its record, generously
+
+
+def user_bytes(settings: Settings) -> int:
+    """Return what one user takes at most in a changelog batch: state, key, framing.
+
+    Raises
+    ------
+    BundleError : the settings name a bundle that cannot be read
+    """
+    state = DEFAULT_STATE
+    if settings.bundle is not None:
+        state = read_manifest(Path(settings.bundle)).state
+    layout = Layout(state.size, state.storage, settings.state.ring, model=0)
+    return layout.max_bytes + MAX_ID_BYTES + _FRAMING_BYTES
+
+
+def changelog_batch_bytes(settings: Settings) -> int:
+    """Return what the changelog must take in one piece: a micro-batch of as many users as events.
+
+    A broker refuses a record batch over max.message.bytes whole, and the states of a micro-batch
+    with their `applied` record are one record batch, never two.
+
+    Raises
+    ------
+    BundleError : the settings name a bundle that cannot be read
+    """
+    return settings.batch.max_events * user_bytes(settings) + _BATCH_BYTES
+
+
+def lists_bytes(settings: Settings) -> int:
+    """Return what the longest lists of all placements take, in one record."""
+    items = sum(placement.k for placement in settings.placements.values())
+    return items * _LISTED_ITEM_BYTES + _BATCH_BYTES
+
+
+def dead_letter_bytes(source_bytes: int) -> int:
+    """Return what a dead letter takes whose source topic takes records of `source_bytes`."""
+    return source_bytes + _HEADERS_BYTES

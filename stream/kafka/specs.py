@@ -1,0 +1,83 @@
+"""The topics as they must be. In: settings. Out: each topic's name and configuration, in one table.
+
+Creation and check both read it. Knows no broker and nothing of records.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from stream.config import Settings
+from stream.kafka.sizes import changelog_batch_bytes, lists_bytes
+
+INTERESTS = "interests"  # the table of the users' states
+
+_HOUR_MS = 3_600_000
+_MIB = 1 << 20
+
+
+class TopicSpec(NamedTuple):
+    """One topic: what it is made with, and what `check_topics` holds it to."""
+
+    name: str
+    config: dict[str, str]
+
+    @property
+    def cleanup(self) -> frozenset[str]:
+        """Its cleanup policies."""
+        return policies_of(self.config["cleanup.policy"])
+
+
+def changelog_topic(settings: Settings, table: str = INTERESTS) -> str:
+    """Return the name of the states' changelog; Faust derives the same from its app and table."""
+    return f"{settings.group}-{table}-changelog"
+
+
+def changelog_config(settings: Settings) -> dict[str, str]:
+    """Return the changelog's configuration."""
+    max_bytes = max(8 * _MIB, changelog_batch_bytes(settings))
+    return {
+        "cleanup.policy": "compact",
+        "max.message.bytes": str(max_bytes),
+        # Recovery reads what is not compacted yet. A segment is compacted once it is full, and
+        # once a tenth of the log is news (the default is half).
+        "segment.bytes": str(max(64 * _MIB, max_bytes)),
+        "min.cleanable.dirty.ratio": "0.1",
+        # A forgotten user stays a tombstone for a day, then leaves no trace.
+        "delete.retention.ms": str(24 * _HOUR_MS),
+    }
+
+
+def wanted_topics(settings: Settings) -> list[TopicSpec]:
+    """Return every topic that a worker needs, the changelog last."""
+    names = settings.topics
+    # A dead letter carries a record that was too large, and its headers.
+    dead_letters = {"cleanup.policy": "delete", "max.message.bytes": str(2 * _MIB)}
+    lists = {
+        "cleanup.policy": "compact,delete",
+        # Five placements of a thousand items, unless the settings ask for more.
+        "max.message.bytes": str(max(4 * _MIB, lists_bytes(settings))),
+    }
+    answers = {"cleanup.policy": "delete", "retention.ms": str(_HOUR_MS)}
+    specs = [
+        TopicSpec(names.clicks, {"cleanup.policy": "delete"}),
+        TopicSpec(names.purchases, {"cleanup.policy": "delete"}),
+        TopicSpec(names.items, {"cleanup.policy": "compact"}),
+        TopicSpec(names.requests, {"cleanup.policy": "delete"}),
+        TopicSpec(names.erasures, {"cleanup.policy": "compact"}),
+        TopicSpec(names.recommendations, lists),
+        TopicSpec(names.answers, answers),
+        TopicSpec(names.dead_letters, dead_letters),
+        TopicSpec(names.receipts, {"cleanup.policy": "delete"}),
+        TopicSpec(changelog_topic(settings), changelog_config(settings)),
+    ]
+    if names.replication >= 3:
+        # Else an acknowledgement may come from a leader that is alone, and be lost with it.
+        for spec in specs:
+            spec.config["min.insync.replicas"] = "2"
+    return specs
+
+
+def policies_of(value: str) -> frozenset[str]:
+    """Cleanup policies from their list in a configuration."""
+    return frozenset(part.strip() for part in value.split(","))
