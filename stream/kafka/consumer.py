@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -25,6 +24,7 @@ from stream import metrics
 from stream.errors import BrokerError, StateError
 from stream.kafka.batches import RecordBatch
 from stream.kafka.handed_out import HandedOut
+from stream.kafka.liveness import GroupPoll, Stillness
 from stream.kafka.reader import Progress, Reader
 
 log = logging.getLogger(__name__)
@@ -57,9 +57,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self.reader = Reader(self.app.bootstrap)
         self._handed_out = HandedOut()
         self._room = asyncio.Event()
-        self._poll: Any = None
-        self._seen: tuple[Any, ...] = ()
-        self._moved_s = time.monotonic()
+        self._group_poll = GroupPoll(self.app.fatal)
+        self._still = Stillness()
 
     async def on_start(self) -> None:
         await self.reader.start()
@@ -86,7 +85,10 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self.reader.assign(())
         await super().on_partitions_revoked(revoked)
         self._forget()
-        metrics.forget_partitions({tp.partition for tp in revoked})
+        partitions = {tp.partition for tp in revoked}
+        if self.app.interests is not None:
+            self.app.interests.suspend(partitions)
+        metrics.forget_partitions(partitions)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Upstream: Consumer.on_partitions_assigned."""
@@ -119,7 +121,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._forget()
         self._committed_offset.update(starts)
         self._read_offset.update(starts)
-        self._moved_s = time.monotonic()
+        self._still.moved()
         log.info("positions: %s", {f"{tp.topic}-{tp.partition}": at for tp, at in starts.items()})
         await self.reader.start_at({TopicPartition(*tp): at for tp, at in starts.items()})
         self.app.on_serving()
@@ -287,36 +289,12 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
                     )
                 )
             if still_s < limit_s / 2:
-                self._poll_group()
+                self._group_poll.poll(self._thread)
 
     def _seconds_without_progress(self, progress: Mapping[TopicPartition, Progress]) -> float:
         positions = {tp: reached.position for tp, reached in progress.items()}
-        waiting = len(self._handed_out) or any(p.lag for p in progress.values())
+        waiting = len(self._handed_out) > 0 or any(p.lag for p in progress.values())
+        if self.app.interests is not None:  # before its first batch the agent may need its time
+            waiting = waiting and self.app.interests.begun
         seen = (positions, dict(self._handed_out.committable))
-        if not waiting or not self.flow_active or seen != self._seen:
-            self._seen = seen
-            self._moved_s = time.monotonic()
-        return time.monotonic() - self._moved_s
-
-    def _poll_group(self) -> None:
-        """Poll the group's consumer in its thread; everything is paused, so nothing comes.
-
-        A fatal error of the group (a session timeout below the broker's minimum, no permission) is
-        raised here; upstream keeps it until somebody polls.
-        """
-        if self._poll is not None:
-            if not self._poll.done():
-                return
-            error = self._poll.exception()
-            if error is not None and not getattr(error, "retriable", False):
-                self.app.fatal(BrokerError(f"the consumer group cannot go on: {error!r}"))
-        group = self._thread._consumer
-        if group is not None:
-            self._poll = asyncio.run_coroutine_threadsafe(_poll(group), self._thread.thread_loop)
-
-
-async def _poll(group: Any) -> None:
-    if group.assignment():
-        await group.getmany(timeout_ms=0)
-    else:
-        group._coordinator.check_errors()
+        return self._still.seconds(waiting and self.flow_active, seen)

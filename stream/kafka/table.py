@@ -18,7 +18,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from aiokafka.errors import InvalidProducerEpoch, OutOfOrderSequenceNumber, ProducerFenced
@@ -37,17 +37,9 @@ from stream.kafka.writer import Writer
 if TYPE_CHECKING:
     from stream.kafka.transport import BatchApp
 
-# One micro-batch is one changelog record batch: 2,048 users of 1 KiB fit. Small segments and a low
-# dirty ratio let the broker compact early, which bounds what recovery has to read.
-CHANGELOG_CONFIG = {
-    "max.message.bytes": 4 << 20,
-    "segment.bytes": 64 << 20,
-    "min.cleanable.dirty.ratio": 0.1,
-}
-
 FENCED = (ProducerFenced, InvalidProducerEpoch, OutOfOrderSequenceNumber)
 
-__all__ = ["CHANGELOG_CONFIG", "InterestTable", "Turn"]
+__all__ = ["InterestTable", "Turn"]
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +62,6 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
             partitions=app.settings.topics.partitions,
             key_type=bytes,
             value_type=bytes,
-            extra_topic_configs=CHANGELOG_CONFIG,
             beacon=app.tables.beacon,
         )
         self._new_shard = new_shard
@@ -81,6 +72,7 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
         self.holdings: dict[int, Holding] = {}
         self.owner = uuid.uuid4().hex
         self.fenced = True
+        self.begun = False  # the agent asked for a turn
         app.tables.add(self)
         app.interests = self
 
@@ -103,6 +95,12 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
 
     # -- life with the group ---------------------------------------------------------------
 
+    def suspend(self, partitions: Iterable[int]) -> None:
+        """Serve no more from partitions that were revoked; they may come back at once."""
+        for partition in partitions:
+            if partition in self.holdings:
+                self.holdings[partition].serving = False
+
     async def on_rebalance(
         self,
         assigned: set[Any],
@@ -118,8 +116,10 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
         for holding in self.holdings.values():
             holding.serving = False
         kept = {tp.partition for tp in assigned if tp.topic == self.changelog_topic_name}
-        for partition in self.holdings.keys() - kept:
+        dropped = self.holdings.keys() - kept
+        for partition in dropped:
             del self.holdings[partition]
+        metrics.forget_partitions(dropped)
 
     async def on_recovery_completed(self, active_tps: set[Any], standby_tps: set[Any]) -> None:
         """Take the assigned partitions over.
@@ -187,6 +187,7 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
         None when the partition is no longer ours; the batch is dropped and stays uncommitted
         """
         assert self._room is not None, "no batch comes before the first takeover"
+        self.begun = True
         await self._room.acquire()
         holding = self.holdings.get(batch.partition)
         if holding is None or not holding.serving or not self.app.consumer.holds(batch):
@@ -238,7 +239,6 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
     def refused(self, exc: BaseException) -> None:
         """End the process: after a lost or refused batch none may follow."""
         if isinstance(exc, FENCED):
-            metrics.FENCED_TOTAL.inc()
             self.app.fatal(
                 FencedError(
                     f"the broker refused a batch ({type(exc).__name__}): another worker took the "

@@ -79,7 +79,8 @@ class Turn:
         async with holding.lock:
             holding.turns.append(self)
             futures = await self._table.send(self, changelog, outputs)
-        holding.open = False
+        if self.batch is not None:  # a renewal of the fence may pass a batch's turn
+            holding.open = False
         self._open = len(futures)
         futures[0].add_done_callback(self._changelog_answered)
         for future in futures[1:]:

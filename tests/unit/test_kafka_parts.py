@@ -1,0 +1,108 @@
+"""Parts of the Kafka room that need no broker: sizes, turns, replay, the watchdog's count."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from stream.config import Batch, Placement, Settings, State
+from stream.core.bundle import read_manifest
+from stream.core.wire import Layout
+from stream.demo import sample
+from stream.errors import StateError
+from stream.kafka.batches import RecordBatch
+from stream.kafka.holding import Holding
+from stream.kafka.liveness import Stillness
+from stream.kafka.replay import Replay
+from stream.kafka.sizes import changelog_batch_bytes, lists_bytes, user_bytes
+from stream.kafka.turn import Turn
+
+
+class Shard:
+    """States that refuse a value of theirs."""
+
+    nbytes = 0
+
+    def __len__(self) -> int:
+        return 0
+
+    def load(self, keys: list[bytes], values: list[bytes | None]) -> None:
+        if b"bad" in values:
+            raise StateError("a state of another layout")
+
+
+class Table:
+    """Takes what a turn sends; the broker never answers."""
+
+    async def send(self, *_: Any) -> list[asyncio.Future[Any]]:
+        return [asyncio.get_running_loop().create_future()]
+
+
+def test_a_users_size_follows_ring_and_bundle() -> None:
+    plain = Settings()
+    assert user_bytes(Settings(state=State(ring=255))) == user_bytes(plain) + 205 * 17
+    state = read_manifest(sample.BUNDLE).state
+    named = Settings(bundle=str(sample.BUNDLE))
+    largest = Layout(state.size, state.storage, 50, 1).max_bytes + 256
+    assert largest < user_bytes(named) < largest + 100 < user_bytes(plain)
+    few = Settings(batch=Batch(max_events=1))
+    assert changelog_batch_bytes(plain) - changelog_batch_bytes(few) == 2047 * user_bytes(plain)
+
+
+def test_the_size_of_lists_follows_the_placements() -> None:
+    many = Settings(placements={"a": Placement(k=1000), "b": Placement(k=1000)})
+    assert lists_bytes(many) > 2000 * 512 > lists_bytes(Settings())
+
+
+@pytest.mark.parametrize("renewal", [True, False])
+def test_a_renewal_of_the_fence_leaves_a_batchs_turn_open(renewal: bool) -> None:
+    async def run() -> bool:
+        table: Any = Table()
+        holding = Holding(0, Shard())
+        holding.open = True
+        batch = None if renewal else record_batch([b"u"], [b"v"])
+        await Turn(table, holding, batch).commit(None, {})
+        return holding.open
+
+    assert asyncio.run(run()) is renewal
+
+
+def record_batch(keys: list[bytes | None], values: list[bytes | None]) -> RecordBatch:
+    offsets = list(range(7, 7 + len(keys)))
+    return RecordBatch("log", 3, 7, 7 + len(keys), keys, values, offsets, [0] * len(keys))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (None, b"x", "changelog log, partition 3: a record without a key at offset 8"),
+        (b"u", b"bad", "changelog log, partition 3: a state of another layout"),
+    ],
+)
+def test_a_record_that_cannot_be_loaded_is_named(
+    key: bytes | None, value: bytes, message: str
+) -> None:
+    reader: Any = None
+    replay = Replay(
+        reader,
+        {3: Holding(3, Shard())},
+        trust_ends=True,
+        timeout_s=1,
+        on_progress=lambda partition, ratio: None,
+    )
+    with pytest.raises(StateError, match=message):
+        replay._load(record_batch([b"u", key], [b"v", value]))
+
+
+def test_stillness_counts_only_while_work_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    still = Stillness()
+    assert still.seconds(waiting=True, seen=1) == 0
+    now[0] += 5
+    assert still.seconds(waiting=True, seen=1) == 5
+    assert still.seconds(waiting=False, seen=1) == 0
+    now[0] += 5
+    assert still.seconds(waiting=True, seen=2) == 0
