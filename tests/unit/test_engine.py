@@ -36,7 +36,7 @@ class Shop:
             ring=ring,
         )
         self.shard: UserShard = self.engine.new_shard(0, 1)
-        self.offset = 0
+        self.offset = 100  # so that an offset is no position in a batch
 
     def step(self, *events: dict[str, Any] | bytes, applied: int = 0) -> StepResult:
         kind = "clicks"
@@ -81,7 +81,7 @@ def test_an_event_changes_the_state_and_makes_a_list(shop: Shop) -> None:
     assert msgspec.structs.asdict(record.cause) == {
         "topic": "clicks",
         "partition": 0,
-        "offset": 0,
+        "offset": 100,
         "event_time_ms": NOW_MS,
     }
     listed = record.lists["home"].items
@@ -119,19 +119,19 @@ def test_scores_are_sigmoid_of_the_interest_and_the_bias(shop: Shop) -> None:
 def test_a_users_events_in_one_batch_make_one_list_for_the_last(shop: Shop) -> None:
     result = shop.step({"item_id": "i1"}, {"item_id": "i2", "user_id": "v"}, {"item_id": "i3"})
     causes = {record.user_id: record.cause.offset for record in lists(result)}
-    assert causes == {"u": 2, "v": 1}
+    assert causes == {"u": 102, "v": 101}
     assert sorted(result.state_keys) == [b"u", b"v"]
 
 
 def test_applied_events_get_their_list_again_and_change_nothing(shop: Shop) -> None:
     shop.step({"item_id": "i1"}, {"item_id": "i2"})
     before = shop.shard.encode(np.array([0]))
-    shop.offset = 0
-    result = shop.step({"item_id": "i1"}, {"item_id": "i2"}, applied=2)
+    shop.offset = 100
+    result = shop.step({"item_id": "i1"}, {"item_id": "i2"}, applied=102)
     assert (result.folded, result.skipped, result.state_keys) == (0, 2, [])
     assert shop.shard.encode(np.array([0])) == before
-    assert lists(result)[0].cause.offset == 1
-    result = shop.step({"item_id": "i3"}, {"item_id": "i4"}, applied=3)
+    assert lists(result)[0].cause.offset == 101
+    result = shop.step({"item_id": "i3"}, {"item_id": "i4"}, applied=103)
     assert (result.folded, result.skipped) == (1, 1)
 
 
@@ -143,7 +143,7 @@ def test_a_bad_record_is_a_dead_letter_and_its_neighbours_are_not(shop: Shop) ->
         "freshet-field": b"",
         "freshet-topic": b"clicks",
         "freshet-partition": b"0",
-        "freshet-offset": b"1",
+        "freshet-offset": b"101",
     }
 
 
@@ -298,3 +298,26 @@ def test_misrouted_records_are_counted(decay_bundle: Bundle) -> None:
 def test_event_types_of_the_bundle_are_the_contracts(decay_bundle: Bundle) -> None:
     wanted = {kind.name.lower(): int(kind) for kind in EventType}
     assert decay_bundle.manifest.event_types == wanted
+
+
+def test_a_batch_replayed_after_a_change_of_model_is_listed_by_the_new_one(
+    decay_bundle: Bundle,
+) -> None:
+    events = [{"item_id": "i1"}, {"item_id": "i2", "type": "purchase"}]
+    before, after = Shop(decay_bundle), Shop(decay_bundle)
+    wanted = items(before.step(events[0])) and items(before.step(events[1]))
+    after.step(events[0])
+    after.step(events[1])
+    after.shard.model[0] = 1  # as if another bundle had made the state
+    after.shard.set_vectors(np.array([0]), np.full((1, after.engine.model.state_size), 9.0, "f4"))
+    after.offset = 101
+    assert items(after.step(events[1], applied=102)) == wanted
+
+
+def test_a_tombstone_takes_out_the_only_item_of_a_catalogue(decay_bundle: Bundle) -> None:
+    shop = Shop(decay_bundle)
+    shop.catalogue.remove("i5")
+    assert "i5" not in items(shop.step({"item_id": "i4"}))
+    shop.catalogue.put(Item("i6"))
+    shop.catalogue.remove("i6")
+    assert items(shop.step({"item_id": "i4"})) == []
