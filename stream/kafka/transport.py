@@ -29,15 +29,13 @@ import faust
 from faust.topics import Topic
 from faust.transport.drivers import aiokafka as driver
 
-from stream.errors import FreshetError
+from stream.errors import EXIT_FATAL, EXIT_INTERRUPTED, FreshetError
 from stream.kafka.consumer import BatchConsumer
 
 if TYPE_CHECKING:
     from stream.config import Settings
     from stream.kafka.table import InterestTable
 
-EXIT_FATAL = 70  # EX_SOFTWARE: a supervisor should start the worker again
-EXIT_INTERRUPTED = 130
 MAX_POLL_INTERVAL_S = 60.0
 STOP_WITHIN_S = 4.5
 
