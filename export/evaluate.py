@@ -1,28 +1,41 @@
 """Measure a bundle on a log it was not trained on. In: a model, a log, a moment. Out: metrics.
 
-Replays every user's events in time order through the bundle's own graphs, states quantised after
-each event as the engine does, and asks for lists of the full catalogue (no sampled negatives) at
-two kinds of moment of every order after `since_ms`:
+Replays every user's events in time order through the engine's own fold (states quantised after each
+event, the ring of interactions) and asks for lists as a placement makes them, of the full catalogue
+(no sampled negatives), at two kinds of moment of every order after `since_ms`:
 
 - `next_basket`: before the order, what will be in it;
 - `rest_of_basket`: with half of the order's events folded, what the other half is. Items of the
-  first half are excluded.
+  first half are left out, as a shop does with what lies in the cart.
 
 Must not know: which model it is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
 from export.dataset import Log
-from export.models.base import EVENT_WEIGHTS, Float32, Int64
+from export.models.base import EVENT_WEIGHTS, Int64
+from stream.config import Placement as PlacementRules
+from stream.config import Settings
+from stream.contracts import Events
+from stream.core.bundle import NEVER_LISTED
+from stream.core.catalogue import Catalogue
+from stream.core.fold import fold
 from stream.core.model import Model
+from stream.core.policy.placement import Placement, Ring
+from stream.core.state import Slots, UserShard
+from stream.core.wire import Layout
 
-RING = 50  # interactions the engine remembers for exclusion, by default
+RING = Settings().state.ring
+AS_SERVED = PlacementRules()
 BATCH = 64
 
 MOMENTS = ("next_basket", "rest_of_basket")
@@ -66,77 +79,121 @@ class Tally:
         }
 
 
+class Asked(NamedTuple):
+    """One list that was asked for.
+
+    Attributes
+    ----------
+    user : code of `Log.users`
+    folded : events of the user that the list reflects
+    ranked : int64, shape (k,); codes of `Log.items`, best first, -1 where nothing is listed
+    """
+
+    query: Query
+    user: int
+    folded: int
+    ranked: Int64
+
+
 def evaluate(
     model: Model,
     log: Log,
     since_ms: int,
     *,
-    exclude_seen: bool,
-    beta: float | None = None,
+    rules: PlacementRules = AS_SERVED,
     storage: str | None = None,
-    k: int = 20,
+    ring: int = RING,
 ) -> dict[str, dict[str, float]]:
     """Metrics by moment.
 
     Parameters
     ----------
     log : all events; those before `since_ms` only build the states up
-    exclude_seen : leave out the items of a user's last 50 interactions
-    beta, storage : None takes the bundle's
-    k : length of the lists
+    rules : the placement's settings; the default is a placement's default
+    storage : how states are kept; None takes the bundle's
+    ring : interactions remembered per user; the default is the engine's
     """
-    manifest = model.bundle.manifest
-    beta = manifest.beta if beta is None else beta
-    quantised = (storage or manifest.state.storage) == "int8"
-    row_of = {item_id: row for row, item_id in enumerate(model.bundle.item_ids)}
-    row_by_code = np.array([row_of.get(item_id, 0) for item_id in log.items], np.int64)
+    tallies = {moment: Tally() for moment in MOMENTS}
+    for asked in replay(model, log, since_ms, rules=rules, storage=storage, ring=ring):
+        tallies[asked.query.moment].add(asked.ranked, asked.query.targets)
+    return {moment: tally.means(rules.k) for moment, tally in tallies.items()}
+
+
+def replay(
+    model: Model,
+    log: Log,
+    since_ms: int,
+    *,
+    rules: PlacementRules,
+    storage: str | None = None,
+    ring: int = RING,
+) -> Iterator[Asked]:
+    """The lists that `evaluate` measures, user by user in no particular order."""
+    bundle = model.bundle
+    kept = storage or bundle.manifest.state.storage
+    catalogue = Catalogue(bundle.item_ids)
+    shard = UserShard(Layout(model.state_size, kept, ring, bundle.version))
+    bias = np.full(model.rows, NEVER_LISTED, np.float32)
+    bias[: len(bundle.biases)] = bundle.biases
+    placement = Placement("measured", rules, model, catalogue, bias)
+    row_by_code = catalogue.rows(log.items)
     code_by_row = np.full(model.rows, -1, np.int64)
     code_by_row[row_by_code] = np.arange(len(row_by_code))
     code_by_row[0] = -1
     histories = _histories(log)
     queries = _queries(log, histories, since_ms)
-    tallies = {moment: Tally() for moment in MOMENTS}
-    bias = model.new_bias()
-    state = np.zeros((len(histories), model.state_size), np.float32)
-    newest = np.zeros(len(histories), np.int64)
+    slots = shard.slots([b"%d" % user for user in range(len(histories))])
     active = len(histories)
-    for position in range(max(map(len, histories), default=0)):
-        while active and len(histories[active - 1]) <= position:
-            active -= 1
-        asked = [
-            (user, query) for user in range(active) for query in queries.get((user, position), ())
-        ]
-        for first in range(0, len(asked), BATCH):
-            part = asked[first : first + BATCH]
-            excluded = _excluded(
-                part,
-                histories=histories,
-                position=position,
-                log=log,
-                row_by_code=row_by_code,
-                exclude_seen=exclude_seen,
-            )
-            chosen = state[[user for user, _ in part]]
-            listed, scores = model.score(chosen, bias, excluded, beta, k)
-            ranked = np.where(scores > 0, code_by_row[listed], -1)
-            for codes, (_, query) in zip(ranked, part, strict=True):
-                tallies[query.moment].add(codes, query.targets)
-        at = np.array([history[position] for history in histories[:active]])
-        times = log.time_ms[at]
-        gaps = (times - newest[:active]) / 1000 if position else np.zeros(active)
-        rows, types = row_by_code[log.item[at]], log.event_type[at]
-        folded = model.update(state[:active], rows, types, gaps.astype(np.float32))
-        state[:active] = quantise(folded) if quantised else folded
-        newest[:active] = np.maximum(newest[:active], times)
-    return {moment: tally.means(k) for moment, tally in tallies.items()}
+    progress = tqdm(total=len(log), unit="event", unit_scale=True, leave=False, disable=None)
+    with progress:
+        for position in range(max(map(len, histories), default=0)):
+            while active and len(histories[active - 1]) <= position:
+                active -= 1
+            due = [(u, query) for u in range(active) for query in queries.get((u, position), ())]
+            for first in range(0, len(due), BATCH):
+                part = due[first : first + BATCH]
+                users = np.array([user for user, _ in part])
+                struck = _padded([row_by_code[query.taken] for _, query in part])
+                listed, scores = placement.rank(
+                    shard.vectors(users), _ring(shard, catalogue, users), struck
+                )
+                ranked = np.where(scores > 0, code_by_row[listed], -1)
+                for codes, (user, query) in zip(ranked, part, strict=True):
+                    yield Asked(query, int(log.user[histories[user][0]]), position, codes)
+            at = np.array([history[position] for history in histories[:active]])
+            fold(model, catalogue, shard, slots[:active], _events(shard, log, at))
+            progress.update(active)
 
 
-def quantise(state: Float32) -> Float32:
-    """What is left of a state that is kept as int8 with one scale a user."""
-    scale = np.abs(state).max(axis=1, keepdims=True) / np.float32(127)
-    scale[scale == 0] = 1
-    restored: Float32 = (np.rint(state / scale) * scale).astype(np.float32)
-    return restored
+def _events(shard: UserShard, log: Log, at: Int64) -> Events:
+    """The events at these positions of the log, each of another user, as the engine gets them."""
+    return Events(
+        users=shard.keys[: len(at)],
+        items=[log.items[code] for code in log.item[at].tolist()],
+        types=log.event_type[at].astype(np.uint8),
+        times_ms=log.time_ms[at],
+        event_hashes=np.zeros(len(at), np.uint32),
+        offsets=at,
+    )
+
+
+def _ring(shard: UserShard, catalogue: Catalogue, users: Slots) -> Ring:
+    """What the users did last, as a placement wants it; nobody asks for reasons here."""
+    ages_s = shard.newest_ms[users, None] // 1000 - shard.ring_time_s[users]
+    return Ring(
+        catalogue.rows_of_hashes(shard.ring_item[users]),
+        shard.ring_type[users],
+        np.maximum(ages_s, 0).astype(np.float32),
+        shard.ring_order(users, 0),
+    )
+
+
+def _padded(lists: list[Int64]) -> Int64:
+    """Rows of several users as int64, shape (len(lists), longest), padded with 0."""
+    padded = np.zeros((len(lists), max(map(len, lists), default=0)), np.int64)
+    for line, rows in zip(padded, lists, strict=True):
+        line[: len(rows)] = rows
+    return padded
 
 
 def _histories(log: Log) -> list[Int64]:
@@ -175,26 +232,3 @@ def _queries(log: Log, histories: list[Int64], since_ms: int) -> dict[tuple[int,
 def _turns_towards(log: Log, history: Int64) -> npt.NDArray[np.bool_]:
     liked = [int(t) for t, weight in EVENT_WEIGHTS.items() if weight > 0]
     return np.isin(log.event_type[history], liked)
-
-
-def _excluded(
-    asked: list[tuple[int, Query]],
-    *,
-    histories: list[Int64],
-    position: int,
-    log: Log,
-    row_by_code: Int64,
-    exclude_seen: bool,
-) -> Int64:
-    lists = []
-    for user, query in asked:
-        rows = row_by_code[query.taken]
-        if exclude_seen:
-            recent = histories[user][max(0, position - RING) : position]
-            rows = np.concatenate([rows, row_by_code[log.item[recent]]])
-        lists.append(rows)
-    width = max(1, *(len(rows) for rows in lists)) if lists else 1
-    excluded = np.zeros((len(lists), width), np.int64)
-    for line, rows in zip(excluded, lists, strict=True):
-        line[: len(rows)] = rows
-    return excluded

@@ -22,11 +22,19 @@ from export.bundle import write_bundle
 from export.dataset import Log
 from export.evaluate import MOMENTS, evaluate
 from export.models import MODELS, PARAMETERS, Trained, train
+from stream.config import Placement as PlacementRules
 from stream.core.model import Model
 from stream.errors import UsageError
 
 HELD_OUT = 0.15  # of the events, the newest
 MAX_LOSS = 0.005  # recall that int8 states may cost before float32 is chosen
+
+REPEATS = PlacementRules(exclude_seen=False, exclude_bought=False)
+EXCLUSIONS = {
+    "repeats allowed": REPEATS,
+    "bought items excluded": PlacementRules(exclude_seen=False),
+    "seen items excluded": PlacementRules(exclude_seen=True),
+}
 
 Report = Callable[[str], None]
 Metrics = dict[str, dict[str, float]]
@@ -76,15 +84,15 @@ def fit(log: Log, model: str, parameters: Mapping[str, Any], report: Report) -> 
     if trained is not None:
         report("measuring whether seen items may come back, and what int8 states cost")
         with loaded(trained) as served:
-            kept = evaluate(served, log, since_ms, exclude_seen=False)
-            without = evaluate(served, log, since_ms, exclude_seen=True)
+            seen, unseen = PlacementRules(exclude_seen=False), PlacementRules(exclude_seen=True)
+            kept = evaluate(served, log, since_ms, rules=seen)
+            without = evaluate(served, log, since_ms, rules=unseen)
             exclude_seen = _recall(without) > _recall(kept)
-            best = without if exclude_seen else kept
-            metrics = {"held_out": best}
+            rules, best = (unseen, without) if exclude_seen else (seen, kept)
+            repeats = evaluate(served, log, since_ms, rules=REPEATS)
+            metrics = {"held_out": best, "held_out_repeats_allowed": repeats}
             if trained.storage == "int8":
-                exact = evaluate(
-                    served, log, since_ms, exclude_seen=exclude_seen, storage="float32"
-                )
+                exact = evaluate(served, log, since_ms, rules=rules, storage="float32")
                 loss = _recall(exact) - _recall(best)
                 storage = "float32" if loss > MAX_LOSS else "int8"
                 metrics["int8_recall_loss"] = round(loss, 4)
@@ -110,9 +118,8 @@ def compare(
         report(f"training {name} on {len(older):,} events")
         with loaded(train(name, older, **(parameters if name == model else {}))) as served:
             report(f"measuring {name} on {len(log) - len(older):,} events")
-            for exclude_seen in (False, True):
-                label = f"{name}, seen items {'excluded' if exclude_seen else 'allowed'}"
-                results[label] = evaluate(served, log, since_ms, exclude_seen=exclude_seen)
+            for label, rules in EXCLUSIONS.items():
+                results[f"{name}, {label}"] = evaluate(served, log, since_ms, rules=rules)
     return results
 
 

@@ -89,22 +89,27 @@ class Placement:
         return np.where(eligible, item_bias, np.float32(NEVER_LISTED))
 
     def rank(
-        self, states: NDArray[np.float32], ring: Ring
+        self,
+        states: NDArray[np.float32],
+        ring: Ring,
+        struck: NDArray[np.int64] | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Best items for each user.
 
         Parameters
         ----------
         states : float32, shape (users, state_size)
+        struck : int64, shape (users, m); more rows to leave out, padded with `NO_ITEM`
 
         Returns
         -------
         rows : int64, shape (users, k'), k' <= k
         scores : float32, shape (users, k'), in [0, 1], descending; 0 = not to be listed
         """
-        rows, scores = self._model.score(
-            states, self._bias, self.excluded(ring), self._beta, self.k
-        )
+        excluded = self.excluded(ring)
+        if struck is not None:
+            excluded = np.concatenate([excluded, struck], axis=1)
+        rows, scores = self._model.score(states, self._bias, excluded, self._beta, self.k)
         return rows, np.where(scores >= self.theta, scores, np.float32(0.0))
 
     def excluded(self, ring: Ring) -> NDArray[np.int64]:
