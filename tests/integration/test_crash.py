@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 import re
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from stream.kafka.broker import BrokerProcess
+from stream.kafka.broker import BrokerProcess, free_port
+from tests.support.toy import PARTITIONS
 from tests.support.toy_run import Load, ToyRun
 
 pytestmark = pytest.mark.kafka_only
@@ -75,6 +77,25 @@ def test_a_changelog_batch_that_does_not_fit_is_never_split(toys: ToyRun) -> Non
     toys.check().assert_exact()
 
 
+def test_a_slow_start_of_the_agent_is_not_a_hang(toys: ToyRun) -> None:
+    toys.produce_many(20_000)
+    worker = toys.worker(wait_s=8, recovery_timeout_s=3, max_events=100)
+    toys.wait_until_committed()
+    worker.stop()
+    toys.check().assert_exact()
+
+
+def test_a_record_larger_than_its_topic_takes_is_named(toys: ToyRun) -> None:
+    toys.produce_many(4)
+    worker = toys.worker_starting(output_bytes=1_100_000)
+    assert worker.wait(40) == 70
+    assert f"does not fit into topic {toys.spec.output} (max.message.bytes=1048588)" in worker.log
+    worker = toys.worker(output_bytes=900_000)
+    toys.wait_until_committed()
+    worker.stop()
+    toys.check().assert_exact()
+
+
 def test_a_source_topic_made_anew_is_refused(toys: ToyRun) -> None:
     toys.produce_many(2_000)
     worker = toys.worker()
@@ -87,12 +108,27 @@ def test_a_source_topic_made_anew_is_refused(toys: ToyRun) -> None:
     assert "the topic was made anew or lost records" in worker.log
 
 
+def partitions_shown(port: int) -> set[int]:
+    """The partitions that any metric of a worker names, once there is one."""
+    deadline = time.monotonic() + 10
+    while True:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            shown = answer.read().decode()
+        if "freshet_state_users{" in shown:
+            return set(map(int, re.findall(r'partition="(\d+)"', shown)))
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def test_a_rebalance_resumes_from_memory_and_repeats_nothing(toys: ToyRun) -> None:
     load = Load(toys, rate=3_000)
     load.start()
-    stays = toys.worker()
+    port = free_port()
+    stays = toys.worker(metrics_port=port)
+    assert partitions_shown(port) == set(range(PARTITIONS))
     comes = toys.worker()
-    time.sleep(1)
+    time.sleep(3)
+    assert 0 < len(partitions_shown(port)) < PARTITIONS
     comes.stop()
     stays.wait_for("resumes from memory")
     time.sleep(1)

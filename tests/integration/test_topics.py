@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import msgspec
 import pytest
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from stream.config import Settings, Topics, load_settings
+from stream.config import Placement, Settings, Topics, load_settings
+from stream.demo import sample
 from stream.errors import BrokerError, TopicError
 from stream.kafka.admin import open_admin
 from stream.kafka.broker import BrokerProcess, free_port
@@ -20,6 +24,7 @@ from stream.kafka.topics import (
     require_topics,
     wanted_topics,
 )
+from tests.support.kafka import ROOT
 
 PARTITIONS = 3
 NAMES = [
@@ -114,6 +119,58 @@ def test_finds_a_changelog_too_narrow_for_a_micro_batch(settings: Settings) -> N
     assert fault.topic == changelog_topic(settings)
     assert "a micro-batch can take" in fault.fault
     assert "FRESHET_BATCH_MAX_EVENTS" in fault.cure
+
+
+def test_finds_lists_and_dead_letters_too_narrow(settings: Settings) -> None:
+    narrow = {"cleanup_policy": "delete", "max_message_bytes": "1048588"}
+    _create(settings, settings.topics.dead_letters, **narrow)
+    narrow["cleanup_policy"] = "compact,delete"
+    _create(settings, settings.topics.recommendations, **narrow)
+    create_topics(settings)
+    (dead_letters,) = check_topics(settings)
+    assert "and a dead letter can take" in dead_letters.fault
+    long = msgspec.structs.replace(
+        settings,
+        placements={"a": Placement(k=1000)}
+        | {str(number): Placement(k=1000) for number in range(2)},
+    )
+    recommendations, _ = check_topics(long)
+    assert "and a user's lists can take" in recommendations.fault
+    assert "lower their k" in recommendations.cure
+
+
+WORKERS = ["stream.cli worker", "faust -A stream.app worker"]
+
+
+def _run_worker(settings: Settings, command: str) -> str:
+    """What a worker prints that is refused at its start."""
+    environ = {"FRESHET_BOOTSTRAP": settings.bootstrap, "FRESHET_GROUP": settings.group}
+    environ |= {f"FRESHET_TOPICS_{n.upper()}": getattr(settings.topics, n) for n in NAMES}
+    environ |= {"FRESHET_TOPICS_PARTITIONS": str(PARTITIONS), "FRESHET_METRICS_PORT": "0"}
+    done = subprocess.run(
+        [sys.executable, "-m", *command.split()],
+        cwd=ROOT,
+        env=os.environ | environ | {"FRESHET_BUNDLE": str(sample.BUNDLE)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 1, said
+    assert "Traceback" not in said
+    return said
+
+
+@pytest.mark.parametrize("command", WORKERS)
+def test_a_worker_refuses_topics_that_do_not_fit(settings: Settings, command: str) -> None:
+    _create(settings, settings.topics.recommendations, 1, cleanup_policy="compact,delete")
+    create_topics(settings, [s for s in wanted_topics(settings) if "receipts" not in s.name])
+    said = _run_worker(settings, command)
+    assert f"topic {settings.topics.recommendations} has 1 partitions" in said
+    assert f"topic {settings.topics.receipts} is missing: run `freshet topics create" in said
+    with open_admin(settings.bootstrap) as admin:
+        assert settings.topics.receipts not in admin.list_topics()
 
 
 @pytest.mark.kafka_only

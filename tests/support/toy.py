@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from prometheus_client import start_http_server
 
 from stream.config import Batch, Broker, Settings, Topics
 from stream.kafka.batches import RecordBatch, Records
@@ -37,7 +38,8 @@ class Spec(msgspec.Struct, frozen=True):
     """What a toy worker is told, as JSON in TOY.
 
     `fail_at` raises in the engine at that many events, `hang_at` hangs it there; `stop_after` ends
-    the worker once so many are acknowledged and prints how long they took.
+    the worker once so many are acknowledged and prints how long they took. The agent waits `wait_s`
+    before its first batch.
     """
 
     bootstrap: str
@@ -54,6 +56,8 @@ class Spec(msgspec.Struct, frozen=True):
     hang_at: int = 0
     recovery_timeout_s: float = 20.0
     stop_after: int = 0
+    wait_s: float = 0.0
+    metrics_port: int = 0
 
 
 class ToyShard:
@@ -138,6 +142,7 @@ class Toy:
         self.app.agent(self.app.batches(*spec.sources), name="update_interests")(self.run)
 
     async def run(self, batches: Any) -> None:
+        await asyncio.sleep(self.spec.wait_s)
         async for batch in batches:
             turn = await self.interests.turn(batch)
             if turn is None:
@@ -201,6 +206,8 @@ def toy_settings(spec: Spec) -> Settings:
 
 def main() -> None:
     spec = msgspec.json.decode(os.environ["TOY"], type=Spec)
+    if spec.metrics_port:
+        start_http_server(spec.metrics_port, "127.0.0.1")
     toy = Toy(spec)
     run_worker(toy.app)
 
