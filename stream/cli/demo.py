@@ -39,7 +39,7 @@ KNOWN_EVENTS = 1000  # remembered, to say what a list answers
 HOLD_S = 0.3  # a list waits so long for the record of its event
 REMIND_EVERY = 20  # events between two reminders of how to click oneself
 
-# The embedded broker lets a group join after half the session timeout, and has no fence.
+# The embedded broker lets a group join after half the session timeout.
 _EMBEDDED = {
     "broker.session_timeout_s": "2",
     "broker.heartbeat_s": "0.5",
