@@ -201,7 +201,8 @@ class _Demo:
     def _receive(self, timeout_s: float) -> None:
         for record in self._lists.poll(timeout_s):
             at_s, at_ms = time.monotonic(), time.time_ns() / 1e6
-            with contextlib.suppress(RecordError, msgspec.MsgspecError):
+            refused = (RecordError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+            with contextlib.suppress(*refused):
                 if record.topic != self._lists_topic:
                     where = (record.topic, record.partition, record.offset)
                     event = msgspec.json.decode(record.value or b"", type=Event)
