@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -41,6 +43,11 @@ TOPICS = [
     "dead_letters",
     "receipts",
 ]
+WORKER = {
+    "FRESHET_BUNDLE": str(sample.BUNDLE),
+    "FRESHET_BROKER_SESSION_TIMEOUT_S": "6",
+    "FRESHET_BROKER_HEARTBEAT_S": "1",
+}
 
 
 class Freshet:
@@ -254,14 +261,9 @@ def test_interrupted_without_a_traceback(freshet: Freshet, arguments: tuple[str,
 def test_worker_serves_and_stops(freshet: Freshet) -> None:
     """A click by hand becomes a list; Ctrl-C ends the worker without a traceback."""
     freshet.run("topics", "create")
-    environ = {
-        "FRESHET_BUNDLE": str(sample.BUNDLE),
-        "FRESHET_BROKER_SESSION_TIMEOUT_S": "6",
-        "FRESHET_BROKER_HEARTBEAT_S": "1",
-    }
     with (
         freshet.start("watch", "--user", "u1", "--count", "1", "--json") as watch,
-        freshet.start("worker", environ=environ) as worker,
+        freshet.start("worker", environ=WORKER) as worker,
     ):
         wait_for(watch, "watching")
         freshet.run("send", "click", "--user", "u1", "--item", "22423")
@@ -271,19 +273,41 @@ def test_worker_serves_and_stops(freshet: Freshet) -> None:
         assert worker.returncode in (0, 130)
 
 
+def test_the_readmes_example_shows_the_list_that_its_click_makes(
+    own_broker: BrokerProcess, unique: str
+) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"<!-- example -->\n```python\n(.*?)```", text, re.DOTALL)
+    assert found is not None
+    code, replaced = re.subn(r'"127\.0\.0\.1:9092"', f'"{own_broker.bootstrap}"', found[1])
+    assert replaced == 1
+    freshet = Freshet(own_broker.bootstrap, unique)
+    for name in TOPICS:  # the example's are the defaults
+        del freshet.environ[f"FRESHET_TOPICS_{name.upper()}"]
+    freshet.environ |= WORKER
+    freshet.run("topics", "create")
+    with freshet.start("worker"), producing(own_broker.bootstrap) as producer:
+        for key, value in sample.catalogue():
+            producer.send("items", key=key, value=value)
+        producer.flush()
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, done.stderr
+    user_id, _, shown = done.stdout.strip().partition(" ")
+    assert user_id == "u1"
+    items = dict(ast.literal_eval(shown))
+    assert len(items) == 3
+    assert all(0 < score <= 1 for score in items.values())
+
+
 def test_worker_without_its_broker_still_ends_in_time(
     own_broker: BrokerProcess, unique: str
 ) -> None:
     freshet = Freshet(own_broker.bootstrap, unique)
     freshet.run("topics", "create")
-    environ = {
-        "FRESHET_BUNDLE": str(sample.BUNDLE),
-        "FRESHET_BROKER_SESSION_TIMEOUT_S": "6",
-        "FRESHET_BROKER_HEARTBEAT_S": "1",
-    }
     with (
         freshet.start("watch", "--count", "1", "--json") as watch,
-        freshet.start("worker", environ=environ) as worker,
+        freshet.start("worker", environ=WORKER) as worker,
     ):
         wait_for(watch, "watching")
         freshet.run("send", "click", "--user", "u1", "--item", "22423")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 import tomllib
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -11,20 +14,37 @@ import pytest
 from export.cli import main as export_main
 from stream.cli import COMMANDS
 from stream.config import Topics
-from stream.contracts import Cause, Click, Item, ListedItem, Purchase, Recommendation
+from stream.contracts import (
+    REASONS,
+    Cause,
+    Click,
+    Item,
+    ListedItem,
+    Purchase,
+    Reason,
+    Recommendation,
+)
+from stream.errors import EXIT_FATAL, EXIT_INTERRUPTED
 from tests.support.docs import README, TABLES, with_tables
 
 TEXT = README.read_text(encoding="utf-8")
 ROOT = README.parent
+ROOMS = ("stream", "export", "tests", "deploy")
+PAGES = [README, ROOT / "CHANGELOG.md", *(p for room in ROOMS for p in (ROOT / room).rglob("*.md"))]
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_a_table_is_as_the_code_has_it(name: str) -> None:
-    assert TABLES[name]() in TEXT, "run `python -m tests.support.docs`"
+    table = f"<!-- {name} -->\n{TABLES[name]()}\n<!-- end -->"
+    assert table in TEXT, "run `python -m tests.support.docs`"
 
 
-def test_the_tables_are_in_place() -> None:
-    assert with_tables(TEXT) == TEXT
+def test_tables_are_written_where_they_stand() -> None:
+    with pytest.raises(ValueError, match="no place for the table of settings"):
+        with_tables("# Nothing")
+    empty = "".join(f"<!-- {name} -->\nold\n<!-- end -->\n" for name in TABLES)
+    assert all(make() in with_tables(empty) for make in TABLES.values())
+    assert "\nold\n" not in with_tables(empty)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -33,8 +53,53 @@ def test_every_command_is_documented(command: str) -> None:
 
 
 def test_the_export_commands_are_documented() -> None:
-    assert export_main is not None
-    assert "`freshet-export train" in TEXT
+    with pytest.raises(SystemExit), contextlib.redirect_stdout(io.StringIO()) as shown:
+        export_main(["--help"])
+    commands = re.findall(r"^    (\w+) ", shown.getvalue(), re.MULTILINE)
+    assert "train" in commands
+    assert f"`freshet-export {'|'.join(commands)}`".replace("|", "\\|") in TEXT
+
+
+def test_every_reason_of_a_dead_letter_is_documented() -> None:
+    start = TEXT.index("`freshet-reason` is one of")
+    listed = TEXT[start : TEXT.index("A recommendation holds", start)]
+    words = set(re.findall(r"`([a-z_0-9]+)`", listed)) - {"user_id", "item_id"}
+    assert words == REASONS
+
+
+def test_the_exit_codes_are_documented() -> None:
+    assert f" {EXIT_INTERRUPTED}\ninterrupted" in TEXT
+    assert f" {EXIT_FATAL}: it ended itself" in TEXT
+
+
+def test_the_versions_are_those_of_the_build() -> None:
+    pom = (ROOT / "deploy" / "kafka" / "pom.xml").read_text(encoding="utf-8")
+    found = re.search(r"<kafka.version>(.+)</kafka.version>", pom)
+    assert found is not None
+    assert f"Apache Kafka {found[1]} " in TEXT
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["requires-python"] == ">=3.11,<3.14"
+    assert "CPython 3.11, 3.12 and 3.13" in TEXT
+
+
+def test_what_lists_hold_today_is_documented() -> None:
+    item = ListedItem("i", 0.5, 1, Reason("popular"))
+    assert (item.explored, item.propensity) == (False, 1.0)
+    assert '`"default"`, `false` and `1.0`' in TEXT
+    assert "`popular`" in TEXT
+
+
+@pytest.mark.parametrize("page", sorted(PAGES), ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_section_is_empty(page: Path) -> None:
+    text = re.sub(r"```.*?```", "code", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    parts = re.split(r"^(#{1,6}) (.+)$", text, flags=re.MULTILINE)[1:]
+    sections = list(zip(parts[::3], parts[1::3], parts[2::3], strict=True))
+    followers = [*(level for level, _, _ in sections[1:]), "#"]
+    for (level, title, body), following in zip(sections, followers, strict=True):
+        words = re.findall(r"\w+", body)
+        placeholder = len(words) == 1 and words[0].isupper()
+        holds_sections = not words and len(following) > len(level)
+        assert (words and not placeholder) or holds_sections, f"{page.name}: {title} is empty"
 
 
 def test_every_topic_is_documented() -> None:
