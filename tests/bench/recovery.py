@@ -1,8 +1,9 @@
 """How long a takeover of 400,000 users takes: `python -m tests.bench.recovery [--bootstrap ...]`.
 
 Writes their states to a changelog of four partitions, in micro-batches with `applied` records as
-the engine does, then takes all four over as a restarted worker would. Included: connecting,
-reading, decoding into `UserShard`, the fence. Without --bootstrap it starts an Apache Kafka.
+the engine does, then takes all four over as a restarted worker would: states of the demo's bundle,
+once with a few interactions in each ring and once with full rings. Included: connecting, reading,
+decoding into `UserShard`, the fence. Without --bootstrap it starts an Apache Kafka.
 """
 
 from __future__ import annotations
@@ -19,31 +20,35 @@ from pathlib import Path
 import numpy as np
 from kafka.admin import KafkaAdminClient, NewTopic
 
+from stream.config import Settings
 from stream.contracts.partitioner import partitions_of
+from stream.core.bundle import read_manifest
 from stream.core.state import UserShard
 from stream.core.wire import Layout
+from stream.demo import sample
 from stream.kafka.applied import APPLIED_KEY, encode_applied
 from stream.kafka.batches import Records
 from stream.kafka.holding import Holding
-from stream.kafka.table import CHANGELOG_CONFIG
+from stream.kafka.specs import changelog_config
 from stream.kafka.takeover import Takeover
 from stream.kafka.writer import Writer
 from tests.support.kafka import ApacheKafka
 
 PARTITIONS = 4
 BATCH_USERS = 500
-LAYOUT = Layout(state_size=64, storage="int8", ring=50, model=1)
-REMEMBERED = 6  # interactions in each ring: a value of 194 bytes
+_STATE = read_manifest(sample.BUNDLE).state
+LAYOUT = Layout(_STATE.size, _STATE.storage, ring=50, model=1)
+REMEMBERED = (6, LAYOUT.ring)  # interactions in each ring: of a few sessions, and as many as fit
 
 
-def states_of(keys: list[bytes]) -> list[bytes]:
-    """Changelog values of users with a few interactions each."""
+def states_of(keys: list[bytes], remembered: int) -> list[bytes]:
+    """Changelog values of users with `remembered` interactions each."""
     shard = UserShard(LAYOUT)
     slots = shard.slots(keys)
     count = len(slots)
     rng = np.random.default_rng(count)
     shard.set_vectors(slots, rng.standard_normal((count, LAYOUT.state_size), dtype=np.float32))
-    for number in range(REMEMBERED):
+    for number in range(remembered):
         shard.remember(
             slots,
             rng.integers(1, 1 << 62, count).astype(np.uint64),
@@ -65,15 +70,16 @@ def make_takeover(bootstrap: str, topic: str, writer: Writer) -> Takeover:
     )
 
 
-async def measure(bootstrap: str, users: int) -> None:
+async def measure(bootstrap: str, users: int, remembered: int) -> None:
     topic = f"recovery-{uuid.uuid4().hex[:8]}"
     admin = KafkaAdminClient(bootstrap_servers=bootstrap)
-    config = {"cleanup.policy": "compact", **{k: str(v) for k, v in CHANGELOG_CONFIG.items()}}
+    config = changelog_config(Settings())
     admin.create_topics([NewTopic(topic, PARTITIONS, 1, topic_configs=config)])
+    print(f"{users:,} users with {remembered} interactions each")
     writer = Writer([bootstrap])
     await writer.start()
     try:
-        await write(bootstrap, topic, writer, users)
+        await write(bootstrap, topic, writer, users, remembered)
         for _ in range(3):
             holdings: dict[int, Holding] = {}
             began_s, began_cpu_s = time.perf_counter(), time.process_time()
@@ -81,14 +87,14 @@ async def measure(bootstrap: str, users: int) -> None:
             took_s, cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
             found = sum(len(holding.shard) for holding in holdings.values())
             assert found == users, f"{found} users came back"
-            print(f"{users:,} users recovered in {took_s:.2f} s (CPU {cpu_s:.2f} s)")
+            print(f"  recovered in {took_s:.2f} s (CPU {cpu_s:.2f} s)")
     finally:
         await writer.stop()
         admin.delete_topics([topic])
         admin.close()
 
 
-async def write(bootstrap: str, topic: str, writer: Writer, users: int) -> None:
+async def write(bootstrap: str, topic: str, writer: Writer, users: int, remembered: int) -> None:
     holdings: dict[int, Holding] = {}
     await make_takeover(bootstrap, topic, writer).run(list(range(PARTITIONS)), holdings)
     keys = [b"user-%07d" % number for number in range(users)]
@@ -99,11 +105,11 @@ async def write(bootstrap: str, topic: str, writer: Writer, users: int) -> None:
         for start in range(0, len(mine), BATCH_USERS):
             chunk = mine[start : start + BATCH_USERS]
             applied = encode_applied(holding.applied_record("bench"))
-            records = Records([*chunk, APPLIED_KEY], [*states_of(chunk), applied])
+            records = Records([*chunk, APPLIED_KEY], [*states_of(chunk, remembered), applied])
             batch = await writer.one_batch(records, topic, int(time.time() * 1000))
             written += batch.size()
             await (await writer.send(batch, topic, partition, holding.fence))
-    print(f"changelog: {written / 1e6:.0f} MB, {written / users:.0f} bytes a user")
+    print(f"  changelog: {written / 1e6:.0f} MB, {written / users:.0f} bytes a user")
 
 
 def main() -> None:
@@ -116,7 +122,8 @@ def main() -> None:
         if bootstrap is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             bootstrap = stack.enter_context(ApacheKafka(Path(folder) / "data")).bootstrap
-        asyncio.run(measure(bootstrap, options.users))
+        for remembered in REMEMBERED:
+            asyncio.run(measure(bootstrap, options.users, remembered))
         print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
 
 
