@@ -58,7 +58,25 @@ class Reference(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Trained:
-    """A model ready for export. Arrays have n rows, row 0 being "no item"."""
+    """A model ready for export. Arrays have n rows, row 0 being "no item".
+
+    Attributes
+    ----------
+    model : its name in `MODELS`
+    item_ids : n ids, the first one ""
+    embeddings : float32, shape (n, D); of length 1, or zeros; row 0 zeros
+    biases : float32, shape (n,); added to every logit; row 0 `NEVER_LISTED`
+    state_size : S, numbers in a user's state; a user's first state is zeros
+    storage : how the engine keeps them; "int8" only where that costs no recall
+    beta : weight of the interest against the bias, unless a placement sets another
+    additive : the sums that add up to the score, for exact reasons; None if there are none
+    event_weights : weight of each event type, a purchase being 1; reasons name positive ones
+    update_onnx, score_onnx : serialised by `export.to_onnx`; see `export/README.md`
+    reference : the same in NumPy; golden sequences come from it
+    created : ISO time of the newest event trained on
+    training : what the model was made from and with: counts, parameters
+    exclude_seen, metrics : filled in by `export.train.fit`, which measures them
+    """
 
     model: str
     item_ids: list[str]

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
+from tqdm import tqdm
 
 from export.dataset import Log
 from export.models.base import (
@@ -25,6 +27,8 @@ from export.models.base import (
     weight_table,
 )
 from export.to_onnx import node, score_graph, update_graph
+
+CHUNK = 512  # items whose neighbours are found at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ def train(log: Log, **given: object) -> Trained:
     p = Parameters(**given)  # type: ignore[arg-type]
     baskets = Baskets.of(log, p.min_count)
     together = baskets.cooccurrence(p.damping)
-    rows, weights = _neighbours(together.toarray(), baskets.counts(), p)
+    rows, weights = _neighbours(together, baskets.counts(), p)
     positions = p.position_decay ** np.arange(p.last - 1, -1, -1, dtype=np.float64)
     positions = (positions / positions.sum()).astype(np.float32)
     moving = weight_table(EVENT_WEIGHTS)
@@ -100,20 +104,29 @@ def train(log: Log, **given: object) -> Trained:
 
 
 def _neighbours(
-    together: npt.NDArray[np.float64], counts: npt.NDArray[np.float64], p: Parameters
+    together: sparse.csr_array, counts: npt.NDArray[np.float64], p: Parameters
 ) -> tuple[Int64, Float32]:
-    """The nearest neighbours of each row: rows int64 [n, K] and weights float32 [n, K]."""
-    k = min(p.neighbours, len(counts) - 1)
+    """The nearest neighbours of each row: rows int64 [n, K] and weights float32 [n, K].
+
+    Dense for `CHUNK` rows at a time: all at once would take 800 MB for 10,000 items.
+    """
+    n = len(counts)
+    k = min(p.neighbours, n - 1)
     scale = np.maximum(counts, 1.0)
-    # normalising: 0 = given this item, 0.5 = cosine, 1 = lift
-    strength = (
-        together / scale[:, None] ** (1 - p.normalising / 2) / scale[None, :] ** p.normalising
-    )
-    strength *= scale.mean() ** p.normalising
-    rows = np.argsort(-strength, axis=1, kind="stable")[:, :k]
-    weights = np.take_along_axis(strength, rows, axis=1).astype(np.float32)
-    rows = np.where(weights > 0, rows, 0)
-    return rows.astype(np.int64), weights
+    rows, weights = np.zeros((n, k), np.int64), np.zeros((n, k), np.float32)
+    for first in tqdm(range(0, n, CHUNK), "neighbours", leave=False, disable=None):
+        some = slice(first, min(first + CHUNK, n))
+        # normalising: 0 = given this item, 0.5 = cosine, 1 = lift
+        strength = (
+            together[some].toarray()
+            / scale[some, None] ** (1 - p.normalising / 2)
+            / scale[None, :] ** p.normalising
+        )
+        strength *= scale.mean() ** p.normalising
+        nearest = np.argsort(-strength, axis=1, kind="stable")[:, :k]
+        weights[some] = np.take_along_axis(strength, nearest, axis=1)
+        rows[some] = np.where(weights[some] > 0, nearest, 0)
+    return rows, weights
 
 
 def _update(moving: Float32, p: Parameters) -> bytes:

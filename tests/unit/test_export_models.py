@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from export.bundle import bundle_files, write_bundle
 from export.dataset import Log, read_log
 from export.evaluate import Tally, evaluate, replay
-from export.models import MODELS, train
+from export.models import MODELS, PARAMETERS, cooccurrence, train
 from export.models.base import EVENT_WEIGHTS, Baskets, item_vectors
 from stream.config import Placement
 from stream.contracts import EVENT_TYPES, EventType, decode_recommendation
-from stream.core.bundle import Bundle
+from stream.core.bundle import Bundle, Manifest
 from stream.core.catalogue import Catalogue
 from stream.core.engine import Engine
 from stream.core.model import Model
@@ -261,3 +264,35 @@ def test_what_is_measured_is_what_the_engine_serves(
     for a in asked:
         ranked = [log.items[code] for code in a.ranked if code >= 0]
         assert ranked == served[log.users[a.user], a.folded]
+
+
+def test_the_table_of_parameters_is_as_the_code_has_it() -> None:
+    text = (Path(__file__).parents[2] / "export" / "models" / "README.md").read_text()
+    header, _, *rows = re.findall(
+        r"^\| (?:parameter|`\w+`|---).*$|^\|---\|---\|---\|---\|$", text, re.M
+    )
+    models = [cell.strip() for cell in header.split("|")[2:-2]]
+    assert sorted(models) == sorted(PARAMETERS)
+    documented: dict[str, dict[str, str]] = {name: {} for name in models}
+    for row in rows:
+        parameter, *defaults, meaning = (cell.strip() for cell in row.split("|")[1:-1])
+        assert meaning
+        for model, default in zip(models, defaults, strict=True):
+            if default:
+                documented[model][parameter.strip("`")] = default
+    for model, parameters in PARAMETERS.items():
+        fields = dataclasses.asdict(parameters())
+        assert documented[model] == {name: f"{value:.10g}" for name, value in fields.items()}
+
+
+def test_neighbours_do_not_depend_on_the_chunk(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = train("cooccurrence", log, dim=8)
+    monkeypatch.setattr(cooccurrence, "CHUNK", 7)
+    assert train("cooccurrence", log, dim=8).score_onnx == whole.score_onnx
+
+
+def test_the_manifests_fields_are_documented() -> None:
+    text = (Path(__file__).parents[2] / "export" / "README.md").read_text()
+    table = text.partition("## The bundle format")[2].partition("An additive state")[0]
+    for field in msgspec.structs.fields(Manifest):
+        assert f"`{field.encode_name}`" in table
