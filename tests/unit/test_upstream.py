@@ -147,9 +147,14 @@ def test_body(function: Callable[..., Any]) -> None:
     [(BatchConsumer, name) for name in BATCH_CONSUMER.split()]
     + [
         (BatchApp, name)
-        for name in (
-            "_crash _create_directories _new_transport _on_agent_error on_first_start stream"
-        ).split()
+        for name in [
+            "_crash",
+            "_create_directories",
+            "_new_transport",
+            "_on_agent_error",
+            "on_first_start",
+            "stream",
+        ]
     ]
     + [(InterestTable, name) for name in ["on_rebalance", "on_recovery_completed", "on_stop"]]
     + [(BatchTopic, "_compile_decode"), (BatchTransport, "Consumer")]
