@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import msgspec
 import numpy as np
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from numpy.typing import NDArray
 
 from tests.bench.interest import PARTITIONS, now_us, read_output
@@ -29,6 +29,7 @@ from tests.bench.workload import ITEMS, partitions_of_users
 
 _FIRST_ANSWER_S = 90.0
 _STRAGGLERS_S = 2.0
+_LEADER_TRIES = 50
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -100,9 +101,19 @@ class Subscriber(threading.Thread):
         )
         ends = [TopicPartition(topic, part) for part in range(PARTITIONS)]
         for place in ends:
-            place.offset = self._consumer.get_watermark_offsets(place, timeout=10)[1]
+            place.offset = self._end(place)
         self._consumer.assign(ends)
         self._stopping = False
+
+    def _end(self, place: TopicPartition) -> int:
+        """The offset after the newest record; a topic made a moment ago may have no leader yet."""
+        for _ in range(_LEADER_TRIES):
+            try:
+                end: int = self._consumer.get_watermark_offsets(place, timeout=10)[1]
+                return end
+            except KafkaException:
+                time.sleep(0.2)
+        raise TimeoutError(f"{place.topic}, partition {place.partition}: no leader")
 
     def run(self) -> None:
         """Listen until stop()."""
