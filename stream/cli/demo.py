@@ -43,7 +43,6 @@ REMIND_EVERY = 20  # events between two reminders of how to click oneself
 _EMBEDDED = {
     "broker.session_timeout_s": "2",
     "broker.heartbeat_s": "0.5",
-    "batch.in_flight": "1",
 }
 
 Where = tuple[str, int, int]  # topic, partition, offset
