@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, ClassVar, Self
@@ -36,7 +37,7 @@ def free_port() -> int:
     return port
 
 
-class BrokerProcess:
+class BrokerProcess(ABC):
     """A broker of one process on 127.0.0.1: start, stop, kill, start again on the same port.
 
     On Linux the kernel kills it when the thread that started it ends, however it ends, so no
@@ -150,9 +151,9 @@ class BrokerProcess:
     ) -> None:
         self.stop()
 
+    @abstractmethod
     def _prepare(self) -> list[str]:
         """Return the command line; write what it needs first."""
-        raise NotImplementedError
 
     def _check_port(self) -> None:
         with socket.socket() as probe:
