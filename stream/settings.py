@@ -14,7 +14,8 @@ from msgspec.structs import FieldInfo
 
 from stream.contracts.records import ItemKind
 
-_HOST_PORT = r"(?:\[[^\]\s]+\]|[^\s,:\[\]]+):\d{1,5}"
+_PORT = r"(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+_HOST_PORT = rf"(?:\[[^\]\s]+\]|[^\s,:\[\]]+):{_PORT}"
 
 TopicName = Annotated[
     str,
@@ -24,7 +25,7 @@ Bootstrap = Annotated[
     str,
     Meta(
         pattern=rf"^{_HOST_PORT}(?:,{_HOST_PORT})*$",
-        title="HOST:PORT, or several with commas between",
+        title="HOST:PORT (1 to 65535), or several with commas between",
     ),
 ]
 Text = Annotated[str, Meta(min_length=1)]

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream.cli import main
 from stream.config import (
     Placement,
     Settings,
@@ -159,6 +160,39 @@ def test_a_bad_file_is_refused_with_path_value_and_cure(toml: str, write: Write)
         assert part in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "bootstrap",
+    [
+        "host:99999",
+        "host:65536",
+        "host:0",
+        "host:-1",
+        "host:abc",
+        "host:9\uff1092",
+        "host:",
+        "host",
+        ":9092",
+        "",
+        ",",
+        "host:9092,",
+        "host:9092,other:99999",
+        "a b:9092",
+        "::1:9092",
+    ],
+)
+def test_brokers_that_cannot_be_are_refused(
+    bootstrap: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["send", "click", "--user", "u", "--item", "i", "--bootstrap", bootstrap]) == 2
+    said = capsys.readouterr().err
+    assert f"--bootstrap: is {bootstrap!r}; must be HOST:PORT (1 to 65535)" in said
+
+
+@pytest.mark.parametrize("bootstrap", ["a:1", "b.c-d:65535,10.0.0.1:9092", "[::1]:29092"])
+def test_brokers_that_can_be_are_taken(bootstrap: str) -> None:
+    assert load_settings(None, {"bootstrap": bootstrap}, environ={}).bootstrap == bootstrap
 
 
 @pytest.mark.parametrize(
