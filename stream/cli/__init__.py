@@ -1,28 +1,18 @@
 """The `freshet` command. In: arguments. Out: text for people, JSON for programs, an exit code.
 
-A file a command; this one finds the file, and turns every way in which a command can end into one
-clear message and an exit code: 0 done, 1 fault found, 2 usage or settings, 130 interrupted (the
-worker: 0 when it stopped in order, 70 when it ended itself). A command's module is imported only
-when that command runs, so that `freshet send` loads no model runtime. Holds no logic of a command.
+A file a command; `commands.py` finds it. This one is what a process imports first, so it imports
+next to nothing itself: Ctrl-C ends a command in silence from the first moment on. Holds no logic
+of a command.
 """
 
 from __future__ import annotations
 
-import importlib
-import io
+import contextlib
 import os
 import signal
-import sys
-import threading
-from collections.abc import Sequence
-from importlib import metadata
+from collections.abc import Callable, Iterator, Sequence
 
-import click
-from kafka.errors import KafkaError
-
-from stream.cli.common import printable
-from stream.errors import EXIT_INTERRUPTED, FreshetError
-
+EXIT_INTERRUPTED = 130  # `stream.errors` has it too, and takes its time
 END_WITHIN_S = 5
 
 COMMANDS = {
@@ -39,40 +29,6 @@ COMMANDS = {
 }
 
 
-def _version() -> str:
-    try:
-        return metadata.version("freshet")
-    except metadata.PackageNotFoundError:  # run from a checkout
-        return "(not installed)"
-
-
-class _Commands(click.Group):
-    """Finds command NAME as `command` of `stream.cli.NAME`, when it is asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = importlib.import_module(f"stream.cli.{cmd_name}").command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(_version(), prog_name="freshet")
-def freshet() -> None:
-    """Streaming personalization: events in Kafka in, fresh recommendation lists out.
-
-    Exit codes: 0 done (a worker: stopped in order), 1 fault found, 2 usage or settings, 70 the
-    worker ended itself to keep the states right, 130 interrupted.
-    """
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
@@ -80,43 +36,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ----------
     arguments : without the program's name; None takes the process's own
     """
-    _listen_to_interrupts()
-    # A title in a foreign script must not end a command on a terminal that cannot show it.
-    for output in (sys.stdout, sys.stderr):
-        if isinstance(output, io.TextIOWrapper):
-            output.reconfigure(errors="backslashreplace")
+    _end_on_interrupt()
+    from stream.cli.commands import run
+
+    return run(arguments)
+
+
+@contextlib.contextmanager
+def ends_at_once() -> Iterator[None]:
+    """SIGINT and SIGTERM end the process here and now: for imports, which have nothing to end.
+
+    A KeyboardInterrupt would be raised anywhere inside of a library that is being imported.
+    """
+    _end_on_interrupt()
     try:
-        code = freshet.main(arguments, prog_name="freshet", standalone_mode=False)
-    except (KeyboardInterrupt, click.Abort):
-        return EXIT_INTERRUPTED
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except FreshetError as error:
-        return _fail(str(error), error.exit_code)
-    except KafkaError as error:
-        return _fail(f"the broker did not do what was asked: {error}", FreshetError.exit_code)
-    return code if isinstance(code, int) else 0
+        yield
+    finally:
+        raise_on_interrupt()
 
 
-def _fail(message: str, code: int) -> int:
-    click.echo("error: " + printable(message, keep="\n"), err=True)
-    return code
-
-
-def _listen_to_interrupts() -> None:
+def raise_on_interrupt() -> None:
     """Make SIGINT and SIGTERM raise KeyboardInterrupt once, also in a shell's background job.
 
     What a command does to end in order has `END_WITHIN_S`; then the process ends all the same.
     """
+    _on_signal(_interrupt)
 
-    def interrupt(number: int, frame: object) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        signal.signal(signal.SIGALRM, lambda number, frame: os._exit(EXIT_INTERRUPTED))
-        signal.alarm(END_WITHIN_S)
-        raise KeyboardInterrupt
 
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, interrupt)
-        signal.signal(signal.SIGTERM, interrupt)
+def _end_on_interrupt() -> None:
+    _on_signal(lambda number, frame: os._exit(EXIT_INTERRUPTED))
+
+
+def _interrupt(number: int, frame: object) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, lambda number, frame: os._exit(EXIT_INTERRUPTED))
+    signal.alarm(END_WITHIN_S)
+    raise KeyboardInterrupt
+
+
+def _on_signal(handler: Callable[[int, object], None]) -> None:
+    with contextlib.suppress(ValueError):  # only the main thread may set handlers, or get signals
+        signal.signal(signal.SIGINT, handler)
+        signal.signal(signal.SIGTERM, handler)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 import msgspec
 
+from stream.cli import ends_at_once
 from stream.cli.common import print_json, printable, with_settings
 from stream.config import Settings
 
@@ -27,7 +28,8 @@ def command() -> None:
 @with_settings
 def show(settings: Settings, folder: Path, as_json: bool) -> None:
     """Print what the manifest of the bundle in DIR says."""
-    from stream.core.bundle import read_manifest
+    with ends_at_once():
+        from stream.core.bundle import read_manifest
 
     manifest = read_manifest(folder)
     if as_json:
@@ -43,8 +45,9 @@ def show(settings: Settings, folder: Path, as_json: bool) -> None:
 @with_settings
 def check(settings: Settings, folder: Path, as_json: bool) -> None:
     """Verify the files of the bundle in DIR and replay its golden sequences."""
-    from stream.core.bundle import Bundle
-    from stream.core.model import Model
+    with ends_at_once():
+        from stream.core.bundle import Bundle
+        from stream.core.model import Model
 
     started = time.monotonic()
     bundle = Bundle.load(folder)

@@ -13,6 +13,7 @@ import click
 from kafka import KafkaConsumer
 from kafka.errors import KafkaError
 
+from stream.cli import ends_at_once
 from stream.cli.clients import assign_all, open_consumer, read_to_end
 from stream.cli.common import connection_options, load, print_json, printable
 from stream.config import Settings
@@ -133,8 +134,9 @@ def _examine_bundle(settings: Settings) -> Iterator[Finding]:
         yield Finding("bundle", "fault", "none is set, and the worker needs one", cure)
         yield Finding("provider", "skip", "needs the bundle")
         return
-    from stream.core.bundle import Bundle
-    from stream.core.model import Model
+    with ends_at_once():
+        from stream.core.bundle import Bundle
+        from stream.core.model import Model
 
     try:
         bundle = Bundle.load(settings.bundle)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from stream.cli import ends_at_once
 from stream.cli.common import connection_options, load
 from stream.http import require_free
 
@@ -46,7 +47,8 @@ def command(
         log_level=log_level,
     )
     require_free(settings.metrics_host, settings.metrics_port)
-    from stream.app import run_worker
+    with ends_at_once():
+        from stream.app import run_worker
 
     run_worker(settings)
 

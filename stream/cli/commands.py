@@ -1,0 +1,83 @@
+"""Finds and runs a command. In: arguments. Out: an exit code, and a message when it is not 0.
+
+Turns every way in which a command can end into one clear message and an exit code: 0 done, 1 fault
+found, 2 usage or settings, 130 interrupted (the worker: 0 when it stopped in order, 70 when it
+ended itself). A command's module is imported only when that command runs, so that `freshet send`
+loads no model runtime. Holds no logic of a command.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+
+import click
+from kafka.errors import KafkaError
+
+from stream.cli import COMMANDS, ends_at_once, raise_on_interrupt
+from stream.cli.common import printable
+from stream.errors import EXIT_INTERRUPTED, FreshetError
+
+
+def _version() -> str:
+    try:
+        return metadata.version("freshet")
+    except metadata.PackageNotFoundError:  # run from a checkout
+        return "(not installed)"
+
+
+class _Commands(click.Group):
+    """Finds command NAME as `command` of `stream.cli.NAME`, when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        with ends_at_once():
+            command: click.Command = importlib.import_module(f"stream.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(_version(), prog_name="freshet")
+def freshet() -> None:
+    """Streaming personalization: events in Kafka in, fresh recommendation lists out.
+
+    Exit codes: 0 done (a worker: stopped in order), 1 fault found, 2 usage or settings, 70 the
+    worker ended itself to keep the states right, 130 interrupted.
+    """
+
+
+def run(arguments: Sequence[str] | None) -> int:
+    """Run one command and return its exit code; see `stream.cli.main`."""
+    # A title in a foreign script must not end a command on a terminal that cannot show it.
+    for output in (sys.stdout, sys.stderr):
+        if isinstance(output, io.TextIOWrapper):
+            output.reconfigure(errors="backslashreplace")
+    try:
+        raise_on_interrupt()
+        code = freshet.main(arguments, prog_name="freshet", standalone_mode=False)
+    except (KeyboardInterrupt, click.Abort):
+        return EXIT_INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except FreshetError as error:
+        return _fail(str(error), error.exit_code)
+    except KafkaError as error:
+        return _fail(f"the broker did not do what was asked: {error}", FreshetError.exit_code)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    click.echo("error: " + printable(message, keep="\n"), err=True)
+    return code
