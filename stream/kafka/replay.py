@@ -7,8 +7,9 @@ Faust, of who owns a partition and of what a state means.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable
+from time import monotonic
 
 from aiokafka import TopicPartition
 
@@ -19,6 +20,32 @@ from stream.kafka.holding import Holding
 from stream.kafka.reader import Reader
 
 _POLL_S = 1.0
+_TELL_AFTER_S = 2.0
+_TELL_EVERY_S = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class _Told:
+    """Tells the log how far a recovery is that takes its time."""
+
+    def __init__(self) -> None:
+        self._began_s = monotonic()
+        self._next_s = self._began_s + _TELL_AFTER_S
+        self.records = 0
+
+    def look(self, partitions: Iterable[int], read: int, due: int) -> None:
+        """Take note of `read` of `due` offsets; `partitions` are not at their end."""
+        now_s = monotonic()
+        if now_s >= self._next_s:
+            self._next_s = now_s + _TELL_EVERY_S
+            log.info(
+                "recovering partitions %s: %d%%, %d records so far, %d records/s",
+                sorted(partitions),
+                100 * read // due,
+                self.records,
+                self.records / (now_s - self._began_s),
+            )
 
 
 class Replay:
@@ -59,32 +86,37 @@ class Replay:
         """
         found: dict[int, list[Applied]] = {}
         first = dict(begins)
-        deadline = time.monotonic() + self._timeout_s
+        told = _Told()
+        deadline = monotonic() + self._timeout_s
         while True:
             progress = self.reader.progress()
             todo = set()
-            for tp, told in ends.items():
+            read = due = 0
+            for tp, known in ends.items():
                 at = await self.reader.consumer.position(tp)
-                end = told
+                end = known
                 if not self._trust_ends:
-                    end = max(told, progress[tp].end) if tp in progress else at + 1
+                    end = max(known, progress[tp].end) if tp in progress else at + 1
                 if at < end:
                     todo.add(tp)
                 start = first.setdefault(tp, at)
+                read, due = read + at - start, due + max(at, end) - start
                 ratio = 1.0 if at >= end else (at - start) / (end - start)
                 self._on_progress(tp.partition, ratio)
             if not todo:
                 return found
+            told.look((tp.partition for tp in todo), read, due)
             batches = await self.reader.fetch(todo, _POLL_S)
             if batches:
-                deadline = time.monotonic() + self._timeout_s
-            elif time.monotonic() > deadline:
+                deadline = monotonic() + self._timeout_s
+            elif monotonic() > deadline:
                 raise BrokerError(
                     f"recovery: no record of {sorted(f'{t}-{p}' for t, p in todo)} came for "
                     f"{self._timeout_s:g} s. Check the brokers that lead these partitions "
                     f"(broker.recovery_timeout_s)"
                 )
             for tp, batch in batches.items():
+                told.records += len(batch)
                 found.setdefault(tp.partition, []).extend(self._load(batch))
                 await asyncio.sleep(0)  # heartbeats and metrics go on
 

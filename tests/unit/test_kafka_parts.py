@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 
 from stream.config import Batch, Placement, Settings, State
 from stream.core.bundle import read_manifest
@@ -94,6 +96,60 @@ def test_a_record_that_cannot_be_loaded_is_named(
     )
     with pytest.raises(StateError, match=message):
         replay._load(record_batch([b"u", key], [b"v", value]))
+
+
+class SlowReader:
+    """A partition of 1,000 records, 100 a fetch, each fetch taking a second of `now`."""
+
+    def __init__(self, now: list[float], fetch_s: float) -> None:
+        self._now, self._fetch_s, self._at = now, fetch_s, 0
+        self.consumer = self
+
+    async def position(self, tp: TopicPartition) -> int:
+        return self._at
+
+    def progress(self) -> dict[TopicPartition, Any]:
+        return {}
+
+    async def fetch(self, todo: set[TopicPartition], wait_s: float) -> dict[Any, RecordBatch]:
+        self._now[0] += self._fetch_s
+        self._at += 100
+        return {tp: record_batch([b"u"] * 100, [b"v"] * 100) for tp in todo}
+
+
+@pytest.mark.parametrize(
+    ("fetch_s", "lines"),
+    [
+        (0.19, []),
+        (
+            1.0,
+            [
+                "recovering partitions [3]: 20%, 200 records so far, 100 records/s",
+                "recovering partitions [3]: 70%, 700 records so far, 100 records/s",
+            ],
+        ),
+    ],
+)
+def test_a_long_recovery_tells_how_far_it_is(
+    fetch_s: float,
+    lines: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now = [100.0]
+    reader: Any = SlowReader(now, fetch_s)
+    replay = Replay(
+        reader,
+        {3: Holding(3, Shard())},
+        trust_ends=True,
+        timeout_s=60,
+        on_progress=lambda partition, ratio: None,
+    )
+    monkeypatch.setattr("stream.kafka.replay.monotonic", lambda: now[0])
+    at = TopicPartition("log", 3)
+    with caplog.at_level(logging.INFO, "stream.kafka.replay"):
+        asyncio.run(replay.read_to({at: 0}, {at: 1000}))
+    assert caplog.messages == lines
 
 
 def test_stillness_counts_only_while_work_waits(monkeypatch: pytest.MonkeyPatch) -> None:
