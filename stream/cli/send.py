@@ -1,23 +1,28 @@
 """`freshet send`: one event by hand. In: options. Out: one record on clicks or purchases.
 
 The example of how to produce: a JSON object, keyed by user_id, with kafka-python, whose partitioner
-is the Java client's.
+is the Java client's. With --wait also the user's list that reflects it (`reflected.py`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import uuid
 from typing import Any
 
 import click
+import msgspec
 
 from stream.cli.clients import open_producer
 from stream.cli.common import print_json, printable, with_settings
+from stream.cli.reflected import Reflected, following_lists
 from stream.config import Settings
 from stream.contracts import EVENT_TYPES, PURCHASE_TYPES, Kind, decode_events
 from stream.errors import UsageError
+
+SHOWN = 5  # items of the list that --wait shows
 
 
 @click.command("send")
@@ -32,9 +37,26 @@ from stream.errors import UsageError
 @click.option("--price", type=float, help="unit_price of a purchase.")
 @click.option("--currency", help="Of a purchase.")
 @click.option("--time-ms", type=int, help="event_time_ms (default: now).")
-@click.option("--json", "as_json", is_flag=True, help="Print where the record stands, as JSON.")
+@click.option("--wait", is_flag=True, help="Wait for the user's list that reflects the event.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(0, 86_400, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Seconds that --wait waits.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Where the record stands (and the list).")
 @with_settings
-def command(settings: Settings, event_type: str, as_json: bool, **options: Any) -> None:
+def command(
+    settings: Settings,
+    event_type: str,
+    *,
+    wait: bool,
+    timeout_s: float,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Send one event by hand.
 
     TYPE: view, click, add_to_cart, remove_from_cart, like, dislike, impression, purchase, cancel.
@@ -43,20 +65,41 @@ def command(settings: Settings, event_type: str, as_json: bool, **options: Any) 
     topic = settings.topics.purchases if kind == "purchases" else settings.topics.clicks
     key, event = _event(kind, event_type, options)
     _check(kind, key, event)
-    with open_producer(settings.bootstrap, [topic]) as producer:
+    with contextlib.ExitStack() as stack:
+        # Subscribed before the event is sent: its list may come at once.
+        lists = stack.enter_context(following_lists(settings)) if wait else None
+        producer = stack.enter_context(open_producer(settings.bootstrap, [topic]))
         if options["time_ms"] is None:  # now that it is connected
             event["event_time_ms"] = _now_ms()
         value = json.dumps(event).encode()
+        sent_at_s = time.monotonic()
         sent = producer.send(topic, key=key, value=value).get(timeout=20)
+        _show_sent(sent, event, as_json=as_json)
+        if lists is not None:
+            answer = lists.await_list(key, sent, timeout_s)
+            _show_list(answer, (answer.at_s - sent_at_s) * 1000, as_json=as_json)
+
+
+def _show_sent(sent: Any, event: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(
             {"topic": sent.topic, "partition": sent.partition, "offset": sent.offset, **event}
         )
     else:
         click.echo(
-            f"{event_type} of {printable(options['user'])} on {printable(options['item'])}: "
+            f"{event['type']} of {printable(event['user_id'])} on {printable(event['item_id'])}: "
             f"{sent.topic}, partition {sent.partition}, offset {sent.offset}"
         )
+
+
+def _show_list(answer: Reflected, took_ms: float, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"event_to_list_ms": took_ms, **msgspec.json.decode(answer.value)})
+        return
+    click.echo(f"new list in {took_ms:.1f} ms")
+    for placement, ranked in answer.recommendation.lists.items():
+        top = [f"{item.rank}. {printable(item.item_id)} {item.score:.2f}" for item in ranked.items]
+        click.echo("  ".join([printable(placement), *top[:SHOWN]]))
 
 
 def _event(kind: Kind, event_type: str, options: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:

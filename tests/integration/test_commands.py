@@ -32,6 +32,8 @@ from stream.kafka.broker import BrokerProcess
 
 ROOT = Path(__file__).parents[2]
 END_WITHIN_S = 5.0
+CLICK_TO_LIST_WITHIN_MS = 100.0
+PLACE = ("topic", "partition", "offset")
 TOPICS = [
     "clicks",
     "purchases",
@@ -271,6 +273,38 @@ def test_worker_serves_and_stops(freshet: Freshet) -> None:
         assert json.loads(out)["user_id"] == "u1"
         interrupt(worker)
         assert worker.returncode in (0, 130)
+
+
+def test_a_click_by_hand_changes_the_list_in_time(freshet: Freshet) -> None:
+    """`send --wait` tells how long; the best of ten, since the machine may be busy."""
+    freshet.run("topics", "create")
+    items = [item_id for item_id, _ in sample.catalogue()][:10]
+    took_ms, lists = [], []
+    with freshet.start("worker", environ=WORKER):
+        for item_id in items:
+            by_hand = ("click", "--user", "u1", "--item", item_id.decode())
+            out = freshet.run("send", *by_hand, "--wait", "--timeout", "50", "--json")
+            sent, answer = map(json.loads, out.splitlines())
+            assert answer["user_id"] == "u1"
+            assert all(answer["cause"][name] == sent[name] for name in PLACE)
+            took_ms.append(answer["event_to_list_ms"])
+            lists.append(
+                [(item["item_id"], item["score"]) for item in answer["lists"]["home"]["items"]]
+            )
+        shown = freshet.run("send", "purchase", "--user", "u1", "--item", "22423", "--wait")
+    assert all(now != before for before, now in zip([[], *lists], lists, strict=False))
+    print(f"click to list, ms: {' '.join(f'{one:.0f}' for one in took_ms)}")
+    assert min(took_ms) < CLICK_TO_LIST_WITHIN_MS
+    assert re.search(r"\nnew list in \d+\.\d ms\nhome  1\. \S+ \d\.\d\d  2\. ", shown)
+
+
+def test_waiting_without_a_worker_says_so(freshet: Freshet) -> None:
+    freshet.run("topics", "create")
+    by_hand = ("send", "click", "--user", "u1", "--item", "i1")
+    shown = freshet.run(*by_hand, "--wait", "--timeout", "0.5", code=1)
+    assert f"click of u1 on i1: {freshet.topic['clicks']}, partition" in shown
+    assert "no list of u1" in shown
+    assert "is a worker running?" in shown
 
 
 def test_the_readmes_example_shows_the_list_that_its_click_makes(

@@ -9,6 +9,7 @@ import socket
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import wcwidth
@@ -19,9 +20,11 @@ from export import dataset
 from stream.cli import COMMANDS, main
 from stream.cli.common import fit, printable
 from stream.cli.lists import Titles
+from stream.cli.reflected import Lists
 from stream.cli.replay import Log, read_log
 from stream.cli.screen import Happened, Screen
 from stream.cli.simulate import Shop, Tally, category_of, event_record
+from stream.config import Settings
 from stream.contracts import (
     EVENT_TYPES,
     Cause,
@@ -32,6 +35,7 @@ from stream.contracts import (
     Reason,
     Recommendation,
     decode_events,
+    encode_record,
     event_hash,
 )
 from stream.demo import sample
@@ -98,6 +102,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["send", "clack", "--user", "u1", "--item", "i1"],
         ["send", "click", "--user", "u1", "--item", "i1", "--price", "3"],
         ["send", "click", "--user", "u1", "--item", "i1", "--property", "novalue"],
+        ["send", "click", "--user", "u1", "--item", "i1", "--wait", "--timeout", "0"],
         ["replay", "log", "--speed", "0"],
         ["replay", "log", "--speed", "fast"],
         ["replay", "/no/such/log"],
@@ -212,6 +217,51 @@ def test_doctor_with_wrong_settings(
     shown = capsys.readouterr().out
     assert "FRESHET_STATE_RING" in shown
     assert shown.count("skip") == 5
+
+
+# The list that answers an event
+
+
+class _Arriving:
+    """A consumer of one topic: what `poll` answers, record by record."""
+
+    def __init__(self, *records: tuple[bytes | None, bytes | None]) -> None:
+        self._records = [SimpleNamespace(key=key, value=value) for key, value in records]
+
+    def poll(self, timeout_ms: int) -> dict[str, list[SimpleNamespace]]:
+        return {"recommendations": [self._records.pop(0)]} if self._records else {}
+
+
+def _because_of(topic: str, partition: int, offset: int) -> bytes:
+    cause = Cause(topic, partition, offset, 1_700_000_000_000)
+    return encode_record(Recommendation("u1", {}, "m", "default", cause, 0))
+
+
+@pytest.mark.parametrize("offset", [7, 9])
+def test_the_first_list_that_reflects_the_event_is_the_answer(offset: int) -> None:
+    wanted = _because_of("clicks", 2, offset)
+    consumer = _Arriving(
+        (b"u2", wanted),
+        (None, wanted),
+        (b"u1", None),
+        (b"u1", b"no list"),
+        (b"u1", _because_of("clicks", 2, 6)),
+        (b"u1", _because_of("clicks", 3, 8)),
+        (b"u1", _because_of("purchases", 2, 8)),
+        (b"u1", wanted),
+        (b"u1", _because_of("clicks", 2, offset + 1)),
+    )
+    event = SimpleNamespace(topic="clicks", partition=2, offset=7)
+    answer = Lists(consumer, Settings()).await_list(b"u1", event, timeout_s=5)
+    assert answer.value == wanted
+    assert answer.recommendation.cause.offset == offset
+
+
+def test_no_list_in_time_says_what_to_look_at() -> None:
+    event = SimpleNamespace(topic="clicks", partition=2, offset=7)
+    lists = Lists(_Arriving((b"u1", _because_of("clicks", 2, 6))), Settings())
+    with pytest.raises(FreshetError, match="is a worker running"):
+        lists.await_list(b"u1", event, timeout_s=0.01)
 
 
 # Text for a terminal
