@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
 
 from stream.config import Settings, load_settings
 from stream.core.bundle import Bundle
@@ -133,6 +140,18 @@ class Shop:
             }
         )
         self._sent: list[tuple[str, bytes, bytes]] = []
+        quiet = {"bootstrap.servers": bootstrap, "log_level": 0}
+        # One reader for all: it knows its way after the first read. A short wait: the end of a
+        # partition is an empty answer.
+        wait = {"enable.partition.eof": True, "fetch.wait.max.ms": 20, "enable.auto.commit": False}
+        self._reader = Consumer({**quiet, **wait, "group.id": "none"})
+        # Looks at the workers' group and never joins it.
+        self._group = Consumer({**quiet, "group.id": self.settings.group})
+        self._sources = [
+            TopicPartition(topic, partition)
+            for topic in (self.settings.topics.clicks, self.settings.topics.purchases)
+            for partition in range(PARTITIONS)
+        ]
 
     def worker(self, module: str = "stream.cli") -> Worker:
         worker = Worker(self.config, self._log, module)
@@ -142,6 +161,8 @@ class Shop:
     def close(self) -> None:
         for worker in self._workers:
             worker.kill()
+        self._reader.close()
+        self._group.close()
 
     # -- events ----------------------------------------------------------------------------
 
@@ -179,47 +200,33 @@ class Shop:
 
     def read(self, topic: str, partition: int) -> list[Any]:
         """All records of a partition, confluent_kafka messages in offset order."""
-        consumer = Consumer(
-            {
-                "bootstrap.servers": self.settings.bootstrap,
-                "group.id": "none",
-                "enable.partition.eof": True,
-            }
-        )
         found: list[Any] = []
-        try:
-            consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING)])
-            while True:
-                for record in consumer.consume(10_000, 0.2):
-                    if record.error():
-                        return found
+        self._reader.assign([TopicPartition(topic, partition, OFFSET_BEGINNING)])
+        while True:
+            for record in self._reader.consume(10_000, 0.05):
+                error = record.error()
+                if error is None:
                     found.append(record)
-        finally:
-            consumer.close()
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    return found
+                else:
+                    raise KafkaException(error)
+
+    def committed(self) -> list[int]:
+        """Offsets that the group committed, of every source partition; 0 where none."""
+        found = self._group.committed(self._sources, timeout=10)
+        return [max(0, source.offset) for source in found]
 
     def wait_until_done(self, worker: Worker, timeout_s: float = 90.0) -> None:
         """Wait until the group has committed the end of every source partition."""
-        topics = self.settings.topics
-        consumer = Consumer(
-            {"bootstrap.servers": self.settings.bootstrap, "group.id": self.settings.group}
-        )
-        sources = [
-            TopicPartition(topic, partition)
-            for topic in (topics.clicks, topics.purchases)
-            for partition in range(PARTITIONS)
+        ends = [
+            self._group.get_watermark_offsets(source, timeout=10)[1] for source in self._sources
         ]
-        try:
-            ends = [consumer.get_watermark_offsets(source, timeout=10)[1] for source in sources]
-            deadline = time.monotonic() + timeout_s
-            while True:
-                done = [max(0, found.offset) for found in consumer.committed(sources, timeout=10)]
-                if done == ends:
-                    return
-                assert worker.process.poll() is None, worker.tail()
-                assert time.monotonic() < deadline, f"{done} of {ends}:\n{worker.tail()}"
-                time.sleep(0.2)
-        finally:
-            consumer.close()
+        deadline = time.monotonic() + timeout_s
+        while (done := self.committed()) != ends:
+            assert worker.process.poll() is None, worker.tail()
+            assert time.monotonic() < deadline, f"{done} of {ends}:\n{worker.tail()}"
+            time.sleep(0.2)
 
 
 class Shoppers(threading.Thread):

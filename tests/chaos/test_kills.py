@@ -28,20 +28,20 @@ def shop(broker: BrokerProcess, unique: str, tmp_path: Path) -> Iterator[Shop]:
     shop.close()
 
 
-def run(shop: Shop, kills: int, module: str) -> Verdict:
+def run(shop: Shop, kills: int) -> Verdict:
     """Shoppers all the while; `kills` workers killed, the last one runs to the end."""
     chance = random.Random(SEED)
     shoppers = Shoppers(shop, RATE)
     shoppers.start()
     for _ in range(kills):
-        worker = shop.worker(module)
+        worker = shop.worker()
         if chance.random() < 0.2:  # while it starts, joins or recovers
             time.sleep(chance.uniform(0.5, 5))
         else:
             worker.wait_until_ready()
             time.sleep(chance.uniform(0.02, 2))
         worker.kill()
-    worker = shop.worker(module)
+    worker = shop.worker()
     worker.wait_until_ready()
     shoppers.finish()
     shop.wait_until_done(worker)
@@ -52,13 +52,7 @@ def run(shop: Shop, kills: int, module: str) -> Verdict:
 
 
 def test_kills_leave_every_state_exact_and_every_event_reflected(shop: Shop) -> None:
-    verdict = run(shop, KILLS, "stream.cli")
+    verdict = run(shop, KILLS)
     assert verdict.right, verdict
     assert verdict.bad_records > 0
     assert verdict.owners > KILLS // 2, "the kills must have hit workers that owned partitions"
-
-
-def test_the_checker_sees_a_commit_before_the_acknowledgement(shop: Shop) -> None:
-    verdict = run(shop, 4, "tests.chaos.commit_first")
-    assert verdict.unreflected_events > 0
-    assert verdict.wrong_states == 0, "states and applied offsets stand in one record batch"

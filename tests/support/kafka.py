@@ -107,20 +107,22 @@ class ApacheKafka(BrokerProcess):
     def __init__(self, data: Path, port: int = 0) -> None:
         super().__init__(port, log=data.with_name(data.name + ".log"))
         self.data = data
-        self._controller_port = 0
+        self.controller_port = 0  # chosen at the first start
+
+    def _configuration(self) -> str:
+        """Return the text of server.properties, filled in."""
+        template = Template((CONFIG / "server.properties").read_text(encoding="utf-8"))
+        return template.substitute(
+            port=self.port, controller_port=self.controller_port, data=self.data.resolve()
+        )
 
     def _prepare(self) -> list[str]:
         program = [java(), "-Xmx512m", "-XX:+UseSerialGC", "-cp", f"{fetch_jars()}/*"]
         program.append(f"-Dlog4j2.configurationFile={CONFIG / 'log4j2.properties'}")
-        self._controller_port = self._controller_port or free_port()
+        self.controller_port = self.controller_port or free_port()
         properties = self.data.with_name(self.data.name + ".properties")
         properties.parent.mkdir(parents=True, exist_ok=True)
-        template = Template((CONFIG / "server.properties").read_text(encoding="utf-8"))
-        properties.write_text(
-            template.substitute(
-                port=self.port, controller_port=self._controller_port, data=self.data.resolve()
-            )
-        )
+        properties.write_text(self._configuration())
         if not (self.data / "meta.properties").is_file():
             command = [*program, "kafka.tools.StorageTool", "format"]
             command += ["--cluster-id", CLUSTER_ID, "--config", str(properties)]
