@@ -31,7 +31,8 @@ from stream.core.catalogue import Catalogue
 from stream.core.fold import fold
 from stream.core.model import Model
 from stream.core.policy.placement import Placement, Ring
-from stream.core.state import Slots, UserShard
+from stream.core.state import UserShard
+from stream.core.users import Users
 from stream.core.wire import Layout
 
 RING = Settings().state.ring
@@ -142,7 +143,7 @@ def replay(
     code_by_row[0] = -1
     histories = _histories(log)
     queries = _queries(log, histories, since_ms)
-    slots = shard.slots([b"%d" % user for user in range(len(histories))])
+    users = Users.of(shard, [b"%d" % user for user in range(len(histories))])
     active = len(histories)
     progress = tqdm(total=len(log), unit="event", unit_scale=True, leave=False, disable=None)
     with progress:
@@ -152,39 +153,28 @@ def replay(
             due = [(u, query) for u in range(active) for query in queries.get((u, position), ())]
             for first in range(0, len(due), BATCH):
                 part = due[first : first + BATCH]
-                users = np.array([user for user, _ in part])
+                who = np.array([user for user, _ in part])
                 struck = _padded([row_by_code[query.taken] for _, query in part])
                 listed, scores = placement.rank(
-                    shard.vectors(users), _ring(shard, catalogue, users), struck
+                    users.vectors[who], Ring.of(catalogue, users, who), struck
                 )
                 ranked = np.where(scores > 0, code_by_row[listed], -1)
                 for codes, (user, query) in zip(ranked, part, strict=True):
                     yield Asked(query, int(log.user[histories[user][0]]), position, codes)
             at = np.array([history[position] for history in histories[:active]])
-            fold(model, catalogue, shard, slots[:active], _events(shard, log, at))
+            fold(model, catalogue, users, np.arange(active), _events(users, log, at))
             progress.update(active)
 
 
-def _events(shard: UserShard, log: Log, at: Int64) -> Events:
+def _events(users: Users, log: Log, at: Int64) -> Events:
     """The events at these positions of the log, each of another user, as the engine gets them."""
     return Events(
-        users=shard.keys[: len(at)],
+        users=users.keys[: len(at)],
         items=[log.items[code] for code in log.item[at].tolist()],
         types=log.event_type[at].astype(np.uint8),
         times_ms=log.time_ms[at],
         event_hashes=np.zeros(len(at), np.uint32),
         offsets=at,
-    )
-
-
-def _ring(shard: UserShard, catalogue: Catalogue, users: Slots) -> Ring:
-    """What the users did last, as a placement wants it; nobody asks for reasons here."""
-    ages_s = shard.newest_ms[users, None] // 1000 - shard.ring_time_s[users]
-    return Ring(
-        catalogue.rows_of_hashes(shard.ring_item[users]),
-        shard.ring_type[users],
-        np.maximum(ages_s, 0).astype(np.float32),
-        shard.ring_order(users, 0),
     )
 
 

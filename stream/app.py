@@ -1,7 +1,7 @@
 """Freshet's Faust application: topics, table, agent. Wiring only.
 
     clicks ----+                                          +--> recommendations
-    purchases -+--> personalize: engine.step on a shard --+--> dead-letters
+    purchases -+--> personalize: engine.step on shards  --+--> dead-letters
     items --> catalogue                  |                      /metrics /healthz /readyz
                                          +--> changelog (states and applied offsets, fenced)
 
@@ -73,22 +73,22 @@ def build_app(settings: Settings) -> BatchApp:
     async def personalize(batches: AsyncIterator[RecordBatch]) -> None:
         """Fold each micro-batch into its users' states and publish their fresh lists."""
         await feed.wait_loaded()
-        async for batch in batches:
-            turn = await interests.turn(batch)
-            if turn is None:
-                continue  # the partition went to another worker, which does this batch
+        async for turns in interests.turns(batches):
             begun_s = time.time()
-            result = engine.step(turn.shard, batch, turn.applied, now_ms=int(begun_s * 1000))
-            await turn.commit(
-                Records(result.state_keys, result.state_values),
-                {
-                    topics.recommendations: Records(result.list_keys, result.list_values),
-                    topics.dead_letters: Records(
-                        result.dead_keys, result.dead_values, result.dead_headers
-                    ),
-                },
-                on_acked=partial(observer.acked, batch, result, begun_s, time.time()),
-            )
+            result = engine.step(turns, now_ms=int(begun_s * 1000))
+            observer.stepped(result)
+            sent_s = time.time()
+            for turn, part in zip(turns, result.parts, strict=True):
+                await turn.commit(
+                    Records(part.state_keys, part.state_values),
+                    {
+                        topics.recommendations: Records(part.list_keys, part.list_values),
+                        topics.dead_letters: Records(
+                            part.dead_keys, part.dead_values, part.dead_headers
+                        ),
+                    },
+                    on_acked=partial(observer.acked, turn.batch, part, begun_s, sent_s),
+                )
 
     return app
 

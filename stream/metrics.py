@@ -148,9 +148,15 @@ MISROUTED_RECORDS_TOTAL: Final = _counter(
     "Records in another partition than their key's: the producer does not use murmur2.",
     "topic",
 )
+REFUSED_STATES_TOTAL: Final = _counter(
+    "freshet_refused_states_total",
+    "States that came from the model not finite: their users keep the old ones.",
+)
 LISTS_TOTAL: Final = _counter("freshet_lists_total", "Lists published.", "placement")
 BATCH_EVENTS: Final = _histogram(
-    "freshet_batch_events", "Records in a micro-batch, dead letters too.", buckets=_SIZE_BUCKETS
+    "freshet_batch_events",
+    "Records in a micro-batch, of all its partitions, dead letters too.",
+    buckets=_SIZE_BUCKETS,
 )
 STAGE_SECONDS: Final = _histogram(
     "freshet_stage_seconds",

@@ -8,61 +8,108 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import cache
+from typing import NamedTuple
 
 import numpy as np
+from prometheus_client import Counter, Histogram
 
 from stream import metrics
-from stream.core.engine import StepResult
+from stream.core.engine import PartResult, StepResult
 from stream.kafka.batches import RecordBatch
 
 log = logging.getLogger(__name__)
 
 
 class Observer:
-    """Counts batches, and warns once in its life of a producer with another partitioner."""
+    """Counts what was done, and tells once in its life of each thing that somebody should mend."""
 
     def __init__(self) -> None:
         self._warned = False
+        self._refused = False
 
-    def acked(self, batch: RecordBatch, result: StepResult, begun_s: float, sent_s: float) -> None:
-        """Count a micro-batch whose states and lists are acknowledged.
+    def stepped(self, result: StepResult) -> None:
+        """Count a micro-batch whose states and lists are made."""
+        metrics.BATCH_EVENTS.observe(result.records)
+        for stage, stage_s in result.stage_s.items():
+            _stage(stage).observe(stage_s)
+        if result.refused_states:
+            metrics.REFUSED_STATES_TOTAL.inc(result.refused_states)
+            if not self._refused:
+                self._refused = True
+                log.error(
+                    "states that are not finite come from the model: their users keep the old"
+                )
+
+    def acked(self, batch: RecordBatch, part: PartResult, begun_s: float, sent_s: float) -> None:
+        """Count a part of a micro-batch whose states and lists are acknowledged.
 
         Parameters
         ----------
-        begun_s, sent_s : wall-clock time, seconds since 1970; when the step began, and when its
-            records were handed to the producer
+        begun_s, sent_s : wall-clock time, seconds since 1970; when the step began, and when the
+            first of its records were handed to the producer
         """
         acked_s = time.time()
-        self._count(batch.topic, result)
-        metrics.BATCH_EVENTS.observe(len(batch))
-        seconds = metrics.STAGE_SECONDS
-        seconds.labels("poll").observe(max(begun_s - batch.timestamps_ms[-1] / 1000, 0.0))
-        for stage, stage_s in result.stage_s.items():
-            seconds.labels(stage).observe(stage_s)
-        seconds.labels("publish").observe(acked_s - sent_s)
+        self._count(batch.topic, part)
+        _stage("poll").observe(max(begun_s - batch.timestamps_ms[-1] / 1000, 0.0))
+        _stage("publish").observe(acked_s - sent_s)
         stamps_s = np.array(batch.timestamps_ms, np.float64) / 1000
         metrics.EVENT_TO_LIST_SECONDS.observe_many(acked_s - stamps_s)
-        if result.misrouted and not self._warned:
+        if part.misrouted and not self._warned:
             self._warned = True
-            self._warn(batch, result)
+            self._warn(batch, part)
 
-    def _count(self, topic: str, result: StepResult) -> None:
-        metrics.EVENTS_TOTAL.labels(topic).inc(result.folded)
-        metrics.EVENTS_SKIPPED_TOTAL.labels(topic, "applied").inc(result.skipped)
-        metrics.EVENTS_SKIPPED_TOTAL.labels(topic, "repeated").inc(result.repeated)
-        metrics.UNKNOWN_ITEM_EVENTS_TOTAL.inc(result.unknown_items)
-        metrics.MISROUTED_RECORDS_TOTAL.labels(topic).inc(result.misrouted)
-        for placement, lists in result.lists_by_placement.items():
-            metrics.LISTS_TOTAL.labels(placement).inc(lists)
-        for rejection in result.rejections:
+    def _count(self, topic: str, part: PartResult) -> None:
+        of = _of_topic(topic)
+        of.folded.inc(part.folded)
+        if part.skipped:
+            of.applied.inc(part.skipped)
+        if part.repeated:
+            of.repeated.inc(part.repeated)
+        if part.misrouted:
+            of.misrouted.inc(part.misrouted)
+        if part.unknown_items:
+            metrics.UNKNOWN_ITEM_EVENTS_TOTAL.inc(part.unknown_items)
+        for placement, lists in part.lists_by_placement.items():
+            _lists(placement).inc(lists)
+        for rejection in part.rejections:
             metrics.DEAD_LETTERS_TOTAL.labels(topic, rejection.reason).inc()
 
-    def _warn(self, batch: RecordBatch, result: StepResult) -> None:
+    def _warn(self, batch: RecordBatch, part: PartResult) -> None:
         log.warning(
             "topic %s, partition %d: %d records sit in another partition than their key's, so a "
             "user's events may reach two workers. The producer must partition by murmur2 as the "
             "Java client does (librdkafka: partitioner=murmur2_random)",
             batch.topic,
             batch.partition,
-            result.misrouted,
+            part.misrouted,
         )
+
+
+class _OfTopic(NamedTuple):
+    """The counters of one source topic; looking a label up costs more than counting."""
+
+    folded: Counter
+    applied: Counter
+    repeated: Counter
+    misrouted: Counter
+
+
+@cache
+def _of_topic(topic: str) -> _OfTopic:
+    return _OfTopic(
+        folded=metrics.EVENTS_TOTAL.labels(topic),
+        applied=metrics.EVENTS_SKIPPED_TOTAL.labels(topic, "applied"),
+        repeated=metrics.EVENTS_SKIPPED_TOTAL.labels(topic, "repeated"),
+        misrouted=metrics.MISROUTED_RECORDS_TOTAL.labels(topic),
+    )
+
+
+@cache
+def _stage(stage: str) -> Histogram:
+    return metrics.STAGE_SECONDS.labels(stage)
+
+
+@cache
+def _lists(placement: str) -> Counter:
+    return metrics.LISTS_TOTAL.labels(placement)

@@ -5,7 +5,6 @@ nothing of settings, models or brokers.
 """
 
 from stream.contracts.codec import (
-    Events,
     Kind,
     Rejection,
     dead_letter_headers,
@@ -16,6 +15,7 @@ from stream.contracts.codec import (
     encode_record,
 )
 from stream.contracts.diagnosis import REASONS
+from stream.contracts.events import Events
 from stream.contracts.partitioner import murmur2, partition_of, partitions_of
 from stream.contracts.records import (
     CLICK_TYPES,

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 from zlib import crc32
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from stream.contracts.diagnosis import diagnose
+from stream.contracts.events import Events
 from stream.contracts.records import (
     EVENT_TYPES,
     ID_FIELDS,
@@ -46,42 +45,6 @@ _CODES: Final[dict[str, int]] = {name: int(code) for name, code in EVENT_TYPES.i
 # What a decoder raises: a RecursionError for nesting, a UnicodeDecodeError for bytes in a text.
 _REFUSED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _ENCODE: Final = msgspec.json.Encoder().encode
-
-
-@dataclass(slots=True)
-class Events:
-    """The n good events of a record batch as columns, in offset order.
-
-    Attributes
-    ----------
-    users : n user ids in UTF-8, equal to the records' keys
-    items : n item ids
-    types : uint8, shape (n,); `EventType`
-    times_ms : int64, shape (n,); event time
-    event_hashes : uint32, shape (n,); 0 = the record had no event_id
-    offsets : int64, shape (n,)
-    """
-
-    users: list[bytes]
-    items: list[str]
-    types: npt.NDArray[np.uint8]
-    times_ms: npt.NDArray[np.int64]
-    event_hashes: npt.NDArray[np.uint32]
-    offsets: npt.NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.users)
-
-    def tail(self, first: int) -> Events:
-        """Events from position `first` on."""
-        return Events(
-            self.users[first:],
-            self.items[first:],
-            self.types[first:],
-            self.times_ms[first:],
-            self.event_hashes[first:],
-            self.offsets[first:],
-        )
 
 
 class Rejection(NamedTuple):

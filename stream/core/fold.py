@@ -1,4 +1,4 @@
-"""Fold events into user states. In: a shard, a micro-batch of events. Out: which users changed.
+"""Fold events into user states. In: users, a micro-batch of their events. Out: what was a repeat.
 
 A batch folds exactly like its events one by one, whatever the batch boundaries: events of one
 user are taken in order, one round a rank, and every number of a state depends on that user alone.
@@ -20,148 +20,138 @@ from numpy.typing import NDArray
 from stream.contracts import Events, EventType
 from stream.core.catalogue import NO_ITEM, Catalogue
 from stream.core.model import Model
-from stream.core.state import Slots, UserShard
+from stream.core.users import EVERYONE, Users, Who, ring_entries
 
 _MS_PER_S = 1000.0
 
 
 class Folded(NamedTuple):
-    """What a fold did.
+    """What a fold did with each of its n events.
 
     Attributes
     ----------
-    repeated : events dropped because the user's ring holds their event_id already
-    unknown_items : events whose item neither catalogue nor model knows
+    repeated : bool, shape (n,); dropped, since the user's ring holds the event_id already
+    unknown : bool, shape (n,); neither catalogue nor model knows the item
     """
 
-    repeated: int
-    unknown_items: int
+    repeated: NDArray[np.bool_]
+    unknown: NDArray[np.bool_]
 
 
 class _Columns(NamedTuple):
-    """Events of distinct users (one round), or all events of a batch, as columns of one length."""
+    """Events as columns of one length: what the model takes, and what the ring keeps."""
 
-    slots: Slots
     rows: NDArray[np.int64]
-    hashes: NDArray[np.uint64]
-    types: NDArray[np.uint8]
+    types: NDArray[np.int64]
     times_ms: NDArray[np.int64]
-    event_hashes: NDArray[np.uint32]
+    entries: np.ndarray
 
     def take(self, at: NDArray[np.int64] | NDArray[np.bool_]) -> _Columns:
         """The events at these positions."""
-        return _Columns(*(column[at] for column in self))  # type: ignore[arg-type]
+        return _Columns(*(column[at] for column in self))
 
 
 def fold(
-    model: Model, catalogue: Catalogue, shard: UserShard, slots: Slots, events: Events
+    model: Model, catalogue: Catalogue, users: Users, who: NDArray[np.int64], events: Events
 ) -> Folded:
     """Fold a micro-batch into its users' states, in place.
 
     Parameters
     ----------
-    slots : int64, shape (n,); the user's slot of each event, `shard.slots(events.users)`
+    who : int64, shape (n,); number in `users` of each event's user
     """
     rows = catalogue.rows(events.items)
     hashes = catalogue.hashes_of(events.items, rows)
-    columns = _Columns(slots, rows, hashes, events.types, events.times_ms, events.event_hashes)
-    stale = slots[shard.model[slots] != shard.layout.model]
-    if len(stale):
-        rebuild(model, catalogue, shard, np.unique(stale))
-    repeated = sum(_fold_round(model, shard, columns.take(at)) for at in rounds(slots))
-    return Folded(repeated, int((rows == NO_ITEM).sum()))
+    entries = ring_entries(hashes, events.times_ms, events.event_hashes, events.types)
+    columns = _Columns(rows, events.types.astype(np.int64), events.times_ms, entries)
+    repeated = np.zeros(len(who), np.bool_)
+    for at in rounds(who):
+        # Where every user has an event the round needs no gathering.
+        everyone = len(at) == len(users)
+        repeats = _fold_round(model, users, EVERYONE if everyone else who[at], columns.take(at))
+        if repeats is not None:
+            repeated[at] = repeats
+    return Folded(repeated, rows == NO_ITEM)
 
 
-def rounds(slots: Slots) -> list[NDArray[np.int64]]:
-    """Positions grouped into rounds: round r holds each user's r-th event of the batch."""
-    if len(slots) < 2:
-        return [np.zeros(1, np.int64)] * len(slots)
-    by_user = np.argsort(slots, kind="stable")
-    users = slots[by_user]
-    starts = np.flatnonzero(np.concatenate([[True], users[1:] != users[:-1]]))
-    if len(starts) == len(users):
+def rounds(who: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Positions grouped into rounds: round r holds each user's r-th event, in the users' order."""
+    if len(who) < 2:
+        return [np.zeros(1, np.int64)] * len(who)
+    by_user = np.argsort(who, kind="stable")
+    ordered = who[by_user]
+    first = np.empty(len(who), np.bool_)
+    first[0] = True
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    if first.all():
         return [by_user]
-    rank = np.arange(len(users)) - np.repeat(starts, np.diff(np.append(starts, len(users))))
+    starts = np.flatnonzero(first)
+    rank = np.arange(len(who)) - np.repeat(starts, np.diff(np.append(starts, len(who))))
     by_rank = np.argsort(rank, kind="stable")
     return np.split(by_user[by_rank], np.cumsum(np.bincount(rank))[:-1])
 
 
-def _fold_round(model: Model, shard: UserShard, events: _Columns) -> int:
-    """Fold events of distinct users; answers how many were repeats."""
-    repeat = _repeats(shard, events)
-    repeats = int(repeat.sum())
-    if repeats:
-        events = events.take(~repeat)
-        if len(events.slots) == 0:
+def _fold_round(model: Model, users: Users, who: Who, events: _Columns) -> NDArray[np.bool_] | None:
+    """Fold events of distinct users; answers which were repeats, None for none."""
+    repeats = _repeats(users, who, events.entries)
+    if repeats is not None:
+        who, events = np.arange(len(users))[who][~repeats], events.take(~repeats)
+        if len(events.rows) == 0:
             return repeats
-    _step(model, shard, events)
-    shard.events[events.slots] += 1
-    kept = events.types != EventType.IMPRESSION  # what was only shown would crowd the ring out
-    if not kept.all():
-        events = events.take(kept)
-    shard.remember(events.slots, events.hashes, events.times_ms, events.event_hashes, events.types)
+    _step(model, users, who, events)
+    users.events[who] += np.uint32(1)
+    shown = events.types == EventType.IMPRESSION  # in the ring it would crowd out what was done
+    if shown.any():
+        users.remember(np.arange(len(users))[who][~shown], events.entries[~shown])
+    else:
+        users.remember(who, events.entries)
     return repeats
 
 
-def _repeats(shard: UserShard, events: _Columns) -> NDArray[np.bool_]:
-    """Events whose event_id and item stand in their user's ring."""
-    repeat = np.zeros(len(events.slots), np.bool_)
-    named = np.flatnonzero((events.event_hashes != 0) & (shard.ring_used[events.slots] != 0))
-    if len(named):
-        slots = events.slots[named]
-        same = shard.ring_event[slots] == events.event_hashes[named, None]
-        some = np.flatnonzero(same.any(axis=1))
-        if len(
-            some
-        ):  # 32 bits of an event_id may collide; with the item's 64 beside it they do not
-            items = shard.ring_item[slots[some]] == events.hashes[named[some], None]
-            repeat[named[some]] = (same[some] & items).any(axis=1)
-    return repeat
+def _repeats(users: Users, who: Who, entries: np.ndarray) -> NDArray[np.bool_] | None:
+    """Events whose event_id and item stand in their user's ring; None when none does."""
+    ids = entries["event"][:, None]
+    same = (users.ring["event"][who] == ids) & (ids != 0)
+    if not same.any():
+        return None
+    # 32 bits of an event_id may collide; with the item's 64 beside it they do not. What lies
+    # behind the used part of a ring is zeros, which no id is.
+    same &= users.ring["item"][who] == entries["item"][:, None]
+    repeats: NDArray[np.bool_] = same.any(axis=1)
+    return repeats if repeats.any() else None
 
 
-def _step(model: Model, shard: UserShard, events: _Columns) -> None:
+def _step(model: Model, users: Users, who: Who, events: _Columns) -> None:
     """One model update for distinct users."""
-    newest_ms = shard.newest_ms[events.slots]
-    gaps_s = np.where(newest_ms == 0, 0.0, (events.times_ms - newest_ms) / _MS_PER_S)
-    shard.set_vectors(
-        events.slots,
-        model.update(
-            shard.vectors(events.slots),
-            events.rows,
-            events.types.astype(np.int64),
-            gaps_s.astype(np.float32),
-        ),
-    )
-    shard.newest_ms[events.slots] = np.maximum(newest_ms, events.times_ms)
+    newest_ms = users.newest_ms[who]
+    gaps_s = ((events.times_ms - newest_ms) / _MS_PER_S).astype(np.float32)
+    gaps_s[newest_ms == 0] = 0.0
+    following = model.update(users.vectors[who], events.rows, events.types, gaps_s)
+    users.set_vectors(who, following)
+    users.newest_ms[who] = np.maximum(newest_ms, events.times_ms)
 
 
-def rebuild(model: Model, catalogue: Catalogue, shard: UserShard, slots: Slots) -> None:
+def rebuild(model: Model, catalogue: Catalogue, users: Users, who: NDArray[np.int64]) -> None:
     """Fold the rings of these users anew: their states come from another model.
 
     Parameters
     ----------
-    slots : int64, distinct
+    who : int64, distinct
     """
-    shard.set_vectors(slots, np.zeros((len(slots), shard.layout.state_size), np.float32))
-    newest_ms = shard.newest_ms[slots].copy()
-    shard.newest_ms[slots] = 0
-    shard.model[slots] = shard.layout.model
-    newest_first = shard.ring_order(slots, shard.layout.ring)
-    used = shard.ring_used[slots].astype(np.int64)
+    users.set_vectors(who, np.zeros((len(who), users.layout.state_size), np.float32))
+    newest_ms = users.newest_ms[who].copy()
+    users.newest_ms[who] = 0
+    users.model[who] = users.layout.model
+    newest_first = users.ring_order(who, users.layout.ring)
+    used = users.ring_used[who]
     for back in range(int(used.max(initial=0)) - 1, -1, -1):
         have = used > back
-        at, who = newest_first[have, back], slots[have]
-        hashes = shard.ring_item[who, at]
-        _step(
-            model,
-            shard,
-            _Columns(
-                who,
-                catalogue.rows_of_hashes(hashes),
-                hashes,
-                shard.ring_type[who, at],
-                shard.ring_time_s[who, at].astype(np.int64) * 1000,
-                shard.ring_event[who, at],
-            ),
+        entries = users.ring[who[have], newest_first[have, back]]
+        columns = _Columns(
+            catalogue.rows_of_hashes(np.ascontiguousarray(entries["item"])),
+            entries["type"].astype(np.int64),
+            entries["time_s"].astype(np.int64) * 1000,
+            entries,
         )
-    shard.newest_ms[slots] = np.maximum(newest_ms, shard.newest_ms[slots])
+        _step(model, users, who[have], columns)
+    users.newest_ms[who] = np.maximum(newest_ms, users.newest_ms[who])

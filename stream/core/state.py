@@ -1,58 +1,40 @@
-"""The interest states of one partition's users: layout in memory and on the wire.
+"""The interest states of one partition's users.
 
-In: user keys, changelog values. Out: columns to fold into, changelog values.
-Knows nothing of models or items beyond sizes, and nothing of Kafka.
+In: user keys, changelog values. Out: records to fold into, and back. Knows nothing of models or
+items beyond sizes, and nothing of Kafka.
 
-In memory a user's numbers are columns with one row per user, so that a micro-batch gathers just
-what it needs; on the wire they are the bytes of `wire.py`.
+A user is one row of bytes, laid out as on the wire (`wire.py`), so that recovery, the gathering of
+a micro-batch's users and their changelog values are copies of whole rows.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream.contracts import partitions_of
-from stream.core.wire import (
-    LAYOUT,
-    STORAGES,
-    Layout,
-    cut_values,
-    decode_values,
-    dequantise,
-    fit_ring,
-    quantise,
-    shape_of,
-)
-
-log = logging.getLogger(__name__)
+from stream.core.wire import Layout, decode_values, fit_ring, shape_of
 
 _FIRST_CAPACITY: Final = 1024
 
 Slots = NDArray[np.int64]
+T = TypeVar("T", bound=np.generic)
 
 
 class UserShard:
     """All user states of one partition.
 
-    A user has a slot, the row of every column below. Slots are dense; a forgotten user's slot is
-    taken by the last user.
+    A user has a slot, a row below. Slots are dense; a forgotten user's slot is taken by the last
+    user.
 
     Attributes
     ----------
+    layout : sizes of a state
     keys : user key of each slot
-    newest_ms : int64, shape (capacity,); newest event time seen, 0 before the first event
-    events : uint32, shape (capacity,); events folded
-    model : uint32, shape (capacity,); bundle version of the vector, 0 = must be rebuilt
     misrouted : bool, shape (capacity,); the user's key belongs to another partition
-    ring_item : uint64, shape (capacity, ring); item hashes; likewise ring_time_s (uint32, event
-        time), ring_event (uint32, event hash or 0) and ring_type (uint8, `EventType`)
-    ring_used, ring_head : uint8, shape (capacity,); entries in use; where the next one goes
-    refused_vectors : states that were not finite and so not stored
     """
 
     def __init__(self, layout: Layout, partition: int = 0, partitions: int = 1) -> None:
@@ -61,16 +43,19 @@ class UserShard:
         self._partitions = partitions
         self._slot_by_key: dict[bytes, int] = {}
         self.keys: list[bytes] = []
-        self.refused_vectors = 0
-        self._allocate(_FIRST_CAPACITY)
+        self.misrouted = np.zeros(_FIRST_CAPACITY, np.bool_)
+        # uint8, shape (capacity, layout.max_bytes); a row is one `layout.full`
+        self._rows = np.zeros((_FIRST_CAPACITY, layout.max_bytes), np.uint8)
+        self._blank = np.frombuffer(layout.blank, np.uint8)
+        self._shape = shape_of(layout.blank)[1]
 
     def __len__(self) -> int:
         return len(self.keys)
 
     @property
     def nbytes(self) -> int:
-        """Bytes held by the columns; keys not counted."""
-        return sum(getattr(self, name).nbytes for name in self._columns())
+        """Bytes held by the rows; keys not counted."""
+        return self._rows.nbytes + self.misrouted.nbytes
 
     # -- slots -----------------------------------------------------------------------------
 
@@ -93,12 +78,16 @@ class UserShard:
         return self._slot_by_key.get(key)
 
     def _welcome(self, first_new: int) -> None:
-        """Prepare the columns of the users from slot `first_new` on."""
+        """Prepare the rows of the users from slot `first_new` on."""
         users = len(self.keys)
-        while users > len(self.newest_ms):
-            self._grow()
+        capacity = len(self._rows)
+        if users > capacity:
+            while users > capacity:
+                capacity *= 2
+            self._rows = _grown(self._rows, capacity)
+            self.misrouted = _grown(self.misrouted, capacity)
         new = slice(first_new, users)
-        self.model[new] = self.layout.model
+        self._rows[new] = self._blank
         homes = partitions_of(self.keys[new], self._partitions)
         self.misrouted[new] = homes != self._partition
 
@@ -108,146 +97,24 @@ class UserShard:
             return
         last = len(self.keys) - 1
         last_key = self.keys.pop()
-        for name in self._columns():
-            column = getattr(self, name)
-            if slot != last:
-                column[slot] = column[last]
-            column[last] = 0
         if slot != last:
+            self._rows[slot] = self._rows[last]
+            self.misrouted[slot] = self.misrouted[last]
             self.keys[slot] = last_key
             self._slot_by_key[last_key] = slot
+        self._rows[last] = 0
 
-    # -- columns ---------------------------------------------------------------------------
+    # -- rows ------------------------------------------------------------------------------
 
-    def _columns(self) -> dict[str, tuple[str, int | None]]:
-        """Every column: name -> (dtype, numbers per user or None for one)."""
-        ring = self.layout.ring
-        return {
-            "newest_ms": ("i8", None),
-            "events": ("u4", None),
-            "model": ("u4", None),
-            "misrouted": ("?", None),
-            "ring_used": ("u1", None),
-            "ring_head": ("u1", None),
-            "ring_item": ("u8", ring),
-            "ring_time_s": ("u4", ring),
-            "ring_event": ("u4", ring),
-            "ring_type": ("u1", ring),
-            "_scale": ("f4", None),
-            "_vector": (self.layout.vector.str, self.layout.state_size),
-        }
+    def gather(self, slots: Slots) -> np.ndarray:
+        """A copy of the users' states: `layout.full`, shape (len(slots),)."""
+        return self._rows.take(slots, axis=0).view(self.layout.full)[:, 0]
 
-    def _allocate(self, capacity: int) -> None:
-        self.newest_ms: NDArray[np.int64]
-        self.events: NDArray[np.uint32]
-        self.model: NDArray[np.uint32]
-        self.misrouted: NDArray[np.bool_]
-        self.ring_used: NDArray[np.uint8]
-        self.ring_head: NDArray[np.uint8]
-        self.ring_item: NDArray[np.uint64]
-        self.ring_time_s: NDArray[np.uint32]
-        self.ring_event: NDArray[np.uint32]
-        self.ring_type: NDArray[np.uint8]
-        self._scale: NDArray[np.float32]
-        self._vector: NDArray[np.float32] | NDArray[np.int8]
-        for name, (dtype, width) in self._columns().items():
-            shape = capacity if width is None else (capacity, width)
-            setattr(self, name, np.zeros(shape, dtype))
-
-    def _grow(self) -> None:
-        """Double the capacity."""
-        capacity = len(self.newest_ms)
-        for name in self._columns():
-            old = getattr(self, name)
-            new = np.zeros((2 * capacity, *old.shape[1:]), old.dtype)
-            new[:capacity] = old
-            setattr(self, name, new)
-
-    # -- vectors ---------------------------------------------------------------------------
-
-    def vectors(self, slots: Slots) -> NDArray[np.float32]:
-        """Model states of the users: float32, shape (len(slots), state_size), a copy."""
-        stored = self._vector[slots]
-        if self.layout.storage == "float32":
-            return stored  # type: ignore[return-value]
-        return dequantise(stored, self._scale[slots])  # type: ignore[arg-type]
-
-    def set_vectors(self, slots: Slots, vectors: NDArray[np.float32]) -> None:
-        """Store model states; each slot at most once.
-
-        With int8 storage they are rounded after every event, never once per batch: a state must
-        not depend on how the events fell into batches. A vector that is not finite is not stored,
-        since no event could mend it: its user keeps the old one, and `refused_vectors` counts it.
-        """
-        finite = np.isfinite(vectors).all(axis=1)
-        if not finite.all():
-            if self.refused_vectors == 0:
-                log.error("a state that is not finite came from the model; its user keeps the old")
-            self.refused_vectors += int((~finite).sum())
-            slots, vectors = slots[finite], vectors[finite]
-        if self.layout.storage == "float32":
-            self._vector[slots] = vectors
-        else:
-            self._vector[slots], self._scale[slots] = quantise(vectors)
-
-    # -- ring ------------------------------------------------------------------------------
-
-    def remember(
-        self,
-        slots: Slots,
-        items: NDArray[np.uint64],
-        times_ms: NDArray[np.int64],
-        event_hashes: NDArray[np.uint32],
-        types: NDArray[np.uint8],
-    ) -> None:
-        """Put one interaction of each user into the ring; each slot at most once."""
-        ring = self.layout.ring
-        if ring == 0 or len(slots) == 0:
-            return
-        head = self.ring_head[slots]
-        at = head % ring
-        self.ring_item[slots, at] = items
-        self.ring_time_s[slots, at] = times_ms // 1000
-        self.ring_event[slots, at] = event_hashes
-        self.ring_type[slots, at] = types
-        self.ring_head[slots] = (at + 1) % ring
-        self.ring_used[slots] = np.minimum(self.ring_used[slots].astype(np.int64) + 1, ring)
-
-    def ring_order(self, slots: Slots, newest: int) -> NDArray[np.int64]:
-        """Ring positions from the newest interaction back.
-
-        Returns
-        -------
-        int64, shape (len(slots), min(newest, ring)); the first `ring_used` of a row are in use
-        """
-        ring = self.layout.ring
-        back = np.arange(1, min(newest, ring) + 1)
-        return (self.ring_head[slots, None].astype(np.int64) - back) % max(ring, 1)
+    def scatter(self, slots: Slots, records: np.ndarray) -> None:
+        """Put states back: `layout.full`, shape (len(slots),), contiguous; each slot once."""
+        self._rows[slots] = _as_bytes(records)
 
     # -- wire ------------------------------------------------------------------------------
-
-    def encode(self, slots: Slots) -> list[bytes]:
-        """Changelog values of the users."""
-        layout = self.layout
-        out = np.zeros(len(slots), layout.full)
-        header = out["header"]
-        header["layout"] = LAYOUT
-        header["storage"] = STORAGES[layout.storage]
-        header["state_size"] = layout.state_size
-        header["ring_used"] = self.ring_used[slots]
-        header["ring_head"] = self.ring_head[slots]
-        header["model"] = self.model[slots]
-        header["events"] = self.events[slots]
-        header["newest_ms"] = self.newest_ms[slots]
-        header["scale"] = self._scale[slots]
-        out["vector"] = self._vector[slots]
-        if layout.ring:
-            ring = out["ring"]
-            ring["item"] = self.ring_item[slots]
-            ring["time_s"] = self.ring_time_s[slots]
-            ring["event"] = self.ring_event[slots]
-            ring["type"] = self.ring_type[slots]
-        return cut_values(out, layout)
 
     def load(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
         """Take over changelog records in order; a later one replaces an earlier, None forgets.
@@ -270,29 +137,43 @@ class UserShard:
         """Load values of one length, layout, storage and state size."""
         decoded = decode_values(values)
         slots = self.slots(keys)
-        header = decoded["header"]
-        self.model[slots] = header["model"]
-        self.events[slots] = header["events"]
-        self.newest_ms[slots] = header["newest_ms"]
-        if decoded["vector"].dtype == self._vector.dtype and (
-            decoded["vector"].shape[1] == self.layout.state_size
-        ):
-            self._vector[slots] = decoded["vector"]
-            self._scale[slots] = header["scale"]
+        used = decoded["ring"].shape[1]
+        unturned = used == self.layout.ring or (decoded["header"]["ring_head"] == used).all()
+        if shape_of(values[0])[1] == self._shape and used <= self.layout.ring and unturned:
+            end = len(values[0])  # rows of our own, cut after the last used entry of the ring
+            self._rows[slots, :end] = _as_bytes(decoded)
+            self._rows[slots, end:] = 0
         else:
-            self.model[slots] = 0  # another model's state: rebuilt from the ring at the next event
-        self._load_ring(slots, header, decoded["ring"])
+            self.scatter(slots, self._fitted(decoded))
 
-    def _load_ring(self, slots: Slots, header: np.ndarray, ring: np.ndarray) -> None:
-        ring, head = fit_ring(ring, header["ring_head"].astype(np.int64), self.layout.ring)
-        kept = ring.shape[1]
-        for column, field in (
-            (self.ring_item, "item"),
-            (self.ring_time_s, "time_s"),
-            (self.ring_event, "event"),
-            (self.ring_type, "type"),
+    def _fitted(self, decoded: np.ndarray) -> np.ndarray:
+        """States written with other sizes, as our own: `layout.full`, shape (len(decoded),)."""
+        fitted = np.frombuffer(self.layout.blank * len(decoded), self.layout.full).copy()
+        header, written = fitted["header"], decoded["header"]
+        for name in ("events", "newest_ms"):
+            header[name] = written[name]
+        if decoded["vector"].dtype == fitted["vector"].dtype and (
+            decoded["vector"].shape == fitted["vector"].shape
         ):
-            column[slots] = 0
-            column[slots, :kept] = ring[field]
-        self.ring_used[slots] = kept
-        self.ring_head[slots] = head
+            fitted["vector"] = decoded["vector"]
+            for name in ("model", "scale"):
+                header[name] = written[name]
+        else:
+            header["model"] = 0  # another model's state: rebuilt from the ring at the next event
+        ring, heads = fit_ring(
+            decoded["ring"], written["ring_head"].astype(np.int64), self.layout.ring
+        )
+        fitted["ring"][:, : ring.shape[1]] = ring
+        header["ring_used"] = ring.shape[1]
+        header["ring_head"] = heads
+        return fitted
+
+
+def _grown(column: NDArray[T], capacity: int) -> NDArray[T]:
+    grown = np.zeros((capacity, *column.shape[1:]), column.dtype)
+    grown[: len(column)] = column
+    return grown
+
+
+def _as_bytes(records: np.ndarray) -> NDArray[np.uint8]:
+    return records.view(np.uint8).reshape(len(records), records.dtype.itemsize)

@@ -76,6 +76,16 @@ class Layout:
         """The changelog value of a user with a full ring."""
         return self.wire(self.vector, self.state_size, self.ring)
 
+    @property
+    def blank(self) -> bytes:
+        """`full` of a user that was never seen."""
+        row = np.zeros(1, self.full)
+        row["header"]["layout"] = LAYOUT
+        row["header"]["storage"] = STORAGES[self.storage]
+        row["header"]["state_size"] = self.state_size
+        row["header"]["model"] = self.model
+        return row.tobytes()
+
     @staticmethod
     @cache
     def wire(vector: np.dtype[np.generic], state_size: int, ring: int) -> np.dtype[np.void]:
@@ -98,8 +108,9 @@ def quantise(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np
     scale : float32, shape (n,); max|x| / 127, or 0 for a vector of zeros
     """
     scale = np.abs(vectors).max(axis=1, initial=0.0) / INT8_MAX
-    scale = np.where(scale >= _TINY, scale, np.float32(0.0))  # below, a quotient may exceed 127
-    divisor = np.where(scale > 0, scale, np.float32(1.0))
+    tiny = scale < _TINY  # there a quotient may exceed 127
+    scale[tiny] = 0.0
+    divisor = scale + tiny
     return np.rint(vectors / divisor[:, None]).astype(np.int8), scale
 
 

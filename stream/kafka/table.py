@@ -4,12 +4,10 @@ In: record batches of the source topics, in the agent's hands. Out: per batch on
 batch and its outputs, acknowledged in order, then the source offset. Knows nothing of what a state
 or an output means.
 
-    async for batch in batches:
-        turn = await interests.turn(batch)
-        if turn is None:
-            continue                     # the partition went to another worker
-        ...                              # fold the events from `turn.applied` on into `turn.shard`
-        await turn.commit(changelog, {"recommendations": lists})
+    async for turns in interests.turns(batches):  # one of each partition that has records waiting
+        for turn in turns:
+            ...                       # fold `turn.batch` from `turn.applied` on into `turn.shard`
+            await turn.commit(changelog, {"recommendations": lists})
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from aiokafka.errors import InvalidProducerEpoch, OutOfOrderSequenceNumber, ProducerFenced
@@ -179,18 +177,49 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
 
     # -- turns -----------------------------------------------------------------------------
 
-    async def turn(self, batch: RecordBatch) -> Turn | None:
-        """Wait for room in flight, then for this batch's shard.
+    async def turns(self, batches: Any) -> AsyncIterator[list[Turn]]:
+        """Turns for what waits in an agent's stream, as soon as something does.
 
-        Returns
-        -------
-        None when the partition is no longer ours; the batch is dropped and stays uncommitted
+        Several batches at once cost little more than one: the fixed cost of a step and of its
+        arithmetic is shared. One batch a partition, `batch.max_events` records or one batch, and
+        no more batches than there is room for in flight. Batches of partitions that are no longer
+        ours are dropped and stay uncommitted.
+
+        Parameters
+        ----------
+        batches : the stream that a Faust agent is given
+
+        Upstream: faust Stream.channel, whose queue tells whether the next batch is there already.
         """
-        assert self._room is not None, "no batch comes before the first takeover"
-        self.begun = True
-        await self._room.acquire()
+        stream = aiter(batches)
+        there = batches.channel.queue
+        most = self.app.settings.batch.max_events
+        put_off: RecordBatch | None = None  # its partition has another batch before it
+        while True:
+            first = put_off or await anext(stream, None)
+            if first is None:
+                return
+            assert self._room is not None, "no batch comes before the first takeover"
+            self.begun = True
+            await self._room.acquire()
+            waiting, put_off = [first], None
+            while put_off is None and not there.empty() and not self._room.locked():
+                batch = await anext(stream)
+                records = len(batch) + sum(map(len, waiting))
+                if records > most or batch.partition in {ahead.partition for ahead in waiting}:
+                    put_off = batch
+                else:
+                    await self._room.acquire()  # there is room: at once
+                    waiting.append(batch)
+            turns = [turn for batch in waiting if (turn := self._turn(batch)) is not None]
+            if turns:
+                yield turns
+
+    def _turn(self, batch: RecordBatch) -> Turn | None:
+        """A turn in the room that was taken for it; None when the partition is no longer ours."""
         holding = self.holdings.get(batch.partition)
         if holding is None or not holding.serving or not self.app.consumer.holds(batch):
+            assert self._room is not None
             self._room.release()
             return None
         if holding.open:
@@ -204,9 +233,9 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
         """Send a turn's changelog batch, `applied` record last, and its output batches."""
         holding = turn.holding
         now_ms = int(time.time() * 1000)
-        if turn.batch is not None:
-            topic = turn.batch.topic
-            holding.applied[topic] = max(holding.applied.get(topic, 0), turn.batch.next)
+        if turn.source is not None:
+            topic = turn.source.topic
+            holding.applied[topic] = max(holding.applied.get(topic, 0), turn.source.next)
         applied = encode_applied(holding.applied_record(self.owner))
         states = changelog or Records([], [])
         records = Records([*states.keys, APPLIED_KEY], [*states.values, applied])
@@ -230,8 +259,8 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
         while turns and turns[0].acknowledged:
             turn = turns.popleft()
             holding.log_end = turn.log_end
-            if turn.batch is not None:
-                self.app.consumer.settle(turn.batch)
+            if turn.source is not None:
+                self.app.consumer.settle(turn.source)
                 self._room.release()
             if turn.on_acked is not None:
                 turn.on_acked()

@@ -1,4 +1,4 @@
-"""One micro-batch on its way from the states before it to its acknowledgement.
+"""A partition's batch on its way from the states before it to its acknowledgement.
 
 In: what changed and what is to be published. Out: record batches handed to the table's writer, and
 their answers counted. Knows nothing of what a state or an output means.
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 
 class Turn:
-    """One micro-batch from the states before it to its acknowledgement.
+    """A batch of one partition, from the states before it to its acknowledgement.
 
     Attributes
     ----------
+    source : the batch; None for a renewal of the fence, which has none
     shard : states of the batch's partition
     applied : offset of the first event of the batch's topic that is not in the states; the fold
         skips events below it, but their lists are published again
@@ -31,24 +32,29 @@ class Turn:
         "_open",
         "_table",
         "applied",
-        "batch",
         "holding",
         "log_end",
         "on_acked",
         "records",
         "shard",
+        "source",
     )
 
     def __init__(self, table: InterestTable, holding: Holding, batch: RecordBatch | None) -> None:
         self._table = table
         self.holding = holding
-        self.batch = batch
+        self.source = batch
         self.shard: Any = holding.shard
         self.applied = 0 if batch is None else holding.applied.get(batch.topic, 0)
         self.records = 0
         self.log_end: int | None = None
         self.on_acked: Callable[[], None] | None = None
         self._open = -1  # answers awaited; -1 before the sending
+
+    @property
+    def batch(self) -> RecordBatch:
+        assert self.source is not None, "only batches are handed out"
+        return self.source
 
     @property
     def acknowledged(self) -> bool:
@@ -79,7 +85,7 @@ class Turn:
         async with holding.lock:
             holding.turns.append(self)
             futures = await self._table.send(self, changelog, outputs)
-        if self.batch is not None:  # a renewal of the fence may pass a batch's turn
+        if self.source is not None:  # a renewal of the fence may pass a batch's turn
             holding.open = False
         self._open = len(futures)
         futures[0].add_done_callback(self._changelog_answered)

@@ -24,6 +24,7 @@ from stream.config import Settings
 from stream.contracts.partitioner import partitions_of
 from stream.core.bundle import read_manifest
 from stream.core.state import UserShard
+from stream.core.users import EVERYONE, Users, ring_entries
 from stream.core.wire import Layout
 from stream.demo import sample
 from stream.kafka.applied import APPLIED_KEY, encode_applied
@@ -43,20 +44,21 @@ REMEMBERED = (6, LAYOUT.ring)  # interactions in each ring: of a few sessions, a
 
 def states_of(keys: list[bytes], remembered: int) -> list[bytes]:
     """Changelog values of users with `remembered` interactions each."""
-    shard = UserShard(LAYOUT)
-    slots = shard.slots(keys)
-    count = len(slots)
+    users = Users.of(UserShard(LAYOUT), keys)
+    count = len(users)
     rng = np.random.default_rng(count)
-    shard.set_vectors(slots, rng.standard_normal((count, LAYOUT.state_size), dtype=np.float32))
+    vectors = rng.standard_normal((count, LAYOUT.state_size), dtype=np.float32)
+    users.set_vectors(EVERYONE, vectors)
     for number in range(remembered):
-        shard.remember(
-            slots,
+        entries = ring_entries(
             rng.integers(1, 1 << 62, count).astype(np.uint64),
             np.full(count, 1_795_000_000_000 + number, np.int64),
             rng.integers(1, 1 << 31, count).astype(np.uint32),
             np.full(count, 2, np.uint8),
         )
-    return shard.encode(slots)
+        users.remember(EVERYONE, entries)
+    users.store()
+    return users.encode()
 
 
 def make_takeover(bootstrap: str, topic: str, writer: Writer) -> Takeover:

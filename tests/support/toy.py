@@ -22,7 +22,7 @@ import numpy.typing as npt
 from prometheus_client import start_http_server
 
 from stream.config import Batch, Broker, Settings, Topics
-from stream.kafka.batches import RecordBatch, Records
+from stream.kafka.batches import Records
 from stream.kafka.table import InterestTable, Turn
 from stream.kafka.transport import BatchApp, run_worker
 
@@ -143,13 +143,12 @@ class Toy:
 
     async def run(self, batches: Any) -> None:
         await asyncio.sleep(self.spec.wait_s)
-        async for batch in batches:
-            turn = await self.interests.turn(batch)
-            if turn is None:
-                continue
-            await self.step(turn, batch)
+        async for turns in self.interests.turns(batches):
+            for turn in turns:
+                await self.step(turn)
 
-    async def step(self, turn: Turn, batch: RecordBatch) -> None:
+    async def step(self, turn: Turn) -> None:
+        batch = turn.batch
         self.started_s = self.started_s or time.perf_counter()
         spec = self.spec
         skip = sum(offset < turn.applied for offset in batch.offsets)

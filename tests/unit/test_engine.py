@@ -8,16 +8,20 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from export.models.decay import Parameters
 from stream.config import Placement
 from stream.contracts import EventType, Item, Recommendation, decode_recommendation
 from stream.core.bundle import Bundle
 from stream.core.catalogue import Catalogue
-from stream.core.engine import Engine, StepResult
+from stream.core.engine import Engine, PartResult
 from stream.core.model import Model
 from stream.core.state import UserShard
+from stream.core.users import EVERYONE, Users
 from stream.kafka.batches import RecordBatch
+from tests.support.parts import Part
 
 NOW_MS = 1_795_000_000_000
 CONSTANTS = Parameters()
@@ -38,7 +42,12 @@ class Shop:
         self.shard: UserShard = self.engine.new_shard(0, 1)
         self.offset = 100  # so that an offset is no position in a batch
 
-    def step(self, *events: dict[str, Any] | bytes, applied: int = 0) -> StepResult:
+    def step(self, *events: dict[str, Any] | bytes, applied: int = 0) -> PartResult:
+        batch = self.batch(*events)
+        (result,) = self.engine.step([Part(self.shard, batch, applied)], NOW_MS).parts
+        return result
+
+    def batch(self, *events: dict[str, Any] | bytes) -> RecordBatch:
         kind = "clicks"
         values, keys = [], []
         for event in events:
@@ -52,17 +61,16 @@ class Shop:
             keys.append(str(full["user_id"]).encode())
         first, self.offset = self.offset, self.offset + len(values)
         offsets = list(range(first, self.offset))
-        batch = RecordBatch(
+        return RecordBatch(
             kind, 0, first, self.offset, keys, values, offsets, [NOW_MS] * len(values)
         )
-        return self.engine.step(self.shard, batch, applied, NOW_MS)
 
 
-def lists(result: StepResult) -> list[Recommendation]:
+def lists(result: PartResult) -> list[Recommendation]:
     return [decode_recommendation(value) for value in result.list_values]
 
 
-def items(result: StepResult, placement: str = "home") -> list[str]:
+def items(result: PartResult, placement: str = "home") -> list[str]:
     (record,) = lists(result)
     return [listed.item_id for listed in record.lists[placement].items]
 
@@ -102,7 +110,7 @@ def test_the_record_has_the_contracts_fields(shop: Shop) -> None:
 def test_scores_are_sigmoid_of_the_interest_and_the_bias(shop: Shop) -> None:
     result = shop.step({"item_id": "i7", "type": "purchase"})
     model = shop.engine.model
-    sums = shop.shard.vectors(np.array([0])).astype(np.float64).reshape(2, -1)
+    sums = Users.of(shop.shard, [b"u"]).vectors.astype(np.float64).reshape(2, -1)
     lengths = np.sqrt((sums**2).sum(axis=1, keepdims=True) + CONSTANTS.strength**2)
     interest = [[1, CONSTANTS.mood_share]] @ (sums / lengths)
     table, bias = model.bundle.embeddings, model.bundle.biases
@@ -125,11 +133,11 @@ def test_a_users_events_in_one_batch_make_one_list_for_the_last(shop: Shop) -> N
 
 def test_applied_events_get_their_list_again_and_change_nothing(shop: Shop) -> None:
     shop.step({"item_id": "i1"}, {"item_id": "i2"})
-    before = shop.shard.encode(np.array([0]))
+    before = Users.of(shop.shard, [b"u"]).encode()
     shop.offset = 100
     result = shop.step({"item_id": "i1"}, {"item_id": "i2"}, applied=102)
     assert (result.folded, result.skipped, result.state_keys) == (0, 2, [])
-    assert shop.shard.encode(np.array([0])) == before
+    assert Users.of(shop.shard, [b"u"]).encode() == before
     assert lists(result)[0].cause.offset == 101
     result = shop.step({"item_id": "i3"}, {"item_id": "i4"}, applied=103)
     assert (result.folded, result.skipped) == (1, 1)
@@ -287,6 +295,58 @@ def test_a_batch_of_many_users_ranks_each_as_if_alone(decay_bundle: Bundle, user
         assert [item.item_id for item in one] == [item.item_id for item in many]
 
 
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_parts_of_a_micro_batch_change_what_they_change_alone(
+    decay_bundle: Bundle, data: st.DataObject
+) -> None:
+    event = st.fixed_dictionaries(
+        {
+            "user_id": st.sampled_from(["u", "v", "w"]),
+            "item_id": st.sampled_from(["i1", "i2", "i3", "unknown"]),
+            "event_id": st.integers(1, 4),
+            "event_time_ms": st.integers(NOW_MS - 10**7, NOW_MS),
+        }
+    )
+    together, alone = Shop(decay_bundle), Shop(decay_bundle)
+    shards = [together.engine.new_shard(n, 3) for n in range(3)]
+    single = [alone.engine.new_shard(n, 3) for n in range(3)]
+    for _ in range(2):
+        batches = [
+            together.batch(*data.draw(st.lists(event | st.just(b"bad"), max_size=6)))
+            for _ in shards
+        ]
+        applied = [b.base + data.draw(st.integers(0, max(0, len(b) - 1))) for b in batches]
+        parts = [
+            Part(shard, batch, at)
+            for shard, batch, at in zip(shards, batches, applied, strict=True)
+            if len(batch)
+        ]
+        made = iter(together.engine.step(parts, NOW_MS).parts)
+        for shard, batch, at in zip(single, batches, applied, strict=True):
+            if not len(batch):
+                continue
+            (lonely,) = alone.engine.step([Part(shard, batch, at)], NOW_MS).parts
+            joint = next(made)
+            assert [lists_of(joint), lists_of(lonely)] == [lists_of(joint)] * 2
+            assert sum(joint.lists_by_placement.values()) == len(lists(joint))
+            for result in (joint, lonely):
+                result.list_values, result.lists_by_placement = [], {}
+            assert joint == lonely
+
+
+def lists_of(result: PartResult) -> list[Any]:
+    """Its lists with scores to 4 digits: a product's last bits depend on how many there are."""
+    return [
+        (
+            record.user_id,
+            record.cause,
+            [(i.item_id, i.rank, i.reason, round(i.score, 4)) for i in record.lists["home"].items],
+        )
+        for record in lists(result)
+    ]
+
+
 def test_misrouted_records_are_counted(decay_bundle: Bundle) -> None:
     shop = Shop(decay_bundle)
     shop.shard = shop.engine.new_shard(1, 6)
@@ -308,8 +368,10 @@ def test_a_batch_replayed_after_a_change_of_model_is_listed_by_the_new_one(
     wanted = items(before.step(events[0])) and items(before.step(events[1]))
     after.step(events[0])
     after.step(events[1])
-    after.shard.model[0] = 1  # as if another bundle had made the state
-    after.shard.set_vectors(np.array([0]), np.full((1, after.engine.model.state_size), 9.0, "f4"))
+    user = Users.of(after.shard, [b"u"])
+    user.model[0] = 1  # as if another bundle had made the state
+    user.set_vectors(EVERYONE, np.full((1, after.engine.model.state_size), 9.0, "f4"))
+    user.store()
     after.offset = 101
     assert items(after.step(events[1], applied=102)) == wanted
 

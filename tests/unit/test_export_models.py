@@ -24,6 +24,7 @@ from stream.core.engine import Engine
 from stream.core.model import Model
 from stream.errors import UsageError
 from stream.kafka.batches import RecordBatch
+from tests.support.parts import Part
 
 
 def line(user: str, item: str, second: int, **fields: object) -> str:
@@ -257,7 +258,8 @@ def test_what_is_measured_is_what_the_engine_serves(
         topic = "purchases" if record["type"] == "purchase" else "clicks"
         user, value = record["user_id"], json.dumps(record).encode()
         batch = RecordBatch(topic, 0, 0, 1, [user.encode()], [value], [0], [0])
-        (listed,) = engine.step(shard, batch, 0, record["event_time_ms"]).list_values
+        (part,) = engine.step([Part(shard, batch)], record["event_time_ms"]).parts
+        (listed,) = part.list_values
         folded[user] += 1
         items = decode_recommendation(listed).lists["home"].items
         served[user, folded[user]] = [item.item_id for item in items]

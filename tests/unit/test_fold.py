@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from stream.contracts import Events, EventType
 from stream.core.bundle import Bundle
 from stream.core.catalogue import Catalogue
-from stream.core.fold import Folded, rounds
-from stream.core.fold import fold as fold_slots
+from stream.core.fold import Folded, rebuild, rounds
+from stream.core.fold import fold as fold_users
 from stream.core.model import Model
 from stream.core.state import UserShard
+from stream.core.users import EVERYONE, Users
 from stream.core.wire import Layout
 
 START_MS = 1_795_000_000_000
@@ -35,7 +36,19 @@ def events(*rows: tuple[str, str, EventType, int, int]) -> Events:
 
 
 def fold(model: Model, catalogue: Catalogue, shard: UserShard, batch: Events) -> Folded:
-    return fold_slots(model, catalogue, shard, shard.slots(batch.users), batch)
+    number = {key: n for n, key in enumerate(dict.fromkeys(batch.users))}
+    users = Users.of(shard, list(number))
+    stale = np.flatnonzero(users.model != shard.layout.model)
+    rebuild(model, catalogue, users, stale)
+    folded = fold_users(
+        model, catalogue, users, np.array([number[key] for key in batch.users]), batch
+    )
+    users.store()
+    return folded
+
+
+def of(shard: UserShard, *keys: bytes) -> Users:
+    return Users.of(shard, list(keys))
 
 
 def new_shard(model: Model, storage: str = "int8", ring: int = 5) -> UserShard:
@@ -48,14 +61,13 @@ def catalogue(decay_bundle: Bundle) -> Catalogue:
 
 
 def state(shard: UserShard, user: str) -> bytes:
-    slot = shard.find(user.encode())
-    assert slot is not None
-    return shard.encode(np.array([slot]))[0]
+    assert shard.find(user.encode()) is not None
+    return of(shard, user.encode()).encode()[0]
 
 
 def taste(shard: UserShard, user: str) -> NDArray[np.float32]:
     """The slow half of a `decay` state."""
-    vector = shard.vectors(shard.slots([user.encode()]))[0]
+    vector = of(shard, user.encode()).vectors[0]
     return vector[: len(vector) // 2]
 
 
@@ -79,10 +91,12 @@ def test_a_batch_folds_like_its_events_one_by_one(
 ) -> None:
     catalogue = Catalogue(decay_model.bundle.item_ids)
     one_by_one, in_batches = new_shard(decay_model, storage), new_shard(decay_model, storage)
-    repeated = sum(fold(decay_model, catalogue, one_by_one, events(row)).repeated for row in rows)
+    repeated = sum(
+        fold(decay_model, catalogue, one_by_one, events(row)).repeated.sum() for row in rows
+    )
     edges = [0, *sorted(cut for cut in cuts if cut < len(rows)), len(rows)]
     repeated_in_batches = sum(
-        fold(decay_model, catalogue, in_batches, events(*rows[start:stop])).repeated
+        fold(decay_model, catalogue, in_batches, events(*rows[start:stop])).repeated.sum()
         for start, stop in pairwise(edges)
     )
     assert repeated_in_batches == repeated
@@ -128,21 +142,21 @@ def test_a_late_event_arrives_faded_and_time_does_not_go_back(
     in_order, late = new_shard(decay_model, "float32"), new_shard(decay_model, "float32")
     fold(decay_model, catalogue, late, events(*rows))
     fold(decay_model, catalogue, in_order, events(*rows[::-1]))
-    slot = np.array([0])
-    np.testing.assert_allclose(late.vectors(slot), in_order.vectors(slot), rtol=1e-4, atol=1e-6)
-    assert late.newest_ms[0] == START_MS + 9 * day * 1000
+    found, wanted = of(late, b"a"), of(in_order, b"a")
+    np.testing.assert_allclose(found.vectors, wanted.vectors, rtol=1e-4, atol=1e-6)
+    assert found.newest_ms[0] == START_MS + 9 * day * 1000
 
 
 def test_a_repeated_event_is_dropped_and_counted(decay_model: Model, catalogue: Catalogue) -> None:
     shard = new_shard(decay_model)
     row = ("a", "i1", EventType.CLICK, 0, 77)
-    assert fold(decay_model, catalogue, shard, events(row, row)).repeated == 1
+    assert fold(decay_model, catalogue, shard, events(row, row)).repeated.sum() == 1
     before = state(shard, "a")
-    assert fold(decay_model, catalogue, shard, events(row)).repeated == 1
+    assert fold(decay_model, catalogue, shard, events(row)).repeated.sum() == 1
     assert state(shard, "a") == before
     other_item = ("a", "i2", EventType.CLICK, 0, 77)  # 32 bits of an id may collide
     no_id = ("a", "i1", EventType.CLICK, 0, 0)
-    assert fold(decay_model, catalogue, shard, events(other_item, no_id, no_id)).repeated == 0
+    assert fold(decay_model, catalogue, shard, events(other_item, no_id, no_id)).repeated.sum() == 0
 
 
 def test_an_event_older_than_the_ring_is_not_recognised(
@@ -151,8 +165,8 @@ def test_an_event_older_than_the_ring_is_not_recognised(
     shard = new_shard(decay_model, ring=3)
     rows = [("a", "i1", EventType.CLICK, n, n) for n in range(1, 5)]
     fold(decay_model, catalogue, shard, events(*rows))
-    assert fold(decay_model, catalogue, shard, events(rows[3], rows[1])).repeated == 2
-    assert fold(decay_model, catalogue, shard, events(rows[0])).repeated == 0
+    assert fold(decay_model, catalogue, shard, events(rows[3], rows[1])).repeated.sum() == 2
+    assert fold(decay_model, catalogue, shard, events(rows[0])).repeated.sum() == 0
 
 
 def test_an_unknown_item_is_folded_and_counted(decay_model: Model, catalogue: Catalogue) -> None:
@@ -160,7 +174,8 @@ def test_an_unknown_item_is_folded_and_counted(decay_model: Model, catalogue: Ca
     result = fold(
         decay_model, catalogue, shard, events(("a", "nobody knows", EventType.VIEW, 0, 5))
     )
-    assert (result.unknown_items, int(shard.events[0]), int(shard.ring_used[0])) == (1, 1, 1)
+    user = of(shard, b"a")
+    assert (result.unknown.sum(), user.events[0], user.ring_used[0]) == (1, 1, 1)
 
 
 def test_what_was_only_shown_stays_out_of_the_ring(
@@ -168,7 +183,8 @@ def test_what_was_only_shown_stays_out_of_the_ring(
 ) -> None:
     shard = new_shard(decay_model)
     fold(decay_model, catalogue, shard, events(("a", "i1", EventType.IMPRESSION, 0, 0)))
-    assert (int(shard.events[0]), int(shard.ring_used[0])) == (1, 0)
+    user = of(shard, b"a")
+    assert (user.events[0], user.ring_used[0]) == (1, 0)
 
 
 def test_another_models_state_is_rebuilt_from_the_ring(
@@ -179,9 +195,11 @@ def test_another_models_state_is_rebuilt_from_the_ring(
     fold(decay_model, catalogue, fresh, events(*rows))
     stale = UserShard(Layout(decay_model.state_size, "float32", 5, model=1))
     fold(decay_model, catalogue, stale, events(*rows[:4]))
-    stale.set_vectors(np.array([0]), np.full((1, decay_model.state_size), 9, np.float32))
+    user = of(stale, b"a")
+    user.set_vectors(EVERYONE, np.full((1, decay_model.state_size), 9, np.float32))
+    user.store()
     loaded = new_shard(decay_model, "float32")
-    loaded.load([b"a"], stale.encode(np.array([0])))
+    loaded.load([b"a"], user.encode())
     fold(decay_model, catalogue, loaded, events(rows[4]))
-    assert np.array_equal(loaded.vectors(np.array([0])), fresh.vectors(np.array([0])))
-    assert loaded.model[0] == decay_model.bundle.version
+    assert np.array_equal(of(loaded, b"a").vectors, of(fresh, b"a").vectors)
+    assert of(loaded, b"a").model[0] == decay_model.bundle.version

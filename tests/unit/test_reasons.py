@@ -13,8 +13,8 @@ from stream.contracts import EventType
 from stream.core.bundle import Bundle
 from stream.core.catalogue import Catalogue
 from stream.core.model import Model
-from stream.core.policy.placement import Ring
-from stream.core.policy.reasons import LOOK_BACK, POPULAR, Reasons
+from stream.core.policy.placement import LOOK_BACK, Ring
+from stream.core.policy.reasons import POPULAR, Reasons
 from tests.support.bundles import random_decay_bundle
 from tests.unit.test_model import random_log
 

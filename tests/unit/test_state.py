@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from stream.contracts import partition_of
 from stream.core.state import UserShard
+from stream.core.users import EVERYONE, Users, ring_entries
 from stream.core.wire import Layout, dequantise, quantise
 from stream.errors import StateError
 
@@ -18,20 +19,38 @@ def shard(storage: str = "float32", ring: int = 4, size: int = 3, model: int = 7
 
 
 def remember(to: UserShard, key: bytes, item: int, time_s: int = 1_000_000_000) -> None:
-    to.remember(
-        to.slots([key]),
-        np.array([item], np.uint64),
-        np.array([time_s * 1000]),
-        np.array([item], np.uint32),
-        np.array([2], np.uint8),
+    user = Users.of(to, [key])
+    user.remember(
+        EVERYONE,
+        ring_entries(
+            np.array([item], np.uint64),
+            np.array([time_s * 1000]),
+            np.array([item], np.uint32),
+            np.array([2], np.uint8),
+        ),
     )
+    user.store()
+
+
+def set_vectors(of: UserShard, keys: list[bytes], vectors: object) -> Users:
+    users = Users.of(of, keys)
+    users.set_vectors(EVERYONE, np.array(vectors, np.float32))
+    users.store()
+    return users
+
+
+def vectors(of: UserShard, *keys: bytes) -> list[list[float]]:
+    return Users.of(of, list(keys)).vectors.tolist()
+
+
+def encode(of: UserShard, *keys: bytes) -> list[bytes]:
+    return Users.of(of, list(keys)).encode()
 
 
 def ring_newest_first(of: UserShard, key: bytes) -> list[int]:
-    slots = of.slots([key])
-    used = int(of.ring_used[slots[0]])
-    order = of.ring_order(slots, 255)
-    return of.ring_item[slots[:, None], order][0, :used].tolist()
+    user = Users.of(of, [key])
+    order = user.ring_order(EVERYONE, 255)
+    return user.ring["item"][0, order[0]][: user.ring_used[0]].tolist()
 
 
 def test_a_user_keeps_its_slot_and_new_ones_get_the_next() -> None:
@@ -41,13 +60,13 @@ def test_a_user_keeps_its_slot_and_new_ones_get_the_next() -> None:
     assert (len(users), users.find(b"d"), users.find(b"e")) == (4, 3, None)
 
 
-def test_columns_grow_and_keep_what_they_held() -> None:
+def test_a_shard_grows_and_keeps_what_it_held() -> None:
     users = shard()
-    first = users.slots([b"first"])
-    users.set_vectors(first, np.array([[1, 2, 3]], np.float32))
-    users.slots([b"%d" % n for n in range(5000)])
-    assert users.vectors(first).tolist() == [[1, 2, 3]]
-    assert users.model[: len(users)].tolist() == [7] * 5001
+    set_vectors(users, [b"first"], [[1, 2, 3]])
+    keys = [b"%d" % n for n in range(5000)]
+    users.slots(keys)
+    assert vectors(users, b"first") == [[1, 2, 3]]
+    assert Users.of(users, [b"first", *keys]).model.tolist() == [7] * 5001
 
 
 @pytest.mark.parametrize("pushed", [0, 1, 3, 4, 5, 11])
@@ -62,7 +81,7 @@ def test_the_ring_holds_the_newest_interactions(pushed: int) -> None:
 def test_a_shard_without_a_ring_remembers_nothing() -> None:
     users = shard(ring=0)
     remember(users, b"a", 1)
-    assert len(users.encode(users.slots([b"a"]))[0]) == 28 + 12
+    assert len(encode(users, b"a")[0]) == 28 + 12
 
 
 @pytest.mark.parametrize("storage", ["float32", "int8"])
@@ -75,43 +94,53 @@ def test_a_shard_without_a_ring_remembers_nothing() -> None:
 def test_states_survive_the_changelog_bit_for_bit(
     storage: str, pushes: list[tuple[bytes, int]], seed: int
 ) -> None:
-    users = shard(storage)
-    slots = users.slots([b"a", b"b", b"c"])
-    users.set_vectors(slots, np.random.default_rng(seed).normal(size=(3, 3)).astype(np.float32))
-    users.newest_ms[slots] = [1, 2**40, 3]
-    users.events[slots] = [1, 2, 2**32 - 1]
+    users, names = shard(storage), [b"a", b"b", b"c"]
+    some = set_vectors(users, names, np.random.default_rng(seed).normal(size=(3, 3)))
+    some.newest_ms[:] = [1, 2**40, 3]
+    some.events[:] = [1, 2, 2**32 - 1]
+    some.store()
     for key, item in pushes:
         remember(users, key, item & 0xFFFFFFFF)
-    values = users.encode(slots)
+    values = encode(users, *names)
     restored = shard(storage)
     restored.load([b"c", b"a", b"b"], [values[2], values[0], values[1]])
-    again = restored.slots([b"a", b"b", b"c"])
-    assert np.array_equal(restored.vectors(again), users.vectors(slots))
-    assert restored.encode(again) == values
-    for key in (b"a", b"b", b"c"):
+    assert vectors(restored, *names) == vectors(users, *names)
+    assert encode(restored, *names) == values
+    for key in names:
         assert ring_newest_first(restored, key) == ring_newest_first(users, key)
     # and they go on alike
     for both in (users, restored):
         remember(both, b"a", 99)
         assert ring_newest_first(both, b"a")[0] == 99
-    assert restored.events[again].tolist() == users.events[slots].tolist()
-    assert restored.newest_ms[again].tolist() == users.newest_ms[slots].tolist()
+    again = Users.of(restored, names)
+    assert again.events.tolist() == [1, 2, 2**32 - 1]
+    assert again.newest_ms.tolist() == [1, 2**40, 3]
+    assert again.encode() == encode(users, *names)
 
 
 def test_a_later_record_replaces_an_earlier_one_and_null_forgets() -> None:
     source = shard()
-    slots = source.slots([b"a", b"b"])
-    source.set_vectors(slots, np.array([[1, 1, 1], [2, 2, 2]], np.float32))
-    old_a, b = source.encode(slots)
-    source.set_vectors(slots[:1], np.array([[9, 9, 9]], np.float32))
-    new_a = source.encode(slots)[0]
+    old_a, b = set_vectors(source, [b"a", b"b"], [[1, 1, 1], [2, 2, 2]]).encode()
+    (new_a,) = set_vectors(source, [b"a"], [[9, 9, 9]]).encode()
     users = shard()
     users.load([b"a", b"b", b"a"], [old_a, b, new_a])
-    assert users.vectors(users.slots([b"a"])).tolist() == [[9, 9, 9]]
+    assert vectors(users, b"a") == [[9, 9, 9]]
     users.load([b"a"], [None])
     assert (len(users), users.find(b"a"), users.find(b"b")) == (1, None, 0)
-    assert users.vectors(np.array([0])).tolist() == [[2, 2, 2]]
-    assert users.vectors(users.slots([b"a"])).tolist() == [[0, 0, 0]]
+    assert vectors(users, b"b", b"a") == [[2, 2, 2], [0, 0, 0]]
+
+
+def test_a_shorter_record_leaves_nothing_of_a_longer_one() -> None:
+    source, users = shard(), shard()
+    remember(source, b"a", 1)
+    (short,) = encode(source, b"a")
+    remember(source, b"a", 2)
+    (long,) = encode(source, b"a")
+    users.load([b"a"], [long])
+    users.load([b"a"], [short])
+    assert encode(users, b"a") == [short]
+    remember(users, b"a", 3)
+    assert ring_newest_first(users, b"a") == [3, 1]
 
 
 @pytest.mark.parametrize(("before", "after"), [(4, 6), (6, 4), (4, 0), (0, 4)])
@@ -121,7 +150,7 @@ def test_a_ring_of_another_size_keeps_the_newest(before: int, after: int) -> Non
     for item in range(1, 10):
         remember(users, b"a", item)
     other = shard(ring=after)
-    other.load([b"a"], users.encode(users.slots([b"a"])))
+    other.load([b"a"], encode(users, b"a"))
     assert ring_newest_first(other, b"a") == list(range(9, 9 - min(before, after), -1))
     remember(other, b"a", 77)
     assert after == 0 or ring_newest_first(other, b"a")[0] == 77
@@ -130,10 +159,10 @@ def test_a_ring_of_another_size_keeps_the_newest(before: int, after: int) -> Non
 def test_a_state_of_another_size_or_storage_is_marked_for_rebuilding() -> None:
     users = shard("float32", size=3)
     remember(users, b"a", 5)
-    values = users.encode(users.slots([b"a"]))
+    values = encode(users, b"a")
     for other in (shard("int8", size=3), shard("float32", size=8)):
         other.load([b"a"], values)
-        assert other.model[0] == 0
+        assert Users.of(other, [b"a"]).model[0] == 0
         assert ring_newest_first(other, b"a") == [5]
 
 
@@ -145,13 +174,13 @@ def test_foreign_bytes_are_refused_with_a_cure(value: bytes) -> None:
 
 def test_int8_keeps_a_vector_within_half_a_step() -> None:
     users = shard("int8", size=64)
-    vectors = np.random.default_rng(1).normal(size=(50, 64)).astype(np.float32)
-    slots = users.slots([b"%d" % n for n in range(50)])
-    users.set_vectors(slots, vectors)
-    step = np.abs(vectors).max(axis=1, keepdims=True) / 127
-    assert (np.abs(users.vectors(slots) - vectors) <= step * 0.5001).all()
-    users.set_vectors(slots[:1], np.zeros((1, 64), np.float32))
-    assert not users.vectors(slots[:1]).any()
+    given = np.random.default_rng(1).normal(size=(50, 64)).astype(np.float32)
+    keys = [b"%d" % n for n in range(50)]
+    set_vectors(users, keys, given)
+    step = np.abs(given).max(axis=1, keepdims=True) / 127
+    assert (np.abs(Users.of(users, keys).vectors - given) <= step * 0.5001).all()
+    set_vectors(users, keys[:1], np.zeros((1, 64)))
+    assert not np.any(vectors(users, keys[0]))
 
 
 def test_a_state_of_64_int8_numbers_and_a_ring_of_50_fits_a_kibibyte() -> None:
@@ -167,17 +196,13 @@ def test_users_of_another_partition_are_marked() -> None:
 
 @pytest.mark.parametrize("storage", ["float32", "int8"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_vector_that_is_not_finite_leaves_the_old_one(
-    storage: str, bad: float, caplog: pytest.LogCaptureFixture
-) -> None:
-    users = shard(storage)
-    slots = users.slots([b"a", b"b"])
-    users.set_vectors(slots, np.array([[1, 2, 127], [127, 5, 6]], np.float32))
+def test_a_vector_that_is_not_finite_leaves_the_old_one(storage: str, bad: float) -> None:
+    users = Users.of(shard(storage), [b"a", b"b"])
+    users.set_vectors(EVERYONE, np.array([[1, 2, 127], [127, 5, 6]], np.float32))
     for _ in range(2):
-        users.set_vectors(slots, np.array([[7, bad, 9], [127, 8, 8]], np.float32))
-    assert users.vectors(slots).tolist() == [[1, 2, 127], [127, 8, 8]]
-    assert users.refused_vectors == 2
-    assert len(caplog.records) == 1
+        users.set_vectors(EVERYONE, np.array([[7, bad, 9], [127, 8, 8]], np.float32))
+    assert users.vectors.tolist() == [[1, 2, 127], [127, 8, 8]]
+    assert users.refused == 2
 
 
 def test_int8_takes_vectors_too_small_for_a_scale_as_zeros() -> None:

@@ -1,6 +1,6 @@
 """User states become recommendation records.
 
-In: a shard, users, the newest event of each. Out: one record per user with the lists of all
+In: users, the newest event of each. Out: one encoded record per user with the lists of all
 placements. Knows nothing of Kafka; the time that goes into records is passed in.
 """
 
@@ -15,12 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.config import Placement as PlacementRules
-from stream.contracts import Cause, ListedItem, RankedList, Reason, Recommendation
+from stream.contracts import (
+    Cause,
+    ListedItem,
+    RankedList,
+    Reason,
+    Recommendation,
+    encode_record,
+)
 from stream.core.catalogue import Catalogue
 from stream.core.model import Model
 from stream.core.policy.placement import Placement, Ring
-from stream.core.policy.reasons import LOOK_BACK, Reasons
-from stream.core.state import Slots, UserShard
+from stream.core.policy.reasons import Reasons
+from stream.core.users import Users
 
 # Users scored at once. The item table is packed anew for each product, since it may change between
 # two, and more users share that: 234 us a user at 1, 56 at 32, 44 at 128, 43 at 256 (10,112 items,
@@ -36,13 +43,13 @@ class Made(NamedTuple):
 
     Attributes
     ----------
-    records : one per user, in the order asked for
-    lists_by_placement : lists that hold anything
+    records : encoded, one per user, in the order asked for
+    filled : bool, shape (users, placements); lists that hold anything
     score_s, policy_s : seconds spent in the model's score graph, and in everything after it
     """
 
-    records: list[Recommendation]
-    lists_by_placement: dict[str, int]
+    records: list[bytes]
+    filled: NDArray[np.bool_]
     score_s: float
     policy_s: float
 
@@ -78,6 +85,11 @@ class Lists:
             for name, rules in self._rules.items()
         ]
 
+    @property
+    def placements(self) -> list[str]:
+        """Names of the placements, in the order of a record's lists."""
+        return list(self._rules)
+
     def follow_catalogue(self) -> None:
         """Make changed catalogue rows count from the next list on."""
         catalogue = self._catalogue
@@ -96,38 +108,39 @@ class Lists:
         for placement in self._placements:
             placement.refresh(rows, self._item_bias)
 
-    def make(self, shard: UserShard, users: Slots, causes: list[Cause], now_ms: int) -> Made:
+    def make(self, users: Users, some: slice, causes: list[Cause], now_ms: int) -> Made:
         """Fresh lists for a few users.
 
         Parameters
         ----------
-        users : int64, shape (n,), n of about `USERS_AT_ONCE`
-        causes : n, the newest event that each user's lists reflect
+        some : which of the users, about `USERS_AT_ONCE`
+        causes : one each, the newest event that the user's lists reflect
         """
         started = perf_counter()
-        states = shard.vectors(users)
-        ring = self._ring(shard, users)
+        states = users.vectors[some]
+        ring = Ring.of(self._catalogue, users, some)
         ranked = [placement.rank(states, ring) for placement in self._placements]
         scored = perf_counter()
-        lists: list[dict[str, RankedList]] = [{} for _ in users]
-        counts = {}
+        lists: list[dict[str, RankedList]] = [{} for _ in causes]
         for placement, (rows, scores) in zip(self._placements, ranked, strict=True):
             filled = self._fill(rows, scores, self._reasons.of(rows, ring, states))
             for user_lists, ranked_list in zip(lists, filled, strict=True):
                 user_lists[placement.name] = ranked_list
-            counts[placement.name] = int((scores[:, 0] > 0).sum())
         records = [
-            Recommendation(
-                user_id=shard.keys[slot].decode(),
-                lists=user_lists,
-                model=self._model.bundle.bundle_id,
-                variant=_VARIANT,
-                cause=cause,
-                generated_ms=now_ms,
+            encode_record(
+                Recommendation(
+                    user_id=key.decode(),
+                    lists=user_lists,
+                    model=self._model.bundle.bundle_id,
+                    variant=_VARIANT,
+                    cause=cause,
+                    generated_ms=now_ms,
+                )
             )
-            for slot, cause, user_lists in zip(users.tolist(), causes, lists, strict=True)
+            for key, cause, user_lists in zip(users.keys[some], causes, lists, strict=True)
         ]
-        return Made(records, counts, scored - started, perf_counter() - scored)
+        filled_in = np.column_stack([scores[:, 0] > 0 for _, scores in ranked])
+        return Made(records, filled_in, scored - started, perf_counter() - scored)
 
     def _fill(
         self,
@@ -149,13 +162,3 @@ class Lists:
                 rows.tolist(), lengths, rounded, repeat(ranks), reasons
             )
         ]
-
-    def _ring(self, shard: UserShard, users: Slots) -> Ring:
-        """The users' last interactions, as rows of the item table; unused entries are zeros."""
-        ages_s = shard.newest_ms[users, None] // 1000 - shard.ring_time_s[users]
-        return Ring(
-            self._catalogue.rows_of_hashes(shard.ring_item[users]),
-            shard.ring_type[users],
-            np.maximum(ages_s, 0).astype(np.float32),
-            shard.ring_order(users, LOOK_BACK),
-        )

@@ -17,26 +17,41 @@ from stream.contracts import EventType
 from stream.core.bundle import NEVER_LISTED
 from stream.core.catalogue import NO_ITEM, Catalogue
 from stream.core.model import Model
+from stream.core.users import EVERYONE, Users, Who
 
+# Interactions looked at for a reason, newest first: older ones rarely weigh enough to be it.
+LOOK_BACK = 8
 _BOUGHT = (EventType.PURCHASE, EventType.CANCEL)
 _SEEN = tuple(kind for kind in EventType if kind not in _BOUGHT and kind != EventType.DISLIKE)
 
 
 class Ring(NamedTuple):
-    """What a few users did last; see `UserShard` for the columns.
+    """What a few users did last.
 
     Attributes
     ----------
     rows : int64, shape (users, ring); item rows, `NO_ITEM` where there is no entry or no such item
     types : uint8, shape (users, ring); `EventType`, 0 where there is no entry
     ages_s : float32, shape (users, ring), >= 0; event time, against the user's newest event
-    newest : int64, shape (users, n); positions of the n newest entries, newest first
+    newest : int64, shape (users, n); positions of the `LOOK_BACK` newest entries, newest first
     """
 
     rows: NDArray[np.int64]
     types: NDArray[np.uint8]
     ages_s: NDArray[np.float32]
     newest: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, catalogue: Catalogue, users: Users, who: Who = EVERYONE) -> Ring:
+        """The rings of some users, with the items' rows of the item table."""
+        ring = users.ring[who]
+        ages_s = users.newest_ms[who, None] // 1000 - ring["time_s"]
+        return cls(
+            catalogue.rows_of_hashes(np.ascontiguousarray(ring["item"])),
+            np.ascontiguousarray(ring["type"]),
+            np.maximum(ages_s, 0).astype(np.float32),
+            users.ring_order(who, LOOK_BACK),
+        )
 
 
 class Placement:

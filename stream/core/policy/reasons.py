@@ -16,8 +16,6 @@ from stream.core.model import Model
 from stream.core.policy.placement import Ring
 
 POPULAR = Reason(code="popular", item_id=None)
-# Interactions looked at per user, newest first: older ones rarely weigh enough to be the reason.
-LOOK_BACK = 8
 _KINDS = max(EventType) + 1
 _KEPT = 200_000
 

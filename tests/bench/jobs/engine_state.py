@@ -20,6 +20,7 @@ from stream.core.catalogue import Catalogue
 from stream.core.fold import fold
 from stream.core.model import Model
 from stream.core.state import UserShard
+from stream.core.users import Users
 from stream.core.wire import Layout
 from stream.kafka.batches import RecordBatch, Records
 from stream.kafka.specs import INTERESTS, TopicSpec, changelog_config, changelog_topic
@@ -64,10 +65,11 @@ def user_job(spec: Spec) -> Job:
     layout = Layout(model.state_size, bundle.manifest.state.storage, 50, bundle.version)
 
     def fold_users(shard: UserShard, events: Events) -> Records:
-        slots = shard.slots(events.users)
-        fold(model, catalogue, shard, slots, events)
-        touched = np.unique(slots)
-        return Records([shard.keys[slot] for slot in touched.tolist()], shard.encode(touched))
+        number = {key: n for n, key in enumerate(dict.fromkeys(events.users))}
+        users = Users.of(shard, list(number))
+        fold(model, catalogue, users, np.array([number[key] for key in events.users]), events)
+        users.store()
+        return Records(users.keys, users.encode())
 
     return lambda partition: UserShard(layout, partition, PARTITIONS), fold_users
 
@@ -88,17 +90,16 @@ def main() -> None:
     @app.agent(app.batches(spec.source))  # type: ignore[untyped-decorator]
     async def fold_clicks(batches: AsyncIterator[RecordBatch]) -> None:
         """Fold each micro-batch and publish an output for each of its events."""
-        async for batch in batches:
-            turn = await interests.turn(batch)
-            if turn is None:
-                continue
-            picked_us = now_us()
-            now_ms = int(time.time() * 1000)
-            events, _ = decode_events("clicks", batch.keys, batch.values, batch.offsets, now_ms)
-            new = events.tail(int(np.searchsorted(events.offsets, turn.applied)))
-            changelog = fold_events(turn.shard, new) if len(new) else None
-            outputs = output_values(batch.offsets, picked_us, now_us())
-            await turn.commit(changelog, {spec.output: Records(events.users, outputs)})
+        async for turns in interests.turns(batches):
+            for turn in turns:
+                picked_us = now_us()
+                now_ms = int(time.time() * 1000)
+                batch = turn.batch
+                events, _ = decode_events("clicks", batch.keys, batch.values, batch.offsets, now_ms)
+                new = events.tail(int(np.searchsorted(events.offsets, turn.applied)))
+                changelog = fold_events(turn.shard, new) if len(new) else None
+                outputs = output_values(batch.offsets, picked_us, now_us())
+                await turn.commit(changelog, {spec.output: Records(events.users, outputs)})
 
     run_worker(app, "warning")
 

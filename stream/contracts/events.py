@@ -1,0 +1,61 @@
+"""Decoded events, as columns. In: nothing. Out: what the codec gives and the fold takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(slots=True)
+class Events:
+    """The n good events of a record batch as columns, in offset order.
+
+    Attributes
+    ----------
+    users : n user ids in UTF-8, equal to the records' keys
+    items : n item ids
+    types : uint8, shape (n,); `EventType`
+    times_ms : int64, shape (n,); event time
+    event_hashes : uint32, shape (n,); 0 = the record had no event_id
+    offsets : int64, shape (n,)
+    """
+
+    users: list[bytes]
+    items: list[str]
+    types: npt.NDArray[np.uint8]
+    times_ms: npt.NDArray[np.int64]
+    event_hashes: npt.NDArray[np.uint32]
+    offsets: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def tail(self, first: int) -> Events:
+        """Events from position `first` on."""
+        if first == 0:
+            return self
+        return Events(
+            self.users[first:],
+            self.items[first:],
+            self.types[first:],
+            self.times_ms[first:],
+            self.event_hashes[first:],
+            self.offsets[first:],
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence[Events]) -> Events:
+        """The events of several batches, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            [user for part in parts for user in part.users],
+            [item for part in parts for item in part.items],
+            np.concatenate([part.types for part in parts]),
+            np.concatenate([part.times_ms for part in parts]),
+            np.concatenate([part.event_hashes for part in parts]),
+            np.concatenate([part.offsets for part in parts]),
+        )
