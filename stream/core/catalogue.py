@@ -197,10 +197,11 @@ class HashIndex:
         """Rows of the hashes, 0 where there is none; the shape of `hashes`."""
         mask = np.uint64(len(self._keys) - 1)
         flat = hashes.ravel()
-        bucket = (flat & mask).astype(np.int64)
-        there = self._keys[bucket]
-        rows = np.where(there == flat, self._rows[bucket], NO_ITEM)
-        open_ = np.flatnonzero((there != flat) & (there != _FREE) & (flat != _FREE))
+        bucket = (flat & mask).view(np.int64)
+        there = self._keys.take(bucket)
+        found = there == flat
+        rows: NDArray[np.int64] = self._rows.take(bucket) * found
+        open_ = np.flatnonzero(~found & (there != _FREE) & (flat != _FREE))
         while len(open_):
             bucket[open_] = (bucket[open_] + 1) & int(mask)
             there = self._keys[bucket[open_]]

@@ -206,15 +206,20 @@ class Engine:
         users.store()
         values = users.encode()
         result.refused_states = users.refused
+        repeats, unknowns = folded.repeated.any(), folded.unknown.any()
+        astray = users.misrouted.any()
         first_event = 0
         for share, made in zip(shares, result.parts, strict=True):
             mine = slice(first_event, first_event + len(share.events) - share.skipped)
             first_event = mine.stop
             made.skipped = share.skipped
-            made.repeated = int(folded.repeated[mine].sum())
-            made.unknown_items = int(folded.unknown[mine].sum())
+            if repeats:
+                made.repeated = int(folded.repeated[mine].sum())
+            if unknowns:
+                made.unknown_items = int(folded.unknown[mine].sum())
+            if astray:
+                made.misrouted = int(users.misrouted[share.who].sum())
             made.folded = mine.stop - mine.start - made.repeated
-            made.misrouted = int(users.misrouted[share.who].sum())
             made.list_keys = users.keys[share.first : share.stop]
             if share.skipped:
                 touched = np.unique(who[mine]).tolist()

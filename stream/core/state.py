@@ -106,9 +106,9 @@ class UserShard:
 
     # -- rows ------------------------------------------------------------------------------
 
-    def gather(self, slots: Slots) -> np.ndarray:
-        """A copy of the users' states: `layout.full`, shape (len(slots),)."""
-        return self._rows.take(slots, axis=0).view(self.layout.full)[:, 0]
+    def gather(self, slots: Slots) -> NDArray[np.uint8]:
+        """A copy of the users' rows: uint8, shape (len(slots), layout.max_bytes)."""
+        return self._rows.take(slots, axis=0)
 
     def scatter(self, slots: Slots, records: np.ndarray) -> None:
         """Put states back: `layout.full`, shape (len(slots),), contiguous; each slot once."""

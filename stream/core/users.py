@@ -47,8 +47,8 @@ class Users:
             self.keys += keys
             rows.append(shard.gather(slots))
             misrouted.append(shard.misrouted[slots])
-        self._rows = rows[0] if len(rows) == 1 else np.concatenate(rows)
-        self.misrouted = misrouted[0] if len(rows) == 1 else np.concatenate(misrouted)
+        self._rows = np.concatenate(rows).view(layout.full)[:, 0]
+        self.misrouted = np.concatenate(misrouted)
         self.refused = 0
         header = self._rows["header"]
         self.newest_ms = header["newest_ms"].astype(np.int64)

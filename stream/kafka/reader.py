@@ -18,6 +18,7 @@ from stream.kafka.batches import RecordBatch
 
 FETCH_BYTES = 1 << 20
 FETCH_WAIT_MS = 500
+HASTY_FETCH_WAIT_MS = 20
 
 
 class Progress(NamedTuple):
@@ -61,6 +62,16 @@ class Reader:
     async def stop(self) -> None:
         if self.consumer is not None:
             await self.consumer.stop()
+
+    def hasten(self) -> None:
+        """Ask for records again and again: for a broker that answers a waiting fetch late.
+
+        The embedded one answers when the wait is over, not when a record arrives: 152 ms from
+        producer to consumer with a wait of 500 ms, 6 ms with one of 20.
+
+        Upstream: aiokafka Fetcher._fetch_max_wait_ms, read at each fetch.
+        """
+        self.consumer._fetcher._fetch_max_wait_ms = HASTY_FETCH_WAIT_MS
 
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
         """Take these partitions, paused; what was fetched or under way for others is dropped."""

@@ -29,6 +29,7 @@ from stream.kafka.applied import APPLIED_KEY, encode_applied
 from stream.kafka.batches import RecordBatch, Records
 from stream.kafka.holding import Holding, StateShard
 from stream.kafka.takeover import Takeover
+from stream.kafka.together import together
 from stream.kafka.turn import Turn
 from stream.kafka.writer import Writer
 
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from stream.kafka.transport import BatchApp
 
 FENCED = (ProducerFenced, InvalidProducerEpoch, OutOfOrderSequenceNumber)
+
+# Times round the event loop until what a turn sent is on its way; else it waits for the next step.
+_SEND_STEPS = 4
 
 __all__ = ["InterestTable", "Turn"]
 
@@ -63,6 +67,7 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
             beacon=app.tables.beacon,
         )
         self._new_shard = new_shard
+        self._max_events = app.settings.batch.max_events
         self._in_flight = app.settings.batch.in_flight
         self._writer = Writer(app.bootstrap)
         self._room: asyncio.Semaphore | None = None
@@ -164,6 +169,7 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
                     "this broker gives no producer ids, so nothing fences off a worker that lost "
                     "its partitions: run one worker only"
                 )
+                self.app.consumer.reader.hasten()
             self._room = asyncio.Semaphore(self._in_flight if self.fenced else 1)
         took_s = time.monotonic() - started_s
         metrics.RECOVERY_SECONDS.observe(took_s)
@@ -178,42 +184,29 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
     # -- turns -----------------------------------------------------------------------------
 
     async def turns(self, batches: Any) -> AsyncIterator[list[Turn]]:
-        """Turns for what waits in an agent's stream, as soon as something does.
+        """Turns for what waits in an agent's stream, one a partition, as soon as something does.
 
-        Several batches at once cost little more than one: the fixed cost of a step and of its
-        arithmetic is shared. One batch a partition, `batch.max_events` records or one batch, and
-        no more batches than there is room for in flight. Batches of partitions that are no longer
-        ours are dropped and stay uncommitted.
+        Batches of partitions that are no longer ours are dropped and stay uncommitted.
 
         Parameters
         ----------
         batches : the stream that a Faust agent is given
-
-        Upstream: faust Stream.channel, whose queue tells whether the next batch is there already.
         """
-        stream = aiter(batches)
-        there = batches.channel.queue
-        most = self.app.settings.batch.max_events
-        put_off: RecordBatch | None = None  # its partition has another batch before it
-        while True:
-            first = put_off or await anext(stream, None)
-            if first is None:
-                return
-            assert self._room is not None, "no batch comes before the first takeover"
-            self.begun = True
-            await self._room.acquire()
-            waiting, put_off = [first], None
-            while put_off is None and not there.empty() and not self._room.locked():
-                batch = await anext(stream)
-                records = len(batch) + sum(map(len, waiting))
-                if records > most or batch.partition in {ahead.partition for ahead in waiting}:
-                    put_off = batch
-                else:
-                    await self._room.acquire()  # there is room: at once
-                    waiting.append(batch)
+        async for waiting in together(batches, self._take_room, self._max_events):
             turns = [turn for batch in waiting if (turn := self._turn(batch)) is not None]
             if turns:
                 yield turns
+                for _ in range(_SEND_STEPS):
+                    await asyncio.sleep(0)
+
+    async def _take_room(self, wait: bool) -> bool:
+        """Take room in flight for one batch; without waiting only where there is some."""
+        assert self._room is not None, "no batch comes before the first takeover"
+        self.begun = True
+        if not wait and self._room.locked():
+            return False
+        await self._room.acquire()
+        return True
 
     def _turn(self, batch: RecordBatch) -> Turn | None:
         """A turn in the room that was taken for it; None when the partition is no longer ours."""

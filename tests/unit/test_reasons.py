@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from export.bundle import write_bundle
 from export.models import train
-from stream.contracts import EventType
+from stream.contracts import EventType, Reason
 from stream.core.bundle import Bundle
 from stream.core.catalogue import Catalogue
 from stream.core.model import Model
@@ -20,6 +21,10 @@ from tests.unit.test_model import random_log
 
 USERS, EVENTS, K = 200, LOOK_BACK, 10
 HOUR_S = 3600.0
+
+
+def decoded(pieces: list[list[bytes]]) -> list[list[Reason]]:
+    return [[msgspec.json.decode(piece, type=Reason) for piece in user] for user in pieces]
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +106,8 @@ def test_the_stated_interaction_has_the_largest_share_in_the_score(bundle: Bundl
     # The shares are those of the graph: with the bias they add up to its logits.
     logits = np.log(scores / (1 - scores.astype(np.float64)))
     np.testing.assert_allclose(shares.sum(axis=2) + bundle.biases[listed], logits, atol=2e-3)
-    reasons = Reasons(users.model, Catalogue(bundle.item_ids)).of(listed, users.ring(), states)
+    catalogue = Catalogue(bundle.item_ids)
+    reasons = decoded(Reasons(users.model, catalogue).of(listed, users.ring(), states))
     towards = np.where(users.types == EventType.DISLIKE, -np.inf, 1)[:, None, :]
     largest = np.where(towards > 0, shares, -np.inf).argmax(axis=2)
     stated = set()
@@ -133,7 +139,7 @@ def test_a_model_without_a_sum_names_the_newest_interaction_of_positive_weight(
     states = users.states()
     listed, _ = score(users.model, states)
     catalogue = Catalogue(bundle.item_ids)
-    reasons = Reasons(users.model, catalogue).of(listed, users.ring(), states)
+    reasons = decoded(Reasons(users.model, catalogue).of(listed, users.ring(), states))
     for user in range(USERS):
         liked = np.flatnonzero(users.types[user] != EventType.DISLIKE)
         wanted = catalogue.ids[users.rows[user, liked[-1]]] if len(liked) else None

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.contracts import EVENT_TYPES, EventType, Reason
+from stream.contracts.writing import reason_piece
 from stream.core.bundle import Additive
 from stream.core.catalogue import NO_ITEM, Catalogue
 from stream.core.model import Model
@@ -17,6 +18,8 @@ from stream.core.policy.placement import Ring
 
 POPULAR = Reason(code="popular", item_id=None)
 _KINDS = max(EventType) + 1
+_NAMES = {int(code): name for name, code in EVENT_TYPES.items()}
+_POPULAR = 0  # the code of no interaction
 _KEPT = 200_000
 
 
@@ -36,18 +39,16 @@ class Reasons:
     def __init__(self, model: Model, catalogue: Catalogue) -> None:
         manifest = model.bundle.manifest
         self._model = model
-        self._catalogue = catalogue
+        self._pieces = _Pieces(catalogue)
         self._additive = manifest.additive
         self._weights = np.zeros(_KINDS, np.float32)
         for name, weight in manifest.event_weights.items():
             self._weights[EVENT_TYPES[name]] = max(weight, 0.0)
-        self._name = {int(code): name for name, code in EVENT_TYPES.items()}
-        self._made: dict[int, Reason] = {}
 
     def of(
         self, listed: NDArray[np.int64], ring: Ring, states: NDArray[np.float32]
-    ) -> list[list[Reason]]:
-        """Reasons of listed items.
+    ) -> list[list[bytes]]:
+        """Reasons of listed items, as pieces of a record.
 
         Parameters
         ----------
@@ -56,28 +57,36 @@ class Reasons:
 
         Returns
         -------
-        one list per user with k reasons
+        one list per user with k pieces
         """
-        at = np.arange(len(listed))[:, None]
-        rows, types = ring.rows[at, ring.newest], ring.types[at, ring.newest]
-        if rows.shape[1] == 0:
-            return [[POPULAR] * listed.shape[1] for _ in listed]
-        weights = np.where(rows == NO_ITEM, np.float32(0.0), self._weights[types])
-        if self._additive is None:
-            newest_first = np.arange(rows.shape[1], 0, -1, dtype=np.float32)
-            shares = ((weights > 0) * newest_first)[:, None, :]
-        else:
-            weights *= _kept(self._additive, states, ring.ages_s[at, ring.newest])
-            shares = self._shares(listed, rows, weights)
-        best = np.where(shares.max(axis=2) > 0, shares.argmax(axis=2), -1)  # -1: none
-        best = np.broadcast_to(best, listed.shape)
-        known = self._made.get
         return [
-            list(
-                map([*(known(code) or self._make(code) for code in codes), POPULAR].__getitem__, b)
-            )
-            for codes, b in zip((rows * _KINDS + types).tolist(), best.tolist(), strict=True)
+            list(map(self._pieces.__getitem__, row)) for row in self.codes(listed, ring, states)
         ]
+
+    def codes(
+        self, listed: NDArray[np.int64], ring: Ring, states: NDArray[np.float32]
+    ) -> list[list[int]]:
+        """The interactions behind listed items: row * `_KINDS` + type each, `_POPULAR` for none."""
+        users, looked_at = ring.newest.shape
+        if looked_at == 0:
+            return [[_POPULAR] * listed.shape[1]] * users
+        at = ring.newest + np.arange(users)[:, None] * ring.rows.shape[1]
+        rows, types = ring.rows.take(at), ring.types.take(at)
+        weights = self._weights.take(types)
+        weights[rows == NO_ITEM] = 0.0
+        if self._additive is None:
+            newest_first = np.arange(looked_at, 0, -1, dtype=np.float32)
+            best = ((weights > 0) * newest_first).argmax(axis=1)[:, None]
+            counts = np.take_along_axis(weights, best, axis=1) > 0
+        else:
+            weights *= _kept(self._additive, states, ring.ages_s.take(at))
+            shares = self._shares(listed, rows, weights)
+            best = shares.argmax(axis=2)
+            counts = shares.max(axis=2) > 0
+        codes = np.take_along_axis(rows * _KINDS + types, best, axis=1)
+        codes[~counts] = _POPULAR
+        found: list[list[int]] = np.broadcast_to(codes, listed.shape).tolist()
+        return found
 
     def _shares(
         self, listed: NDArray[np.int64], rows: NDArray[np.int64], weights: NDArray[np.float32]
@@ -98,16 +107,23 @@ class Reasons:
         shares: NDArray[np.float32] = np.matmul(table[listed], weighted.transpose(0, 2, 1))
         return shares
 
-    def _make(self, code: int) -> Reason:
-        """The reason of row * _KINDS + type, kept: the same few come again and again."""
+
+class _Pieces(dict[int, bytes]):
+    """Code -> piece of a record, made at the first look: the same few come again and again."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        super().__init__()
+        self._catalogue = catalogue
+
+    def __missing__(self, code: int) -> bytes:
+        if len(self) >= _KEPT:
+            self.clear()
         row, kind = divmod(code, _KINDS)
         reason = POPULAR
-        if kind:
-            reason = Reason(code=self._name[kind], item_id=self._catalogue.ids[row])
-        if len(self._made) >= _KEPT:
-            self._made.clear()
-        self._made[code] = reason
-        return reason
+        if code != _POPULAR:
+            reason = Reason(code=_NAMES[kind], item_id=self._catalogue.ids[row])
+        piece = self[code] = reason_piece(reason)
+        return piece
 
 
 def _kept(
