@@ -23,7 +23,7 @@ from stream.errors import BrokerError, TopicError
 from stream.kafka.batches import Headers, Records
 from stream.kafka.sizes import DEFAULT_MAX_MESSAGE_BYTES
 
-OUTPUT_BATCH_BYTES = 512 << 10
+OUTPUT_BATCH_BYTES = 1_000_000  # one batch a partition and request: few large ones wait least
 LAST_SEQUENCE = 0x7FFFFFFF  # the broker counts on from 0 after it
 
 _NO_HEADERS: Headers = []
