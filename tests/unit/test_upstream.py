@@ -23,7 +23,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulat
 from aiokafka.producer.producer import AIOKafkaProducer
 from aiokafka.producer.sender import Sender, SendProduceReqHandler
 from aiokafka.protocol.transaction import InitProducerIdRequest
-from faust import topics
+from faust import streams, topics
 from faust.agents.agent import Agent
 from faust.tables import recovery
 from faust.transport import consumer
@@ -97,6 +97,8 @@ REPLACED: dict[Callable[..., Any], str] = {
     app.App._stop_consumer: "f07a854b2b9c",
     Agent._execute_actor: "799d3b3a0d5b",
     fetcher.Fetcher.fetched_records: "2510a6f4da3b",
+    fetcher.Fetcher._get_actions_per_node: "cbc515639044",
+    streams.Stream._py_aiter: "917b48059b77",
     fetcher.FetchResult.getall: "9669e7e2380f",
     fetcher.PartitionRecords._unpack_records: "10b83276e7de",
     BatchBuilder.__init__: "68a2ca3e2a30",
