@@ -19,11 +19,17 @@ from stream.kafka.specs import TopicSpec, changelog_topic, policies_of
 
 
 class TopicFault(NamedTuple):
-    """What is wrong with a topic, and what to do about it."""
+    """What is wrong with a topic, and what to do about it.
+
+    Attributes
+    ----------
+    bearable : a worker runs with it all the same
+    """
 
     topic: str
     fault: str
     cure: str
+    bearable: bool = False
 
     def __str__(self) -> str:
         return f"topic {self.topic} {self.fault}: {self.cure}"
@@ -91,10 +97,14 @@ class Limit(NamedTuple):
     needed: int
     record: str
     otherwise: str = ""
+    bearable: bool = False
 
 
 def limits_of(settings: Settings, configs: Mapping[str, Mapping[str, str]]) -> dict[str, Limit]:
-    """Topic -> its limit, for those where a record that does not fit would end the worker."""
+    """Topic -> its limit, for those where a record that does not fit would end the worker.
+
+    A dead letter would not: it goes without its value.
+    """
     names = settings.topics
     sources = (names.clicks, names.purchases, names.items)
     told = [configs.get(name, {}).get("max.message.bytes") for name in sources]
@@ -105,7 +115,7 @@ def limits_of(settings: Settings, configs: Mapping[str, Mapping[str, str]]) -> d
             "a micro-batch",
             ", or lower batch.max_events (FRESHET_BATCH_MAX_EVENTS)",
         ),
-        names.dead_letters: Limit(dead_letter_bytes(largest), "a dead letter"),
+        names.dead_letters: Limit(dead_letter_bytes(largest), "a whole dead letter", bearable=True),
         names.recommendations: Limit(lists_bytes(settings), "a user's lists", ", or lower their k"),
     }
 
@@ -120,6 +130,7 @@ def size_faults(
             spec.name,
             f"has max.message.bytes={has}, and {limit.record} can take {limit.needed}",
             _alter(settings, spec.name, f"max.message.bytes={wanted}") + limit.otherwise,
+            limit.bearable,
         )
 
 

@@ -1,4 +1,4 @@
-"""Dead letters sent outside of a turn: bad records of topics that hold no events.
+"""Dead letters: how one is cut to what its topic takes, and how bad catalogue records are sent.
 
 In: records as they came, and why they cannot be used. Out: the dead-letter topic. (A bad event goes
 out with its batch's turn.) Knows nothing of what the records mean.
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+
+from stream.kafka.batches import Headers
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +28,21 @@ class Letter(NamedTuple):
     key: bytes | None
     value: bytes | None
     partition: int
-    headers: list[tuple[str, bytes]]
+    headers: Headers
+
+
+def shorter(letter: Letter) -> Iterator[Letter]:
+    """`letter` as it is, then without its value, then without its key as well.
+
+    A producer may send what the dead-letter topic does not take. The record still stands where it
+    came from, and its headers say where; two more say how long is what they lack.
+    """
+    yield letter
+    length = b"%d" % len(letter.value or b"")
+    letter = letter._replace(value=b"", headers=[*letter.headers, ("freshet-value-bytes", length)])
+    yield letter
+    length = b"%d" % len(letter.key or b"")
+    yield letter._replace(key=None, headers=[*letter.headers, ("freshet-key-bytes", length)])
 
 
 class LetterSender:
@@ -45,8 +61,9 @@ class LetterSender:
     async def send(self, letters: Sequence[Letter]) -> int:
         """Send letters to their partitions; returns when all are answered.
 
-        A letter that the broker does not take is logged with its place of origin, where it still
-        stands, and given up: it must not end a worker that reads it again at each start.
+        One that is too large for its topic goes without its value. A letter that the broker does
+        not take at all is logged with its place of origin, where it still stands, and given up: it
+        must not end a worker that reads it again at each start.
 
         Returns
         -------
@@ -62,19 +79,25 @@ class LetterSender:
         return sum(sent)
 
     async def _send_one(self, letter: Letter) -> bool:
-        try:
-            await self._producer.send_and_wait(
-                self._topic,
-                letter.value,
-                letter.key,
-                partition=letter.partition,
-                headers=letter.headers,
-            )
-        except KafkaError as error:
-            origin = {name: value.decode() for name, value in letter.headers}
-            log.warning("%s refused a letter: %s, %s", self._topic, type(error).__name__, origin)
-            return False
-        return True
+        refused: KafkaError | None = None
+        for tried in shorter(letter):
+            try:
+                await self._producer.send_and_wait(
+                    self._topic,
+                    tried.value,
+                    tried.key,
+                    partition=tried.partition,
+                    headers=tried.headers,
+                )
+                return True
+            except MessageSizeTooLargeError as error:
+                refused = error
+            except KafkaError as error:
+                refused = error
+                break
+        origin = {name: value.decode() for name, value in letter.headers}
+        log.warning("%s refused a letter: %s, %s", self._topic, type(refused).__name__, origin)
+        return False
 
     async def stop(self) -> None:
         if self._producer is not None:

@@ -5,6 +5,7 @@ How each is made stands in `specs`, what can be wrong in `faults`. Knows nothing
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,8 @@ from stream.kafka.faults import (
 from stream.kafka.specs import TopicSpec, wanted_topics
 
 __all__ = ["TopicFault", "check_topics", "create_topics", "require_topics", "wanted_topics"]
+
+log = logging.getLogger(__name__)
 
 # Kafka's error codes, https://kafka.apache.org/protocol#protocol_error_codes
 _UNKNOWN_TOPIC = 3
@@ -111,15 +114,19 @@ def check_topics(settings: Settings) -> list[TopicFault]:
 
 
 def require_topics(settings: Settings) -> None:
-    """Check the topics; what a worker does before it starts.
+    """Check the topics; what a worker does before it starts. Bearable faults are only logged.
 
     Raises
     ------
     TopicError
-        Naming every fault and its cure.
+        Naming every other fault and its cure.
     """
-    if faults := check_topics(settings):
-        raise TopicError("\n".join(map(str, faults)))
+    faults = check_topics(settings)
+    for fault in faults:
+        if fault.bearable:
+            log.warning("%s", fault)
+    if unbearable := [fault for fault in faults if not fault.bearable]:
+        raise TopicError("\n".join(map(str, unbearable)))
 
 
 def _configs(admin: KafkaAdminClient, names: Iterable[str]) -> dict[str, dict[str, str]]:

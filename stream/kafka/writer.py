@@ -21,6 +21,7 @@ from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from stream.errors import BrokerError, TopicError
 from stream.kafka.batches import Headers, Records
+from stream.kafka.letters import Letter, shorter
 from stream.kafka.sizes import DEFAULT_MAX_MESSAGE_BYTES
 
 OUTPUT_BATCH_BYTES = 1_000_000  # one batch a partition and request: few large ones wait least
@@ -149,6 +150,8 @@ class Writer:
     async def batches(self, records: Records, topic: str, timestamp_ms: int) -> list[PlainBatch]:
         """`records` in as many record batches as they need, in order.
 
+        A record with headers is a dead letter: one that is too large goes without its value.
+
         Raises
         ------
         TopicError : the broker would refuse one of the records
@@ -159,7 +162,10 @@ class Writer:
         first = 0
         while first < len(records):
             batch = PlainBatch(limit)
-            first = batch.fill(records, first, timestamp_ms)
+            at, first = first, batch.fill(records, first, timestamp_ms)
+            if batch.size() > takes and records.headers is not None:
+                letter = Letter(records.keys[at], records.values[at], 0, records.headers[at])
+                batch = _letter_within(takes, letter, timestamp_ms)
             if batch.size() > takes:  # a batch always takes its first record
                 raise TopicError(
                     f"a record of {batch.size()} bytes does not fit into topic {topic} "
@@ -183,6 +189,18 @@ class Writer:
             batch, topic, partition=partition
         )
         return future
+
+
+def _letter_within(takes: int, letter: Letter, timestamp_ms: int) -> PlainBatch:
+    """The longest form of `letter` that its topic takes; the shortest when it takes none."""
+    for shortened in shorter(letter):
+        batch = PlainBatch(takes)
+        batch.fill(
+            Records([shortened.key], [shortened.value], [shortened.headers]), 0, timestamp_ms
+        )
+        if batch.size() <= takes:
+            break
+    return batch
 
 
 async def _max_message_bytes(bootstrap: list[str], topic: str) -> int:
