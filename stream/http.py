@@ -1,7 +1,8 @@
 """The worker's own web endpoints: metrics, liveness, readiness.
 
 In: a host, a port and a question "what are you still waiting for?". Out: `/metrics` for Prometheus,
-`/healthz` (the event loop answers) and `/readyz` (model and catalogue loaded, states recovered).
+`/healthz` (the event loop answers) and `/readyz` (model and catalogue loaded, states recovered,
+brokers there).
 Runs inside the worker's event loop, so that a stuck loop shows as a failed `/healthz`. Knows
 nothing of Kafka, models or users; serves no user data.
 """
@@ -18,8 +19,9 @@ from prometheus_client.exposition import choose_encoder
 
 from stream.errors import SettingsError
 
-# What must hold before the worker serves, by name: {"model": True, "recovered": False, ...}.
-Readiness = Callable[[], Mapping[str, bool]]
+# What must hold while the worker serves, by name: {"model": True, "recovered": False, ...}; a text
+# for what does not hold, too, and says why.
+Readiness = Callable[[], Mapping[str, bool | str]]
 
 
 class HttpServer:
@@ -91,9 +93,12 @@ class HttpServer:
         return web.json_response({"alive": True})
 
     async def _readyz(self, request: web.Request) -> web.Response:
-        conditions = dict(self._readiness())
-        ready = all(conditions.values())
-        return web.json_response({"ready": ready, **conditions}, status=200 if ready else 503)
+        told = self._readiness()
+        body: dict[str, bool | str] = {name: value is True for name, value in told.items()}
+        ready = all(body.values())
+        if reasons := [value for value in told.values() if isinstance(value, str)]:
+            body["reason"] = "; ".join(reasons)
+        return web.json_response({"ready": ready, **body}, status=200 if ready else 503)
 
 
 def require_free(host: str, port: int) -> None:

@@ -195,7 +195,7 @@ RECOVERY_SECONDS: Final = _histogram(
 REBALANCES_TOTAL: Final = _counter("freshet_rebalances_total", "Rebalances of the group.")
 READY: Final = _gauge(
     "freshet_ready",
-    "1 when model and catalogue are loaded and the states of its partitions recovered.",
+    "1 when model and catalogue are loaded, its states recovered and the brokers there.",
 )
 
 

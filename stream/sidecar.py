@@ -1,4 +1,4 @@
-"""The service beside the agent: web endpoints and the catalogue's feed.
+"""The service beside the agent: web endpoints, the catalogue's feed, a look at the brokers.
 
 In: settings, the feed, a question whether the states are there. Out: a Faust service. It starts
 before everything else, since the endpoints must answer while states are recovered.
@@ -15,6 +15,8 @@ from mode import Service
 from stream import metrics
 from stream.errors import FreshetError
 from stream.http import HttpServer
+from stream.kafka.pulse import BrokerPulse
+from stream.kafka.specs import changelog_topic
 
 if TYPE_CHECKING:
     from stream.config import Settings
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SHOW_EVERY_S = 1.0
+_LOOK_EVERY_S = 1.0
 
 
 class Sidecar(Service):  # type: ignore[misc]  # mode is untyped
@@ -45,11 +48,25 @@ class Sidecar(Service):  # type: ignore[misc]  # mode is untyped
         self._feed = feed
         self._recovered = recovered
         self._fatal = fatal
+        topics = settings.topics
+        needed = (
+            topics.clicks,
+            topics.purchases,
+            topics.recommendations,
+            changelog_topic(settings),
+        )
+        self._pulse = BrokerPulse(settings.bootstrap, needed)
+        self._away: str | None = "no broker was asked yet"
         self._server = HttpServer(settings.metrics_host, settings.metrics_port, self.readiness)
 
-    def readiness(self) -> dict[str, bool]:
+    def readiness(self) -> dict[str, bool | str]:
         """What `/readyz` tells; a sidecar is made only once the model is loaded."""
-        return {"model": True, "catalogue": self._feed.loaded, "recovered": self._recovered()}
+        return {
+            "model": True,
+            "catalogue": self._feed.loaded or "the catalogue is being read",
+            "recovered": self._recovered() or "the users' states are being recovered",
+            "broker": self._away or True,
+        }
 
     async def on_start(self) -> None:
         await self._server.start()
@@ -57,6 +74,7 @@ class Sidecar(Service):  # type: ignore[misc]  # mode is untyped
 
     async def on_stop(self) -> None:
         await self._feed.stop()
+        await self._pulse.stop()
         await self._server.stop()
 
     @Service.task  # type: ignore[untyped-decorator]
@@ -70,4 +88,17 @@ class Sidecar(Service):  # type: ignore[misc]  # mode is untyped
     @Service.task  # type: ignore[untyped-decorator]
     async def _show_readiness(self) -> None:
         async for _ in self.itertimer(_SHOW_EVERY_S, name="readiness"):
-            metrics.READY.set(all(self.readiness().values()))
+            metrics.READY.set(all(value is True for value in self.readiness().values()))
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _watch_brokers(self) -> None:
+        """Look whether the brokers answer; what needs them goes on trying meanwhile by itself."""
+        asked = False
+        while not self.should_stop:
+            away = await self._pulse.look()
+            if away is not None and (away != self._away or not asked):
+                log.warning("not ready: %s", away)
+            elif away is None and self._away is not None and asked:
+                log.warning("the brokers answer again")
+            self._away, asked = away, True
+            await self.sleep(_LOOK_EVERY_S)

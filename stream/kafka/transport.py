@@ -31,6 +31,7 @@ from faust.transport.drivers import aiokafka as driver
 
 from stream.errors import EXIT_FATAL, EXIT_INTERRUPTED, FreshetError
 from stream.kafka.consumer import BatchConsumer
+from stream.kafka.repeats import hold_back_repeats
 
 if TYPE_CHECKING:
     from stream.config import Settings
@@ -148,6 +149,7 @@ class BatchApp(faust.App):  # type: ignore[misc]
 
     async def on_first_start(self) -> None:
         """Upstream: App.on_first_start; before it, look whether a worker can run here at all."""
+        hold_back_repeats("aiokafka")
         try:
             if self._check is not None:
                 await asyncio.to_thread(self._check, self.settings)

@@ -11,14 +11,14 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from stream.errors import SettingsError
-from stream.http import HttpServer, require_free
+from stream.http import HttpServer, Readiness, require_free
 
 Check = Callable[[HttpServer, aiohttp.ClientSession], Awaitable[None]]
 
 
 def serve(
     check: Check,
-    readiness: Callable[[], dict[str, bool]] = dict,
+    readiness: Readiness = dict,
     registry: CollectorRegistry | None = None,
 ) -> None:
     async def run() -> None:
@@ -63,6 +63,27 @@ def test_ready_only_when_every_condition_holds() -> None:
         async with session.get(f"{server.url}/readyz") as answer:
             assert answer.status == 200
             assert (await answer.json())["ready"] is True
+
+    serve(check, lambda: conditions)
+
+
+def test_a_reason_is_told_as_long_as_there_is_one() -> None:
+    conditions: dict[str, bool | str] = {"model": True, "recovered": "not yet", "broker": "gone"}
+
+    async def check(server: HttpServer, session: aiohttp.ClientSession) -> None:
+        async with session.get(f"{server.url}/readyz") as answer:
+            assert answer.status == 503
+            assert await answer.json() == {
+                "ready": False,
+                "model": True,
+                "recovered": False,
+                "broker": False,
+                "reason": "not yet; gone",
+            }
+        conditions.update(recovered=True, broker=True)
+        async with session.get(f"{server.url}/readyz") as answer:
+            assert answer.status == 200
+            assert "reason" not in await answer.json()
 
     serve(check, lambda: conditions)
 

@@ -1,0 +1,62 @@
+"""Whether the brokers answer. In: brokers and topics. Out: what is wrong, in words, or nothing.
+
+Asks on a connection of its own: a fetch or a send that waits at a broker does not delay the answer.
+Knows nothing of Faust and of records.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from aiokafka import TopicPartition
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError
+
+ANSWER_WITHIN_S = 2.0
+
+
+class BrokerPulse:
+    """Asks for the metadata of topics, whichever broker answers.
+
+    Parameters
+    ----------
+    bootstrap : host:port, comma separated
+    topics : each of their partitions must have a leader
+    """
+
+    def __init__(self, bootstrap: str, topics: Sequence[str]) -> None:
+        self._bootstrap = bootstrap
+        self._topics = topics
+        self._client: Any = None  # aiokafka wants to be made inside an event loop
+
+    async def look(self) -> str | None:
+        """Ask once; why the worker cannot work with the brokers now, or None."""
+        try:
+            return await asyncio.wait_for(self._ask(), ANSWER_WITHIN_S)
+        except (KafkaError, OSError, TimeoutError):
+            await self.stop()  # the next one starts from the bootstrap addresses again
+            return f"no broker answers at {self._bootstrap}"
+
+    async def _ask(self) -> str | None:
+        if self._client is None:
+            self._client = AIOKafkaClient(
+                bootstrap_servers=self._bootstrap.split(","),
+                request_timeout_ms=int(ANSWER_WITHIN_S * 1000),
+            )
+            await self._client.bootstrap()
+            self._client.set_topics(self._topics)
+        if not await self._client.force_metadata_update():
+            raise KafkaError("no metadata")
+        cluster = self._client.cluster
+        for topic in self._topics:
+            for partition in sorted(cluster.partitions_for_topic(topic) or ()):
+                if cluster.leader_for_partition(TopicPartition(topic, partition)) in (None, -1):
+                    return f"partition {partition} of topic {topic} has no leader"
+        return None
+
+    async def stop(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
