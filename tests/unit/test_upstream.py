@@ -17,6 +17,7 @@ import faust.app.base as app
 import faust.tables.base as tables_base
 import faust.transport.drivers.aiokafka as driver
 import pytest
+from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer import fetcher, subscription_state
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulator
@@ -78,6 +79,9 @@ OVERRIDDEN: dict[Callable[..., Any], str] = {
     BatchBuilder._set_producer_state: "self, producer_id, producer_epoch, base_sequence",
     BatchBuilder.record_count: "self",
     BatchBuilder.size: "self",
+    AIOKafkaClient.bootstrap: "self",
+    AIOKafkaClient.set_topics: "self, topics",
+    AIOKafkaClient.force_metadata_update: "self",
     AIOKafkaProducer.send_batch: "self, batch, topic, partition",
     InitProducerIdRequest.__init__: "self, transactional_id, transaction_timeout_ms",
 }
