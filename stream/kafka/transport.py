@@ -212,7 +212,7 @@ def run_worker(app: BatchApp, log_level: str = "info") -> NoReturn:
     """Run `app` in the foreground until SIGTERM or Ctrl-C; leaves by SystemExit or `fatal`."""
     if log_level != "debug":
         # Faust sets the root logger to DEBUG, and these format a line or more a request.
-        for library in ("aiokafka", "faust", "mode", "asyncio"):
+        for library in ("aiokafka", "kafka", "faust", "mode", "asyncio"):
             logging.getLogger(library).setLevel(logging.WARNING)
     app.Worker(loglevel=log_level, quiet=True).execute_from_commandline()
     raise SystemExit(0)
