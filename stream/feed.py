@@ -62,7 +62,7 @@ class CatalogueFeed:
     Parameters
     ----------
     embedding_dim : length that an item's embedding must have
-    owns : whether this worker serves a partition now
+    owns : whether a partition is assigned to this worker now
     """
 
     def __init__(

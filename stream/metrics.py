@@ -160,8 +160,9 @@ BATCH_EVENTS: Final = _histogram(
 )
 STAGE_SECONDS: Final = _histogram(
     "freshet_stage_seconds",
-    "Time of a micro-batch in a stage: poll (from its newest record's timestamp to its turn), "
-    "decode, fold, score, policy, publish (until all is acknowledged).",
+    "Time in a stage: of a micro-batch in decode, fold, score and policy; of its batch of each "
+    "partition in poll (from the newest record's timestamp to the step) and publish (from the end "
+    "of the step until all is acknowledged).",
     "stage",
     buckets=_STAGE_BUCKETS,
 )

@@ -74,14 +74,19 @@ class Batch(_Section, frozen=True):
     """Micro-batches."""
 
     max_events: Annotated[
-        int, Meta(ge=1, le=100_000, description="most events in one micro-batch")
+        int,
+        Meta(
+            ge=1,
+            le=100_000,
+            description="most events in one micro-batch, which is all that one step takes",
+        ),
     ] = 2048
     in_flight: Annotated[
         int,
         Meta(
             ge=1,
             le=64,
-            description="micro-batches of a worker sent and not yet acknowledged; as many wait",
+            description="partition batches of a worker sent and not yet acknowledged; as many wait",
         ),
     ] = 8
 
@@ -99,7 +104,11 @@ class Broker(_Section, frozen=True):
         Seconds, Meta(description="time between commits of the source offsets")
     ] = 1.0
     recovery_timeout_s: Annotated[
-        Seconds, Meta(description="longest recovery without progress before the worker gives up")
+        Seconds,
+        Meta(
+            description="longest time without progress, in recovery or while events wait, "
+            "before the worker ends itself"
+        ),
     ] = 60.0
     fence_refresh_s: Annotated[
         float,

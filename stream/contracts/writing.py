@@ -17,12 +17,14 @@ import numpy.typing as npt
 from stream.contracts.codec import encode_record
 from stream.contracts.records import ListedItem, Reason, Recommendation
 
-_PARTS: Final = 6  # of a listed item: id, thousandths, millionths, rank, reason, what follows
+_PIECES_PER_ITEM: Final = (
+    6  # of a listed item: id, thousandths, millionths, rank, reason, what follows
+)
 _THOUSANDTHS: Final = [b"%d.%03d" % divmod(n, 1000) for n in range(1001)]
 _MILLIONTHS: Final = [b"%03d" % n for n in range(1000)]
 
 
-class Assembled(Recommendation, frozen=True, gc=False):
+class RawRecommendation(Recommendation, frozen=True, gc=False):
     """A `Recommendation` whose lists are JSON already."""
 
     lists: dict[str, msgspec.Raw]  # type: ignore[assignment]
@@ -64,17 +66,20 @@ class ListWriter:
         reasons: Sequence[bytes],
     ) -> msgspec.Raw:
         """A `RankedList` of n items, best first, from n pieces of each sort."""
+        # One list of pieces serves all lists of its length: `join` copies them at once.
         pieces = self._blanks.get(len(items)) or self._blank(len(items))
-        pieces[0::_PARTS] = items
-        pieces[1::_PARTS] = thousandths
-        pieces[2::_PARTS] = millionths
-        pieces[4::_PARTS] = reasons
+        pieces[0::_PIECES_PER_ITEM] = items
+        pieces[1::_PIECES_PER_ITEM] = thousandths
+        pieces[2::_PIECES_PER_ITEM] = millionths
+        pieces[4::_PIECES_PER_ITEM] = reasons
         return msgspec.Raw(b'{"items":[%b]}' % b"".join(pieces)[1:])
 
     def _blank(self, length: int) -> list[bytes]:
         """The pieces that are alike in all lists of a length, and room for the others."""
-        blank = [b""] * (_PARTS * length)
-        blank[3::_PARTS] = [b',"rank":%d,"reason":' % rank for rank in range(1, length + 1)]
-        blank[5::_PARTS] = [self._tail] * length
+        blank = [b""] * (_PIECES_PER_ITEM * length)
+        blank[3::_PIECES_PER_ITEM] = [
+            b',"rank":%d,"reason":' % rank for rank in range(1, length + 1)
+        ]
+        blank[5::_PIECES_PER_ITEM] = [self._tail] * length
         self._blanks[length] = blank
         return blank

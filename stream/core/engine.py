@@ -4,8 +4,8 @@
     fold      events -> user states                        users.py, fold.py
     score     states -> item rows and scores               policy/placement.py, model.py
     policy    rows -> lists with reasons                   policy/lists.py, policy/reasons.py
-    encode    -> changelog values, recommendation records
 
+Changelog values are encoded at the end of fold, recommendation records at the end of policy.
 A micro-batch has a part from each partition that has records waiting: states and offsets stay
 apart, the arithmetic is done once for all.
 
@@ -35,7 +35,7 @@ from stream.contracts import (
     decode_events,
 )
 from stream.core.catalogue import Catalogue
-from stream.core.fold import fold, rebuild
+from stream.core.fold import Folded, fold, rebuild
 from stream.core.model import Model
 from stream.core.policy.lists import USERS_AT_ONCE, Lists
 from stream.core.state import UserShard
@@ -61,7 +61,7 @@ class Batch(Protocol):
 
 
 class Part(Protocol):
-    """A partition's share of a micro-batch.
+    """A partition's one of a micro-batch.
 
     `applied` is the offset from which on events are not in the states yet. Events below it were
     folded before a crash; their lists are made again, their states do not change.
@@ -166,75 +166,76 @@ class Engine:
         result = StepResult([PartResult() for _ in parts], records)
         started = perf_counter()
         events = [
-            self._decode(part.batch, now_ms, made)
-            for part, made in zip(parts, result.parts, strict=True)
+            self._decode(part.batch, now_ms, changes)
+            for part, changes in zip(parts, result.parts, strict=True)
         ]
-        decoded = perf_counter()
-        result.stage_s["decode"] = decoded - started
+        result.stage_s["decode"] = perf_counter() - started
         if not any(map(len, events)):
             return result
         self._lists.follow_catalogue()
-        shares = _shares(parts, events)
-        users = self._fold(shares, result)
-        result.stage_s["fold"] = perf_counter() - decoded
-        self._recommend(shares, users, now_ms, result)
+        decoded_at = perf_counter()
+        decoded = _number_users(parts, events)
+        users = self._fold(decoded, result)
+        result.stage_s["fold"] = perf_counter() - decoded_at
+        self._recommend(decoded, users, now_ms, result)
         return result
 
-    def _decode(self, batch: Batch, now_ms: int, made: PartResult) -> Events:
+    def _decode(self, batch: Batch, now_ms: int, changes: PartResult) -> Events:
         kind = self._kinds[batch.topic]
         events, rejections = decode_events(kind, batch.keys, batch.values, batch.offsets, now_ms)
         for at, reason, at_field in rejections:
-            made.dead_keys.append(batch.keys[at])
-            made.dead_values.append(batch.values[at])
-            made.dead_headers.append(
+            changes.dead_keys.append(batch.keys[at])
+            changes.dead_values.append(batch.values[at])
+            changes.dead_headers.append(
                 dead_letter_headers(
                     reason, at_field, batch.topic, batch.partition, batch.offsets[at]
                 )
             )
-        made.rejections = rejections
+        changes.rejections = rejections
         return events
 
-    def _fold(self, shares: Sequence[_Share], result: StepResult) -> Users:
+    def _fold(self, decoded: Sequence[_Decoded], result: StepResult) -> Users:
         """Fold what is not in the states yet; answers the users of all parts, in their order."""
-        users = Users(self.layout, [(share.part.shard, list(share.last)) for share in shares])
+        users = Users(self.layout, [(part.given.shard, list(part.last)) for part in decoded])
         stale = np.flatnonzero(users.model != self.layout.model)
         if len(stale):
             rebuild(self.model, self.catalogue, users, stale)
-        new = [share.events.tail(share.skipped) for share in shares]
-        who = np.concatenate([share.who[share.skipped :] for share in shares])
+        new = [part.events.tail(part.skipped) for part in decoded]
+        who = np.concatenate([part.who[part.skipped :] for part in decoded])
         folded = fold(self.model, self.catalogue, users, who, Events.join(new))
-        users.store()
-        values = users.encode()
+        values = users.store()
         result.refused_states = users.refused
-        repeats, unknowns = folded.repeated.any(), folded.unknown.any()
-        astray = users.misrouted.any()
         first_event = 0
-        for share, made in zip(shares, result.parts, strict=True):
-            mine = slice(first_event, first_event + len(share.events) - share.skipped)
-            first_event = mine.stop
-            made.skipped = share.skipped
-            if repeats:
-                made.repeated = int(folded.repeated[mine].sum())
-            if unknowns:
-                made.unknown_items = int(folded.unknown[mine].sum())
-            if astray:
-                made.misrouted = int(users.misrouted[share.who].sum())
-            made.folded = mine.stop - mine.start - made.repeated
-            made.list_keys = users.keys[share.first : share.stop]
-            if share.skipped:
-                touched = np.unique(who[mine]).tolist()
-                made.state_keys = [users.keys[number] for number in touched]
-                made.state_values = [values[number] for number in touched]
+        for part, changes in zip(decoded, result.parts, strict=True):
+            stop_event = first_event + len(part.events) - part.skipped
+            self._count(part, folded, slice(first_event, stop_event), users, changes)
+            first_event = stop_event
+            changes.list_keys = users.keys[part.users]
+            if part.skipped:
+                touched = np.unique(part.who[part.skipped :]).tolist()
+                changes.state_keys = [users.keys[number] for number in touched]
+                changes.state_values = [values[number] for number in touched]
             else:
-                made.state_keys = made.list_keys
-                made.state_values = values[share.first : share.stop]
+                changes.state_keys = changes.list_keys
+                changes.state_values = values[part.users]
         return users
 
+    @staticmethod
+    def _count(
+        part: _Decoded, folded: Folded, events: slice, users: Users, changes: PartResult
+    ) -> None:
+        """Count a part's events; `events` are those of `folded` that are its own."""
+        changes.skipped = part.skipped
+        changes.repeated = int(np.count_nonzero(folded.repeated[events]))
+        changes.folded = events.stop - events.start - changes.repeated
+        changes.unknown_items = int(np.count_nonzero(folded.unknown[events]))
+        changes.misrouted = int(np.count_nonzero(users.misrouted[part.who]))
+
     def _recommend(
-        self, shares: Sequence[_Share], users: Users, now_ms: int, result: StepResult
+        self, decoded: Sequence[_Decoded], users: Users, now_ms: int, result: StepResult
     ) -> None:
         """A record for each user, with the newest event that it reflects."""
-        causes = [cause for share in shares for cause in share.causes()]
+        causes = [cause for part in decoded for cause in part.causes()]
         values: list[bytes] = []
         filled: list[NDArray[np.bool_]] = []
         for start in range(0, len(users), USERS_AT_ONCE):
@@ -245,13 +246,13 @@ class Engine:
             result.stage_s["score"] += made.score_s
             result.stage_s["policy"] += made.policy_s
         all_filled = np.concatenate(filled)
-        for share, part in zip(shares, result.parts, strict=True):
-            part.list_values = values[share.first : share.stop]
-            counts = all_filled[share.first : share.stop].sum(axis=0).tolist()
-            part.lists_by_placement = dict(zip(self._lists.placements, counts, strict=True))
+        for part, changes in zip(decoded, result.parts, strict=True):
+            changes.list_values = values[part.users]
+            counts = all_filled[part.users].sum(axis=0).tolist()
+            changes.lists_by_placement = dict(zip(self._lists.placements, counts, strict=True))
 
 
-class _Share(NamedTuple):
+class _Decoded(NamedTuple):
     """A part, decoded.
 
     Attributes
@@ -259,21 +260,20 @@ class _Share(NamedTuple):
     skipped : events that are in the states already
     last : user key -> position of the user's last event in `events`
     who : int64, shape (len(events),); number of each event's user among those of all parts
-    first, stop : numbers of this part's users
+    users : numbers of this part's users
     """
 
-    part: Part
+    given: Part
     events: Events
     skipped: int
     last: dict[bytes, int]
     who: NDArray[np.int64]
-    first: int
-    stop: int
+    users: slice
 
     def causes(self) -> list[Cause]:
         """The newest event of each of the part's users."""
         at = list(self.last.values())
-        topic, partition = self.part.batch.topic, self.part.batch.partition
+        topic, partition = self.given.batch.topic, self.given.batch.partition
         offsets, times_ms = self.events.offsets[at].tolist(), self.events.times_ms[at].tolist()
         return [
             Cause(topic, partition, offset, time_ms)
@@ -281,10 +281,10 @@ class _Share(NamedTuple):
         ]
 
 
-def _shares(parts: Sequence[Part], decoded: Sequence[Events]) -> list[_Share]:
+def _number_users(parts: Sequence[Part], decoded: Sequence[Events]) -> list[_Decoded]:
     """Number the users of all parts, those of one part in the order of their first event."""
     lasts = [dict(zip(events.users, range(len(events)), strict=True)) for events in decoded]
-    shares = []
+    numbered = []
     edges = pairwise(accumulate(map(len, lasts), initial=0))
     for part, events, last, (first, stop) in zip(parts, decoded, lasts, edges, strict=True):
         if len(last) == len(events):
@@ -293,5 +293,5 @@ def _shares(parts: Sequence[Part], decoded: Sequence[Events]) -> list[_Share]:
             number = dict(zip(last, range(first, stop), strict=True))
             who = np.array([number[user] for user in events.users], np.int64)
         skipped = int(np.searchsorted(events.offsets, part.applied))
-        shares.append(_Share(part, events, skipped, last, who, first, stop))
-    return shares
+        numbered.append(_Decoded(part, events, skipped, last, who, slice(first, stop)))
+    return numbered

@@ -58,7 +58,8 @@ def fold(
 
     Parameters
     ----------
-    who : int64, shape (n,); number in `users` of each event's user
+    catalogue : only read
+    who : int64, shape (n,); number in `users` of each event's user, which may have several
     """
     rows = catalogue.rows(events.items)
     hashes = catalogue.hashes_of(events.items, rows)
@@ -75,9 +76,9 @@ def fold(
 
 
 def rounds(who: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Positions grouped into rounds: round r holds each user's r-th event, in the users' order."""
-    if len(who) < 2:
-        return [np.zeros(1, np.int64)] * len(who)
+    """Group the positions of `who`: round r holds each user's r-th event, in the users' order."""
+    if len(who) == 0:
+        return []
     by_user = np.argsort(who, kind="stable")
     ordered = who[by_user]
     first = np.empty(len(who), np.bool_)

@@ -2,8 +2,8 @@
 
 The item table and the biases are resident on the device and changed in place; every input and
 output goes through IO binding on every provider, so that the path taken on a GPU is the one tested
-on a CPU. One thread a session by default: the worker's other core belongs to the broker client, and
-micro-batches are too small to share.
+on a CPU. One thread a session by default: further cores serve further workers, and micro-batches
+are too small to share.
 
 Must not know: Kafka, asyncio, users, catalogues.
 """

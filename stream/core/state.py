@@ -1,6 +1,6 @@
 """The interest states of one partition's users.
 
-In: user keys, changelog values. Out: records to fold into, and back. Knows nothing of models or
+In: user keys, changelog values. Out: copies of users' rows, and back. Knows nothing of models or
 items beyond sizes, and nothing of Kafka.
 
 A user is one row of bytes, laid out as on the wire (`wire.py`), so that recovery, the gathering of
@@ -54,7 +54,7 @@ class UserShard:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held by the rows; keys not counted."""
+        """Bytes held by the rows, those to come included (up to half); keys not counted."""
         return self._rows.nbytes + self.misrouted.nbytes
 
     # -- slots -----------------------------------------------------------------------------

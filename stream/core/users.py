@@ -20,7 +20,7 @@ EVERYONE = slice(None)
 
 
 class Users:
-    """Distinct users, as columns with one row each; `store` makes changes last.
+    """Distinct users, as columns with one row each; nothing reaches a shard before `store`.
 
     Attributes
     ----------
@@ -124,8 +124,8 @@ class Users:
 
     # -- the way back ----------------------------------------------------------------------
 
-    def store(self) -> None:
-        """Put the states back into their shards."""
+    def store(self) -> list[bytes]:
+        """Put the states back into their shards; answers the users' changelog values."""
         header = self._rows["header"]
         for name in ("newest_ms", "events", "model", "ring_used", "ring_head"):
             header[name] = getattr(self, name)
@@ -134,9 +134,6 @@ class Users:
         for shard, slots in self._homes:
             shard.scatter(slots, self._rows[first : first + len(slots)])
             first += len(slots)
-
-    def encode(self) -> list[bytes]:
-        """Changelog values of the users, as of the last `store`."""
         return cut_values(self._rows, self.layout)
 
 

@@ -1,9 +1,10 @@
 """A user's state as bytes: the changelog value.
 
-In: columns of users, or values. Out: values, or columns. Knows nothing of slots, models or Kafka.
+In: structured rows, or values. Out: values, or structured rows. Knows nothing of slots,
+models or Kafka.
 
-    header (28 bytes)   layout, storage, state_size, ring_used, ring_head, model, events,
-                        newest_ms, scale
+    header (28 bytes)   layout, storage, state_size, ring_used, ring_head, 2 spare
+                        bytes, model, events, newest_ms, scale
     vector              state_size x float32, or state_size x int8 to be multiplied by `scale`
     ring                ring_used x 17 bytes: item hash, event time, event hash, event type
 

@@ -36,7 +36,7 @@ class Holding:
     applied : source topic -> offset of the first event that is not in the states
     fence : the right to write; None on a broker without fencing
     log_end : changelog offset after our last acknowledged batch; None when unknown
-    turns : micro-batches sent and not yet acknowledged, oldest first
+    turns : batches of the partition sent and not yet acknowledged, oldest first
     open : a turn was handed out and has not been committed
     serving : taken over and not lost since
     """

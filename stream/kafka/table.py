@@ -1,4 +1,4 @@
-"""Users' states by partition, as a Faust table, and the turn that changes them.
+"""Users' states by partition, as a Faust table that hands out turns to change them.
 
 In: record batches of the source topics, in the agent's hands. Out: per batch one changelog record
 batch and its outputs, acknowledged in order, then the source offset. Knows nothing of what a state
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 FENCED = (ProducerFenced, InvalidProducerEpoch, OutOfOrderSequenceNumber)
 
-# Times round the event loop until what a turn sent is on its way; else it waits for the next step.
+# Times round the event loop until the producer's task has written what a turn handed it; else that
+# waits for the next step. (p90 at 1,000 events/s: 9 ms without, 7 with.)
 _SEND_STEPS = 4
 
 __all__ = ["InterestTable", "Turn"]
@@ -75,7 +76,7 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
         self.holdings: dict[int, Holding] = {}
         self.owner = uuid.uuid4().hex
         self.fenced = True
-        self.begun = False  # the agent asked for a turn
+        self.begun = False  # the agent's first batch came
         app.tables.add(self)
         app.interests = self
 

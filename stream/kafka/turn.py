@@ -23,6 +23,10 @@ class Turn:
     Attributes
     ----------
     source : the batch; None for a renewal of the fence, which has none
+    holding : what is held of the partition
+    records : of the changelog batch, its `applied` record too
+    log_end : changelog offset after it; None until the broker told it
+    on_acked : called once this turn and all before it are acknowledged
     shard : states of the batch's partition
     applied : offset of the first event of the batch's topic that is not in the states; the fold
         skips events below it, but their lists are published again
@@ -78,7 +82,7 @@ class Turn:
 
         Raises
         ------
-        TopicError : the changelog batch is larger than its topic takes
+        TopicError : the changelog batch or an output record is larger than its topic takes
         """
         self.on_acked = on_acked
         holding = self.holding

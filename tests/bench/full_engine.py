@@ -1,4 +1,4 @@
-"""(e): the engine as users run it, a `freshet worker` process with topics of its own."""
+"""The engine as users run it, a `freshet worker` process with topics of its own."""
 
 from __future__ import annotations
 

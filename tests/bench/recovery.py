@@ -57,8 +57,7 @@ def states_of(keys: list[bytes], remembered: int) -> list[bytes]:
             np.full(count, 2, np.uint8),
         )
         users.remember(EVERYONE, entries)
-    users.store()
-    return users.encode()
+    return users.store()
 
 
 def make_takeover(bootstrap: str, topic: str, writer: Writer) -> Takeover:

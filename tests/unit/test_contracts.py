@@ -45,8 +45,8 @@ from stream.contracts import (
     item_hash,
 )
 from stream.contracts.writing import (
-    Assembled,
     ListWriter,
+    RawRecommendation,
     item_piece,
     reason_piece,
     score_pieces,
@@ -456,7 +456,9 @@ def test_a_list_from_pieces_is_the_list(
     for _ in range(2):  # the second one finds the first one's pieces
         home = writer.ranked_list(items, thousandths, millionths, reasons)
         made = encode_record(
-            Assembled(user_id, {"home": home}, wanted.model, wanted.variant, wanted.cause, 10**12)
+            RawRecommendation(
+                user_id, {"home": home}, wanted.model, wanted.variant, wanted.cause, 10**12
+            )
         )
         assert decode_recommendation(made) == wanted
         assert list(json.loads(made)) == list(json.loads(encode_record(wanted)))

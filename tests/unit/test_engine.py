@@ -133,11 +133,11 @@ def test_a_users_events_in_one_batch_make_one_list_for_the_last(shop: Shop) -> N
 
 def test_applied_events_get_their_list_again_and_change_nothing(shop: Shop) -> None:
     shop.step({"item_id": "i1"}, {"item_id": "i2"})
-    before = Users.of(shop.shard, [b"u"]).encode()
+    before = Users.of(shop.shard, [b"u"]).store()
     shop.offset = 100
     result = shop.step({"item_id": "i1"}, {"item_id": "i2"}, applied=102)
     assert (result.folded, result.skipped, result.state_keys) == (0, 2, [])
-    assert Users.of(shop.shard, [b"u"]).encode() == before
+    assert Users.of(shop.shard, [b"u"]).store() == before
     assert lists(result)[0].cause.offset == 101
     result = shop.step({"item_id": "i3"}, {"item_id": "i4"}, applied=103)
     assert (result.folded, result.skipped) == (1, 1)

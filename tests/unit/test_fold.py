@@ -62,7 +62,7 @@ def catalogue(decay_bundle: Bundle) -> Catalogue:
 
 def state(shard: UserShard, user: str) -> bytes:
     assert shard.find(user.encode()) is not None
-    return of(shard, user.encode()).encode()[0]
+    return of(shard, user.encode()).store()[0]
 
 
 def taste(shard: UserShard, user: str) -> NDArray[np.float32]:
@@ -199,7 +199,7 @@ def test_another_models_state_is_rebuilt_from_the_ring(
     user.set_vectors(EVERYONE, np.full((1, decay_model.state_size), 9, np.float32))
     user.store()
     loaded = new_shard(decay_model, "float32")
-    loaded.load([b"a"], user.encode())
+    loaded.load([b"a"], user.store())
     fold(decay_model, catalogue, loaded, events(rows[4]))
     assert np.array_equal(of(loaded, b"a").vectors, of(fresh, b"a").vectors)
     assert of(loaded, b"a").model[0] == decay_model.bundle.version

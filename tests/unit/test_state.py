@@ -44,7 +44,7 @@ def vectors(of: UserShard, *keys: bytes) -> list[list[float]]:
 
 
 def encode(of: UserShard, *keys: bytes) -> list[bytes]:
-    return Users.of(of, list(keys)).encode()
+    return Users.of(of, list(keys)).store()
 
 
 def ring_newest_first(of: UserShard, key: bytes) -> list[int]:
@@ -115,13 +115,13 @@ def test_states_survive_the_changelog_bit_for_bit(
     again = Users.of(restored, names)
     assert again.events.tolist() == [1, 2, 2**32 - 1]
     assert again.newest_ms.tolist() == [1, 2**40, 3]
-    assert again.encode() == encode(users, *names)
+    assert again.store() == encode(users, *names)
 
 
 def test_a_later_record_replaces_an_earlier_one_and_null_forgets() -> None:
     source = shard()
-    old_a, b = set_vectors(source, [b"a", b"b"], [[1, 1, 1], [2, 2, 2]]).encode()
-    (new_a,) = set_vectors(source, [b"a"], [[9, 9, 9]]).encode()
+    old_a, b = set_vectors(source, [b"a", b"b"], [[1, 1, 1], [2, 2, 2]]).store()
+    (new_a,) = set_vectors(source, [b"a"], [[9, 9, 9]]).store()
     users = shard()
     users.load([b"a", b"b", b"a"], [old_a, b, new_a])
     assert vectors(users, b"a") == [[9, 9, 9]]

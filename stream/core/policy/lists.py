@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stream.config import Placement as PlacementRules
 from stream.contracts import Cause, encode_record
-from stream.contracts.writing import Assembled, ListWriter, item_piece, score_pieces
+from stream.contracts.writing import ListWriter, RawRecommendation, item_piece, score_pieces
 from stream.core.catalogue import Catalogue
 from stream.core.model import Model
 from stream.core.policy.placement import Placement, Ring
@@ -31,14 +31,14 @@ _ROWS_GROW_BY = 1.5
 _VARIANT = "default"
 
 
-class Made(NamedTuple):
+class EncodedLists(NamedTuple):
     """Records of a few users, and what making them took.
 
     Attributes
     ----------
     records : encoded, one per user, in the order asked for
     filled : bool, shape (users, placements); lists that hold anything
-    score_s, policy_s : seconds spent in the model's score graph, and in everything after it
+    score_s, policy_s : seconds spent on the users' rings and the score graph; on reasons and JSON
     """
 
     records: list[bytes]
@@ -103,7 +103,7 @@ class Lists:
         for placement in self._placements:
             placement.refresh(rows, self._item_bias)
 
-    def make(self, users: Users, some: slice, causes: list[Cause], now_ms: int) -> Made:
+    def make(self, users: Users, some: slice, causes: list[Cause], now_ms: int) -> EncodedLists:
         """Fresh lists for a few users.
 
         Parameters
@@ -124,7 +124,7 @@ class Lists:
         bundle_id = self._model.bundle.bundle_id
         records = [
             encode_record(
-                Assembled(
+                RawRecommendation(
                     user_id=key.decode(),
                     lists=user_lists,
                     model=bundle_id,
@@ -135,8 +135,8 @@ class Lists:
             )
             for key, cause, user_lists in zip(users.keys[some], causes, lists, strict=True)
         ]
-        filled_in = np.column_stack([scores[:, 0] > 0 for _, scores in ranked])
-        return Made(records, filled_in, scored - started, perf_counter() - scored)
+        filled = np.column_stack([scores[:, 0] > 0 for _, scores in ranked])
+        return EncodedLists(records, filled, scored - started, perf_counter() - scored)
 
     def _write(
         self,
@@ -149,10 +149,10 @@ class Lists:
         if len(catalogue) > len(self._items):
             self._items += map(item_piece, catalogue.ids[len(self._items) :])
         piece_of = self._items.__getitem__
-        open_ = scores > 0
-        items = [list(map(piece_of, user_rows)) for user_rows in (rows * open_).tolist()]
+        listed = scores > 0
+        items = [list(map(piece_of, user_rows)) for user_rows in (rows * listed).tolist()]
         columns = [items, *score_pieces(scores), reasons]
-        lengths = open_.sum(axis=1).tolist()
+        lengths = listed.sum(axis=1).tolist()
         ranked_list = self._writer.ranked_list
         if min(lengths) == rows.shape[1]:
             return list(map(ranked_list, *columns))

@@ -17,10 +17,10 @@ from stream.core.model import Model
 from stream.core.policy.placement import Ring
 
 POPULAR = Reason(code="popular", item_id=None)
-_KINDS = max(EventType) + 1
+_EVENT_TYPE_CODES = max(EventType) + 1
 _NAMES = {int(code): name for name, code in EVENT_TYPES.items()}
-_POPULAR = 0  # the code of no interaction
-_KEPT = 200_000
+_NO_INTERACTION = 0  # the code of no interaction
+_MAX_PIECES = 200_000
 
 
 class Reasons:
@@ -41,7 +41,7 @@ class Reasons:
         self._model = model
         self._pieces = _Pieces(catalogue)
         self._additive = manifest.additive
-        self._weights = np.zeros(_KINDS, np.float32)
+        self._weights = np.zeros(_EVENT_TYPE_CODES, np.float32)
         for name, weight in manifest.event_weights.items():
             self._weights[EVENT_TYPES[name]] = max(weight, 0.0)
 
@@ -66,10 +66,10 @@ class Reasons:
     def codes(
         self, listed: NDArray[np.int64], ring: Ring, states: NDArray[np.float32]
     ) -> list[list[int]]:
-        """The interactions behind listed items: row * `_KINDS` + type each, `_POPULAR` for none."""
+        """The interactions behind listed items, as row * `_EVENT_TYPE_CODES` + type each."""
         users, looked_at = ring.newest.shape
         if looked_at == 0:
-            return [[_POPULAR] * listed.shape[1]] * users
+            return [[_NO_INTERACTION] * listed.shape[1]] * users
         at = ring.newest + np.arange(users)[:, None] * ring.rows.shape[1]
         rows, types = ring.rows.take(at), ring.types.take(at)
         weights = self._weights.take(types)
@@ -79,16 +79,16 @@ class Reasons:
             best = ((weights > 0) * newest_first).argmax(axis=1)[:, None]
             counts = np.take_along_axis(weights, best, axis=1) > 0
         else:
-            weights *= _kept(self._additive, states, ring.ages_s.take(at))
-            shares = self._shares(listed, rows, weights)
+            weights *= _remaining_weight(self._additive, states, ring.ages_s.take(at))
+            shares = self._contributions(listed, rows, weights)
             best = shares.argmax(axis=2)
             counts = shares.max(axis=2) > 0
-        codes = np.take_along_axis(rows * _KINDS + types, best, axis=1)
-        codes[~counts] = _POPULAR
+        codes = np.take_along_axis(rows * _EVENT_TYPE_CODES + types, best, axis=1)
+        codes[~counts] = _NO_INTERACTION
         found: list[list[int]] = np.broadcast_to(codes, listed.shape).tolist()
         return found
 
-    def _shares(
+    def _contributions(
         self, listed: NDArray[np.int64], rows: NDArray[np.int64], weights: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """The share of each interaction in each listed item's score, but for beta.
@@ -116,17 +116,17 @@ class _Pieces(dict[int, bytes]):
         self._catalogue = catalogue
 
     def __missing__(self, code: int) -> bytes:
-        if len(self) >= _KEPT:
+        if len(self) >= _MAX_PIECES:
             self.clear()
-        row, kind = divmod(code, _KINDS)
+        row, kind = divmod(code, _EVENT_TYPE_CODES)
         reason = POPULAR
-        if code != _POPULAR:
+        if code != _NO_INTERACTION:
             reason = Reason(code=_NAMES[kind], item_id=self._catalogue.ids[row])
         piece = self[code] = reason_piece(reason)
         return piece
 
 
-def _kept(
+def _remaining_weight(
     additive: Additive, states: NDArray[np.float32], ages_s: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """What is left of an interaction of weight 1 in the score: float32, shape (users, n).

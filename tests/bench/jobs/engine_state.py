@@ -1,4 +1,4 @@
-"""(d) and (d2): this engine without scoring: its transport, table, fence, decode; no lists.
+"""This engine without scoring: its transport, table, fence, decode; no lists.
 
 `vector`  the peers' state, 64 float32 a user (`Interests`);
 `user`    the engine's own user state: newest event time, count, a model's vector, the ring of 50.
@@ -68,8 +68,7 @@ def user_job(spec: Spec) -> Job:
         number = {key: n for n, key in enumerate(dict.fromkeys(events.users))}
         users = Users.of(shard, list(number))
         fold(model, catalogue, users, np.array([number[key] for key in events.users]), events)
-        users.store()
-        return Records(users.keys, users.encode())
+        return Records(users.keys, users.store())
 
     return lambda partition: UserShard(layout, partition, PARTITIONS), fold_users
 
