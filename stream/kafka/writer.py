@@ -141,7 +141,7 @@ class Writer:
         batch = PlainBatch(limit)
         if batch.fill(records, 0, timestamp_ms) < len(records) or batch.size() > limit:
             raise TopicError(
-                f"the {len(records)} records of a partition's batch do not fit into one record batch "
+                f"the {len(records)} records of a partition's batch do not fit into a record batch "
                 f"of topic {topic} (max.message.bytes={limit}). Lower batch.max_events "
                 f"(FRESHET_BATCH_MAX_EVENTS) or raise max.message.bytes of that topic"
             )
