@@ -6,10 +6,13 @@ shared. Knows nothing of states and sending.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from stream.kafka.batches import RecordBatch
+
+_HANDING_ON = 8  # times round the event loop; Faust's stream needs three
 
 
 async def together(
@@ -27,22 +30,46 @@ async def together(
     """
     stream = aiter(batches)
     there = batches.channel.queue
-    put_off: RecordBatch | None = None  # has its room, but another of its partition is before it
-    while True:
-        first = put_off
-        if first is None:
-            first = await anext(stream, None)
+    ahead: asyncio.Future[RecordBatch | None] | None = None  # asked for, and has its room
+
+    async def following() -> RecordBatch | None:
+        return await anext(stream, None)
+
+    try:
+        while True:
+            if ahead is None:
+                first = await following()
+                if first is not None:
+                    await take_room(True)
+            else:
+                first, ahead = await ahead, None
             if first is None:
                 return
-            await take_room(True)
-        waiting, put_off = [first], None
-        while put_off is None and not there.empty() and await take_room(False):
-            batch = await anext(stream, None)
-            if batch is None:
-                break
-            records = len(batch) + sum(map(len, waiting))
-            if records > max_records or batch.partition in {w.partition for w in waiting}:
-                put_off = batch
-            else:
+            waiting = [first]
+            while not there.empty() and await take_room(False):
+                ahead = asyncio.ensure_future(following())
+                batch = await _soon(ahead)
+                if batch is None:
+                    break
+                records = len(batch) + sum(map(len, waiting))
+                if records > max_records or batch.partition in {w.partition for w in waiting}:
+                    break
                 waiting.append(batch)
-        yield waiting
+                ahead = None
+            yield waiting
+    finally:
+        if ahead is not None:
+            ahead.cancel()
+
+
+async def _soon(ahead: asyncio.Future[RecordBatch | None]) -> RecordBatch | None:
+    """What the queue showed, once the stream handed it on; None when it does not.
+
+    A rebalance may empty the queue in between. It waits for the batches in hand, so they must not
+    wait for what only comes after it.
+    """
+    for _ in range(_HANDING_ON):
+        if ahead.done():
+            return ahead.result()
+        await asyncio.sleep(0)
+    return None

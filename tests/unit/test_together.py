@@ -15,6 +15,9 @@ from stream.kafka.together import together
 class Stream:
     """What a Faust agent is given, as far as `together` looks."""
 
+    handed: bool
+    later: asyncio.Future[RecordBatch]
+
     def __init__(self, *batches: RecordBatch) -> None:
         self.queue: asyncio.Queue[RecordBatch] = asyncio.Queue()
         for batch in batches:
@@ -84,6 +87,30 @@ def test_no_more_are_taken_than_there_is_room_for(size: int) -> None:
     assert [b for waiting in rounds for b in waiting] == some
     assert max(map(len, rounds)) == size
     assert room.free == size
+
+
+def test_batches_in_hand_do_not_wait_for_what_a_rebalance_took_back() -> None:
+    class Revoked(Stream):
+        async def __anext__(self) -> RecordBatch:
+            if self.handed:
+                while not self.queue.empty():  # as Faust does with what it has not handed on
+                    self.queue.get_nowait()
+                return await self.later
+            self.handed = True
+            return await super().__anext__()
+
+    async def run() -> None:
+        first, gone, later = batch(0), batch(1), batch(2)
+        stream, room = Revoked(first, gone), Room(8)
+        stream.handed, stream.later = False, asyncio.get_running_loop().create_future()
+        rounds = together(stream, room.take, 100)
+        assert await asyncio.wait_for(anext(rounds), 5) == [first]
+        stream.later.set_result(later)
+        assert await asyncio.wait_for(anext(rounds), 5) == [later]
+        assert room.free == 6, "room is taken for what was handed out, once each"
+        await rounds.aclose()
+
+    asyncio.run(run())
 
 
 def test_records_are_limited_but_a_large_batch_comes_alone() -> None:
