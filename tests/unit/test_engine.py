@@ -383,3 +383,35 @@ def test_a_tombstone_takes_out_the_only_item_of_a_catalogue(decay_bundle: Bundle
     shop.catalogue.put(Item("i6"))
     shop.catalogue.remove("i6")
     assert items(shop.step({"item_id": "i4"})) == []
+
+
+def test_an_item_that_comes_after_the_first_list_is_named(shop: Shop) -> None:
+    shop.step({"item_id": "i1"})
+    table = shop.engine.model.embeddings
+    for number in range(3):
+        shop.catalogue.put(Item(f"new {number}", embedding=tuple(table[5 + number].tolist())))
+        for row in range(1, 40):
+            shop.catalogue.put(Item(f"i{row}"))
+    found = {
+        item
+        for number in range(3)
+        for item in items(shop.step({"item_id": f"i{5 + number}", "user_id": f"u{number}"}))
+    }
+    assert {"new 0", "new 1", "new 2"} <= found
+    assert found <= {f"i{row}" for row in range(1, 40)} | {"new 0", "new 1", "new 2"}
+
+
+def test_a_step_tells_its_records_and_refused_states(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = shop.batch({"item_id": "i1"}, b"bad", {"item_id": "i2", "user_id": "v"})
+    nothing = np.full((2, shop.engine.model.state_size), np.nan, np.float32)
+    monkeypatch.setattr(shop.engine.model, "update", lambda *inputs: nothing)
+    result = shop.engine.step([Part(shop.shard, batch)], NOW_MS)
+    assert (result.records, result.refused_states) == (3, 2)
+
+
+def test_a_score_that_is_written_as_nought_is_not_listed(decay_bundle: Bundle) -> None:
+    shop = Shop(decay_bundle, home=Placement(k=10, beta=1000.0))
+    (record,) = lists(shop.step({"item_id": "i1"}))
+    assert all(item.score > 0 for item in record.lists["home"].items)

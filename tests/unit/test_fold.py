@@ -202,4 +202,17 @@ def test_another_models_state_is_rebuilt_from_the_ring(
     loaded.load([b"a"], user.store())
     fold(decay_model, catalogue, loaded, events(rows[4]))
     assert np.array_equal(of(loaded, b"a").vectors, of(fresh, b"a").vectors)
+    assert of(loaded, b"a").newest_ms[0] == of(fresh, b"a").newest_ms[0]
     assert of(loaded, b"a").model[0] == decay_model.bundle.version
+
+
+def test_a_rebuilt_state_keeps_the_time_of_what_the_ring_forgot(
+    decay_model: Model, catalogue: Catalogue
+) -> None:
+    shard = new_shard(decay_model)
+    shown = ("a", "i1", EventType.IMPRESSION, 500, 0)  # newest, and never in the ring
+    fold(decay_model, catalogue, shard, events(("a", "i1", EventType.CLICK, 60, 0), shown))
+    users = of(shard, b"a")
+    newest_ms = int(users.newest_ms[0])
+    rebuild(decay_model, catalogue, users, np.array([0]))
+    assert users.newest_ms[0] == newest_ms == START_MS + 500_000

@@ -139,6 +139,7 @@ def test_a_shorter_record_leaves_nothing_of_a_longer_one() -> None:
     users.load([b"a"], [long])
     users.load([b"a"], [short])
     assert encode(users, b"a") == [short]
+    assert Users.of(users, [b"a"]).ring["event"].tolist() == [[1, 0, 0, 0]], "2 is forgotten"
     remember(users, b"a", 3)
     assert ring_newest_first(users, b"a") == [3, 1]
 
@@ -185,6 +186,15 @@ def test_int8_keeps_a_vector_within_half_a_step() -> None:
 
 def test_a_state_of_64_int8_numbers_and_a_ring_of_50_fits_a_kibibyte() -> None:
     assert Layout(64, "int8", 50, 1).max_bytes <= 1024
+
+
+def test_the_mark_of_a_misrouted_user_moves_with_it() -> None:
+    users = UserShard(Layout(3, "float32", 4, 7), partition=1, partitions=2)
+    home = next(b"%d" % n for n in range(99) if partition_of(b"%d" % n, 2) == 1)
+    astray = next(b"%d" % n for n in range(99) if partition_of(b"%d" % n, 2) == 0)
+    users.slots([home, astray])
+    users.load([home], [None])
+    assert Users.of(users, [astray]).misrouted.tolist() == [True]
 
 
 def test_users_of_another_partition_are_marked() -> None:

@@ -21,6 +21,7 @@ from stream.core.users import EVERYONE, Users, Who
 
 # Interactions looked at for a reason, newest first: older ones rarely weigh enough to be it.
 LOOK_BACK = 8
+LEAST_SCORE = 5e-7  # what is less stands as 0 in a record, which means not to be listed
 _BOUGHT = (EventType.PURCHASE, EventType.CANCEL)
 _SEEN = tuple(kind for kind in EventType if kind not in _BOUGHT and kind != EventType.DISLIKE)
 
@@ -74,7 +75,7 @@ class Placement:
         manifest = model.bundle.manifest
         self.name = name
         self.k = rules.k
-        self.theta = rules.theta
+        self.theta = max(rules.theta, LEAST_SCORE)
         self._kinds = rules.kinds
         self._beta = manifest.beta if rules.beta is None else rules.beta
         self._model = model

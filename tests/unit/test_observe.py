@@ -1,0 +1,68 @@
+"""What a step and its acknowledgement count, metric by metric."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from prometheus_client import REGISTRY
+
+from stream.contracts import Rejection
+from stream.core.engine import PartResult, StepResult
+from stream.kafka.batches import RecordBatch
+from stream.observe import Observer
+
+
+def value(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+def test_every_count_goes_to_its_metric() -> None:
+    topic = "observed"
+    wanted = {
+        ("freshet_events_total", ("topic", topic)): 5.0,
+        ("freshet_events_skipped_total", ("topic", topic), ("reason", "applied")): 1.0,
+        ("freshet_events_skipped_total", ("topic", topic), ("reason", "repeated")): 2.0,
+        ("freshet_misrouted_records_total", ("topic", topic)): 3.0,
+        ("freshet_unknown_item_events_total",): 4.0,
+        ("freshet_dead_letters_total", ("topic", topic), ("reason", "not_json")): 1.0,
+        ("freshet_lists_total", ("placement", "seen")): 6.0,
+        ("freshet_stage_seconds_count", ("stage", "poll")): 1.0,
+        ("freshet_stage_seconds_count", ("stage", "publish")): 1.0,
+        ("freshet_event_to_list_seconds_count",): 2.0,
+    }
+    before = {key: value(key[0], **dict(key[1:])) for key in wanted}
+    part = PartResult(
+        folded=5,
+        skipped=1,
+        repeated=2,
+        misrouted=3,
+        unknown_items=4,
+        rejections=[Rejection(0, "not_json", None)],
+        lists_by_placement={"seen": 6},
+    )
+    batch = RecordBatch(topic, 0, 0, 2, [b"u"] * 2, [b""] * 2, [0, 1], [0, 0])
+    Observer().acked(batch, part, begun_s=1.0, sent_s=2.0)
+    counted = {key: value(key[0], **dict(key[1:])) - before[key] for key in wanted}
+    assert counted == wanted
+
+
+def test_a_step_counts_its_records_stages_and_refused_states(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    names = [
+        ("freshet_batch_events_sum", {}),
+        ("freshet_stage_seconds_count", {"stage": "fold"}),
+        ("freshet_refused_states_total", {}),
+    ]
+    before = [value(name, **labels) for name, labels in names]
+    observer = Observer()
+    with caplog.at_level(logging.ERROR):
+        for _ in range(2):
+            observer.stepped(StepResult([], 7, refused_states=1, stage_s={"fold": 0.1}))
+    assert [value(n, **labels) - b for (n, labels), b in zip(names, before, strict=True)] == [
+        14,
+        2,
+        2,
+    ]
+    assert len(caplog.records) == 1, "once in a worker's life"
