@@ -1,4 +1,4 @@
-"""Room in flight: taken once a batch, and given back once, also by one that is not ours any more."""
+"""Room in flight: taken once a batch and given back once, also by one that is ours no more."""
 
 from __future__ import annotations
 
