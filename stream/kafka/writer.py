@@ -208,7 +208,7 @@ async def _max_message_bytes(bootstrap: list[str], topic: str) -> int:
     await admin.start()
     try:
         responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
-    except (KafkaError, NotImplementedError):
+    except (KafkaError, NotImplementedError):  # aiokafka raises the latter for unknown versions
         return DEFAULT_MAX_MESSAGE_BYTES  # the embedded broker may not tell
     finally:
         await admin.close()

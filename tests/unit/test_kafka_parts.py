@@ -76,6 +76,16 @@ def record_batch(keys: list[bytes | None], values: list[bytes | None]) -> Record
     return RecordBatch("log", 3, 7, 7 + len(keys), keys, values, offsets, [0] * len(keys))
 
 
+def replay_of_partition_3(reader: Any) -> Replay:
+    return Replay(
+        reader,
+        {3: Holding(3, Shard())},
+        trust_ends=True,
+        timeout_s=60,
+        on_progress=lambda partition, ratio: None,
+    )
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
@@ -86,14 +96,7 @@ def record_batch(keys: list[bytes | None], values: list[bytes | None]) -> Record
 def test_a_record_that_cannot_be_loaded_is_named(
     key: bytes | None, value: bytes, message: str
 ) -> None:
-    reader: Any = None
-    replay = Replay(
-        reader,
-        {3: Holding(3, Shard())},
-        trust_ends=True,
-        timeout_s=1,
-        on_progress=lambda partition, ratio: None,
-    )
+    replay = replay_of_partition_3(None)
     with pytest.raises(StateError, match=message):
         replay._load(record_batch([b"u", key], [b"v", value]))
 
@@ -137,14 +140,7 @@ def test_a_long_recovery_tells_how_far_it_is(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     now = [100.0]
-    reader: Any = SlowReader(now, fetch_s)
-    replay = Replay(
-        reader,
-        {3: Holding(3, Shard())},
-        trust_ends=True,
-        timeout_s=60,
-        on_progress=lambda partition, ratio: None,
-    )
+    replay = replay_of_partition_3(SlowReader(now, fetch_s))
     monkeypatch.setattr("stream.kafka.replay.monotonic", lambda: now[0])
     at = TopicPartition("log", 3)
     with caplog.at_level(logging.INFO, "stream.kafka.replay"):
