@@ -11,7 +11,7 @@ import zlib
 from enum import IntEnum
 from typing import Annotated, Final, Literal, get_args
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 MAX_ID_BYTES: Final = 256
 MAX_VALUE_BYTES: Final = 64 * 1024
@@ -139,6 +139,7 @@ class ListedItem(Struct, frozen=True, gc=False):
     rank : from 1
     explored : placed here to learn, not because of its score
     propensity : probability in (0, 1] that this item was shown at this rank
+    price : as the catalogue has it; not there when it has none
     """
 
     item_id: str
@@ -147,6 +148,7 @@ class ListedItem(Struct, frozen=True, gc=False):
     reason: Reason
     explored: bool = False
     propensity: float = 1.0
+    price: Amount | UnsetType = UNSET
 
 
 class RankedList(Struct, frozen=True, gc=False):

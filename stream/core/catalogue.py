@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.compiled import INT, NOTHING, array, compiled, part_of_compiled
 from stream.contracts import ITEM_KINDS, Item, item_hash
 from stream.errors import RecordError
 
@@ -33,13 +34,15 @@ class Catalogue:
     ----------
     ids : item id of each row; row 0 is the empty string
     hashes : uint64, shape (capacity,); `contracts.item_hash` of each row, 0 for row 0
-    changed : rows whose eligibility changed since the engine last took note
+    prices : of each row, None where the shop tells none
+    changed : rows that are new or changed since the engine last took note
     embeddings : row -> embedding, of length 1, that the engine has yet to put into the item table;
         only of rows that the model was not trained on
     """
 
     def __init__(self, item_ids: Sequence[str]) -> None:
         self.ids: list[str] = [""]
+        self.prices: list[float | None] = [None]
         self.hashes = np.zeros(1024, np.uint64)
         self.changed: set[int] = set()
         self.embeddings: dict[int, tuple[float, ...]] = {}
@@ -111,6 +114,7 @@ class Catalogue:
         self._kind[row] = _KIND_CODE[item.kind]
         self._available[row] = item.available
         self._listed[row] = True
+        self.prices[row] = item.price
         if embedding is not None and row >= self._first_untrained:
             self.embeddings[row] = embedding
         self.changed.add(row)
@@ -126,6 +130,7 @@ class Catalogue:
     def _append(self, item_ids: Sequence[str]) -> None:
         first = len(self.ids)
         self.ids.extend(item_ids)
+        self.prices.extend([None] * len(item_ids))
         size = len(self.ids)
         if size > len(self.hashes):
             capacity = max(size, 2 * len(self.hashes))
@@ -162,11 +167,10 @@ def unit_embedding(given: Sequence[float]) -> tuple[float, ...]:
 
 
 class HashIndex:
-    """uint64 hash -> row for whole arrays: an open-addressing table in NumPy.
+    """uint64 hash -> row for whole arrays: an open-addressing table.
 
     The hashes are uniform, so their low bits are the bucket; the table stays at most a quarter
-    full, which settles nearly every look-up in one or two gathers. (searchsorted over 10,000 rows
-    took ten times as long.)
+    full, which settles nearly every look-up at the first one.
     """
 
     def __init__(self) -> None:
@@ -185,27 +189,51 @@ class HashIndex:
             rows = np.concatenate([self._rows[used], rows])
             self._keys, self._rows = np.zeros(size, np.uint64), np.zeros(size, np.int64)
             self._count = 0
-        mask = size - 1
-        for key, row in zip(hashes.tolist(), rows.tolist(), strict=True):
-            bucket = key & mask
-            while self._keys[bucket] not in (_FREE, key):
-                bucket = (bucket + 1) & mask
-            self._count += int(self._keys[bucket] == _FREE)
-            self._keys[bucket], self._rows[bucket] = key, row
+        self._count += _insert(hashes, rows, self._keys, self._rows)
 
     def find(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Rows of the hashes, 0 where there is none; the shape of `hashes`."""
-        mask = np.uint64(len(self._keys) - 1)
-        flat = hashes.ravel()
-        bucket = (flat & mask).view(np.int64)
-        there = self._keys.take(bucket)
-        found = there == flat
-        rows: NDArray[np.int64] = self._rows.take(bucket) * found
-        open_ = np.flatnonzero(~found & (there != _FREE) & (flat != _FREE))
-        while len(open_):
-            bucket[open_] = (bucket[open_] + 1) & int(mask)
-            there = self._keys[bucket[open_]]
-            found = there == flat[open_]
-            rows[open_[found]] = self._rows[bucket[open_[found]]]
-            open_ = open_[~found & (there != _FREE)]
-        return rows.reshape(hashes.shape)
+        rows = np.empty(hashes.shape, np.int64)
+        flat = hashes if hashes.ndim == 2 else hashes.reshape(1, -1)
+        _find(flat, self._keys, self._rows, rows.reshape(flat.shape))
+        return rows
+
+
+@part_of_compiled
+def _bucket(key: np.uint64, keys: NDArray[np.uint64]) -> np.int64:
+    """Where `key` stands among `keys`, or the free place where it would."""
+    mask = len(keys) - 1
+    bucket = np.int64(key) & mask
+    while keys[bucket] != key and keys[bucket] != 0:
+        bucket = (bucket + 1) & mask
+    return bucket
+
+
+@compiled(INT, array("u8"), array("i8"), array("u8", written=True), array("i8", written=True))
+def _insert(
+    hashes: NDArray[np.uint64],
+    rows: NDArray[np.int64],
+    keys: NDArray[np.uint64],
+    rows_by_bucket: NDArray[np.int64],
+) -> int:
+    """`HashIndex.add`, with room enough; answers how many are new."""
+    added = 0
+    for number in range(len(hashes)):
+        bucket = _bucket(hashes[number], keys)
+        added += keys[bucket] == 0
+        keys[bucket] = hashes[number]
+        rows_by_bucket[bucket] = rows[number]
+    return added
+
+
+@compiled(NOTHING, array("u8", 2), array("u8"), array("i8"), array("i8", 2, written=True))
+def _find(
+    hashes: NDArray[np.uint64],
+    keys: NDArray[np.uint64],
+    rows_by_bucket: NDArray[np.int64],
+    rows: NDArray[np.int64],
+) -> None:
+    """`HashIndex.find`, into `rows`. A free bucket's row is 0, and so is that of hash 0."""
+    for line in range(hashes.shape[0]):
+        for place in range(hashes.shape[1]):
+            rows[line, place] = rows_by_bucket[_bucket(hashes[line, place], keys)]

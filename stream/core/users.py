@@ -7,30 +7,55 @@ back in their shards. Knows nothing of events, models or items beyond sizes, and
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.compiled import INT, NOTHING, array, compiled, many
 from stream.core.state import Slots, UserShard
-from stream.core.wire import RING_ENTRY, Layout, cut_values, dequantise, quantise
+from stream.core.wire import (
+    HEADER,
+    RING_ENTRY,
+    Layout,
+    cut_values,
+    read_int8,
+    store_as_float32,
+    store_as_int8,
+)
 
 # Which of the users: their numbers (int64, each once), or a slice of them.
 Who = NDArray[np.int64] | slice
 EVERYONE = slice(None)
 
 
+class Recorded(NamedTuple):
+    """What `Users.record` found out about n events.
+
+    Attributes
+    ----------
+    rank : int64, shape (n,); how many of its user's events come before it; -1 for a repeat
+    gaps_s : float32, shape (n,); event time minus the newest one before it, 0 for a first event
+    repeats : events that are not new
+    deepest : the largest rank
+    """
+
+    rank: NDArray[np.int64]
+    gaps_s: NDArray[np.float32]
+    repeats: int
+    deepest: int
+
+
 class Users:
-    """Distinct users, as columns with one row each; nothing reaches a shard before `store`.
+    """Distinct users, as rows of bytes and views of them; nothing reaches a shard before `store`.
 
     Attributes
     ----------
     keys : n user keys
-    newest_ms : int64, shape (n,); newest event time seen, 0 before the first event
-    events : uint32, shape (n,); events folded
-    model : uint32, shape (n,); bundle version of the vector, 0 = must be rebuilt
+    headers : `HEADER`, shape (n,); newest event time, count of events, version of the vector's
+        bundle, state of the ring
+    ring : `RING_ENTRY`, shape (n, ring); the last interactions
     vectors : float32, shape (n, state_size); model states as stored; changed by `set_vectors`
-    ring : `RING_ENTRY`, shape (n, ring); the last interactions, changed by `remember`
-    ring_used, ring_head : int64, shape (n,); entries in use; where the next one goes
     misrouted : bool, shape (n,); the user's key belongs to another partition
     refused : states that were not finite and so not stored
     """
@@ -50,19 +75,15 @@ class Users:
         self._rows = np.concatenate(rows).view(layout.full)[:, 0]
         self.misrouted = np.concatenate(misrouted)
         self.refused = 0
-        header = self._rows["header"]
-        self.newest_ms = header["newest_ms"].astype(np.int64)
-        self.events = header["events"].astype(np.uint32)
-        self.model = header["model"].astype(np.uint32)
-        self.ring_used = header["ring_used"].astype(np.int64)
-        self.ring_head = header["ring_head"].astype(np.int64)
+        self.headers = self._rows["header"]
         self.ring = self._rows["ring"]
         self._int8 = layout.storage == "int8"
         self._stored = self._rows["vector"]
-        self._scale = header["scale"].astype(np.float32)
-        self.vectors: NDArray[np.float32] = (
-            dequantise(self._stored, self._scale) if self._int8 else self._stored.astype(np.float32)
-        )
+        self.vectors = np.empty(self._stored.shape, np.float32)
+        if self._int8:
+            read_int8(self._stored, self.headers, self.vectors)
+        else:
+            self.vectors[:] = self._stored
 
     @classmethod
     def of(cls, shard: UserShard, keys: list[bytes]) -> Users:
@@ -72,6 +93,20 @@ class Users:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def numbers(self, who: Who) -> NDArray[np.int64]:
+        """The numbers of these users: int64."""
+        return np.arange(*who.indices(len(self))) if isinstance(who, slice) else who
+
+    @property
+    def newest_ms(self) -> NDArray[np.int64]:
+        """int64, shape (n,); newest event time seen, 0 before the first event. A view."""
+        return self.headers["newest_ms"]
+
+    @property
+    def model(self) -> NDArray[np.uint32]:
+        """uint32, shape (n,); bundle version of the vector, 0 = must be rebuilt. A view."""
+        return self.headers["model"]
+
     def set_vectors(self, who: Who, vectors: NDArray[np.float32]) -> None:
         """Store model states: float32, shape (len(who), state_size).
 
@@ -79,36 +114,38 @@ class Users:
         not depend on how the events fell into batches. A vector that is not finite is not stored,
         since no event could mend it: its user keeps the old one, and `refused` counts it.
         """
-        if not np.isfinite(vectors).all():
-            who, vectors = self._finite(who, vectors)
+        numbers = self.numbers(who)
         if self._int8:
-            stored, scale = quantise(vectors)
-            self._stored[who] = stored
-            self._scale[who] = scale
-            self.vectors[who] = dequantise(stored, scale)
+            stored = store_as_int8(numbers, vectors, self._stored, self.headers, self.vectors)
         else:
-            self.vectors[who] = self._stored[who] = vectors
+            stored = store_as_float32(numbers, vectors, self._stored, self.vectors)
+        self.refused += stored
 
-    def _finite(
-        self, who: Who, vectors: NDArray[np.float32]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Those of finite vectors."""
-        finite = np.asarray(np.isfinite(vectors).all(axis=1))
-        self.refused += int((~finite).sum())
-        return np.arange(len(self))[who][finite], vectors[finite]
+    def record(
+        self,
+        who: NDArray[np.int64],
+        items: NDArray[np.uint64],
+        times_ms: NDArray[np.int64],
+        event_hashes: NDArray[np.uint32],
+        types: NDArray[np.uint8],
+        remembered: NDArray[np.bool_],
+    ) -> Recorded:
+        """Note events in order: newest time, count, ring. All of a fold but the model's part.
 
-    # -- ring ------------------------------------------------------------------------------
+        An event whose event_id and item stand in its user's ring is a repeat and changes nothing.
 
-    def remember(self, who: Who, entries: np.ndarray) -> None:
-        """Put one interaction of each user into the ring: `RING_ENTRY`, shape (len(who),)."""
-        ring = self.layout.ring
-        if ring == 0 or len(entries) == 0:
-            return
-        at = self.ring_head[who] % ring
-        everyone = np.arange(len(self)) if isinstance(who, slice) else who
-        self.ring[everyone, at] = entries
-        self.ring_head[who] = (at + 1) % ring
-        self.ring_used[who] = np.minimum(self.ring_used[who] + 1, ring)
+        Parameters
+        ----------
+        who : number of each event's user, n of them as in all columns; a user may have several
+        items, event_hashes : `contracts.item_hash`, `contracts.event_hash`
+        types : `EventType`
+        remembered : which ones go into the ring
+        """
+        rank = np.empty(len(who), np.int64)
+        gaps_s = np.empty(len(who), np.float32)
+        columns = (items, times_ms, event_hashes, types, remembered)
+        found = _record(who, *columns, self.headers, self.ring, rank, gaps_s)
+        return Recorded(rank, gaps_s, *found)
 
     def ring_order(self, who: Who, newest: int) -> NDArray[np.int64]:
         """Ring positions from the newest interaction back.
@@ -117,19 +154,15 @@ class Users:
         -------
         int64, shape (len(who), min(newest, ring)); the first `ring_used` of a row are in use
         """
-        ring = self.layout.ring
-        back = np.arange(1, min(newest, ring) + 1)
-        order: NDArray[np.int64] = (self.ring_head[who, None] - back) % max(ring, 1)
+        numbers = self.numbers(who)
+        order = np.empty((len(numbers), min(newest, self.layout.ring)), np.int64)
+        _order_rings(numbers, self.headers, self.layout.ring, order)
         return order
 
     # -- the way back ----------------------------------------------------------------------
 
     def store(self) -> list[bytes]:
         """Put the states back into their shards; answers the users' changelog values."""
-        header = self._rows["header"]
-        for name in ("newest_ms", "events", "model", "ring_used", "ring_head"):
-            header[name] = getattr(self, name)
-        header["scale"] = self._scale
         first = 0
         for shard, slots in self._homes:
             shard.scatter(slots, self._rows[first : first + len(slots)])
@@ -137,16 +170,76 @@ class Users:
         return cut_values(self._rows, self.layout)
 
 
-def ring_entries(
+@compiled(
+    many(INT, 2),
+    array("i8"),
+    array("u8"),
+    array("i8"),
+    array("u4"),
+    array("u1"),
+    array("?"),
+    array(HEADER, written=True),
+    array(RING_ENTRY, 2, written=True),
+    array("i8", written=True),
+    array("f4", written=True),
+)
+def _record(
+    who: NDArray[np.int64],
     items: NDArray[np.uint64],
     times_ms: NDArray[np.int64],
     event_hashes: NDArray[np.uint32],
     types: NDArray[np.uint8],
-) -> np.ndarray:
-    """Interactions as entries of a ring: `RING_ENTRY`, shape (n,)."""
-    entries = np.empty(len(items), RING_ENTRY)
-    entries["item"] = items
-    entries["time_s"] = times_ms // 1000
-    entries["event"] = event_hashes
-    entries["type"] = types
-    return entries
+    remembered: NDArray[np.bool_],
+    headers: np.ndarray,
+    rings: np.ndarray,
+    rank: NDArray[np.int64],
+    gaps_s: NDArray[np.float32],
+) -> tuple[int, int]:
+    """`Users.record`, into `rank` and `gaps_s`; answers the repeats and the deepest rank."""
+    repeats = 0
+    deepest = 0
+    size = rings.shape[1]
+    events_of = np.zeros(len(headers), np.int64)
+    for event in range(len(who)):
+        user = who[event]
+        event_hash = event_hashes[event]
+        repeated = False
+        if event_hash != 0:
+            # 32 bits of an event_id may collide; with the item's 64 beside it they do not. What
+            # lies behind the used part of a ring is zeros, which no event_id is.
+            for at in range(size):
+                if rings[user, at]["event"] == event_hash:
+                    repeated = repeated or rings[user, at]["item"] == items[event]
+        if repeated:
+            rank[event] = -1
+            gaps_s[event] = 0
+            repeats += 1
+            continue
+        rank[event] = events_of[user]
+        deepest = max(deepest, events_of[user])
+        events_of[user] += 1
+        time_ms = times_ms[event]
+        newest_ms = headers[user]["newest_ms"]
+        gaps_s[event] = 0 if newest_ms == 0 else (time_ms - newest_ms) / 1000.0
+        headers[user]["newest_ms"] = max(newest_ms, time_ms)
+        headers[user]["events"] += np.uint32(1)
+        if remembered[event] and size > 0:
+            head = headers[user]["ring_head"] % size
+            rings[user, head]["item"] = items[event]
+            rings[user, head]["time_s"] = time_ms // 1000
+            rings[user, head]["event"] = event_hash
+            rings[user, head]["type"] = types[event]
+            headers[user]["ring_head"] = (head + 1) % size
+            headers[user]["ring_used"] = min(headers[user]["ring_used"] + 1, size)
+    return repeats, deepest
+
+
+@compiled(NOTHING, array("i8"), array(HEADER), INT, array("i8", 2, written=True))
+def _order_rings(
+    who: NDArray[np.int64], headers: np.ndarray, size: int, order: NDArray[np.int64]
+) -> None:
+    """`Users.ring_order`, into `order`."""
+    for number in range(len(who)):
+        head = np.int64(headers[who[number]]["ring_head"])
+        for back in range(order.shape[1]):
+            order[number, back] = (head - 1 - back) % size

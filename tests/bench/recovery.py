@@ -24,7 +24,7 @@ from stream.config import Settings
 from stream.contracts.partitioner import partitions_of
 from stream.core.bundle import read_manifest
 from stream.core.state import UserShard
-from stream.core.users import EVERYONE, Users, ring_entries
+from stream.core.users import EVERYONE, Users
 from stream.core.wire import Layout
 from stream.demo import sample
 from stream.kafka.applied import APPLIED_KEY, encode_applied
@@ -50,13 +50,14 @@ def states_of(keys: list[bytes], remembered: int) -> list[bytes]:
     vectors = rng.standard_normal((count, LAYOUT.state_size), dtype=np.float32)
     users.set_vectors(EVERYONE, vectors)
     for number in range(remembered):
-        entries = ring_entries(
+        users.record(
+            np.arange(count),
             rng.integers(1, 1 << 62, count).astype(np.uint64),
             np.full(count, 1_795_000_000_000 + number, np.int64),
             rng.integers(1, 1 << 31, count).astype(np.uint32),
             np.full(count, 2, np.uint8),
+            np.ones(count, np.bool_),
         )
-        users.remember(EVERYONE, entries)
     return users.store()
 
 

@@ -17,7 +17,7 @@ from stream.core.fold import Folded, rebuild, rounds
 from stream.core.fold import fold as fold_users
 from stream.core.model import Model
 from stream.core.state import UserShard
-from stream.core.users import EVERYONE, Users
+from stream.core.users import EVERYONE, Recorded, Users
 from stream.core.wire import Layout
 
 START_MS = 1_795_000_000_000
@@ -105,9 +105,15 @@ def test_a_batch_folds_like_its_events_one_by_one(
 
 
 def test_rounds_take_each_users_events_in_order() -> None:
-    slots = np.array([3, 1, 3, 3, 2, 1])
-    assert [sorted(r.tolist()) for r in rounds(slots)] == [[0, 1, 4], [2, 5], [3]]
-    assert rounds(np.array([], np.int64)) == []
+    def turns(*rank: int) -> list[list[int]]:
+        repeats = rank.count(-1)
+        given = Recorded(np.array(rank, np.int64), np.array([]), repeats, max(rank, default=0))
+        return [at.tolist() for at in rounds(given)]
+
+    assert turns(0, 0, 1, 2, 0, 1) == [[0, 1, 4], [2, 5], [3]]
+    assert turns(0, -1, 1, -1) == [[0], [2]]
+    assert turns(0, 0) == [[0, 1]]
+    assert turns(-1) == turns() == []
 
 
 def test_stronger_events_move_the_interest_further(
@@ -175,7 +181,11 @@ def test_an_unknown_item_is_folded_and_counted(decay_model: Model, catalogue: Ca
         decay_model, catalogue, shard, events(("a", "nobody knows", EventType.VIEW, 0, 5))
     )
     user = of(shard, b"a")
-    assert (result.unknown.sum(), user.events[0], user.ring_used[0]) == (1, 1, 1)
+    assert (result.unknown.sum(), user.headers["events"][0], user.headers["ring_used"][0]) == (
+        1,
+        1,
+        1,
+    )
 
 
 def test_what_was_only_shown_stays_out_of_the_ring(
@@ -184,7 +194,7 @@ def test_what_was_only_shown_stays_out_of_the_ring(
     shard = new_shard(decay_model)
     fold(decay_model, catalogue, shard, events(("a", "i1", EventType.IMPRESSION, 0, 0)))
     user = of(shard, b"a")
-    assert (user.events[0], user.ring_used[0]) == (1, 0)
+    assert (user.headers["events"][0], user.headers["ring_used"][0]) == (1, 0)
 
 
 def test_another_models_state_is_rebuilt_from_the_ring(

@@ -1,14 +1,17 @@
-"""Records put together from pieces are those that the codec writes."""
+"""Lists put together from pieces are those that the codec writes."""
 
 from __future__ import annotations
 
 import json
+from typing import Any
 
+import msgspec
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.contracts import (
+    EVENT_TYPES,
     Cause,
     ListedItem,
     RankedList,
@@ -17,55 +20,94 @@ from stream.contracts import (
     decode_recommendation,
     encode_record,
 )
-from stream.contracts.writing import (
-    ListWriter,
-    RawRecommendation,
-    item_piece,
-    reason_piece,
-    score_pieces,
-)
+from stream.contracts.writing import ListWriter, RawRecommendation
+
+Listed = list[tuple[str, float | None, float, str]]
 
 
-@given(
-    listed=st.lists(
-        st.tuples(
-            st.text(min_size=1, max_size=8),
-            st.floats(0, 1, width=32),
-            st.sampled_from([Reason("popular"), Reason("click", 'i"9'), Reason("like", "é")]),
-        ),
-        max_size=5,
-    ),
-    user_id=st.text(min_size=1, max_size=8),
-)
-def test_a_list_from_pieces_is_the_list(
-    listed: list[tuple[str, float, Reason]], user_id: str
-) -> None:
-    wanted = Recommendation(
-        user_id,
-        {
-            "home": RankedList(
-                [
-                    ListedItem(item_id, round(score, 6), rank, reason)
-                    for rank, (item_id, score, reason) in enumerate(listed, 1)
-                ]
+def written(writer: ListWriter, *lists: Listed, longest: int = 0) -> list[msgspec.Raw]:
+    """Lists of (item id, price, score, reason's code), each about its own item."""
+    k = max([longest, *map(len, lists)])
+    rows = np.zeros((len(lists), k), np.int64)
+    scores = np.zeros((len(lists), k), np.float32)
+    types = np.zeros((len(lists), k), np.uint8)
+    told: dict[tuple[str, float | None], int] = {}
+    for user, listed in enumerate(lists):
+        for place, (item_id, price, score, code) in enumerate(listed):
+            rows[user, place] = told.setdefault((item_id, price), 1 + len(told))
+            scores[user, place] = score
+            types[user, place] = EVENT_TYPES.get(code, 0)
+    ids, prices = zip(*told, strict=True) if told else ((), ())
+    writer.put_items(list(told.values()), ids, prices)
+    return writer.ranked_lists(rows, scores, rows, types)
+
+
+def plain(listed: Listed) -> RankedList:
+    return RankedList(
+        [
+            ListedItem(
+                item_id,
+                round(score, 6),
+                rank,
+                Reason(code, None if code == "popular" else item_id),
+                price=msgspec.UNSET if price is None else price,
             )
-        },
-        "bundle",
-        "default",
-        Cause("clicks", 0, 5, 10**12),
-        10**12,
+            for rank, (item_id, price, score, code) in enumerate(listed, 1)
+        ]
     )
-    scores = np.array([[score for _, score, _ in listed]], np.float32)
-    (thousandths,), (millionths,) = score_pieces(scores)
-    items = [item_piece(item_id) for item_id, _, _ in listed]
-    reasons = [reason_piece(reason) for _, _, reason in listed]
+
+
+def record(home: object) -> Recommendation:
+    cause = Cause("clicks", 0, 5, 10**12)
+    kind = RawRecommendation if isinstance(home, msgspec.Raw) else Recommendation
+    lists: dict[str, Any] = {"home": home}
+    return kind("u", lists, "bundle", "default", cause, 10**12)
+
+
+items = st.tuples(
+    st.text(min_size=1, max_size=8),
+    st.none() | st.floats(0, 1e9) | st.integers(0, 2**63 - 1),
+    st.floats(2.0**-19, 1, width=32),
+    st.sampled_from(["popular", "click", "like", "cancel"]),
+)
+
+
+@given(lists=st.lists(st.lists(items, max_size=12), max_size=5))
+def test_lists_from_pieces_are_those_of_the_codec(lists: list[Listed]) -> None:
+    made = written(ListWriter(), *lists, longest=13)
+    assert len(made) == len(lists)
+    for home, listed in zip(made, lists, strict=True):
+        assert decode_recommendation(encode_record(record(home))) == record(plain(listed))
+        wanted = json.loads(encode_record(plain(listed)))
+        names = [list(item) for item in json.loads(bytes(home))["items"]]
+        assert names == [list(item) for item in wanted["items"]], "fields in another order"
+
+
+def test_a_list_of_any_length_and_of_any_ids_has_room() -> None:
+    longest = "\x01" * 256  # as JSON six times as long
+    listed: Listed = [(longest, 1.7976931348623157e308, 1.0, "remove_from_cart")] * 1000
+    (home,) = written(ListWriter(), listed)
+    assert len(json.loads(bytes(home))["items"]) == 1000
+    assert decode_recommendation(encode_record(record(home))) == record(plain(listed))
+
+
+def test_a_list_ends_before_the_first_item_that_is_not_to_be_listed() -> None:
     writer = ListWriter()
-    for _ in range(2):  # the second one finds the first one's pieces
-        home = writer.ranked_list(items, thousandths, millionths, reasons)
-        made = encode_record(
-            RawRecommendation(
-                user_id, {"home": home}, wanted.model, wanted.variant, wanted.cause, 10**12
-            )
-        )
-        assert decode_recommendation(made) == wanted
-        assert list(json.loads(made)) == list(json.loads(encode_record(wanted)))
+    writer.put_items([1], ["a"], [None])
+    rows, types = np.ones((1, 3), np.int64), np.zeros((1, 3), np.uint8)
+    (home,) = writer.ranked_lists(rows, np.array([[0.5, 0, 0.25]], np.float32), rows, types)
+    assert [item["score"] for item in json.loads(bytes(home))["items"]] == [0.5]
+
+
+def test_a_new_price_shows_and_the_old_ones_take_no_room_for_ever() -> None:
+    writer = ListWriter()
+    rows, types = np.array([[1, 2]]), np.zeros((1, 2), np.uint8)
+    scores = np.ones((1, 2), np.float32)
+    writer.put_items([2], ["still here"], [3])
+    for cents in range(20_000):
+        writer.put_items([1], ["the same"], [cents / 100])
+    (home,) = writer.ranked_lists(rows, scores, rows, types)
+    first, second = json.loads(bytes(home))["items"]
+    assert (first["item_id"], first["price"]) == ("the same", 199.99)
+    assert (second["item_id"], second["price"]) == ("still here", 3)
+    assert writer.room_bytes < 300_000

@@ -6,7 +6,7 @@ placements. Knows nothing of Kafka; the time that goes into records is passed in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stream.config import Placement as PlacementRules
 from stream.contracts import Cause, encode_record
-from stream.contracts.writing import ListWriter, RawRecommendation, item_piece, score_pieces
+from stream.contracts.writing import ListWriter, RawRecommendation
 from stream.core.catalogue import Catalogue
 from stream.core.model import Model
 from stream.core.policy.placement import Placement, Ring
@@ -61,9 +61,9 @@ class Lists:
         self._model = model
         self._catalogue = catalogue
         self._rules = dict(rules)
-        self._reasons = Reasons(model, catalogue)
+        self._reasons = Reasons(model)
         self._writer = ListWriter()
-        self._items: list[bytes] = []  # the piece of each row
+        self._tell_writer(range(1, len(catalogue)))
         self._place()
 
     def _place(self) -> None:
@@ -80,6 +80,10 @@ class Lists:
             for name, rules in self._rules.items()
         ]
 
+    def _tell_writer(self, rows: Sequence[int]) -> None:
+        ids, prices = self._catalogue.ids, self._catalogue.prices
+        self._writer.put_items(rows, [ids[row] for row in rows], [prices[row] for row in rows])
+
     @property
     def placements(self) -> list[str]:
         """Names of the placements, in the order of a record's lists."""
@@ -92,6 +96,7 @@ class Lists:
             return
         rows = np.fromiter(catalogue.changed, np.int64, len(catalogue.changed))
         catalogue.changed.clear()
+        self._tell_writer(rows.tolist())
         if len(catalogue) > self._model.rows:
             self._model.grow(int(len(catalogue) * _ROWS_GROW_BY))
             self._place()
@@ -118,7 +123,8 @@ class Lists:
         scored = perf_counter()
         lists: list[dict[str, msgspec.Raw]] = [{} for _ in causes]
         for placement, (rows, scores) in zip(self._placements, ranked, strict=True):
-            written = self._write(rows, scores, self._reasons.of(rows, ring, states))
+            spoken = self._reasons.of(rows, ring, states)
+            written = self._writer.ranked_lists(rows, scores, *spoken)
             for user_lists, ranked_list in zip(lists, written, strict=True):
                 user_lists[placement.name] = ranked_list
         bundle_id = self._model.bundle.bundle_id
@@ -137,26 +143,3 @@ class Lists:
         ]
         filled = np.column_stack([scores[:, 0] > 0 for _, scores in ranked])
         return EncodedLists(records, filled, scored - started, perf_counter() - scored)
-
-    def _write(
-        self,
-        rows: NDArray[np.int64],
-        scores: NDArray[np.float32],
-        reasons: list[list[bytes]],
-    ) -> list[msgspec.Raw]:
-        """One placement's lists. Scores are descending; 0 means not to be listed."""
-        catalogue = self._catalogue
-        if len(catalogue) > len(self._items):
-            self._items += map(item_piece, catalogue.ids[len(self._items) :])
-        piece_of = self._items.__getitem__
-        listed = scores > 0
-        items = [list(map(piece_of, user_rows)) for user_rows in (rows * listed).tolist()]
-        columns = [items, *score_pieces(scores), reasons]
-        lengths = listed.sum(axis=1).tolist()
-        ranked_list = self._writer.ranked_list
-        if min(lengths) == rows.shape[1]:
-            return list(map(ranked_list, *columns))
-        return [
-            ranked_list(*(pieces[:length] for pieces in user))
-            for length, *user in zip(lengths, *columns, strict=True)
-        ]

@@ -12,12 +12,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.compiled import FLOAT64, NOTHING, array, compiled
 from stream.config import Placement as PlacementRules
 from stream.contracts import EventType
 from stream.core.bundle import NEVER_LISTED
 from stream.core.catalogue import NO_ITEM, Catalogue
 from stream.core.model import Model
 from stream.core.users import EVERYONE, Users, Who
+from stream.core.wire import HEADER, RING_ENTRY
 
 # Interactions looked at for a reason, newest first: older ones rarely weigh enough to be it.
 LOOK_BACK = 8
@@ -45,14 +47,13 @@ class Ring(NamedTuple):
     @classmethod
     def of(cls, catalogue: Catalogue, users: Users, who: Who = EVERYONE) -> Ring:
         """The rings of some users, with the items' rows of the item table."""
-        ring = users.ring[who]
-        ages_s = users.newest_ms[who, None] // 1000 - ring["time_s"]
-        return cls(
-            catalogue.rows_of_hashes(np.ascontiguousarray(ring["item"])),
-            np.ascontiguousarray(ring["type"]),
-            np.maximum(ages_s, 0).astype(np.float32),
-            users.ring_order(who, LOOK_BACK),
-        )
+        numbers = users.numbers(who)
+        shape = (len(numbers), users.layout.ring)
+        hashes, types = np.empty(shape, np.uint64), np.empty(shape, np.uint8)
+        ages_s = np.empty(shape, np.float32)
+        _read_rings(numbers, users.headers, users.ring, hashes, types, ages_s)
+        rows = catalogue.rows_of_hashes(hashes)
+        return cls(rows, types, ages_s, users.ring_order(who, LOOK_BACK))
 
 
 class Placement:
@@ -132,7 +133,61 @@ class Placement:
         """Rows that must not be listed, padded with `NO_ITEM`: int64, shape (users, >= 1)."""
         if ring.rows.shape[1] == 0:
             return np.zeros((len(ring.rows), 1), np.int64)
-        out = self._excluded_types[ring.types]
-        if self._window_s != np.inf:
-            out &= ~self._windowed[ring.types] | (ring.ages_s <= self._window_s)
-        return np.where(out, ring.rows, NO_ITEM)
+        rows = np.empty_like(ring.rows)
+        _exclude(*ring[:3], self._excluded_types, self._windowed, self._window_s, rows)
+        return rows
+
+
+@compiled(
+    NOTHING,
+    array("i8"),
+    array(HEADER),
+    array(RING_ENTRY, 2),
+    array("u8", 2, written=True),
+    array("u1", 2, written=True),
+    array("f4", 2, written=True),
+)
+def _read_rings(
+    who: NDArray[np.int64],
+    headers: np.ndarray,
+    rings: np.ndarray,
+    hashes: NDArray[np.uint64],
+    types: NDArray[np.uint8],
+    ages_s: NDArray[np.float32],
+) -> None:
+    """Rings as columns, into the last three: shape (len(who), ring)."""
+    for number in range(len(who)):
+        user = who[number]
+        newest_s = headers[user]["newest_ms"] // 1000
+        for at in range(rings.shape[1]):
+            entry = rings[user, at]
+            hashes[number, at] = entry["item"]
+            types[number, at] = entry["type"]
+            ages_s[number, at] = max(newest_s - np.int64(entry["time_s"]), 0)
+
+
+@compiled(
+    NOTHING,
+    array("i8", 2),
+    array("u1", 2),
+    array("f4", 2),
+    array("?"),
+    array("?"),
+    FLOAT64,
+    array("i8", 2, written=True),
+)
+def _exclude(
+    rows: NDArray[np.int64],
+    types: NDArray[np.uint8],
+    ages_s: NDArray[np.float32],
+    excluded_types: NDArray[np.bool_],
+    windowed: NDArray[np.bool_],
+    window_s: float,
+    excluded: NDArray[np.int64],
+) -> None:
+    """`Placement.excluded`, into the last one."""
+    for user in range(rows.shape[0]):
+        for at in range(rows.shape[1]):
+            kind = types[user, at]
+            recent = not windowed[kind] or ages_s[user, at] <= window_s
+            excluded[user, at] = rows[user, at] if excluded_types[kind] and recent else 0

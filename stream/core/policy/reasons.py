@@ -6,21 +6,28 @@ Knows nothing of records or Kafka.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.contracts import EVENT_TYPES, EventType, Reason
-from stream.contracts.writing import reason_piece
-from stream.core.bundle import Additive
-from stream.core.catalogue import NO_ITEM, Catalogue
+from stream.compiled import FLOAT32, NOTHING, array, compiled, sum_in_any_order
+from stream.contracts import EVENT_TYPES, EventType
 from stream.core.model import Model
 from stream.core.policy.placement import Ring
 
-POPULAR = Reason(code="popular", item_id=None)
-_EVENT_TYPE_CODES = max(EventType) + 1
-_NAMES = {int(code): name for name, code in EVENT_TYPES.items()}
-_NO_INTERACTION = 0  # the code of no interaction
-_MAX_PIECES = 200_000
+
+class Spoken(NamedTuple):
+    """The interactions that speak for listed items.
+
+    Attributes
+    ----------
+    rows : int64, shape (users, k); the row of the interaction's item
+    types : uint8, shape (users, k); its `EventType`, or 0: none speaks for the item
+    """
+
+    rows: NDArray[np.int64]
+    types: NDArray[np.uint8]
 
 
 class Reasons:
@@ -36,111 +43,141 @@ class Reasons:
     count and only types of positive weight: a dislike is nobody's reason to look at an item.
     """
 
-    def __init__(self, model: Model, catalogue: Catalogue) -> None:
+    def __init__(self, model: Model) -> None:
         manifest = model.bundle.manifest
         self._model = model
-        self._pieces = _Pieces(catalogue)
-        self._additive = manifest.additive
-        self._weights = np.zeros(_EVENT_TYPE_CODES, np.float32)
+        self._weights = np.zeros(max(EventType) + 1, np.float32)
         for name, weight in manifest.event_weights.items():
             self._weights[EVENT_TYPES[name]] = max(weight, 0.0)
+        additive = manifest.additive
+        self._additive = additive is not None
+        sums = () if additive is None else additive.sums
+        self._shares = np.array([fading.share for fading in sums], np.float32)
+        self._half_lives_s = np.array([fading.half_life_s for fading in sums], np.float32)
+        self._strength = np.float32(0.0 if additive is None else additive.strength)
 
-    def of(
-        self, listed: NDArray[np.int64], ring: Ring, states: NDArray[np.float32]
-    ) -> list[list[bytes]]:
-        """Reasons of listed items, as pieces of a record.
+    def of(self, listed: NDArray[np.int64], ring: Ring, states: NDArray[np.float32]) -> Spoken:
+        """Reasons of listed items.
 
         Parameters
         ----------
         listed : int64, shape (users, k); item rows
         states : float32, shape (users, state_size); what the items were scored with
-
-        Returns
-        -------
-        one list per user with k pieces
         """
-        return [
-            list(map(self._pieces.__getitem__, row)) for row in self.codes(listed, ring, states)
-        ]
-
-    def codes(
-        self, listed: NDArray[np.int64], ring: Ring, states: NDArray[np.float32]
-    ) -> list[list[int]]:
-        """The interactions behind listed items, as row * `_EVENT_TYPE_CODES` + type each."""
-        users, looked_at = ring.newest.shape
-        if looked_at == 0:
-            return [[_NO_INTERACTION] * listed.shape[1]] * users
-        at = ring.newest + np.arange(users)[:, None] * ring.rows.shape[1]
-        rows, types = ring.rows.take(at), ring.types.take(at)
-        weights = self._weights.take(types)
-        weights[rows == NO_ITEM] = 0.0
-        if self._additive is None:
-            newest_first = np.arange(looked_at, 0, -1, dtype=np.float32)
-            best = ((weights > 0) * newest_first).argmax(axis=1)[:, None]
-            counts = np.take_along_axis(weights, best, axis=1) > 0
+        spoken = Spoken(np.zeros(listed.shape, np.int64), np.zeros(listed.shape, np.uint8))
+        if self._additive:
+            _largest_shares(
+                listed,
+                *ring,
+                states,
+                self._weights,
+                self._shares,
+                self._half_lives_s,
+                self._strength,
+                self._model.embeddings,
+                *spoken,
+            )
         else:
-            weights *= _remaining_weight(self._additive, states, ring.ages_s.take(at))
-            shares = self._contributions(listed, rows, weights)
-            best = shares.argmax(axis=2)
-            counts = shares.max(axis=2) > 0
-        codes = np.take_along_axis(rows * _EVENT_TYPE_CODES + types, best, axis=1)
-        codes[~counts] = _NO_INTERACTION
-        found: list[list[int]] = np.broadcast_to(codes, listed.shape).tolist()
-        return found
-
-    def _contributions(
-        self, listed: NDArray[np.int64], rows: NDArray[np.int64], weights: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """The share of each interaction in each listed item's score, but for beta.
-
-        Parameters
-        ----------
-        listed : int64, shape (users, k)
-        rows, weights : shape (users, n); of the n newest interactions
-
-        Returns
-        -------
-        float32, shape (users, k, n)
-        """
-        table = self._model.embeddings
-        weighted = table[rows] * weights[:, :, None]
-        shares: NDArray[np.float32] = np.matmul(table[listed], weighted.transpose(0, 2, 1))
-        return shares
+            _newest(*ring, self._weights, *spoken)
+        return spoken
 
 
-class _Pieces(dict[int, bytes]):
-    """Code -> piece of a record, made at the first look: the same few come again and again."""
-
-    def __init__(self, catalogue: Catalogue) -> None:
-        super().__init__()
-        self._catalogue = catalogue
-
-    def __missing__(self, code: int) -> bytes:
-        if len(self) >= _MAX_PIECES:
-            self.clear()
-        row, kind = divmod(code, _EVENT_TYPE_CODES)
-        reason = POPULAR
-        if code != _NO_INTERACTION:
-            reason = Reason(code=_NAMES[kind], item_id=self._catalogue.ids[row])
-        piece = self[code] = reason_piece(reason)
-        return piece
+@sum_in_any_order
+def _dot(a: NDArray[np.float32], b: NDArray[np.float32]) -> np.float32:
+    total = np.float32(0.0)
+    for at in range(len(a)):
+        total += a[at] * b[at]
+    return total
 
 
-def _remaining_weight(
-    additive: Additive, states: NDArray[np.float32], ages_s: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """What is left of an interaction of weight 1 in the score: float32, shape (users, n).
+@compiled(
+    NOTHING,
+    array("i8", 2),
+    array("i8", 2),
+    array("u1", 2),
+    array("f4", 2),
+    array("i8", 2),
+    array("f4", 2),
+    array("f4"),
+    array("f4"),
+    array("f4"),
+    FLOAT32,
+    array("f4", 2, contiguous=True),
+    array("i8", 2, written=True),
+    array("u1", 2, written=True),
+)
+def _largest_shares(
+    listed: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    types: NDArray[np.uint8],
+    ages_s: NDArray[np.float32],
+    newest: NDArray[np.int64],
+    states: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    shares: NDArray[np.float32],
+    half_lives_s: NDArray[np.float32],
+    strength: np.float32,
+    table: NDArray[np.float32],
+    spoken_rows: NDArray[np.int64],
+    spoken_types: NDArray[np.uint8],
+) -> None:
+    """The interaction with the largest share in each listed item's score, if that is above 0."""
+    looked_at = newest.shape[1]
+    remaining = np.empty(looked_at, np.float32)  # what is left of each interaction's weight
+    share_by_length = np.empty(len(shares), np.float32)
+    for user in range(len(listed)):
+        dim = states.shape[1] // len(shares)
+        for number in range(len(shares)):
+            square = strength * strength
+            for value in states[user, number * dim : (number + 1) * dim]:
+                square += value * value
+            share_by_length[number] = shares[number] / np.sqrt(square)
+        for back in range(looked_at):
+            at = newest[user, back]
+            left = np.float32(0.0)
+            weight = weights[types[user, at]] if rows[user, at] != 0 else np.float32(0.0)
+            if weight > 0:
+                for number in range(len(shares)):
+                    faded = np.exp2(-ages_s[user, at] / half_lives_s[number])
+                    left += faded * share_by_length[number]
+            remaining[back] = left * weight
+        for place in range(listed.shape[1]):
+            best = np.float32(0.0)
+            for back in range(looked_at):
+                if remaining[back] > 0:
+                    at = newest[user, back]
+                    share = _dot(table[listed[user, place]], table[rows[user, at]])
+                    share *= remaining[back]
+                    if share > best:
+                        best = share
+                        spoken_rows[user, place] = rows[user, at]
+                        spoken_types[user, place] = types[user, at]
 
-    Parameters
-    ----------
-    states : float32, shape (users, state_size)
-    ages_s : float32, shape (users, n)
-    """
-    sums = states.reshape(len(states), len(additive.sums), -1)
-    square = np.einsum("usd,usd->us", sums, sums) + np.float32(additive.strength**2)
-    shares = np.array([s.share for s in additive.sums], np.float32) / np.sqrt(square)
-    kept = np.zeros(ages_s.shape, np.float32)
-    for number, fading in enumerate(additive.sums):
-        faded = np.exp2(ages_s * np.float32(-1 / fading.half_life_s))
-        kept += faded * shares[:, number, None]
-    return kept
+
+@compiled(
+    NOTHING,
+    array("i8", 2),
+    array("u1", 2),
+    array("f4", 2),
+    array("i8", 2),
+    array("f4"),
+    array("i8", 2, written=True),
+    array("u1", 2, written=True),
+)
+def _newest(
+    rows: NDArray[np.int64],
+    types: NDArray[np.uint8],
+    ages_s: NDArray[np.float32],
+    newest: NDArray[np.int64],
+    weights: NDArray[np.float32],
+    spoken_rows: NDArray[np.int64],
+    spoken_types: NDArray[np.uint8],
+) -> None:
+    """The newest interaction of a type of positive weight, for all of a user's items."""
+    for user in range(len(rows)):
+        for back in range(newest.shape[1]):
+            at = newest[user, back]
+            if rows[user, at] != 0 and weights[types[user, at]] > 0:
+                spoken_rows[user, :] = rows[user, at]
+                spoken_types[user, :] = types[user, at]
+                break
