@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import click
+from msgspec import UNSET
 
 from stream.cli.common import fit, printable
 from stream.cli.lists import Titles
@@ -75,8 +76,7 @@ class Screen:
         return click.style(f"{text} {took}", bold=True, fg="green" if by_hand else None)
 
     def _line(self, item: ListedItem, new: bool) -> str:
-        known = self._titles.items.get(item.item_id)
-        price = f"{known.price:.2f}" if known is not None and known.price is not None else ""
+        price = "" if item.price is UNSET else f"{item.price:.2f}"
         return (
             f"{'+' if new else ' '}{item.rank:2} {item.score:.2f} "
             f"{fit(self._titles.title(item.item_id), 31)} {price:>7} "

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from stream.compiled import NOTHING, array, compiled, part_of_compiled
+from stream.compiled import INT, NOTHING, array, compiled, part_of_compiled
 from stream.contracts.codec import encode_record
 from stream.contracts.records import EVENT_TYPES, ListedItem, Reason, Recommendation
 
@@ -154,7 +154,7 @@ class ListWriter:
         if room > len(self._out):
             self._out = np.empty(room, np.uint8)
         ends = np.empty(users, np.int64)
-        columns = (rows, scores, reason_rows, reason_types)
+        columns = (rows, scores, reason_rows, reason_types, _FIRST_ID)
         _write(*columns, _words(pieces.text), pieces.places, self._out, _words(self._out), ends)
         text = self._out[: ends[-1]].tobytes() if users else b""
         edges = pairwise([0, *ends.tolist()])
@@ -194,6 +194,7 @@ def _put_number(
     array("f4", 2),
     array("i8", 2),
     array("u1", 2),
+    INT,
     array("u8"),
     array("i8", 2),
     array("u1", written=True, contiguous=True),
@@ -205,6 +206,7 @@ def _write(
     scores: npt.NDArray[np.float32],
     reason_rows: npt.NDArray[np.int64],
     reason_types: npt.NDArray[np.uint8],
+    first_id: int,
     text: Words,
     places: Places,
     out: npt.NDArray[np.uint8],
@@ -226,7 +228,7 @@ def _write(
                 out[at] = 44  # a comma
                 at += 1
             at = _put(words, at, text, places, _ITEM)
-            at = _put(words, at, text, places, _FIRST_ID + 2 * rows[user, place])
+            at = _put(words, at, text, places, first_id + 2 * rows[user, place])
             at = _put(words, at, text, places, _SCORE)
             millionths = np.int64(np.rint(np.float64(score) * 1e6))
             at = _put_number(out, at, millionths // 1_000_000, 1)
@@ -240,11 +242,11 @@ def _write(
                 at = _put(words, at, text, places, _POPULAR)
             else:
                 at = _put(words, at, text, places, _FIRST_CODE + kind)
-                at = _put(words, at, text, places, _FIRST_ID + 2 * reason_rows[user, place])
+                at = _put(words, at, text, places, first_id + 2 * reason_rows[user, place])
                 out[at] = 125  # a closing brace
                 at += 1
             at = _put(words, at, text, places, _END)
-            at = _put(words, at, text, places, _FIRST_ID + 2 * rows[user, place] + 1)
+            at = _put(words, at, text, places, first_id + 2 * rows[user, place] + 1)
             out[at] = 125
             at += 1
         at = _put(words, at, text, places, _CLOSE)

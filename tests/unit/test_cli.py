@@ -318,18 +318,19 @@ def _recommendation(*items: ListedItem) -> Recommendation:
 
 def test_screen_fits_80_columns_and_marks_what_is_new() -> None:
     titles = Titles()
-    titles.learn(b"i1", b'{"item_id": "i1", "title": "%s", "price": 12345.678}' % (b"LONG " * 30))
+    titles.learn(b"i1", b'{"item_id": "i1", "title": "%s"}' % (b"LONG " * 30))
     titles.learn(
         b"i2", '{"item_id": "i2", "title": "雨傘\\u001b[2J雨傘雨傘雨傘雨傘雨傘雨傘雨傘"}'.encode()
     )
     screen = Screen(titles)
-    one = ListedItem("i1", 0.5, 1, Reason("click", "i2"))
+    one = ListedItem("i1", 0.5, 1, Reason("click", "i2"), price=12345.678)
     two = ListedItem("i2", 0.25, 2, Reason("popular"))
     first = screen.render(_recommendation(one), Happened("click", "i1"), 4.25, by_hand=False)
     second = screen.render(_recommendation(one, two), None, 12345.6, by_hand=False)
     assert [line[:1] for line in first[2:]] == [" "]
     assert [line[:1] for line in second[2:]] == [" ", "+"]
     assert "4.2 ms" in first[1]
+    assert "12345.68" in first[2]
     for line in first + second:
         plain = line.replace("\x1b[1m", "").replace("\x1b[0m", "")
         assert "\x1b" not in plain

@@ -385,6 +385,22 @@ def test_a_tombstone_takes_out_the_only_item_of_a_catalogue(decay_bundle: Bundle
     assert items(shop.step({"item_id": "i4"})) == []
 
 
+def test_a_new_price_shows_in_the_next_list(shop: Shop) -> None:
+    def prices() -> list[Any]:
+        (record,) = lists(shop.step({"item_id": "i1"}))
+        listed = {item.item_id: item.price for item in record.lists["home"].items}
+        return [listed["i5"], listed["i6"]]
+
+    shop.catalogue.put(Item("i5"))
+    shop.catalogue.put(Item("i6", price=2.55))
+    assert prices() == [msgspec.UNSET, 2.55]
+    shop.catalogue.put(Item("i5", price=7))
+    shop.catalogue.put(Item("i6", price=0.1))
+    assert prices() == [7, 0.1]
+    shop.catalogue.put(Item("i6"))
+    assert prices() == [7, msgspec.UNSET]
+
+
 def test_an_item_that_comes_after_the_first_list_is_named(shop: Shop) -> None:
     shop.step({"item_id": "i1"})
     table = shop.engine.model.embeddings

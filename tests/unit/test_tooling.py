@@ -82,6 +82,47 @@ def test_import_rule_sees_every_way_to_import(tmp_path: Path) -> None:
     assert set(_imports(module)) == {"stream", "stream.kafka", "torch.nn"}
 
 
+COMPILERS = {"compiled", "part_of_compiled", "sum_in_any_order"}
+
+
+def _compiled_functions(module: Path) -> Iterator[ast.FunctionDef]:
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef):
+            called = [d.func if isinstance(d, ast.Call) else d for d in node.decorator_list]
+            if any(isinstance(name, ast.Name) and name.id in COMPILERS for name in called):
+                yield node
+
+
+@pytest.mark.parametrize("module", _modules("stream"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_compiled_function_uses_nothing_of_another_module(module: Path) -> None:
+    # The cache looks at the function's own file: a change elsewhere would go unnoticed.
+    tree = ast.parse(module.read_text(encoding="utf-8"))
+    foreign = {
+        name.asname or name.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("stream")
+        for name in node.names
+    }
+    for node in tree.body:  # nor what is made of it
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if foreign & {part.id for part in ast.walk(node.value) if isinstance(part, ast.Name)}:
+                named = [part for target in targets for part in ast.walk(target)]
+                foreign |= {part.id for part in named if isinstance(part, ast.Name)}
+    for function in _compiled_functions(module):
+        used = {
+            node.id
+            for statement in function.body
+            for node in ast.walk(statement)
+            if isinstance(node, ast.Name)
+        }
+        assert not used & foreign, f"{module}: {function.name}"
+
+
+def test_there_are_compiled_functions_to_look_at() -> None:
+    assert sum(len(list(_compiled_functions(module))) for module in _modules("stream")) > 10
+
+
 @pytest.mark.parametrize("package", ["stream", "export"])
 def test_modules_stay_small(package: str) -> None:
     lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in _modules(package)}
