@@ -14,15 +14,8 @@ from numpy.typing import NDArray
 
 from stream.compiled import INT, NOTHING, array, compiled, many
 from stream.core.state import Slots, UserShard
-from stream.core.wire import (
-    HEADER,
-    RING_ENTRY,
-    Layout,
-    cut_values,
-    read_int8,
-    store_as_float32,
-    store_as_int8,
-)
+from stream.core.vectors import read_int8, store_as_float32, store_as_int8
+from stream.core.wire import HEADER, RING_ENTRY, Layout, cut_values
 
 # Which of the users: their numbers (int64, each once), or a slice of them.
 Who = NDArray[np.int64] | slice
