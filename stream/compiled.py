@@ -7,7 +7,8 @@ costs a nanosecond or so an event, and says what happens to one of them, top to 
 The types are stated, so that compiling happens at import and never while events wait. The result
 is kept beside the module, or in the user's cache folder where that cannot be written. The cache
 knows a module by its file alone: what a compiled function calls or names must stand in the same
-file. `NUMBA_DISABLE_JIT=1` runs all of them as Python, for a debugger.
+file, and so must the value of a constant: one made from another module's goes in as an argument,
+or stands as a literal. `NUMBA_DISABLE_JIT=1` runs all of them as Python, for a debugger.
 
 Knows nothing of what is computed.
 """
@@ -20,15 +21,14 @@ from typing import Any, Final, TypeVar
 import numba
 import numpy as np
 import numpy.typing as npt
-from numba.core import types
+from numba import types
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_types: Any = types  # its stubs know a part of it
-INT: Final[Any] = _types.int64
-FLOAT32: Final[Any] = _types.float32
-FLOAT64: Final[Any] = _types.float64
-NOTHING: Final[Any] = _types.void
+INT: Final[Any] = types.int64
+FLOAT32: Final[Any] = types.float32
+FLOAT64: Final[Any] = types.float64
+NOTHING: Final[Any] = types.void
 
 
 def array(
@@ -44,12 +44,12 @@ def array(
     """
     element = numba.from_dtype(np.dtype(dtype))
     layout = "C" if contiguous else "A"
-    return _types.Array(element, ndim, layout, readonly=not written, aligned=False)
+    return types.Array(element, ndim, layout, readonly=not written, aligned=False)
 
 
 def many(of: Any, count: int) -> Any:
     """The type of a tuple of `count` alike."""
-    return _types.UniTuple(of, count)
+    return types.UniTuple(of, count)
 
 
 def compiled(result: Any, *arguments: Any) -> Callable[[F], F]:

@@ -25,7 +25,9 @@ _MAX_DIGITS: Final = 32  # of a score and a rank, with commas and braces
 
 # Numbers of the pieces; then a beginning of a reason for each event type, then two for each item.
 _OPEN, _ITEM, _SCORE, _RANK, _REASON, _POPULAR, _END, _CLOSE, _FIRST_CODE = range(9)
+_COMMA, _POINT, _BRACE, _ZERO = b",.}0"
 _EVENT_TYPE_CODES: Final = 1 + max(EVENT_TYPES.values())
+# An argument of `_write`, since it is made of another module's.
 _FIRST_ID: Final = _FIRST_CODE + _EVENT_TYPE_CODES  # of row r: the id at + 2 r, the price at + 1
 
 Words = npt.NDArray[np.uint64]
@@ -114,7 +116,7 @@ class ListWriter:
         self._pieces.put(np.arange(len(fixed)), fixed)
         self._fixed_bytes = sum(map(len, fixed))
         self._out = np.empty(_FIRST_ROOM, np.uint8)  # kept: new memory is dear to touch
-        self.put_items([0], [""], [None])
+        self.put_items([0], [""], [None])  # row 0: what stands behind the end of a short list
 
     @property
     def room_bytes(self) -> int:
@@ -162,14 +164,14 @@ class ListWriter:
 
 
 @part_of_compiled
-def _put(out: Words, at: Any, text: Words, places: Places, number: int) -> Any:
+def _put(words: Words, at: Any, text: Words, places: Places, number: int) -> Any:
     """Write a piece from byte `at` on; answers where the next one goes."""
     start = places[number, 0]
     end = at + places[number, 1] - start
     while at < end:
-        out[at] = text[start]
-        at += 8
-        start += 8
+        words[at] = text[start]
+        at += _WORD
+        start += _WORD
     return end
 
 
@@ -183,7 +185,7 @@ def _put_number(
         beyond *= 10
         digits += 1
     for place in range(digits - 1, -1, -1):
-        out[at + place] = 48 + number % 10  # "0"
+        out[at + place] = _ZERO + number % 10
         number //= 10
     return at + digits
 
@@ -225,14 +227,14 @@ def _write(
             if not score > 0:
                 break
             if place > 0:
-                out[at] = 44  # a comma
+                out[at] = _COMMA
                 at += 1
             at = _put(words, at, text, places, _ITEM)
             at = _put(words, at, text, places, first_id + 2 * rows[user, place])
             at = _put(words, at, text, places, _SCORE)
             millionths = np.int64(np.rint(np.float64(score) * 1e6))
             at = _put_number(out, at, millionths // 1_000_000, 1)
-            out[at] = 46  # a point
+            out[at] = _POINT
             at = _put_number(out, at + 1, millionths % 1_000_000, 6)
             at = _put(words, at, text, places, _RANK)
             at = _put_number(out, at, np.int64(place + 1), 1)
@@ -243,11 +245,11 @@ def _write(
             else:
                 at = _put(words, at, text, places, _FIRST_CODE + kind)
                 at = _put(words, at, text, places, first_id + 2 * reason_rows[user, place])
-                out[at] = 125  # a closing brace
+                out[at] = _BRACE
                 at += 1
             at = _put(words, at, text, places, _END)
             at = _put(words, at, text, places, first_id + 2 * rows[user, place] + 1)
-            out[at] = 125
+            out[at] = _BRACE
             at += 1
         at = _put(words, at, text, places, _CLOSE)
         ends[user] = at

@@ -1,4 +1,4 @@
 """The pure core: a micro-batch and its shards in, states, lists and dead letters out.
 
-NumPy and ONNX Runtime only. Must not know: Kafka, Faust, asyncio, settings files.
+NumPy, Numba and ONNX Runtime only. Must not know: Kafka, Faust, asyncio, settings files.
 """

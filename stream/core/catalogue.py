@@ -1,7 +1,7 @@
 """Items: external id <-> row of the item table, and what the catalogue says of each row.
 
 In: the bundle's item ids, records of the items topic. Out: rows and hashes for item ids,
-eligibility by kind. Knows nothing of users, scores or Kafka.
+prices, eligibility by kind. Knows nothing of users, scores or Kafka.
 
 Row 0 is "no item": events for items that neither bundle nor catalogue knows fold with it.
 """
@@ -194,8 +194,7 @@ class HashIndex:
     def find(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Rows of the hashes, 0 where there is none; the shape of `hashes`."""
         rows = np.empty(hashes.shape, np.int64)
-        flat = hashes if hashes.ndim == 2 else hashes.reshape(1, -1)
-        _find(flat, self._keys, self._rows, rows.reshape(flat.shape))
+        _find(hashes.reshape(-1), self._keys, self._rows, rows.reshape(-1))
         return rows
 
 
@@ -204,7 +203,7 @@ def _bucket(key: np.uint64, keys: NDArray[np.uint64]) -> np.int64:
     """Where `key` stands among `keys`, or the free place where it would."""
     mask = len(keys) - 1
     bucket = np.int64(key) & mask
-    while keys[bucket] != key and keys[bucket] != 0:
+    while keys[bucket] != key and keys[bucket] != _FREE:
         bucket = (bucket + 1) & mask
     return bucket
 
@@ -220,13 +219,13 @@ def _insert(
     added = 0
     for number in range(len(hashes)):
         bucket = _bucket(hashes[number], keys)
-        added += keys[bucket] == 0
+        added += keys[bucket] == _FREE
         keys[bucket] = hashes[number]
         rows_by_bucket[bucket] = rows[number]
     return added
 
 
-@compiled(NOTHING, array("u8", 2), array("u8"), array("i8"), array("i8", 2, written=True))
+@compiled(NOTHING, array("u8"), array("u8"), array("i8"), array("i8", written=True))
 def _find(
     hashes: NDArray[np.uint64],
     keys: NDArray[np.uint64],
@@ -234,6 +233,5 @@ def _find(
     rows: NDArray[np.int64],
 ) -> None:
     """`HashIndex.find`, into `rows`. A free bucket's row is 0, and so is that of hash 0."""
-    for line in range(hashes.shape[0]):
-        for place in range(hashes.shape[1]):
-            rows[line, place] = rows_by_bucket[_bucket(hashes[line, place], keys)]
+    for number in range(len(hashes)):
+        rows[number] = rows_by_bucket[_bucket(hashes[number], keys)]

@@ -9,7 +9,7 @@ Changelog values are encoded at the end of fold, recommendation records at the e
 A micro-batch has a part from each partition that has records waiting: states and offsets stay
 apart, the arithmetic is done once for all.
 
-Plain NumPy and ONNX Runtime. Knows nothing of Kafka or asyncio, and reads no clock but the one
+NumPy, Numba and ONNX Runtime. Knows nothing of Kafka or asyncio, and reads no clock but the one
 for stage times: the time that goes into records is passed in.
 """
 

@@ -1,7 +1,7 @@
 """Fold events into user states. In: users, a micro-batch of their events. Out: what was a repeat.
 
 A batch folds exactly like its events one by one, whatever the batch boundaries: events of one
-user are taken in order, one round a rank, and every number of a state depends on that user alone.
+user are taken in order, one a round, and every number of a state depends on that user alone.
 Knows nothing of lists or Kafka.
 
 Times are event times. A late event (older than the newest that its user's state has seen) is
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from stream.contracts import Events, EventType
 from stream.core.catalogue import NO_ITEM, Catalogue
 from stream.core.model import Model
-from stream.core.users import Recorded, Users
+from stream.core.users import Noted, Users
 
 _MS_PER_S = 1000.0
 _IMPRESSION = np.uint8(EventType.IMPRESSION)
@@ -53,23 +53,23 @@ def fold(
     types = events.types
     shown = types == _IMPRESSION  # in the ring it would crowd out what was done
     hashes = catalogue.hashes_of(events.items, rows)
-    recorded = users.record(who, hashes, events.times_ms, events.event_hashes, types, ~shown)
-    for at in rounds(recorded):
+    noted = users.note(who, hashes, events.times_ms, events.event_hashes, types, ~shown)
+    for at in rounds(noted):
         states = users.vectors[who[at]]
-        gaps_s = recorded.gaps_s[at]
+        gaps_s = noted.gaps_s[at]
         following = model.update(states, rows[at], types[at].astype(np.int64), gaps_s)
         users.set_vectors(who[at], following)
-    return Folded(recorded.rank < 0, rows == NO_ITEM)
+    return Folded(noted.rank < 0, rows == NO_ITEM)
 
 
-def rounds(recorded: Recorded) -> list[NDArray[np.int64]]:
-    """Positions of the events in turns: turn r has each user's r-th event, repeats are in none."""
-    rank = recorded.rank
-    if len(rank) == recorded.repeats:
+def rounds(noted: Noted) -> list[NDArray[np.int64]]:
+    """Positions of the events by round: round r has each user's r-th new event."""
+    rank = noted.rank
+    if len(rank) == noted.repeats:
         return []
-    if recorded.deepest == 0 and recorded.repeats == 0:
+    if noted.deepest == 0 and noted.repeats == 0:
         return [np.arange(len(rank))]
-    by_rank = np.argsort(rank, kind="stable")[recorded.repeats :]
+    by_rank = np.argsort(rank, kind="stable")[noted.repeats :]
     counts = np.bincount(rank[by_rank])
     return np.split(by_rank, np.cumsum(counts)[:-1])
 

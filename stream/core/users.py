@@ -1,7 +1,7 @@
 """The users of a micro-batch: a working copy of their states, taken out of one or more shards.
 
 In: shards and user keys. Out: columns to fold into and to score, changelog values, and the states
-back in their shards. Knows nothing of events, models or items beyond sizes, and nothing of Kafka.
+back in their shards. Knows nothing of models, of the catalogue or of Kafka.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ Who = NDArray[np.int64] | slice
 EVERYONE = slice(None)
 
 
-class Recorded(NamedTuple):
-    """What `Users.record` found out about n events.
+class Noted(NamedTuple):
+    """What `Users.note` found out about n events.
 
     Attributes
     ----------
@@ -109,12 +109,12 @@ class Users:
         """
         numbers = self.numbers(who)
         if self._int8:
-            stored = store_as_int8(numbers, vectors, self._stored, self.headers, self.vectors)
+            refused = store_as_int8(numbers, vectors, self._stored, self.headers, self.vectors)
         else:
-            stored = store_as_float32(numbers, vectors, self._stored, self.vectors)
-        self.refused += stored
+            refused = store_as_float32(numbers, vectors, self._stored, self.vectors)
+        self.refused += refused
 
-    def record(
+    def note(
         self,
         who: NDArray[np.int64],
         items: NDArray[np.uint64],
@@ -122,7 +122,7 @@ class Users:
         event_hashes: NDArray[np.uint32],
         types: NDArray[np.uint8],
         remembered: NDArray[np.bool_],
-    ) -> Recorded:
+    ) -> Noted:
         """Note events in order: newest time, count, ring. All of a fold but the model's part.
 
         An event whose event_id and item stand in its user's ring is a repeat and changes nothing.
@@ -137,8 +137,8 @@ class Users:
         rank = np.empty(len(who), np.int64)
         gaps_s = np.empty(len(who), np.float32)
         columns = (items, times_ms, event_hashes, types, remembered)
-        found = _record(who, *columns, self.headers, self.ring, rank, gaps_s)
-        return Recorded(rank, gaps_s, *found)
+        found = _note(who, *columns, self.headers, self.ring, rank, gaps_s)
+        return Noted(rank, gaps_s, *found)
 
     def ring_order(self, who: Who, newest: int) -> NDArray[np.int64]:
         """Ring positions from the newest interaction back.
@@ -176,7 +176,7 @@ class Users:
     array("i8", written=True),
     array("f4", written=True),
 )
-def _record(
+def _note(
     who: NDArray[np.int64],
     items: NDArray[np.uint64],
     times_ms: NDArray[np.int64],
@@ -188,7 +188,7 @@ def _record(
     rank: NDArray[np.int64],
     gaps_s: NDArray[np.float32],
 ) -> tuple[int, int]:
-    """`Users.record`, into `rank` and `gaps_s`; answers the repeats and the deepest rank."""
+    """`Users.note`, into `rank` and `gaps_s`; answers the repeats and the deepest rank."""
     repeats = 0
     deepest = 0
     size = rings.shape[1]

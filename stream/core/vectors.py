@@ -40,7 +40,7 @@ def store_as_int8(
     who : int64, shape (m,), distinct; the users' numbers among the n of the other arrays
     vectors : float32, shape (m, state_size)
     stored : int8, shape (n, state_size); changed in place, as are `headers` and `kept`
-    headers : `HEADER`, shape (n,); `scale` is changed, to 0 for a vector of zeros
+    headers : `HEADER`, shape (n,); `scale` is changed, to 0 where it would be too small
     kept : float32, shape (n, state_size); the vectors as they are stored, rounded
 
     Returns
@@ -61,7 +61,7 @@ def store_as_int8(
         scale = largest / _INT8_MAX
         if scale < _TINY:  # there a quotient may exceed 127
             scale = np.float32(0.0)
-        divisor = scale + _TINY
+        divisor = scale if scale > 0 else np.float32(1.0)
         for column in range(vectors.shape[1]):
             rounded = np.int8(np.rint(vectors[number, column] / divisor))
             stored[user, column] = rounded

@@ -50,7 +50,7 @@ def states_of(keys: list[bytes], remembered: int) -> list[bytes]:
     vectors = rng.standard_normal((count, LAYOUT.state_size), dtype=np.float32)
     users.set_vectors(EVERYONE, vectors)
     for number in range(remembered):
-        users.record(
+        users.note(
             np.arange(count),
             rng.integers(1, 1 << 62, count).astype(np.uint64),
             np.full(count, 1_795_000_000_000 + number, np.int64),

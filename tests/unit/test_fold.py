@@ -17,7 +17,7 @@ from stream.core.fold import Folded, rebuild, rounds
 from stream.core.fold import fold as fold_users
 from stream.core.model import Model
 from stream.core.state import UserShard
-from stream.core.users import EVERYONE, Recorded, Users
+from stream.core.users import EVERYONE, Noted, Users
 from stream.core.wire import Layout
 
 START_MS = 1_795_000_000_000
@@ -107,7 +107,7 @@ def test_a_batch_folds_like_its_events_one_by_one(
 def test_rounds_take_each_users_events_in_order() -> None:
     def turns(*rank: int) -> list[list[int]]:
         repeats = rank.count(-1)
-        given = Recorded(np.array(rank, np.int64), np.array([]), repeats, max(rank, default=0))
+        given = Noted(np.array(rank, np.int64), np.array([]), repeats, max(rank, default=0))
         return [at.tolist() for at in rounds(given)]
 
     assert turns(0, 0, 1, 2, 0, 1) == [[0, 1, 4], [2, 5], [3]]

@@ -100,7 +100,7 @@ def test_the_stated_interaction_has_the_largest_share_in_the_score(bundle: Bundl
     # The shares are those of the graph: with the bias they add up to its logits.
     logits = np.log(scores / (1 - scores.astype(np.float64)))
     np.testing.assert_allclose(shares.sum(axis=2) + bundle.biases[listed], logits, atol=2e-3)
-    spoken = Reasons(users.model).of(listed, users.ring(), states)
+    reasons = Reasons(users.model).of(listed, users.ring(), states)
     towards = np.where(users.types == EventType.DISLIKE, -np.inf, 1)[:, None, :]
     largest = np.where(towards > 0, shares, -np.inf).argmax(axis=2)
     stated = set()
@@ -108,10 +108,10 @@ def test_the_stated_interaction_has_the_largest_share_in_the_score(bundle: Bundl
         for place in range(K):
             best = largest[user, place]
             if shares[user, place, best] <= 0:
-                assert spoken.types[user, place] == 0
+                assert reasons.types[user, place] == 0
                 continue
-            assert spoken.rows[user, place] == users.rows[user, best]
-            assert spoken.types[user, place] == users.types[user, best]
+            assert reasons.rows[user, place] == users.rows[user, best]
+            assert reasons.types[user, place] == users.types[user, best]
             stated.add(int(best))
     assert len(stated) == EVENTS  # not simply the newest
     # Without the stated interaction the graph itself scores the item lower: nearly always, since
@@ -130,8 +130,10 @@ def test_a_model_without_a_sum_names_the_newest_interaction_of_positive_weight(
     users = Users(Model(bundle, "cpu"))
     states = users.states()
     listed, _ = score(users.model, states)
-    spoken = Reasons(users.model).of(listed, users.ring(), states)
+    reasons = Reasons(users.model).of(listed, users.ring(), states)
     for user in range(USERS):
         liked = np.flatnonzero(users.types[user] != EventType.DISLIKE)
         wanted = users.rows[user, liked[-1]] if len(liked) else 0
-        assert set(spoken.rows[user].tolist()) == {wanted}
+        assert set(reasons.rows[user].tolist()) == {wanted}
+        kind = users.types[user, liked[-1]] if len(liked) else 0
+        assert set(reasons.types[user].tolist()) == {kind}

@@ -20,7 +20,7 @@ def shard(storage: str = "float32", ring: int = 4, size: int = 3, model: int = 7
 
 def remember(to: UserShard, key: bytes, item: int, time_s: int = 1_000_000_000) -> None:
     user = Users.of(to, [key])
-    user.record(
+    user.note(
         np.array([0]),
         np.array([item], np.uint64),
         np.array([time_s * 1000]),
@@ -216,7 +216,10 @@ def test_a_vector_that_is_not_finite_leaves_the_old_one(storage: str, bad: float
 
 
 def test_int8_takes_vectors_too_small_for_a_scale_as_zeros() -> None:
-    users = Users.of(shard("int8", size=2), [b"a", b"b"])
-    users.set_vectors(EVERYONE, np.array([[2e-43, -2e-43], [1e-30, 0]], np.float32))
-    largest = np.float32(1e-30) / np.float32(127) * np.float32(127)
-    assert users.vectors.tolist() == [[0, 0], [largest, 0]]
+    users = Users.of(shard("int8", size=2), [b"a", b"b", b"c", b"d"])
+    given = np.array([[2e-43, -2e-43], [1e-37, 0], [1e-35, -1e-35], [1e-30, 0]], np.float32)
+    users.set_vectors(EVERYONE, given)
+    stored = [list(value[28:30]) for value in users.store()]
+    assert stored == [[0, 0], [0, 0], [127, 256 - 127], [127, 0]]
+    np.testing.assert_allclose(users.vectors[2:], given[2:], rtol=1e-6)
+    assert not users.vectors[:2].any()

@@ -22,24 +22,26 @@ from stream.contracts import (
 )
 from stream.contracts.writing import ListWriter, RawRecommendation
 
-Listed = list[tuple[str, float | None, float, str]]
+Listed = list[tuple[str, float | None, float, tuple[str, str]]]
 
 
 def written(writer: ListWriter, *lists: Listed, longest: int = 0) -> list[msgspec.Raw]:
-    """Lists of (item id, price, score, reason's code), each about its own item."""
+    """Lists of (item id, price, score, code and item of the reason)."""
     k = max([longest, *map(len, lists)])
     rows = np.zeros((len(lists), k), np.int64)
     scores = np.zeros((len(lists), k), np.float32)
+    reason_rows = np.zeros((len(lists), k), np.int64)
     types = np.zeros((len(lists), k), np.uint8)
     told: dict[tuple[str, float | None], int] = {}
     for user, listed in enumerate(lists):
-        for place, (item_id, price, score, code) in enumerate(listed):
+        for place, (item_id, price, score, (code, reason_id)) in enumerate(listed):
             rows[user, place] = told.setdefault((item_id, price), 1 + len(told))
+            reason_rows[user, place] = told.setdefault((reason_id, None), 1 + len(told))
             scores[user, place] = score
             types[user, place] = EVENT_TYPES.get(code, 0)
     ids, prices = zip(*told, strict=True) if told else ((), ())
     writer.put_items(list(told.values()), ids, prices)
-    return writer.ranked_lists(rows, scores, rows, types)
+    return writer.ranked_lists(rows, scores, reason_rows, types)
 
 
 def plain(listed: Listed) -> RankedList:
@@ -49,10 +51,10 @@ def plain(listed: Listed) -> RankedList:
                 item_id,
                 round(score, 6),
                 rank,
-                Reason(code, None if code == "popular" else item_id),
+                Reason(code, None if code == "popular" else reason_id),
                 price=msgspec.UNSET if price is None else price,
             )
-            for rank, (item_id, price, score, code) in enumerate(listed, 1)
+            for rank, (item_id, price, score, (code, reason_id)) in enumerate(listed, 1)
         ]
     )
 
@@ -68,7 +70,10 @@ items = st.tuples(
     st.text(min_size=1, max_size=8),
     st.none() | st.floats(0, 1e9) | st.integers(0, 2**63 - 1),
     st.floats(2.0**-19, 1, width=32),
-    st.sampled_from(["popular", "click", "like", "cancel"]),
+    st.tuples(
+        st.sampled_from(["popular", "click", "like", "cancel"]),
+        st.sampled_from(["i1", 'i"9', "é"]) | st.text(min_size=1, max_size=8),
+    ),
 )
 
 
@@ -85,7 +90,7 @@ def test_lists_from_pieces_are_those_of_the_codec(lists: list[Listed]) -> None:
 
 def test_a_list_of_any_length_and_of_any_ids_has_room() -> None:
     longest = "\x01" * 256  # as JSON six times as long
-    listed: Listed = [(longest, 1.7976931348623157e308, 1.0, "remove_from_cart")] * 1000
+    listed: Listed = [(longest, 1.7976931348623157e308, 1.0, ("remove_from_cart", longest))] * 1000
     (home,) = written(ListWriter(), listed)
     assert len(json.loads(bytes(home))["items"]) == 1000
     assert decode_recommendation(encode_record(record(home))) == record(plain(listed))

@@ -123,8 +123,8 @@ class Lists:
         scored = perf_counter()
         lists: list[dict[str, msgspec.Raw]] = [{} for _ in causes]
         for placement, (rows, scores) in zip(self._placements, ranked, strict=True):
-            spoken = self._reasons.of(rows, ring, states)
-            written = self._writer.ranked_lists(rows, scores, *spoken)
+            reasons = self._reasons.of(rows, ring, states)
+            written = self._writer.ranked_lists(rows, scores, *reasons)
             for user_lists, ranked_list in zip(lists, written, strict=True):
                 user_lists[placement.name] = ranked_list
         bundle_id = self._model.bundle.bundle_id

@@ -134,7 +134,8 @@ class Placement:
         if ring.rows.shape[1] == 0:
             return np.zeros((len(ring.rows), 1), np.int64)
         rows = np.empty_like(ring.rows)
-        _exclude(*ring[:3], self._excluded_types, self._windowed, self._window_s, rows)
+        columns = (ring.rows, ring.types, ring.ages_s)
+        _exclude(*columns, self._excluded_types, self._windowed, self._window_s, rows)
         return rows
 
 

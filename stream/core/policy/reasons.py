@@ -17,7 +17,7 @@ from stream.core.model import Model
 from stream.core.policy.placement import Ring
 
 
-class Spoken(NamedTuple):
+class ReasonColumns(NamedTuple):
     """The interactions that speak for listed items.
 
     Attributes
@@ -56,7 +56,9 @@ class Reasons:
         self._half_lives_s = np.array([fading.half_life_s for fading in sums], np.float32)
         self._strength = np.float32(0.0 if additive is None else additive.strength)
 
-    def of(self, listed: NDArray[np.int64], ring: Ring, states: NDArray[np.float32]) -> Spoken:
+    def of(
+        self, listed: NDArray[np.int64], ring: Ring, states: NDArray[np.float32]
+    ) -> ReasonColumns:
         """Reasons of listed items.
 
         Parameters
@@ -64,7 +66,7 @@ class Reasons:
         listed : int64, shape (users, k); item rows
         states : float32, shape (users, state_size); what the items were scored with
         """
-        spoken = Spoken(np.zeros(listed.shape, np.int64), np.zeros(listed.shape, np.uint8))
+        found = ReasonColumns(np.zeros(listed.shape, np.int64), np.zeros(listed.shape, np.uint8))
         if self._additive:
             _largest_shares(
                 listed,
@@ -75,11 +77,11 @@ class Reasons:
                 self._half_lives_s,
                 self._strength,
                 self._model.embeddings,
-                *spoken,
+                *found,
             )
         else:
-            _newest(*ring, self._weights, *spoken)
-        return spoken
+            _newest(ring.rows, ring.types, ring.newest, self._weights, *found)
+        return found
 
 
 @sum_in_any_order
@@ -118,20 +120,24 @@ def _largest_shares(
     half_lives_s: NDArray[np.float32],
     strength: np.float32,
     table: NDArray[np.float32],
-    spoken_rows: NDArray[np.int64],
-    spoken_types: NDArray[np.uint8],
+    reason_rows: NDArray[np.int64],
+    reason_types: NDArray[np.uint8],
 ) -> None:
-    """The interaction with the largest share in each listed item's score, if that is above 0."""
+    """The interaction with the largest share in each listed item's score, if that is above 0.
+
+    The formula is that of `Reasons`, but for beta. `rows`, `types`, `ages_s`: shape (users, ring);
+    `newest`: (users, n), positions in them; `table`: (rows, dim); the last two: (users, k).
+    """
     looked_at = newest.shape[1]
     remaining = np.empty(looked_at, np.float32)  # what is left of each interaction's weight
-    share_by_length = np.empty(len(shares), np.float32)
+    share_per_length = np.empty(len(shares), np.float32)
+    dim = states.shape[1] // len(shares)
     for user in range(len(listed)):
-        dim = states.shape[1] // len(shares)
         for number in range(len(shares)):
             square = strength * strength
             for value in states[user, number * dim : (number + 1) * dim]:
                 square += value * value
-            share_by_length[number] = shares[number] / np.sqrt(square)
+            share_per_length[number] = shares[number] / np.sqrt(square)
         for back in range(looked_at):
             at = newest[user, back]
             left = np.float32(0.0)
@@ -139,7 +145,7 @@ def _largest_shares(
             if weight > 0:
                 for number in range(len(shares)):
                     faded = np.exp2(-ages_s[user, at] / half_lives_s[number])
-                    left += faded * share_by_length[number]
+                    left += faded * share_per_length[number]
             remaining[back] = left * weight
         for place in range(listed.shape[1]):
             best = np.float32(0.0)
@@ -150,15 +156,14 @@ def _largest_shares(
                     share *= remaining[back]
                     if share > best:
                         best = share
-                        spoken_rows[user, place] = rows[user, at]
-                        spoken_types[user, place] = types[user, at]
+                        reason_rows[user, place] = rows[user, at]
+                        reason_types[user, place] = types[user, at]
 
 
 @compiled(
     NOTHING,
     array("i8", 2),
     array("u1", 2),
-    array("f4", 2),
     array("i8", 2),
     array("f4"),
     array("i8", 2, written=True),
@@ -167,17 +172,16 @@ def _largest_shares(
 def _newest(
     rows: NDArray[np.int64],
     types: NDArray[np.uint8],
-    ages_s: NDArray[np.float32],
     newest: NDArray[np.int64],
     weights: NDArray[np.float32],
-    spoken_rows: NDArray[np.int64],
-    spoken_types: NDArray[np.uint8],
+    reason_rows: NDArray[np.int64],
+    reason_types: NDArray[np.uint8],
 ) -> None:
     """The newest interaction of a type of positive weight, for all of a user's items."""
     for user in range(len(rows)):
         for back in range(newest.shape[1]):
             at = newest[user, back]
             if rows[user, at] != 0 and weights[types[user, at]] > 0:
-                spoken_rows[user, :] = rows[user, at]
-                spoken_types[user, :] = types[user, at]
+                reason_rows[user, :] = rows[user, at]
+                reason_types[user, :] = types[user, at]
                 break
