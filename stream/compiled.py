@@ -15,6 +15,7 @@ Knows nothing of what is computed.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -73,12 +74,15 @@ def sum_in_any_order(function: F) -> F:
 
 def _compile(*signature: Any, **options: Any) -> Callable[[F], F]:
     def compile_(function: F) -> F:
+        options["error_model"] = "numpy"
         try:
-            made: F = numba.njit(*signature, cache=True, error_model="numpy", **options)(function)
-        except RuntimeError as error:  # no folder that a cache could be written to
-            if "cannot cache" not in str(error):
+            # A part's code stands in the cache with the function that calls it.
+            made: F = numba.njit(*signature, cache=bool(signature), **options)(function)
+        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+            if isinstance(error, RuntimeError) and "cannot cache" not in str(error):
                 raise
-            made = numba.njit(*signature, error_model="numpy", **options)(function)
+            # No folder to write to, a full disk, a damaged file: compile at every start.
+            made = numba.njit(*signature, **options)(function)
         return made
 
     return compile_

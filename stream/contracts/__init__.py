@@ -18,6 +18,7 @@ from stream.contracts.diagnosis import REASONS
 from stream.contracts.events import Events
 from stream.contracts.partitioner import murmur2, partition_of, partitions_of
 from stream.contracts.records import (
+    ANY_TYPE,
     CLICK_TYPES,
     EVENT_TYPES,
     ITEM_KINDS,
@@ -44,6 +45,7 @@ from stream.contracts.records import (
 )
 
 __all__ = [
+    "ANY_TYPE",
     "CLICK_TYPES",
     "EVENT_TYPES",
     "ITEM_KINDS",

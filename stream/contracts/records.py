@@ -59,6 +59,9 @@ Scalar = str | Int64 | float | bool | None
 Properties = dict[str, Scalar | list[Scalar] | dict[str, Scalar]]
 
 
+ANY_TYPE: Final = 256  # length of a table by event type that no byte of a stored ring can leave
+
+
 def item_hash(item_id: str) -> int:
     """64 bits that stand for an item in a user's ring, the same in every version; never 0."""
     digest = hashlib.blake2b(item_id.encode(), digest_size=8).digest()

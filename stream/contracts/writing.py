@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from stream.compiled import INT, NOTHING, array, compiled, part_of_compiled
+from stream.compiled import INT, array, compiled, part_of_compiled
 from stream.contracts.codec import encode_record
 from stream.contracts.records import EVENT_TYPES, ListedItem, Reason, Recommendation
 
@@ -116,7 +116,7 @@ class ListWriter:
         self._pieces.put(np.arange(len(fixed)), fixed)
         self._fixed_bytes = sum(map(len, fixed))
         self._out = np.empty(_FIRST_ROOM, np.uint8)  # kept: new memory is dear to touch
-        self.put_items([0], [""], [None])  # row 0: what stands behind the end of a short list
+        self.put_items([0], [""], [None])  # the reason's item of "popular"
 
     @property
     def room_bytes(self) -> int:
@@ -148,6 +148,10 @@ class ListWriter:
         scores : float32, shape (users, k), in [0, 1]; a list ends before its first 0
         reason_rows, reason_types : shape (users, k); the interaction behind each item, of type 0
             for "popular"
+
+        Raises
+        ------
+        IndexError : a row was never told, or there is no such type
         """
         users, k = rows.shape
         pieces = self._pieces
@@ -157,7 +161,11 @@ class ListWriter:
             self._out = np.empty(room, np.uint8)
         ends = np.empty(users, np.int64)
         columns = (rows, scores, reason_rows, reason_types, _FIRST_ID)
-        _write(*columns, _words(pieces.text), pieces.places, self._out, _words(self._out), ends)
+        unknown = _write(
+            *columns, _words(pieces.text), pieces.places, self._out, _words(self._out), ends
+        )
+        if unknown:
+            raise IndexError(f"{unknown} listed items or reasons were never told to the writer")
         text = self._out[: ends[-1]].tobytes() if users else b""
         edges = pairwise([0, *ends.tolist()])
         return [msgspec.Raw(text[start:end]) for start, end in edges]
@@ -191,7 +199,7 @@ def _put_number(
 
 
 @compiled(
-    NOTHING,
+    INT,
     array("i8", 2),
     array("f4", 2),
     array("i8", 2),
@@ -214,11 +222,26 @@ def _write(
     out: npt.NDArray[np.uint8],
     words: Words,
     ends: npt.NDArray[np.int64],
-) -> None:
+) -> int:
     """`ListWriter.ranked_lists`, one after the other into `out`; `ends` says where each ends.
 
-    `words` is `out` once more, as words.
+    `words` is `out` once more, as words. Nothing is written, and the answer is how many, when some
+    items or types were never told: no bounds are checked from there on.
     """
+    unknown = 0
+    last_id = len(places) - 2
+    for user in range(rows.shape[0]):
+        for place in range(rows.shape[1]):
+            if not scores[user, place] > 0:
+                break
+            for row in (rows[user, place], reason_rows[user, place]):
+                number = first_id + 2 * row
+                if row < 0 or number > last_id or places[number, 1] == 0:
+                    unknown += 1
+            if _FIRST_CODE + reason_types[user, place] >= first_id:
+                unknown += 1
+    if unknown > 0:
+        return unknown
     at = np.int64(0)
     for user in range(rows.shape[0]):
         at = _put(words, at, text, places, _OPEN)
@@ -253,3 +276,4 @@ def _write(
             at += 1
         at = _put(words, at, text, places, _CLOSE)
         ends[user] = at
+    return 0

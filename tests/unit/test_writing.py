@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -94,6 +95,21 @@ def test_a_list_of_any_length_and_of_any_ids_has_room() -> None:
     (home,) = written(ListWriter(), listed)
     assert len(json.loads(bytes(home))["items"]) == 1000
     assert decode_recommendation(encode_record(record(home))) == record(plain(listed))
+
+
+@pytest.mark.parametrize(
+    ("row", "reason_row", "kind"), [(3, 1, 0), (10**6, 1, 0), (-1, 1, 0), (1, 7, 2), (1, 1, 12)]
+)
+def test_what_the_writer_was_never_told_is_refused(row: int, reason_row: int, kind: int) -> None:
+    writer = ListWriter()
+    writer.put_items([1, 2], ["a", "b"], [None, None])
+    with pytest.raises(IndexError):
+        writer.ranked_lists(
+            np.array([[row]]),
+            np.ones((1, 1), np.float32),
+            np.array([[reason_row]]),
+            np.array([[kind]], np.uint8),
+        )
 
 
 def test_a_list_ends_before_the_first_item_that_is_not_to_be_listed() -> None:

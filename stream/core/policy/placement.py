@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stream.compiled import FLOAT64, NOTHING, array, compiled
 from stream.config import Placement as PlacementRules
-from stream.contracts import EventType
+from stream.contracts import ANY_TYPE, EventType
 from stream.core.bundle import NEVER_LISTED
 from stream.core.catalogue import NO_ITEM, Catalogue
 from stream.core.model import Model
@@ -82,12 +82,12 @@ class Placement:
         self._model = model
         self._catalogue = catalogue
         exclude_seen = manifest.exclude_seen if rules.exclude_seen is None else rules.exclude_seen
-        self._excluded_types = np.zeros(max(EventType) + 1, np.bool_)
+        self._excluded_types = np.zeros(ANY_TYPE, np.bool_)
         self._excluded_types[list(_SEEN)] = exclude_seen
         self._excluded_types[list(_BOUGHT)] = rules.exclude_bought
         self._excluded_types[EventType.DISLIKE] = True
         self._window_s = np.inf if rules.seen_window_s is None else rules.seen_window_s
-        self._windowed = np.zeros(max(EventType) + 1, np.bool_)
+        self._windowed = np.zeros(ANY_TYPE, np.bool_)
         self._windowed[list(_SEEN)] = True
         self._bias = model.new_bias(self._eligible_bias(slice(None), item_bias))
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.compiled import FLOAT32, NOTHING, array, compiled, sum_in_any_order
-from stream.contracts import EVENT_TYPES, EventType
+from stream.contracts import ANY_TYPE, EVENT_TYPES
 from stream.core.model import Model
 from stream.core.policy.placement import Ring
 
@@ -46,7 +46,7 @@ class Reasons:
     def __init__(self, model: Model) -> None:
         manifest = model.bundle.manifest
         self._model = model
-        self._weights = np.zeros(max(EventType) + 1, np.float32)
+        self._weights = np.zeros(ANY_TYPE, np.float32)
         for name, weight in manifest.event_weights.items():
             self._weights[EVENT_TYPES[name]] = max(weight, 0.0)
         additive = manifest.additive
