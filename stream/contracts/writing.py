@@ -198,6 +198,31 @@ def _put_number(
     return at + digits
 
 
+@part_of_compiled
+def _unknown(
+    rows: npt.NDArray[np.int64],
+    scores: npt.NDArray[np.float32],
+    reason_rows: npt.NDArray[np.int64],
+    reason_types: npt.NDArray[np.uint8],
+    first_id: int,
+    places: Places,
+) -> int:
+    """How many listed items and reasons have no piece: behind this, no bounds are checked."""
+    unknown = 0
+    last_id = len(places) - 2
+    for user in range(rows.shape[0]):
+        for place in range(rows.shape[1]):
+            if not scores[user, place] > 0:
+                break
+            for row in (rows[user, place], reason_rows[user, place]):
+                number = first_id + 2 * row
+                if row < 0 or number > last_id or places[number, 1] == 0:
+                    unknown += 1
+            if _FIRST_CODE + reason_types[user, place] >= first_id:
+                unknown += 1
+    return unknown
+
+
 @compiled(
     INT,
     array("i8", 2),
@@ -225,21 +250,10 @@ def _write(
 ) -> int:
     """`ListWriter.ranked_lists`, one after the other into `out`; `ends` says where each ends.
 
-    `words` is `out` once more, as words. Nothing is written, and the answer is how many, when some
-    items or types were never told: no bounds are checked from there on.
+    `words` is `out` once more, as words. Answers how many items and reasons were never told; when
+    there are any, nothing is written.
     """
-    unknown = 0
-    last_id = len(places) - 2
-    for user in range(rows.shape[0]):
-        for place in range(rows.shape[1]):
-            if not scores[user, place] > 0:
-                break
-            for row in (rows[user, place], reason_rows[user, place]):
-                number = first_id + 2 * row
-                if row < 0 or number > last_id or places[number, 1] == 0:
-                    unknown += 1
-            if _FIRST_CODE + reason_types[user, place] >= first_id:
-                unknown += 1
+    unknown = _unknown(rows, scores, reason_rows, reason_types, first_id, places)
     if unknown > 0:
         return unknown
     at = np.int64(0)
