@@ -20,8 +20,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.compiled import INT, array, compiled
-
 DIM = 64
 DECAY = np.float32(0.9)
 OUTPUT_BYTES = 200
@@ -110,8 +108,6 @@ class Interests:
         self._vectors = vectors
         self._slot_by_key: dict[bytes, int] = {}
         self._matrix = np.zeros((capacity, DIM), dtype=np.float32)
-        self._touched_in = np.zeros(capacity, dtype=np.int64)  # the last fold that touched a slot
-        self._turn = 0
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -137,20 +133,25 @@ class Interests:
                 larger = np.zeros((2 * len(self.keys), DIM), dtype=np.float32)
                 larger[: len(self._matrix)] = self._matrix
                 self._matrix = larger
-                touched_in = np.zeros(len(larger), dtype=np.int64)
-                touched_in[: len(self._touched_in)] = self._touched_in
-                self._touched_in = touched_in
         return np.array(found, dtype=np.int64)
 
     def fold(self, keys: Sequence[bytes], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Fold one event per key, in order; answer the touched slots, int64 [touched]."""
+        """Fold one event per key, in order; answer the touched slots, int64 [touched].
+
+        Several events of one key are folded one after the other: round r takes every key's r-th
+        event.
+        """
         slots = self.slots(keys)
-        touched = np.empty(len(slots), np.int64)
-        self._turn += 1
-        count = _fold(
-            slots, rows, self._vectors, self._matrix, self._touched_in, self._turn, touched
-        )
-        return touched[:count]
+        order = np.argsort(slots, kind="stable")
+        ordered = slots[order]
+        starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+        rank = np.arange(len(ordered)) - np.repeat(starts, np.diff(np.append(starts, len(ordered))))
+        matrix = self._matrix
+        for turn in range(int(rank.max()) + 1):
+            chosen = order[rank == turn]
+            here = slots[chosen]
+            matrix[here] = matrix[here] * DECAY + self._vectors[rows[chosen]]
+        return ordered[starts]
 
     def encoded(self, slots: NDArray[np.int64]) -> list[bytes]:
         """Bytes of the vectors in `slots`, as the changelog has them."""
@@ -165,35 +166,3 @@ class Interests:
         if newest:
             slots = self.slots(list(newest))
             self._matrix[slots] = np.frombuffer(b"".join(newest.values()), "<f4").reshape(-1, DIM)
-
-
-@compiled(
-    INT,
-    array("i8"),
-    array("i8"),
-    array("f4", 2),
-    array("f4", 2, written=True, contiguous=True),
-    array("i8", written=True),
-    INT,
-    array("i8", written=True),
-)
-def _fold(
-    slots: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    vectors: NDArray[np.float32],
-    matrix: NDArray[np.float32],
-    touched_in: NDArray[np.int64],
-    turn: int,
-    touched: NDArray[np.int64],
-) -> int:
-    """`Interests.fold`, event by event; answers how many slots it touched."""
-    count = 0
-    for event in range(len(slots)):
-        slot = slots[event]
-        for column in range(matrix.shape[1]):
-            matrix[slot, column] = matrix[slot, column] * DECAY + vectors[rows[event], column]
-        if touched_in[slot] != turn:
-            touched_in[slot] = turn
-            touched[count] = slot
-            count += 1
-    return count
