@@ -15,7 +15,7 @@ import numpy as np
 from prometheus_client import Counter, Histogram
 
 from stream import metrics
-from stream.core.engine import PartResult, StepResult
+from stream.core.micro_batch import PartResult, StepResult
 from stream.kafka.batches import RecordBatch
 
 log = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from tests.chaos.shop import PARTITIONS, Shop
 
 APPLIED_KEY = b"\xff\x00applied"
 RING = 50
-HEADER = struct.Struct("<BBHBBHIIqf")
+HEADER = struct.Struct("<BBHBBHIIqqf")
 ENTRY = struct.Struct("<QIIB")
 IMPRESSION = EVENT_TYPES["impression"]
 
@@ -74,7 +74,7 @@ class Reference:
         if len(entries) == RING:
             entries = entries[RING - head :] + entries[: RING - head]
         header = HEADER.pack(
-            1,
+            2,
             1,
             len(self.vector),
             len(entries),
@@ -83,6 +83,7 @@ class Reference:
             self._bundle.version,
             self.events,
             self.newest_ms,
+            0,
             self.scale,
         )
         return header + self.vector.tobytes() + b"".join(ENTRY.pack(*entry) for entry in entries)

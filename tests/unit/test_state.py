@@ -80,7 +80,7 @@ def test_the_ring_holds_the_newest_interactions(pushed: int) -> None:
 def test_a_shard_without_a_ring_remembers_nothing() -> None:
     users = shard(ring=0)
     remember(users, b"a", 1)
-    assert len(encode(users, b"a")[0]) == 28 + 12
+    assert len(encode(users, b"a")[0]) == 36 + 12
 
 
 @pytest.mark.parametrize("storage", ["float32", "int8"])
@@ -195,13 +195,15 @@ def test_the_mark_of_a_misrouted_user_moves_with_it() -> None:
     users.slots([home, astray])
     users.load([home], [None])
     assert Users.of(users, [astray]).misrouted.tolist() == [True]
+    restored = UserShard(Layout(3, "float32", 4, 7), partition=0, partitions=2)
+    restored.load([astray], encode(users, astray))
+    assert Users.of(restored, [astray]).misrouted.tolist() == [True], "it is kept, not found anew"
 
 
 def test_users_of_another_partition_are_marked() -> None:
     keys = [b"user-%d" % n for n in range(200)]
     users = UserShard(Layout(3, "float32", 4, 7), partition=2, partitions=6)
-    slots = users.slots(keys)
-    assert users.misrouted[slots].tolist() == [partition_of(key, 6) != 2 for key in keys]
+    assert Users.of(users, keys).misrouted.tolist() == [partition_of(key, 6) != 2 for key in keys]
 
 
 @pytest.mark.parametrize("storage", ["float32", "int8"])
@@ -219,7 +221,7 @@ def test_int8_takes_vectors_too_small_for_a_scale_as_zeros() -> None:
     users = Users.of(shard("int8", size=2), [b"a", b"b", b"c", b"d"])
     given = np.array([[2e-43, -2e-43], [1e-37, 0], [1e-35, -1e-35], [1e-30, 0]], np.float32)
     users.set_vectors(EVERYONE, given)
-    stored = [list(value[28:30]) for value in users.store()]
+    stored = [list(value[36:38]) for value in users.store()]
     assert stored == [[0, 0], [0, 0], [127, 256 - 127], [127, 0]]
     np.testing.assert_allclose(users.vectors[2:], given[2:], rtol=1e-6)
     assert not users.vectors[:2].any()
