@@ -69,6 +69,36 @@ class State(_Section, frozen=True):
     ring: Annotated[int, Meta(ge=0, le=255, description="interactions remembered of each user")] = (
         50
     )
+    expire_after_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3_153_600_000,
+            description="a user without an event for so long, by event time, leaves; 0: never",
+        ),
+    ] = 31_536_000
+    max_users: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=2**40,
+            description="most users kept, an equal share of them in each partition; the least "
+            "recently active leave; 0: no limit",
+        ),
+    ] = 0
+
+
+class Privacy(_Section, frozen=True):
+    """What is kept in the place of user ids."""
+
+    secret: Annotated[
+        Secret | None,
+        Meta(
+            description="keys the hash that stands for a user id in states, changelog and logs; "
+            "unset: ids are kept as they are"
+        ),
+    ] = None
+    secret_file: Annotated[Text | None, Meta(description="file that holds that secret")] = None
 
 
 class Batch(_Section, frozen=True):
@@ -205,6 +235,7 @@ class Settings(_Section, frozen=True):
     batch: Batch = Batch()
     broker: Broker = Broker()
     security: Security = Security()
+    privacy: Privacy = Privacy()
     placements: dict[str, Placement] = field(default_factory=lambda: {"home": Placement()})
 
 
@@ -214,6 +245,7 @@ SECTIONS: Final[dict[str, type[Struct]]] = {
     "batch": Batch,
     "broker": Broker,
     "security": Security,
+    "privacy": Privacy,
 }
 
 

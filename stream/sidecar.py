@@ -52,6 +52,7 @@ class Sidecar(Service):  # type: ignore[misc]  # mode is untyped
         needed = (
             topics.clicks,
             topics.purchases,
+            topics.erasures,
             topics.recommendations,
             changelog_topic(settings),
         )

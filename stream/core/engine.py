@@ -133,7 +133,8 @@ class Engine:
         states: dict[bytes, bytes | None] = {}
         lists: dict[bytes, None] = {}
         for at, erasure in erasures:
-            user_id, key = erasure.user.encode(), self.pseudonyms.key_of(erasure.user.encode())
+            user_id = erasure.user.encode()
+            key = self.pseudonyms.key_of(user_id)
             if batch.offsets[at] >= part.applied:
                 states.update(shard.erase(key, erasure.event_time_ms))
             if shard.find(key) is None:

@@ -24,6 +24,7 @@ from stream.core.users import FORGOTTEN, REPEATED, Noted, Users
 
 _MS_PER_S = 1000.0
 _IMPRESSION = np.uint8(EventType.IMPRESSION)
+_LAST_TYPE = max(EventType)
 
 
 class Folded(NamedTuple):
@@ -91,6 +92,8 @@ def rebuild(model: Model, catalogue: Catalogue, users: Users, who: NDArray[np.in
     for back in range(int(used.max(initial=0)) - 1, -1, -1):
         have = np.flatnonzero(used > back)
         entries = users.ring[who[have], newest_first[have, back]]
+        known = entries["type"] <= _LAST_TYPE  # a later version may have added some
+        have, entries = have[known], entries[known]
         times_ms = entries["time_s"].astype(np.int64) * 1000
         before_ms = newest_ms[have]
         gaps_s = np.where(before_ms == 0, 0.0, (times_ms - before_ms) / _MS_PER_S)
