@@ -22,7 +22,9 @@ MAX_LINES = 300
 ORDER = [
     {"compiled", "errors"},
     {"contracts", "metrics"},
+    {"secrets"},
     {"settings"},
+    {"checks", "described"},
     {"config", "http", "logs"},
     {"core"},
     {"kafka"},
