@@ -14,6 +14,7 @@ from stream.config import Settings
 from stream.contracts import Cause, Receipt, encode_record
 from stream.core.micro_batch import Batch, Erased
 from stream.kafka.batches import Records
+from stream.kafka.cluster import Cluster
 from stream.kafka.retention import Retention
 from stream.kafka.specs import changelog_topic
 
@@ -35,7 +36,7 @@ class Receipts:
             names.dead_letters,
             *self._removed,
         )
-        self._retention = Retention(settings.bootstrap.split(","), copies)
+        self._retention = Retention(Cluster.of(settings), copies)
 
     async def due(
         self, batch: Batch, erased: list[Erased]

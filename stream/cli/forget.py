@@ -20,6 +20,7 @@ from stream.cli.common import print_json, printable, with_settings
 from stream.config import Settings
 from stream.contracts import Receipt, decode_erasures, decode_record
 from stream.errors import FreshetError, RecordError, UsageError
+from stream.kafka.cluster import Cluster
 
 Place = tuple[int, int]  # partition, offset
 
@@ -49,9 +50,9 @@ def command(
     topics = settings.topics
     with contextlib.ExitStack() as stack:
         # Subscribed before the erasure is sent: its receipt may come at once.
-        consumer = stack.enter_context(open_consumer(settings.bootstrap, [topics.receipts]))
+        consumer = stack.enter_context(open_consumer(Cluster.of(settings), [topics.receipts]))
         seek_to_end(consumer, assign_all(consumer, [topics.receipts])[topics.receipts])
-        producer = stack.enter_context(open_producer(settings.bootstrap, [topics.erasures]))
+        producer = stack.enter_context(open_producer(Cluster.of(settings), [topics.erasures]))
         began_s = time.monotonic()
         sent = [
             producer.send(topics.erasures, key=key, value=value, partition=partition)

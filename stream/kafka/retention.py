@@ -13,6 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
+from stream.kafka.cluster import Cluster
 from stream.kafka.specs import policies_of
 
 log = logging.getLogger(__name__)
@@ -31,8 +32,8 @@ class Retention:
     topics : names
     """
 
-    def __init__(self, bootstrap: list[str], topics: Sequence[str]) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, cluster: Cluster, topics: Sequence[str]) -> None:
+        self._cluster = cluster
         self._topics = list(topics)
         self._kept_ms: dict[str, int | None] = {}
         self._asked_s = -_ASK_AGAIN_S
@@ -48,7 +49,7 @@ class Retention:
         return self._kept_ms
 
     async def _ask(self) -> dict[str, int | None]:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
+        admin = AIOKafkaAdminClient(**self._cluster.options())
         found: dict[str, int | None] = {}
         try:
             await admin.start()

@@ -74,7 +74,7 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
         self._keyed_by = keyed_by
         self._max_events = app.settings.batch.max_events
         self._in_flight = app.settings.batch.in_flight
-        self._writer = Writer(app.bootstrap)
+        self._writer = Writer(app.cluster)
         self._room: asyncio.Semaphore | None = None
         self._taking_over: asyncio.Task[None] | None = None
         self.holdings: dict[int, Holding] = {}
@@ -157,7 +157,7 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
         started_s = time.monotonic()
         await self._writer.start()
         takeover = Takeover(
-            self.app.bootstrap,
+            self.app.cluster,
             self.changelog_topic_name,
             self._writer,
             owner=self.owner,

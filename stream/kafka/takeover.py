@@ -25,6 +25,7 @@ from stream.kafka.applied import (
     encode_applied,
 )
 from stream.kafka.batches import Records
+from stream.kafka.cluster import Cluster
 from stream.kafka.holding import Holding, StateShard
 from stream.kafka.reader import Reader
 from stream.kafka.replay import Replay
@@ -55,7 +56,7 @@ class Takeover:
 
     def __init__(
         self,
-        bootstrap: list[str],
+        cluster: Cluster,
         topic: str,
         writer: Writer,
         *,
@@ -66,7 +67,7 @@ class Takeover:
         on_progress: Callable[[int, float], None] = lambda partition, ratio: None,
         last_epoch: int = LAST_EPOCH,
     ) -> None:
-        self._bootstrap = bootstrap
+        self._cluster = cluster
         self._topic = topic
         self._writer = writer
         self._owner = owner
@@ -88,7 +89,7 @@ class Takeover:
         StateError : the changelog holds what this version cannot read
         BrokerError : no progress for `timeout_s`
         """
-        reader = Reader(self._bootstrap, fetch_bytes=_FETCH_BYTES, fetch_wait_ms=_FETCH_WAIT_MS)
+        reader = Reader(self._cluster, fetch_bytes=_FETCH_BYTES, fetch_wait_ms=_FETCH_WAIT_MS)
         await reader.start()
         try:
             fenced = await self._writer.new_producer_id() is not None

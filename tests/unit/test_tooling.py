@@ -28,7 +28,7 @@ ORDER = [
     {"config", "http", "logs"},
     {"core"},
     {"kafka"},
-    {"feed", "observe"},
+    {"feed", "observe", "receipts"},
     {"sidecar"},
     {"app"},
     {"demo"},
