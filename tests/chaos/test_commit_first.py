@@ -21,7 +21,12 @@ from tests.chaos.two_brokers import SecondBroker, move, wait_for_leaders
 from tests.support.brokers import remove_data
 from tests.support.kafka import ApacheKafka
 
-pytestmark = [pytest.mark.kafka_only, pytest.mark.timeout(180)]
+pytestmark = [
+    pytest.mark.kafka_only,
+    pytest.mark.timeout(180),
+    pytest.mark.long,
+    pytest.mark.xdist_group("two_brokers"),  # both tests in one process share them
+]
 
 EVENTS = 400
 STORED_S = 30.0
@@ -34,7 +39,7 @@ def second(broker_kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     folders = [tmp_path_factory.mktemp(f"{broker_kind}{number}") for number in (1, 2)]
     try:
         with (
-            ApacheKafka(folders[0] / "kafka") as first,
+            ApacheKafka(folders[0] / "kafka", short_lived=True) as first,
             SecondBroker(folders[1] / "kafka", first) as second,
         ):
             yield second

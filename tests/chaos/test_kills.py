@@ -14,7 +14,7 @@ from stream.kafka.broker import BrokerProcess
 from tests.chaos.reference import Verdict, check
 from tests.chaos.shop import Shop, Shoppers
 
-pytestmark = [pytest.mark.kafka_only, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kafka_only, pytest.mark.timeout(600), pytest.mark.long]
 
 KILLS = int(os.environ.get("KILLS", "20"))
 SEED = int(os.environ.get("SEED", "20261122"))

@@ -16,7 +16,7 @@ from stream.kafka.broker import BrokerProcess
 from tests.chaos.reference import check
 from tests.chaos.shop import PARTITIONS, Shop, Shoppers, Worker
 
-pytestmark = [pytest.mark.kafka_only, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.kafka_only, pytest.mark.timeout(120), pytest.mark.long]
 
 SEED = int(os.environ.get("SEED", "20261122"))
 RATE = 600

@@ -22,7 +22,7 @@ class SecondBroker(ApacheKafka):
     """A broker without a controller, in the cluster of `first`, which must be running."""
 
     def __init__(self, data: Path, first: ApacheKafka) -> None:
-        super().__init__(data)
+        super().__init__(data, short_lived=first.short_lived)
         self.first = first
         self.controller_port = first.controller_port
 
