@@ -12,11 +12,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from subprocess import Popen
+from typing import Any
 
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
+from stream.contracts import Receipt, decode_record
 from stream.demo import sample
 from stream.kafka.admin import open_admin
 from stream.kafka.broker import BrokerProcess
@@ -98,9 +100,10 @@ def in_memory(pid: int, needle: bytes) -> int:
     return count
 
 
-def receipts_of(freshet: Freshet) -> list[tuple[bytes, bytes]]:
+def records_of(freshet: Freshet, topic: str) -> list[Any]:
+    """All records of a topic."""
     consumer = KafkaConsumer(bootstrap_servers=freshet.bootstrap, auto_offset_reset="earliest")
-    where = [TopicPartition(freshet.topic["receipts"], number) for number in range(3)]
+    where = [TopicPartition(topic, number) for number in range(3)]
     try:
         consumer.assign(where)
         consumer.seek_to_beginning(*where)
@@ -108,10 +111,14 @@ def receipts_of(freshet: Freshet) -> list[tuple[bytes, bytes]]:
         found = []
         while any(consumer.position(one) < ends[one] for one in where):
             for records in consumer.poll(timeout_ms=200).values():
-                found += [(record.key, record.value) for record in records]
+                found += records
         return found
     finally:
         consumer.close(autocommit=False)
+
+
+def receipts_of(freshet: Freshet) -> list[tuple[bytes, bytes]]:
+    return [(record.key, record.value) for record in records_of(freshet, freshet.topic["receipts"])]
 
 
 @pytest.mark.kafka_only
@@ -162,3 +169,58 @@ def test_nothing_is_left_of_a_forgotten_user_but_a_hash(
         print("in memory", in_memory(worker.pid, needle))
         click(freshet, "else", "--wait")
         interrupt(worker)
+
+
+@pytest.mark.kafka_only
+def test_with_a_secret_the_changelog_names_nobody(broker: BrokerProcess, unique: str) -> None:
+    freshet = Freshet(broker.bootstrap, unique)
+    freshet.environ["FRESHET_PRIVACY_SECRET"] = "swordfish"
+    freshet.run("topics", "create")
+    somebody = f"somebody-{unique}"
+    with working(freshet) as worker:
+        shown = freshet.run(
+            "send", "click", "--user", somebody, "--item", "85123A", "--wait", "--json"
+        )
+        assert json.loads(shown.splitlines()[1])["user_id"] == somebody
+        keys = {record.key for record in records_of(freshet, changelog(freshet))}
+        assert {len(key) for key in keys if key[:1] != b"\xff"} == {32}
+        assert somebody.encode() not in b"".join(keys)
+        said = interrupt(worker)
+        assert "swordfish" not in said
+        assert somebody not in said
+    with working(freshet) as worker:  # the same secret finds the same users
+        freshet.run("forget", somebody)
+        interrupt(worker)
+    for secret, message in (("other", "a different one"), ("", "none")):
+        freshet.environ["FRESHET_PRIVACY_SECRET"] = secret
+        with freshet.start("worker", environ=WORKER) as worker:
+            _, said = worker.communicate(timeout=60)
+        assert worker.returncode == 70
+        assert f"made with another secret and this worker has {message}" in said
+        assert "FRESHET_PRIVACY_SECRET" in said
+        assert "Traceback" not in said
+
+
+def test_forgetting_without_a_worker_says_that_nothing_is_lost(
+    broker: BrokerProcess, unique: str
+) -> None:
+    freshet = Freshet(broker.bootstrap, unique)
+    assert "freshet topics create" in freshet.run("forget", "u1", code=1)
+    freshet.run("topics", "create")
+    shown = freshet.run("forget", "u1", "--timeout", "1", code=1)
+    assert "3 of 3 receipts did not come" in shown
+    assert "will be carried out" in shown
+    assert "event_time_too_old" in freshet.run("forget", "u1", "--time-ms", "5", code=2)
+    assert "empty_id" in freshet.run("forget", "", code=2)
+    with working(freshet) as worker:
+        deadline = time.monotonic() + 20
+        while len(receipts_of(freshet)) < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        interrupt(worker)
+    for key, value in receipts_of(freshet):
+        receipt = decode_record(Receipt, value)
+        assert key.decode() == receipt.user_hash
+        assert b"u1" not in key + value
+        if broker.kind == "kafka":  # the embedded one does not tell its topics' settings
+            assert receipt.copies_until_ms[freshet.topic["clicks"]] is not None
