@@ -20,7 +20,7 @@ MAX_LINES = 300
 
 # Imports run from right to left: a room may use what stands before it, and itself.
 ORDER = [
-    {"compiled", "errors"},
+    {"allocator", "compiled", "errors"},
     {"contracts", "metrics"},
     {"secrets"},
     {"settings"},
