@@ -20,8 +20,8 @@ MAX_LINES = 300
 
 # Imports run from right to left: a room may use what stands before it, and itself.
 ORDER = [
-    {"allocator", "compiled", "errors"},
-    {"contracts", "metrics"},
+    {"compiled", "errors"},
+    {"allocator", "contracts", "metrics"},
     {"secrets"},
     {"settings"},
     {"checks", "described"},
