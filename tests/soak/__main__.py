@@ -43,6 +43,7 @@ from tests.support.kafka import BUILD
 _SPEED_UP_S = 5.0  # at the peak before it is measured
 _EMPTY_S = 60.0
 _HEAD_EACH = 20
+_WARM_UP_S = 30.0  # and until the users' rings are full, twice over
 _STAY_S = 15.0  # of the worker that comes and goes
 
 
@@ -53,8 +54,12 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rate", type=float, help="events/s; default: a share of the peak")
     parser.add_argument("--peak-seconds", type=float, default=20.0, help="to measure it")
     parser.add_argument("--every", type=float, default=10.0, help="seconds a line (default 10)")
-    parser.add_argument("--warm-up", type=float, help="seconds left out of the slopes")
-    parser.add_argument("--users", type=int, default=20_000, help="a fixed number of them")
+    parser.add_argument(
+        "--warm-up",
+        type=float,
+        help="seconds left out of the slopes; default: until all rings are full",
+    )
+    parser.add_argument("--users", type=int, default=5_000, help="a fixed number of them")
     parser.add_argument(
         "--rebalance-minutes", type=float, help="how often a second worker comes and goes"
     )
@@ -134,7 +139,7 @@ def _sending(load: Load) -> Iterator[Traffic]:
 def _peak(traffic: Traffic, seconds: float, every_s: float) -> float:
     """Events a second when a few thousand are always under way."""
     traffic.tell("peak")
-    for _ in range(max(1, round(_SPEED_UP_S / every_s))):
+    for _ in range(max(1, round(min(_SPEED_UP_S, seconds) / every_s))):
         traffic.see()
     seen = [traffic.see() for _ in range(max(1, round(seconds / every_s)))]
     traffic.tell("rate 0")
@@ -183,9 +188,7 @@ class Run:
     def __init__(self, options: argparse.Namespace, folder: Path) -> None:
         self._options = options
         self._folder = folder
-        self._warm_up_s = options.warm_up
-        if self._warm_up_s is None:
-            self._warm_up_s = min(300.0, options.minutes * 60 / 4)
+        self._warm_up_s = options.warm_up or 0.0
         self._samples: list[Sample] = []
         self._peak = self._rate = 0.0
 
@@ -214,6 +217,8 @@ class Run:
                         self._peak = _peak(traffic, options.peak_seconds, load.every_s)
                     self._rate = options.share * self._peak
                     print(f"peak: {self._peak:,.0f} events/s, all on this machine", flush=True)
+            if not options.warm_up:
+                self._warm_up_s = _WARM_UP_S + 2 * options.users * settings.state.ring / self._rate
             # A worker and a load of their own: nothing of the peak is in what is looked at.
             settings = make_topics(bootstrap, uuid.uuid4().hex[:8])
             topics = settings.topics
@@ -234,7 +239,11 @@ class Run:
                     self._soak(traffic, worker, broker_pid)
 
     def _soak(self, traffic: Traffic, worker: Worker, broker_pid: int | None) -> None:
-        print(f"{self._rate:,.0f} events/s for {self._options.minutes:g} minutes", flush=True)
+        print(
+            f"{self._rate:,.0f} events/s for {self._options.minutes:g} minutes, "
+            f"the first {self._warm_up_s:.0f} s to warm up",
+            flush=True,
+        )
         traffic.tell(f"rate {self._rate}")
         traffic.see()  # the catalogue, and half an interval of the rest
         begun = time.monotonic()
@@ -257,7 +266,7 @@ class Run:
             print(f"\n{report.table(self._samples)}\n")
             for trend in trends:
                 print(report.words(trend))
-            print(f"after a warm-up of {self._warm_up_s:g} s. {verdict}")
+            print(f"after a warm-up of {self._warm_up_s:.0f} s. {verdict}")
         soak = report.Soak(
             machine=machine.describe_machine(),
             peak_events_s=self._peak,

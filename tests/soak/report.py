@@ -4,8 +4,8 @@ What counts as growth, both after the warm-up and with 95% confidence:
 
 - memory: more than a quarter of a byte an event. Python's smallest object takes 16 bytes, so this
   is one object kept of every 64 events: what holds on to anything of each event, or of each list,
-  is far above it. The users are a fixed number and all known after the warm-up (the table shows
-  both), so that nothing is to be subtracted.
+  is far above it. The users are a fixed number; the warm-up lasts until all of them are known and
+  their rings are full, so that nothing is to be subtracted (the table shows users and states).
 - latency: the median more than a tenth of itself an hour.
 - lag: more than a thousandth of the events. A worker that cannot keep up falls behind by far more.
 """
@@ -40,6 +40,7 @@ _COLUMNS: tuple[tuple[str, Callable[[Sample], str]], ...] = (
     ("RSS MiB", lambda s: f"{s.rss_mib:.1f}"),
     ("broker", lambda s: f"{s.broker_rss_mib:.0f}"),
     ("users", lambda s: f"{s.users:,}"),
+    ("states", lambda s: f"{s.state_mib:.1f}"),
     ("items", lambda s: f"{s.items:,}"),
     ("letters", lambda s: f"{s.dead_letters:,}"),
     ("rebal.", lambda s: f"{s.rebalances}"),

@@ -191,12 +191,12 @@ class Shoppers:
             self._produce(self._load.items, key, b"no item")
 
     def send(self, count: int) -> None:
-        """Send events of users drawn evenly."""
+        """Send events: one of each user first, then of users drawn evenly."""
         chance, load = self._chance.random, self._load
         now_ms = int(time.time() * 1000)
         session = now_ms // (SESSION_S * 1000)
         for _ in range(count):
-            number = int(chance() * load.users)
+            number = self.sent if self.sent < load.users else int(chance() * load.users)
             user, partition = self._users[number], self._partitions[number]
             item = self._ids[int(chance() * len(self._ids))]
             watched = number % WATCHED_EACH == 0
@@ -208,7 +208,7 @@ class Shoppers:
                     b'"currency":"EUR"}' % (self.sent, user, item, now_ms, number, session)
                 )
                 self._produce(load.purchases, user, value, partition)
-            elif drawn > 1 - BAD_SHARE:
+            elif drawn > 1 - BAD_SHARE and self.sent >= load.users:
                 self._next[partition] += 1
                 garbage = _GARBAGE[self.sent % len(_GARBAGE)]
                 self._produce(load.clicks, user, garbage, partition)
