@@ -23,7 +23,7 @@ endef
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench kafka lock clean check-python
+.PHONY: help demo test lint bench soak kafka lock clean check-python
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -43,6 +43,9 @@ lint: $(DEV) ## format, lint and types
 
 bench: $(DEV) ## events per second and latency beside the peers'
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+soak: $(DEV) ## the engine at 70% of its peak, and what grows; MINUTES=60 SHARE=0.7
+	@$(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SHARE),--share $(SHARE)) $(ARGS)
 
 kafka: $(RUNTIME) ## Apache Kafka on 127.0.0.1:9092 in the foreground (needs Java and Maven)
 	@$(BIN)/python -m tests.support.kafka $(ARGS)

@@ -20,6 +20,10 @@ from stream.kafka.cluster import Cluster
 FETCH_BYTES = 1 << 20
 FETCH_WAIT_MS = 500
 HASTY_FETCH_WAIT_MS = 20
+# As columns a record takes 165 bytes besides its own; as fetched, a partition takes FETCH_BYTES. So
+# no further partition is unpacked once this many are there, and the worker's memory does not depend
+# on how many partitions have a backlog.
+ENOUGH_RECORDS = 16_384
 
 
 class Progress(NamedTuple):
@@ -121,7 +125,7 @@ class Reader:
         timeout_s: float,
         still_wanted: Callable[[], bool] = lambda: True,
     ) -> dict[TopicPartition, RecordBatch]:
-        """Everything fetched for `partitions`; waits at most `timeout_s` for something to come.
+        """What was fetched for `partitions`; waits at most `timeout_s` for something to come.
 
         Takes nothing once `still_wanted()` is false.
 
@@ -152,7 +156,7 @@ class Reader:
 def drain(
     fetcher: Any, partitions: Collection[TopicPartition]
 ) -> dict[TopicPartition, RecordBatch]:
-    """Take what `fetcher` has ready, one batch a partition; positions move on with it.
+    """Take what `fetcher` has ready, one batch a partition, until it is enough; positions move on.
 
     Upstream: aiokafka Fetcher.fetched_records, FetchResult.getall and
     PartitionRecords._unpack_records (0.14), which make an object and a generator step a record.
@@ -162,6 +166,8 @@ def drain(
     if subscriptions.reassignment_in_progress:
         return taken
     for tp in list(fetcher._records):
+        if sum(map(len, taken.values())) >= ENOUGH_RECORDS:
+            break  # the next call begins with those left
         if tp not in partitions:
             if not subscriptions.is_assigned(tp):
                 del fetcher._records[tp]
