@@ -42,12 +42,16 @@ class Records:
     Parameters
     ----------
     good : share of records left as they were made
+    apart : users of one topic do nothing on another, so that their events have one order
     now_ms : the clock that they are made by
     """
 
-    def __init__(self, seed: int, *, good: float = 0.4, now_ms: int = NOW_MS) -> None:
+    def __init__(
+        self, seed: int, *, good: float = 0.4, apart: bool = False, now_ms: int = NOW_MS
+    ) -> None:
         self._chance = random.Random(seed)
         self._good = good
+        self._apart = apart
         self._now_ms = now_ms
         self._ways: dict[str, Callable[[str, dict[str, Any]], Record]] = {
             "corpus": self._corpus,
@@ -91,10 +95,13 @@ class Records:
 
     def _user(self, topic: str) -> str | int:
         number = self._chance.randrange(400)
-        if number < len(IDS):
-            return f"{IDS[number]}"
-        # Users of one topic alone: their events have one order.
-        return number if number % 7 == 0 else f"{MARK}{topic}-{number}"
+        hostile = number < len(IDS)
+        if not self._apart:
+            name = IDS[number] if hostile else f"{MARK}{topic}-{number}"
+            return number if number % 7 == 0 else name
+        if number % 7 == 0:
+            return 10 * number + TOPICS.index(topic)
+        return f"{topic}-{IDS[number]}"[:60] if hostile else f"{MARK}{topic}-{number}"
 
     def _item(self) -> str | int:
         number = self._chance.randrange(400)
