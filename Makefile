@@ -23,7 +23,7 @@ endef
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench kafka lock clean check-python
+.PHONY: help demo test lint bench fuzz kafka lock clean check-python
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -43,6 +43,10 @@ lint: $(DEV) ## format, lint and types
 
 bench: $(DEV) ## events per second and latency beside the peers'
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+RECORDS ?= 1000000
+fuzz: $(DEV) ## hostile records on every input topic; RECORDS=1000000 SEED=...
+	@$(BIN)/python -m tests.fuzz --records $(RECORDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 kafka: $(RUNTIME) ## Apache Kafka on 127.0.0.1:9092 in the foreground (needs Java and Maven)
 	@$(BIN)/python -m tests.support.kafka $(ARGS)

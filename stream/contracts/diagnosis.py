@@ -84,11 +84,11 @@ def diagnose(record: type[Struct], value: bytes) -> RecordError:
                 return RecordError(reason, name)
         elif field.required:
             return RecordError("missing_field", name)
-    if (repeated := _flaw_of_repeated(fields, value)) is not None:
-        return repeated
     # All declared fields are fine, so it is something in the rest that JSON does not allow and
     # Python's reader does. The name of an undeclared field is the user's data: not told.
-    return RecordError(_flaw_of_value(found, depth=4) or "not_json")
+    if (flaw := _flaw_of_value(found, depth=4)) is not None:
+        return RecordError(flaw)
+    return _flaw_of_repeated(fields, value) or RecordError("not_json")
 
 
 def _read(value: bytes) -> dict[str, Any] | str:
@@ -176,7 +176,13 @@ def _flaw_of_value(value: Any, depth: int) -> str | None:
             inner = (part for part in parts if isinstance(part, list | dict))
             flaw = next((f for part in inner if (f := _flaw_of_value(part, depth - 1))), None)
         return flaw
-    return _flaw_of_scalars([value])
+    if isinstance(value, str):
+        return None if _encodable(value) else "lone_surrogate"
+    if isinstance(value, float):
+        return None if math.isfinite(value) else "not_finite"
+    if isinstance(value, int):
+        return None if MIN_INT64 <= value <= MAX_INT64 else "integer_too_large"
+    return None
 
 
 def _flaw_of_scalars(values: list[Any]) -> str | None:
@@ -192,6 +198,8 @@ def _flaw_of_scalars(values: list[Any]) -> str | None:
 
 
 def _encodable(text: str) -> bool:
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,10 +1,10 @@
 """`make fuzz`: hostile records by the million. In: how many, a seed. Out: tables, build/fuzz.json.
 
-    make fuzz [RECORDS=1000000] [SEED=20261125] [LIVE=50000] [BOMB_MIB=1024]
+    make fuzz [RECORDS=1000000] [SEED=20261125] [ARGS="--live 50000 --bomb-mib 1024"]
 
-RECORDS go through decode, engine and catalogue feed in this process; LIVE more through a worker on
-Apache Kafka (0 leaves that out), with bombs that unpack to BOMB_MIB. The exit code is 1 when
-anything is wrong.
+RECORDS go through decode, engine and catalogue feed in this process; `--live` more through a
+worker on Apache Kafka (0 leaves that out), with bombs that unpack to so many MiB. The exit code is
+1 when anything is wrong.
 """
 
 from __future__ import annotations
@@ -122,9 +122,10 @@ def live_lines(live: Live) -> list[str]:
         "",
         f"live: sent {dict(sent)}, {len(live.unreadable)} batches that cannot be read, refused by "
         f"the broker {dict(refused)}",
-        f"live: {live.letters:,} letters, {live.good:,} good events in the states of {live.users:,} "
-        f"users, {live.took_s:.0f} s; the worker took {live.memory_mib:.0f} MiB at most, "
-        f"{live.grown_mib:.0f} more than before",
+        f"live: {live.letters:,} letters, {live.good:,} good events in the states of "
+        f"{live.users:,} users, {live.took_s:.0f} s",
+        f"live: the worker took {live.memory_mib:.0f} MiB at most, {live.grown_mib:.0f} of them "
+        f"since it was ready",
     ]
 
 

@@ -96,7 +96,6 @@ class Inside:
         self.wrong: list[str] = []
         self.step_s = 0.0
         self._offsets: Counter[str] = Counter()
-        self._runner = asyncio.Runner()
 
     def put(self, topic: str, records: Sequence[Record]) -> None:
         """One batch of one topic."""
@@ -147,7 +146,7 @@ class Inside:
         ]
         started = perf_counter()
         self.mixed.feed._put(rows)
-        self._runner.run(self.mixed.feed._publish())
+        asyncio.run(self.mixed.feed._publish())
         self.step_s += perf_counter() - started
         letters, self.mixed.letters = self.mixed.letters, []
         rejected = self._letters("items", records, base, letters)

@@ -88,6 +88,12 @@ class Records:
         headers = HEADERS[0] if self._chance.random() < 0.05 else []
         return Record(topic, self._key(topic, fields), value, headers, "good")
 
+    def spliced(self, topic: str, name: str | None, raw: bytes) -> Record:
+        """A record with `raw` in place of a field's value; by default of its last field."""
+        fields = self._fields(topic)
+        value = self._spliced(fields, name or list(fields)[-1], raw)
+        return self._made(topic, fields, value, "raw value")
+
     # -- sound fields ----------------------------------------------------------------------
 
     def _key(self, topic: str, fields: dict[str, Any]) -> bytes:
