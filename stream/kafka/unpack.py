@@ -198,6 +198,8 @@ class Stretch:
     Upstream: aiokafka MemoryRecords.
     """
 
+    batch = StoredBatch
+
     def __init__(self, data: bytes) -> None:
         self._data = bytes(data)
         self._at = 0
@@ -224,7 +226,7 @@ class Stretch:
             raise CorruptRecordException("a record batch is shorter than any can be")
         stored = self._data[self._at : end]
         self._at = end
-        return StoredBatch(stored)
+        return self.batch(stored)
 
 
 def bound_unpacking() -> None:

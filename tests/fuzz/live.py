@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
+import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -29,7 +31,7 @@ from stream.kafka.cluster import Cluster
 from stream.kafka.reader import Reader
 from stream.kafka.specs import changelog_topic
 from stream.kafka.unpack import StoredBatch
-from tests.chaos.shop import PARTITIONS, Shop, Worker
+from tests.chaos.shop import PARTITIONS, ROOT, Shop, Worker
 from tests.fuzz.inside import DIM, batch_of, read_headers
 from tests.fuzz.judge import judge
 from tests.fuzz.nasties import MARK, VALUES
@@ -39,7 +41,8 @@ from tests.support.stored import CODECS, Sent, bomb, seal, stored
 
 UNDER_WAY = 2_000  # records of a producer
 _ODD_NAME = b"\xff\xed\xa0\x80".decode("utf-8", "surrogateescape")
-_FORBIDDEN = re.compile(rf"{MARK}|[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u202e\u2066-\u2069]")
+_FORBIDDEN = re.compile(f"{MARK}|{_CONTROL.pattern}")
 
 
 class At(NamedTuple):
@@ -98,6 +101,7 @@ class Session:
             self._compare_letters()
             self._compare_states()
             self._look_for_ids(worker)
+            self._run_commands()
             if (status := worker.stop()) != 0:
                 self.found.wrong.append(f"the worker ended with status {status}: {worker.tail()}")
         finally:
@@ -340,6 +344,21 @@ class Session:
         for key in wanted.keys() | kept.keys():
             if wanted.get(key) != kept.get(key):
                 self.found.wrong.append(f"partition {partition}: another state of {key!a}")
+
+    def _run_commands(self) -> None:
+        """Commands that read the same topics: no traceback, nothing that a terminal obeys."""
+        for command in (["doctor"], ["doctor", "--json"], ["simulate", "--events", "20"]):
+            done = subprocess.run(
+                [sys.executable, "-m", "stream.cli", *command, "--config", self._shop.config],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                timeout=90,
+                check=False,
+            )
+            said = done.stdout + done.stderr
+            if done.returncode not in (0, 1) or "Traceback" in said or _CONTROL.search(said):
+                self.found.wrong.append(f"freshet {command}: {done.returncode}, {said[-500:]!a}")
 
     def _look_for_ids(self, worker: Worker) -> None:
         for name, text in (
