@@ -22,7 +22,7 @@ MAX_LINES = 300
 ORDER = [
     {"compiled", "errors"},
     {"allocator", "contracts", "metrics"},
-    {"secrets"},
+    {"secrets", "terminal"},
     {"settings"},
     {"checks", "described"},
     {"config", "http", "logs"},
