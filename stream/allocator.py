@@ -35,19 +35,18 @@ def keep_freed() -> None:
     np.empty(_LARGEST_KEPT_BYTES, np.uint8)
 
 
-def overwrites(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether this process fills what it frees."""
-    return all(environ.get(name) == value for name, value in OVERWRITING.items())
-
-
-def start_overwriting() -> None:
+def start_overwriting(environ: Mapping[str, str]) -> None:
     """Start this process again, by the same pid, so that it fills what it frees; unless it does.
+
+    Parameters
+    ----------
+    environ : this process's
 
     Raises
     ------
     SettingsError : the C library is another than glibc
     """
-    if overwrites():
+    if all(environ.get(name) == value for name, value in OVERWRITING.items()):
         return
     if platform.libc_ver()[0] != "glibc":
         raise SettingsError(
@@ -56,4 +55,4 @@ def start_overwriting() -> None:
         )
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execve(sys.executable, sys.orig_argv, {**os.environ, **OVERWRITING})
+    os.execve(sys.executable, sys.orig_argv, {**environ, **OVERWRITING})

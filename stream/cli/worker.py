@@ -13,6 +13,7 @@ import click
 from stream.allocator import start_overwriting
 from stream.cli import ends_at_once
 from stream.cli.common import connection_options, load
+from stream.config import environment_with
 from stream.http import require_free
 
 _LOOK_EVERY_S = 0.2
@@ -48,7 +49,7 @@ def command(
         log_level=log_level,
     )
     if settings.privacy.overwrite_memory:
-        start_overwriting()
+        start_overwriting(environment_with({}))
     require_free(settings.metrics_host, settings.metrics_port)
     with ends_at_once():
         from stream.app import run_worker

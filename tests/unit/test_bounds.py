@@ -8,10 +8,10 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
-from aiokafka.record.memory_records import MemoryRecords
 
 from stream.kafka import reader as reader_module
 from stream.kafka.reader import drain
+from stream.kafka.unpack import Stretch
 
 PARTITIONS = 6
 BATCHES = 5  # fetched of each partition
@@ -64,7 +64,7 @@ class Fetcher:
             batch = builder.build()
             batch[0:8] = first.to_bytes(8, "big")
             data += batch
-        fetched = PartitionRecords(tp, MemoryRecords(bytes(data)), [], 0, None, None, True, 0)
+        fetched = PartitionRecords(tp, Stretch(bytes(data)), [], 0, None, None, True, 0)
         return FetchResult(tp, assignment=self, partition_records=fetched, backoff=0)
 
     def _notify(self, _: None) -> None:
