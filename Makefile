@@ -23,7 +23,7 @@ endef
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench kafka lock clean check-python
+.PHONY: help demo test lint bench kafka model lock clean check-python
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -46,6 +46,9 @@ bench: $(DEV) ## events per second and latency beside the peers'
 
 kafka: $(RUNTIME) ## Apache Kafka on 127.0.0.1:9092 in the foreground (needs Java and Maven)
 	@$(BIN)/python -m tests.support.kafka $(ARGS)
+
+model: $(RUNTIME) ## the take-over protocol searched by spin (Debian: spin, gcc); ARGS=--whole takes minutes
+	@$(BIN)/python -m tests.model.spin $(ARGS)
 
 lock: | $(BIN)/python ## new requirements*.lock from pyproject.toml, one version for every Python
 	@set -e; for lock in 'requirements.lock --extra=embedded' 'requirements-dev.lock --all-extras'; do \
