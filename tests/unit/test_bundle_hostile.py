@@ -155,6 +155,17 @@ def test_an_operator_that_nobody_knows_is_refused(folder: Path) -> None:
         Model(Bundle.load(folder), "cpu")
 
 
+def test_what_stands_in_a_bundle_cannot_write_on_a_terminal(folder: Path) -> None:
+    with_graph(folder, add(helper.make_node("\x1b[2J\x07", ["state"], ["g"])))
+    with pytest.raises(BundleError, match=r"\\x1b\[2J") as caught:
+        Model(Bundle.load(folder), "cpu")
+    assert str(caught.value).isprintable()
+    seal(folder, lambda fields: fields.update({"\x1b[2J\n": 1}))
+    with pytest.raises(BundleError, match="unknown field") as caught:
+        read_manifest(folder)
+    assert str(caught.value).isprintable()
+
+
 def test_the_messages_are_those_of_onnx() -> None:
     for name, fields in looked_at.MESSAGES.items():
         theirs = getattr(onnx, name).DESCRIPTOR
