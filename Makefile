@@ -23,7 +23,7 @@ endef
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench soak fuzz kafka lock clean check-python
+.PHONY: help demo test lint bench soak fuzz kafka model lock clean check-python
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -53,6 +53,9 @@ fuzz: $(DEV) ## hostile records on every input topic; RECORDS=1000000 SEED=...
 
 kafka: $(RUNTIME) ## Apache Kafka on 127.0.0.1:9092 in the foreground (needs Java and Maven)
 	@$(BIN)/python -m tests.support.kafka $(ARGS)
+
+model: $(RUNTIME) ## the take-over protocol searched by spin (Debian: spin, gcc); ARGS=--whole takes minutes
+	@$(BIN)/python -m tests.model.spin $(ARGS)
 
 lock: | $(BIN)/python ## new requirements*.lock from pyproject.toml, one version for every Python
 	@set -e; for lock in 'requirements.lock --extra=embedded' 'requirements-dev.lock --all-extras'; do \

@@ -10,19 +10,31 @@ knows a module by its file alone: what a compiled function calls or names must s
 file, and so must the value of a constant: one made from another module's goes in as an argument,
 or stands as a literal. `NUMBA_DISABLE_JIT=1` runs all of them as Python, for a debugger.
 
+What Numba keeps are pickles: whoever can write one decides what this process runs. Beside the
+module that is who could change the module as well. Any other folder (NUMBA_CACHE_DIR, one below a
+home that may be /tmp) must be this user's alone, or nothing is kept.
+
 Knows nothing of what is computed.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 import pickle
+import stat
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import numba
 import numpy as np
 import numpy.typing as npt
 from numba import types
+from numba.core.caching import FunctionCache
+
+log = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -77,7 +89,8 @@ def _compile(*signature: Any, **options: Any) -> Callable[[F], F]:
         options["error_model"] = "numpy"
         try:
             # A part's code stands in the cache with the function that calls it.
-            made: F = numba.njit(*signature, cache=bool(signature), **options)(function)
+            kept = bool(signature) and _kept_safely(function)
+            made: F = numba.njit(*signature, cache=kept, **options)(function)
         except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
             if isinstance(error, RuntimeError) and "cannot cache" not in str(error):
                 raise
@@ -86,3 +99,34 @@ def _compile(*signature: Any, **options: Any) -> Callable[[F], F]:
         return made
 
     return compile_
+
+
+def _kept_safely(function: Callable[..., Any]) -> bool:
+    """Whether nobody else can write where the compiled `function` is kept. Makes the folder."""
+    beside = Path(function.__code__.co_filename).parent / "__pycache__"
+    folder = Path(FunctionCache(function).cache_path)
+    return folder == beside or _only_ours(folder)
+
+
+@cache
+def _only_ours(folder: Path) -> bool:
+    """Whether this user and root alone can put files into `folder`, or another in its place."""
+    if not hasattr(os, "geteuid"):
+        return True  # Windows: a profile's folders are its user's
+    ours = {os.geteuid(), 0}
+    real = folder.resolve()
+    for path in (real, *real.parents):
+        found = path.stat()
+        others = found.st_mode & stat.S_IWOTH or (
+            found.st_mode & stat.S_IWGRP and found.st_gid not in (os.getegid(), 0)
+        )
+        # In a sticky folder above, like /tmp, what is ours cannot be replaced.
+        replaceable = others and not (found.st_mode & stat.S_ISVTX and path != real)
+        if found.st_uid not in ours or replaceable:
+            log.warning(
+                "compiled loops are not kept, so starts take seconds longer: other users can write "
+                "to %s, and what is kept there is run. Set NUMBA_CACHE_DIR to a folder of your own",
+                path,
+            )
+            return False
+    return True

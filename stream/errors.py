@@ -57,7 +57,12 @@ class RecordError(FreshetError):
 
 
 class BundleError(FreshetError):
-    """A model bundle is damaged, wrong or too old."""
+    """A model bundle is damaged, wrong or too old. What a stranger put into it is escaped."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(
+            "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+        )
 
 
 class ProviderError(BundleError):

@@ -6,14 +6,13 @@ manifest's id is the hash of its own content, and so of everything. Nothing here
 no file outside the folder is opened. The graphs are handed on as the bytes that were verified, so
 that nobody can swap a file between the check and its use; `stream.core.model` runs them.
 
-`manifest.py` reads the manifest. Must not know: ONNX Runtime, Kafka, how a model is trained.
+`manifest.py` reads the manifest, `archive.py` the arrays; `graph.py` looks into the graphs. Must
+not know: ONNX Runtime, Kafka, how a model is trained.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from stream.core.archive import read_arrays
+from stream.core.graph import check_graph
 from stream.core.manifest import (
     AGAIN,
     FORMAT,
     ITEMS,
     MANIFEST,
+    MAX_FILE_BYTES,
+    MAX_GOLDEN_BYTES,
+    MAX_ID_CHARACTERS,
     NEVER_LISTED,
     SCORE,
     UPDATE,
@@ -124,7 +128,10 @@ class Bundle:
         manifest = read_manifest(folder)
         content = {name: _verified(folder, name, sha) for name, sha in manifest.files.items()}
         size, dim, n = manifest.state.size, manifest.embedding_dim, manifest.items
-        items = _arrays(folder / ITEMS, content[ITEMS])
+        for graph in (UPDATE, SCORE):
+            check_graph(folder / graph, content[graph], manifest.opset)
+        item_bytes = n * 4 * (dim + 1 + MAX_ID_CHARACTERS) + 3 * 1024  # and the arrays' headers
+        items = read_arrays(folder / ITEMS, content[ITEMS], item_bytes, AGAIN)
         embeddings = _array(folder / ITEMS, items, "embeddings", np.float32, (n, dim))
         biases = _array(folder / ITEMS, items, "biases", np.float32, (n,))
         return cls(
@@ -140,18 +147,10 @@ class Bundle:
 
 
 def _verified(folder: Path, name: str, sha256: str) -> bytes:
-    content = read_file(folder / name)
+    content = read_file(folder, name, MAX_FILE_BYTES.get(name, MAX_GOLDEN_BYTES))
     if hashlib.sha256(content).hexdigest() != sha256:
         raise BundleError(f"{folder / name}: checksum does not match the manifest; {AGAIN}")
     return content
-
-
-def _arrays(file: Path, content: bytes) -> dict[str, npt.NDArray[Any]]:
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, AttributeError) as error:
-        raise BundleError(f"{file}: not a plain NumPy archive ({error}); {AGAIN}") from None
 
 
 def _array(
@@ -174,7 +173,7 @@ def _array(
     if found.dtype.kind == "f" and not np.isfinite(found).all():
         raise BundleError(f"{file}: {name} holds numbers that are not finite; {AGAIN}")
     found.flags.writeable = False
-    return np.ascontiguousarray(found)
+    return np.require(found, requirements=["C", "A"])
 
 
 def _item_ids(file: Path, arrays: dict[str, npt.NDArray[Any]], n: int) -> list[str]:
@@ -188,7 +187,7 @@ def _item_ids(file: Path, arrays: dict[str, npt.NDArray[Any]], n: int) -> list[s
 
 
 def _golden(file: Path, content: bytes, state_size: int) -> Golden:
-    arrays = _arrays(file, content)
+    arrays = read_arrays(file, content, MAX_GOLDEN_BYTES, AGAIN)
     g, t = arrays["item_rows"].shape if arrays.get("item_rows", np.empty(0)).ndim == 2 else (0, 0)
     if g == 0 or t == 0:
         raise BundleError(f"{file}: holds no golden sequence; {AGAIN}")

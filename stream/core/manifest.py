@@ -1,7 +1,8 @@
 """A bundle's `manifest.json`, typed and checked. In: a folder. Out: a `Manifest`.
 
 The manifest's id is the hash of its own content; the SHA-256 of every other file is in it, and so
-the id stands for everything.
+the id stands for everything. What it claims is held against limits here, before anybody takes
+memory for it.
 
 Must not know: the other files' content, ONNX Runtime, how a model is trained.
 """
@@ -10,7 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import stat
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +30,22 @@ UPDATE = "update.onnx"
 SCORE = "score.onnx"
 NEVER_LISTED = -1e30  # as a bias or a logit: below every score that a model can give
 AGAIN = "copy the bundle again, or make it again with `freshet-export train`"
+
+# Limits far above any model that serves: what claims more is damaged or hostile.
+MAX_STATE = 4_096  # numbers
+MAX_DIM = 4_096
+MAX_ITEMS = 50_000_000
+MAX_TABLE_BYTES = 16 << 30  # items times dimensions, float32
+MAX_ID_CHARACTERS = 256
+MAX_SUMS = 64
+MAX_TOLERANCE = 0.01
+MAX_GOLDEN_BYTES = 256 << 20
+MAX_FILE_BYTES = {
+    MANIFEST: 1 << 20,
+    ITEMS: MAX_TABLE_BYTES + (1 << 30),
+    UPDATE: 256 << 20,
+    SCORE: 256 << 20,
+}
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -103,7 +122,8 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of a bundle folder, checked as far as that goes without the other files."""
     file = folder / MANIFEST
     try:
-        fields = json.loads(read_file(file), object_pairs_hook=_no_repeats)
+        text = read_file(folder, MANIFEST, MAX_FILE_BYTES[MANIFEST])
+        fields = json.loads(text, object_pairs_hook=_no_repeats)
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{file}: not valid JSON ({error}); {AGAIN}") from None
     if not isinstance(fields, dict) or not isinstance(fields.get("format"), int):
@@ -118,7 +138,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         manifest = msgspec.convert(fields, Manifest)
         found = manifest_id(fields)
-    except (msgspec.ValidationError, ValueError) as error:
+    except (msgspec.ValidationError, ValueError, OverflowError, RecursionError) as error:
         raise BundleError(f"{file}: {error}; {AGAIN}") from None
     if manifest.bundle_id != found:
         raise BundleError(f"{file}: the id does not match the content (edited by hand?); {AGAIN}")
@@ -129,8 +149,7 @@ def read_manifest(folder: Path) -> Manifest:
             f"{OPSETS.start} to {OPSETS.stop - 1}; "
             + ("upgrade Freshet" if above else "make the bundle again with `freshet-export train`")
         )
-    if min(manifest.state.size, manifest.embedding_dim, manifest.items) < 1:
-        raise BundleError(f"{file}: state size, embedding_dim and items must be positive; {AGAIN}")
+    _check_sizes(file, manifest)
     _check_additive(file, manifest)
     if manifest.event_types != EVENT_TYPES:
         raise BundleError(f"{file}: event_types are not those of this Freshet; {AGAIN}")
@@ -140,13 +159,31 @@ def read_manifest(folder: Path) -> Manifest:
     for name in (ITEMS, UPDATE, SCORE, manifest.golden.file):
         if name not in manifest.files:
             raise BundleError(f"{file}: lists no {name!r} under files; {AGAIN}")
+    if len(manifest.files) > 4:
+        raise BundleError(f"{file}: lists files that format {FORMAT} does not know; {AGAIN}")
     return manifest
+
+
+def _check_sizes(file: Path, manifest: Manifest) -> None:
+    size, dim, items = manifest.state.size, manifest.embedding_dim, manifest.items
+    if min(size, dim, items) < 1:
+        raise BundleError(f"{file}: state size, embedding_dim and items must be positive; {AGAIN}")
+    if size > MAX_STATE or dim > MAX_DIM or items > MAX_ITEMS or 4 * items * dim > MAX_TABLE_BYTES:
+        raise BundleError(
+            f"{file}: claims a state of {size}, {items} items and {dim} dimensions; at most "
+            f"{MAX_STATE}, {MAX_ITEMS} and {MAX_DIM} are read, and {MAX_TABLE_BYTES >> 30} GiB of "
+            f"item vectors. Damaged or hostile: {AGAIN}"
+        )
+    if not 0 <= manifest.golden.tolerance <= MAX_TOLERANCE:
+        raise BundleError(f"{file}: golden tolerance must be 0 to {MAX_TOLERANCE}; {AGAIN}")
 
 
 def _check_additive(file: Path, manifest: Manifest) -> None:
     additive = manifest.additive
     if additive is None:
         return
+    if len(additive.sums) > MAX_SUMS:
+        raise BundleError(f"{file}: more than {MAX_SUMS} additive sums; {AGAIN}")
     if manifest.state.size != len(additive.sums) * manifest.embedding_dim:
         raise BundleError(f"{file}: additive sums do not fill the state; {AGAIN}")
     if not additive.strength > 0 or any(not s.half_life_s > 0 for s in additive.sums):
@@ -160,10 +197,31 @@ def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def read_file(file: Path) -> bytes:
+def read_file(folder: Path, name: str, max_bytes: int) -> bytes:
+    """A file of the bundle, `max_bytes` at most. Links are followed inside the folder alone.
+
+    Raises
+    ------
+    BundleError : it is missing, cannot be read, is no plain file, too large, or elsewhere
+    """
+    file = folder / name
     try:
-        return file.read_bytes()
+        real = file.resolve(strict=True)
+        if not real.is_relative_to(folder.resolve(strict=True)):
+            raise BundleError(f"{file}: leads out of the bundle's folder; do not use this bundle")
+        # Neither a link put there since nor a pipe that nobody writes to.
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        with open(os.open(real, flags | getattr(os, "O_BINARY", 0)), "rb") as opened:
+            if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+                raise BundleError(f"{file}: not a plain file; {AGAIN}")
+            size = os.fstat(opened.fileno()).st_size
+            # `read` takes memory for all that it is asked for.
+            content = opened.read(size + 1) if size <= max_bytes else b""
     except FileNotFoundError:
         raise BundleError(f"{file}: missing; {AGAIN}") from None
-    except OSError as error:
-        raise BundleError(f"{file}: cannot be read ({error.strerror}); {AGAIN}") from None
+    except (OSError, RuntimeError) as error:  # the latter of links that go in circles
+        why = getattr(error, "strerror", None) or error
+        raise BundleError(f"{file}: cannot be read ({why}); {AGAIN}") from None
+    if max(size, len(content)) > max_bytes:
+        raise BundleError(f"{file}: larger than {max_bytes} bytes; {AGAIN}")
+    return content

@@ -107,7 +107,9 @@ def _session(bundle: Bundle, name: str, graph: bytes, provider: str, threads: in
             ort.preload_dlls()
     ort.set_default_logger_severity(4)  # what fails is raised below, not printed
     try:
-        session = ort.InferenceSession(graph, options, providers=wanted)
+        # Its fallback prints; on the CPU there is nothing to fall back to.
+        fallback = int(provider == "cuda")
+        session = ort.InferenceSession(graph, options, providers=wanted, enable_fallback=fallback)
     except Exception as error:  # ONNX Runtime's errors share no base class
         raise BundleError(
             f"{bundle.path / name}: ONNX Runtime {ort.__version__} cannot load it "

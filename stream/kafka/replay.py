@@ -140,6 +140,9 @@ class Replay:
                 holding.shard.load(user_keys, values)
             except StateError as exc:
                 raise StateError(f"{where}: {exc}") from exc
-        if applied:
-            holding.applied = dict(applied[-1].next)
+        # The furthest, not the last: a fence carries what its taker had read, and the owner before
+        # it may have written since.
+        for record in applied:
+            for source, following in record.next.items():
+                holding.applied[source] = max(following, holding.applied.get(source, 0))
         return applied

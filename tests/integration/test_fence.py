@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka.errors import OutOfOrderSequenceNumber, ProducerFenced
@@ -85,9 +86,10 @@ class Taker:
         await self.writer.start()
         await self.takeover.run(list(range(PARTITIONS)), self.holdings)
 
-    async def write(self, partition: int) -> bool:
+    async def write(self, partition: int, **next_offsets: int) -> bool:
         """Write one batch; False when the broker refuses it."""
         holding = self.holdings[partition]
+        holding.applied.update(next_offsets)
         applied = encode_applied(holding.applied_record(self.owner))
         batch = await self.writer.one_batch(Records([APPLIED_KEY], [applied]), self.topic, 0)
         try:
@@ -119,6 +121,29 @@ def test_of_simultaneous_takers_one_can_write(toys: ToyRun) -> None:
             for partition in range(PARTITIONS):
                 written = [await taker.write(partition) for taker in takers]
                 assert sum(written) == 1
+
+    with_takers(toys, 3, test)
+
+
+def test_what_an_owner_wrote_before_the_fence_counts_though_the_fence_record_knows_less(
+    toys: ToyRun,
+) -> None:
+    async def test(takers: list[Taker]) -> None:
+        old, new, third = takers
+        await old.take()
+        assert await old.write(0, clicks=5)
+        write_claims = new.takeover._write_claims
+
+        async def late_batch_first(*arguments: Any) -> Any:
+            await old.write(0, clicks=8)  # after the replay, before the fence
+            return await write_claims(*arguments)
+
+        new.takeover._write_claims = late_batch_first  # type: ignore[method-assign]
+        await new.take()
+        assert new.holdings[0].applied == {"clicks": 8}
+        assert not await old.write(0, clicks=9)
+        await third.take()  # as if `new` had died before its first batch
+        assert third.holdings[0].applied == {"clicks": 8}
 
     with_takers(toys, 3, test)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
 import pytest
 
+from stream import compiled as module
 from stream.compiled import INT, array, compiled
 
 
@@ -63,3 +66,42 @@ def test_another_error_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(numba, "njit", broken)
     with pytest.raises(RuntimeError, match="something else"):
         compile_sum()
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for compiled code that is not beside the module."""
+    folder = tmp_path / "kept"
+    folder.mkdir(mode=0o700)
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(folder))
+    module._only_ours.cache_clear()
+    return folder
+
+
+def test_a_folder_of_this_user_keeps_what_is_compiled(elsewhere: Path) -> None:
+    assert compile_sum()(np.arange(5)) == 10
+    assert list(elsewhere.rglob("*.nbi"))
+
+
+@pytest.mark.parametrize("where", ["folder", "above"])
+@pytest.mark.parametrize("mode", [0o777, 0o1777])
+def test_nothing_is_kept_where_others_could_put_their_own(
+    elsewhere: Path, where: str, mode: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    compile_sum()
+    (kept,) = {path.parent for path in elsewhere.rglob("*.nbi")}
+    for path in kept.iterdir():
+        path.unlink()
+    module._only_ours.cache_clear()
+    (kept if where == "folder" else elsewhere).chmod(mode)
+    assert compile_sum()(np.arange(5)) == 10
+    # A sticky folder above is like /tmp: what is ours in it stays ours.
+    assert bool(list(kept.iterdir())) == (where == "above" and mode == 0o1777)
+    assert ("NUMBA_CACHE_DIR" in caplog.text) == (not list(kept.iterdir()))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_nothing_is_kept_in_the_folder_of_another_user(elsewhere: Path) -> None:
+    os.chown(elsewhere, 65534, 65534)
+    compile_sum()
+    assert not list(elsewhere.rglob("*.nbi"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream.core.bundle import Bundle
@@ -109,6 +109,7 @@ def test_the_hand_rests_until_time_has_gone_on() -> None:
     assert len(looked) == 2
 
 
+@settings(deadline=None)
 @given(
     times=st.lists(st.integers(1, 50), min_size=1, max_size=300),
     limit=st.integers(1, 100),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream.contracts import partition_of
@@ -84,6 +84,7 @@ def test_a_shard_without_a_ring_remembers_nothing() -> None:
 
 
 @pytest.mark.parametrize("storage", ["float32", "int8"])
+@settings(deadline=None)
 @given(
     pushes=st.lists(
         st.tuples(st.sampled_from([b"a", b"b", b"c"]), st.integers(1, 2**63)), max_size=30

@@ -125,6 +125,61 @@ def test_there_are_compiled_functions_to_look_at() -> None:
     assert sum(len(list(_compiled_functions(module))) for module in _modules("stream")) > 10
 
 
+# What runs code that stands in its input.
+UNPICKLERS = {"joblib", "marshal", "shelve", "dill", "cloudpickle", "jsonpickle", "torch", "yaml"}
+LOADERS = {"load", "loads", "Unpickler", "load_module"}
+
+
+def _unpickled(text: str) -> list[str]:
+    """Lines that could unpickle something, and NumPy's readers that do not say that they do not."""
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            base = getattr(node, "module", None)
+            names = {name.name.split(".")[0] for name in node.names} if base is None else {base}
+            bad = names & UNPICKLERS or (base or "").split(".")[0] in {"pickle", *UNPICKLERS}
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            bad = node.value.id in ("pickle", "_pickle") and node.attr in LOADERS
+        elif isinstance(node, ast.keyword):
+            bad = node.arg == "allow_pickle" and ast.unparse(node.value) != "False"
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("np.load", "numpy.load"):
+            bad = not any(keyword.arg == "allow_pickle" for keyword in node.keywords)
+        elif isinstance(node, ast.Name):
+            bad = node.id in ("eval", "exec", "__import__")
+        else:
+            continue
+        if bad:
+            found.append(ast.unparse(node))
+    return found
+
+
+@pytest.mark.parametrize(
+    "module",
+    [module for package in ("stream", "export") for module in _modules(package)],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_nothing_is_unpickled(module: Path) -> None:
+    assert _unpickled(module.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import joblib",
+        "import torch.nn",
+        "from pickle import loads",
+        "from marshal import loads",
+        "import pickle\npickle.loads(b'')",
+        "np.load(f)",
+        "np.load(f, allow_pickle=True)",
+        "read_array(f, allow_pickle=yes)",
+        "eval('1')",
+    ],
+)
+def test_the_pickle_rule_sees_every_way(text: str) -> None:
+    assert _unpickled(text)
+
+
 @pytest.mark.parametrize("package", ["stream", "export"])
 def test_modules_stay_small(package: str) -> None:
     lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in _modules(package)}
