@@ -85,6 +85,7 @@ def decode_applied(value: bytes | None, topic: str, partition: int) -> Applied:
             f"topic; restore it, or delete it to start with empty states"
         ) from exc
     raise StateError(
-        f"{where}: its `applied` record has format {found}, this version reads {_READ}. Run the "
+        f"{where}: its `applied` record has format {found}, this version reads "
+        f"{', '.join(map(str, _READ))}. Run the "
         f"version that wrote it, or delete the topic to start with empty states"
     )

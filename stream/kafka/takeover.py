@@ -166,12 +166,26 @@ class Takeover:
                     holding = holdings[partition]
                     holding.fence = claim.fence
                     holding.log_end = ends[TopicPartition(self._topic, partition)]
+                    if found[-1].next != holding.applied:
+                        await self._restate(holding)
                     todo.discard(partition)
             if not todo:
                 return
         raise FencedError(
             f"changelog {self._topic}: other workers kept taking partitions {sorted(todo)} over"
         )
+
+    async def _restate(self, holding: Holding) -> None:
+        """Write the applied offsets anew, behind a fence that has older ones.
+
+        It carries what we had read when we wrote it, and the owner before us went on meanwhile. The
+        furthest count, but compaction keeps the last.
+        """
+        record = holding.applied_record(self._owner, self._keyed_by)
+        records = Records([APPLIED_KEY], [encode_applied(record)])
+        batch = await self._writer.one_batch(records, self._topic, int(time.time() * 1000))
+        sent = await self._writer.send(batch, self._topic, holding.partition, holding.fence)
+        holding.log_end = (await sent).offset + 1
 
     async def _claim(self, newest: Applied) -> _Claim:
         """The next right to take after `newest`.
