@@ -47,7 +47,7 @@ def most_mib(settings: Settings) -> float:
     sending = 2 * batch.in_flight * batch.max_events * (LIST_BYTES + STATE_BYTES)
     sending += 2 * batch.in_flight * LARGE_BYTES
     letters = 2 * (8 << 20)
-    return (fetched + waiting + sending + letters) / (1 << 20)
+    return 1.25 * (fetched + waiting + sending + letters) / (1 << 20)
 
 
 def wait_for(worker: Worker, condition: Callable[[dict[str, float]], bool]) -> None:
