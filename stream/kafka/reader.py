@@ -191,6 +191,8 @@ def drain(
             result._update_position()
             if is_all:
                 result._partition_records = None
+            else:  # behind the others: what is packed small must not hold them up
+                fetcher._records[tp] = fetcher._records.pop(tp)
             if batch is not None:
                 taken[tp] = batch
         if not result.has_more():

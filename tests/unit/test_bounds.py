@@ -118,3 +118,15 @@ def test_a_partition_that_waits_does_not_hold_another_ones_fetch() -> None:
     taken = drain(fetcher, wanted)
     assert list(taken) == wanted
     assert list(fetcher._records) == list(fetcher._positions)[:1]
+
+
+def test_a_partition_packed_small_does_not_hold_up_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("ENOUGH_RECORDS", "TAKEN_AT_ONCE"):
+        monkeypatch.setattr(reader_module, name, RECORDS - 1)
+    fetcher = Fetcher()
+    first = [next(iter(drain(fetcher, fetcher._positions))) for _ in range(PARTITIONS)]
+    assert first == list(fetcher._positions)
+    _, offsets = read_all(Fetcher())
+    assert_complete(offsets)
