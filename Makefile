@@ -23,7 +23,7 @@ endef
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench kafka lock clean check-python
+.PHONY: help demo test lint bench chaos kafka lock clean check-python
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -43,6 +43,9 @@ lint: $(DEV) ## format, lint and types
 
 bench: $(DEV) ## events per second and latency beside the peers'
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+chaos: $(DEV) ## faults of every kind on workers and broker; KILLS=.. MINUTES=.. SEED=..
+	@KILLS="$(KILLS)" MINUTES="$(MINUTES)" SEED="$(SEED)" $(BIN)/python -m tests.chaos $(ARGS)
 
 kafka: $(RUNTIME) ## Apache Kafka on 127.0.0.1:9092 in the foreground (needs Java and Maven)
 	@$(BIN)/python -m tests.support.kafka $(ARGS)
