@@ -16,6 +16,7 @@ from stream import metrics
 from stream.contracts import dead_letter_headers, decode_item
 from stream.core.catalogue import Catalogue
 from stream.errors import RecordError
+from stream.kafka.cluster import Cluster
 from stream.kafka.follower import TopicFollower
 from stream.kafka.letters import Letter, LetterSender
 
@@ -76,8 +77,9 @@ class CatalogueFeed:
         self._catalogue = catalogue
         self._dim = embedding_dim
         self._owns = owns
-        self._follower = TopicFollower(settings.bootstrap, settings.topics.items, self._put)
-        self._letters = LetterSender(settings.bootstrap, settings.topics.dead_letters)
+        cluster = Cluster.of(settings)
+        self._follower = TopicFollower(cluster, settings.topics.items, self._put)
+        self._letters = LetterSender(cluster, settings.topics.dead_letters)
         self._bad: deque[_Bad] = deque()
         self._bad_bytes = 0
         self._dropped = 0

@@ -15,6 +15,7 @@ from mode import Service
 from stream import metrics
 from stream.errors import FreshetError
 from stream.http import HttpServer
+from stream.kafka.cluster import Cluster
 from stream.kafka.pulse import BrokerPulse
 from stream.kafka.specs import changelog_topic
 
@@ -52,10 +53,11 @@ class Sidecar(Service):  # type: ignore[misc]  # mode is untyped
         needed = (
             topics.clicks,
             topics.purchases,
+            topics.erasures,
             topics.recommendations,
             changelog_topic(settings),
         )
-        self._pulse = BrokerPulse(settings.bootstrap, needed)
+        self._pulse = BrokerPulse(Cluster.of(settings), needed)
         self._away: str | None = "no broker was asked yet"
         self._server = HttpServer(settings.metrics_host, settings.metrics_port, self.readiness)
 

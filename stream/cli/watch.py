@@ -16,6 +16,7 @@ from stream.cli.lists import ListReader, Titles
 from stream.config import Settings
 from stream.contracts import RankedList, decode_recommendation
 from stream.errors import RecordError
+from stream.kafka.cluster import Cluster
 
 
 @click.command("watch")
@@ -37,9 +38,9 @@ def command(
     """Print lists as they arrive, until Ctrl-C. A broker that goes away is waited for."""
     shown = 0
     topic = settings.topics.recommendations
-    with open_consumer(settings.bootstrap, [topic, settings.topics.items]) as consumer:
+    with open_consumer(Cluster.of(settings), [topic, settings.topics.items]) as consumer:
         lists = ListReader(consumer, settings, topic)
-        broker = BrokerWatch(settings.bootstrap)
+        broker = BrokerWatch(Cluster.of(settings))
         click.echo(f"watching {topic}; Ctrl-C ends", err=True)
         while count is None or shown < count:
             records = lists.poll(timeout_s=0.5)

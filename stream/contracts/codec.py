@@ -25,6 +25,7 @@ from stream.contracts.records import (
     MAX_ID_BYTES,
     MAX_VALUE_BYTES,
     Click,
+    Erasure,
     Id,
     Item,
     Purchase,
@@ -121,8 +122,7 @@ def _decode_together(
 def _decode_alone(kind: Kind, key: bytes | None, value: bytes | None, now_ms: int) -> Event:
     """One event; raises RecordError. Agrees with `_decode_together` on what is good."""
     record = _decode(_DECODERS[kind], value)
-    if record.event_time_ms > now_ms + MAX_AHEAD_MS:
-        raise RecordError("event_time_ahead", "event_time_ms")
+    _check_ahead(record.event_time_ms, now_ms)
     _check_key(key, "user_id", record.user_id)
     return record  # type: ignore[no-any-return]
 
@@ -193,6 +193,11 @@ def _decode(
     return record
 
 
+def _check_ahead(time_ms: int, now_ms: int) -> None:
+    if time_ms > now_ms + MAX_AHEAD_MS:
+        raise RecordError("event_time_ahead", "event_time_ms")
+
+
 def _check_key(key: bytes | None, field: str, external_id: str | int) -> None:
     if key is None:
         raise RecordError("key_missing", field)
@@ -220,6 +225,24 @@ def decode_item(key: bytes | None, value: bytes | None) -> Item | None:
     record = _decode(_decoder(_ItemRecord), value)
     _check_key(key, "item_id", record.item_id)
     return Item(**{**msgspec.structs.asdict(record), "item_id": str(record.item_id)})
+
+
+def decode_erasures(
+    keys: Sequence[bytes | None], values: Sequence[bytes | None], now_ms: int
+) -> tuple[list[tuple[int, Erasure]], list[Rejection]]:
+    """Records of `erasures` with their positions, and rejections; a null value is neither."""
+    erasures, rejections = [], []
+    for position, (key, value) in enumerate(zip(keys, values, strict=True)):
+        if value is None and key is not None:
+            continue
+        try:
+            erasure = _decode(_decoder(Erasure), value)
+            _check_ahead(erasure.event_time_ms, now_ms)
+            _check_key(key, "user_id", erasure.user_id)
+            erasures.append((position, erasure))
+        except RecordError as error:
+            rejections.append(Rejection(position, error.reason, error.field))
+    return erasures, rejections
 
 
 def decode_record(record: type[R], value: bytes | None) -> R:

@@ -54,7 +54,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.reader = Reader(self.app.bootstrap)
+        self.reader = Reader(self.app.cluster)
         self._handed_out = HandedOut()
         self._room = asyncio.Event()
         self._group_poll = GroupPoll(self.app.fatal)

@@ -16,6 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import ConsumerRecord
 
 from stream.errors import TopicError
+from stream.kafka.cluster import Cluster
 
 log = logging.getLogger(__name__)
 
@@ -29,15 +30,14 @@ class TopicFollower:
 
     Parameters
     ----------
-    bootstrap : host:port, comma separated
     on_records : called on the event loop with the records of one partition, in offset order
     """
 
     def __init__(
-        self, bootstrap: str, topic: str, on_records: Callable[[list[ConsumerRecord]], None]
+        self, cluster: Cluster, topic: str, on_records: Callable[[list[ConsumerRecord]], None]
     ) -> None:
         self.topic = topic
-        self._bootstrap = bootstrap.split(",")
+        self._cluster = cluster
         self._on_records = on_records
         self._consumer: Any = None  # aiokafka wants to be made inside an event loop
 
@@ -49,7 +49,7 @@ class TopicFollower:
         TopicError : the topic does not exist, or stopped answering before its end
         """
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap,
+            **self._cluster.options(),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             fetch_max_wait_ms=_POLL_MS,
@@ -70,7 +70,7 @@ class TopicFollower:
         return read
 
     async def _partitions(self) -> list[int]:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
+        admin = AIOKafkaAdminClient(**self._cluster.options())
         await admin.start()
         try:
             for _ in range(_METADATA_TRIES):  # a topic made a moment ago may not be known yet

@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from stream.kafka.batches import Headers
+from stream.kafka.cluster import Cluster
 
 log = logging.getLogger(__name__)
 
@@ -46,15 +47,10 @@ def shorter(letter: Letter) -> Iterator[Letter]:
 
 
 class LetterSender:
-    """Sends letters to one topic; connects at the first one.
+    """Sends letters to one topic; connects at the first one."""
 
-    Parameters
-    ----------
-    bootstrap : host:port, comma separated
-    """
-
-    def __init__(self, bootstrap: str, topic: str) -> None:
-        self._bootstrap = bootstrap.split(",")
+    def __init__(self, cluster: Cluster, topic: str) -> None:
+        self._cluster = cluster
         self._topic = topic
         self._producer: Any = None  # aiokafka wants to be made inside an event loop
 
@@ -71,7 +67,7 @@ class LetterSender:
         """
         if self._producer is None:
             producer = AIOKafkaProducer(
-                bootstrap_servers=self._bootstrap, acks="all", max_request_size=_MAX_REQUEST_BYTES
+                **self._cluster.options(), acks="all", max_request_size=_MAX_REQUEST_BYTES
             )
             await producer.start()
             self._producer = producer

@@ -14,6 +14,8 @@ from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
+from stream.kafka.cluster import Cluster
+
 ANSWER_WITHIN_S = 2.0
 
 
@@ -22,12 +24,11 @@ class BrokerPulse:
 
     Parameters
     ----------
-    bootstrap : host:port, comma separated
     topics : each of their partitions must have a leader
     """
 
-    def __init__(self, bootstrap: str, topics: Sequence[str]) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, cluster: Cluster, topics: Sequence[str]) -> None:
+        self._cluster = cluster
         self._topics = topics
         self._client: Any = None  # aiokafka wants to be made inside an event loop
 
@@ -37,12 +38,12 @@ class BrokerPulse:
             return await asyncio.wait_for(self._ask(), ANSWER_WITHIN_S)
         except (KafkaError, OSError, TimeoutError):
             await self.stop()  # the next one starts from the bootstrap addresses again
-            return f"no broker answers at {self._bootstrap}"
+            return f"no broker answers at {self._cluster.bootstrap}"
 
     async def _ask(self) -> str | None:
         if self._client is None:
             self._client = AIOKafkaClient(
-                bootstrap_servers=self._bootstrap.split(","),
+                **self._cluster.options(),
                 request_timeout_ms=int(ANSWER_WITHIN_S * 1000),
             )
             await self._client.bootstrap()

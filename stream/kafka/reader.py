@@ -15,6 +15,7 @@ from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.errors import ConsumerStoppedError, CorruptRecordException
 
 from stream.kafka.batches import RecordBatch
+from stream.kafka.cluster import Cluster
 
 FETCH_BYTES = 1 << 20
 FETCH_WAIT_MS = 500
@@ -41,13 +42,13 @@ class Reader:
 
     def __init__(
         self,
-        bootstrap: list[str],
+        cluster: Cluster,
         *,
         fetch_bytes: int = FETCH_BYTES,
         fetch_wait_ms: int = FETCH_WAIT_MS,
     ) -> None:
         self._options = {
-            "bootstrap_servers": bootstrap,
+            **cluster.options(),
             "enable_auto_commit": False,
             "auto_offset_reset": "earliest",
             "fetch_max_wait_ms": fetch_wait_ms,

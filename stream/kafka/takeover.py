@@ -21,9 +21,11 @@ from stream.kafka.applied import (
     APPLIED_KEY,
     NOTHING_APPLIED,
     Applied,
+    check_keys,
     encode_applied,
 )
 from stream.kafka.batches import Records
+from stream.kafka.cluster import Cluster
 from stream.kafka.holding import Holding, StateShard
 from stream.kafka.reader import Reader
 from stream.kafka.replay import Replay
@@ -46,6 +48,7 @@ class Takeover:
     ----------
     owner : token of this process, in every `applied` record it writes
     new_shard : makes the empty states of a partition
+    keyed_by : fingerprint of the secret that makes the users' keys; another's states are refused
     timeout_s : without a single new record for so long while some are due, recovery has failed
     on_progress : called with partition and the share of its changelog that was read, 0 to 1
     last_epoch : the epoch after which a fresh producer id is taken
@@ -53,21 +56,23 @@ class Takeover:
 
     def __init__(
         self,
-        bootstrap: list[str],
+        cluster: Cluster,
         topic: str,
         writer: Writer,
         *,
         owner: str,
         new_shard: Callable[[int], StateShard],
+        keyed_by: str = "",
         timeout_s: float,
         on_progress: Callable[[int, float], None] = lambda partition, ratio: None,
         last_epoch: int = LAST_EPOCH,
     ) -> None:
-        self._bootstrap = bootstrap
+        self._cluster = cluster
         self._topic = topic
         self._writer = writer
         self._owner = owner
         self._new_shard = new_shard
+        self._keyed_by = keyed_by
         self._timeout_s = timeout_s
         self._on_progress = on_progress
         self._last_epoch = last_epoch
@@ -84,7 +89,7 @@ class Takeover:
         StateError : the changelog holds what this version cannot read
         BrokerError : no progress for `timeout_s`
         """
-        reader = Reader(self._bootstrap, fetch_bytes=_FETCH_BYTES, fetch_wait_ms=_FETCH_WAIT_MS)
+        reader = Reader(self._cluster, fetch_bytes=_FETCH_BYTES, fetch_wait_ms=_FETCH_WAIT_MS)
         await reader.start()
         try:
             fenced = await self._writer.new_producer_id() is not None
@@ -122,7 +127,7 @@ class Takeover:
         for tp in tps:
             held = holdings.get(tp.partition)
             if held and held.log_end == ends[tp] and not held.turns and not held.open:
-                last[tp.partition] = held.applied_record(self._owner)
+                last[tp.partition] = held.applied_record(self._owner, self._keyed_by)
                 begins[tp] = ends[tp]
                 log.info("partition %d resumes from memory", tp.partition)
             else:
@@ -131,6 +136,7 @@ class Takeover:
         await replay.reader.start_at(begins)
         for partition, found in (await replay.read_to(begins, ends)).items():
             last[partition] = found[-1]
+            check_keys(found[-1], self._keyed_by, self._topic, partition)
         return last
 
     async def _fence(
@@ -155,7 +161,7 @@ class Takeover:
                 found = seen.get(partition, [])
                 claim = claims[partition]
                 # Nothing came although we wrote: the broker knows more than the log shows.
-                last[partition] = found[-1] if found else claim.record({}, self._owner)
+                last[partition] = found[-1] if found else claim.record({}, self._owner, "")
                 if claim.won(found, self._owner) and claim.epoch < self._last_epoch:
                     holding = holdings[partition]
                     holding.fence = claim.fence
@@ -187,7 +193,7 @@ class Takeover:
         futures = {}
         for partition, claim in claims.items():
             fence = claim.fence or Fence(_gate(self._topic, partition, claim.replaces), 0)
-            record = claim.record(holdings[partition].applied, self._owner)
+            record = claim.record(holdings[partition].applied, self._owner, self._keyed_by)
             records = Records([APPLIED_KEY], [encode_applied(record)])
             batch = await self._writer.one_batch(records, self._topic, int(time.time() * 1000))
             futures[partition] = await self._writer.send(batch, self._topic, partition, fence)
@@ -214,8 +220,8 @@ class _Claim:
         self.epoch = -1 if fence is None else fence.epoch
         self.replaces = replaces
 
-    def record(self, applied: dict[str, int], owner: str) -> Applied:
-        return Applied(dict(applied), self.producer_id, self.epoch, owner)
+    def record(self, applied: dict[str, int], owner: str, keyed_by: str) -> Applied:
+        return Applied(dict(applied), self.producer_id, self.epoch, owner, keyed_by)
 
     def won(self, found: list[Applied], owner: str) -> bool:
         """Whether the first record under this epoch is ours and nobody has gone beyond it."""

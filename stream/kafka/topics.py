@@ -15,6 +15,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from stream.config import Settings
 from stream.errors import TopicError
 from stream.kafka.admin import open_admin
+from stream.kafka.cluster import Cluster
 from stream.kafka.faults import (
     TopicFault,
     limits_of,
@@ -52,7 +53,7 @@ def create_topics(settings: Settings, specs: Sequence[TopicSpec] | None = None) 
     TopicError
         The broker refuses to create a topic; others may have been created.
     """
-    with open_admin(settings.bootstrap) as admin:
+    with open_admin(Cluster.of(settings)) as admin:
         present = set(admin.list_topics())
         specs = wanted_topics(settings) if specs is None else specs
         missing = [spec for spec in specs if spec.name not in present]
@@ -92,7 +93,7 @@ def check_topics(settings: Settings) -> list[TopicFault]:
     """
     specs = wanted_topics(settings)
     names = [spec.name for spec in specs]
-    with open_admin(settings.bootstrap) as admin:
+    with open_admin(Cluster.of(settings)) as admin:
         found = {topic["name"]: topic for topic in admin.describe_topics(names)}
         present = [name for name in names if found[name]["error_code"] != _UNKNOWN_TOPIC]
         configs = _configs(admin, present)

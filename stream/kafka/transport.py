@@ -30,6 +30,7 @@ from faust.topics import Topic
 from faust.transport.drivers import aiokafka as driver
 
 from stream.errors import EXIT_FATAL, EXIT_INTERRUPTED, FreshetError
+from stream.kafka.cluster import Cluster
 from stream.kafka.consumer import BatchConsumer
 from stream.kafka.repeats import hold_back_repeats
 
@@ -104,13 +105,14 @@ class BatchApp(faust.App):  # type: ignore[misc]
     ) -> None:
         self.settings = settings
         self._check = check
-        self.bootstrap = settings.bootstrap.split(",")
+        self.cluster = Cluster.of(settings)
         self.interests: InterestTable | None = None
         self._collected = False
         broker = settings.broker
         super().__init__(
             settings.group,
-            broker=";".join(f"kafka://{server.strip()}" for server in self.bootstrap),
+            broker=";".join(f"kafka://{server}" for server in self.cluster.servers),
+            broker_credentials=self.cluster.faust_credentials(),
             store="memory://",
             datadir=str(datadir or Path(tempfile.gettempdir()) / "freshet"),
             web_enabled=False,

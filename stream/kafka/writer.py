@@ -21,6 +21,7 @@ from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from stream.errors import BrokerError, TopicError
 from stream.kafka.batches import Headers, Records
+from stream.kafka.cluster import Cluster
 from stream.kafka.letters import Letter, shorter
 from stream.kafka.sizes import DEFAULT_MAX_MESSAGE_BYTES
 
@@ -81,15 +82,15 @@ class PlainBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka is untyped
 class Writer:
     """One producer for the changelog and all outputs of a worker."""
 
-    def __init__(self, bootstrap: list[str]) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
         self._limits: dict[str, int] = {}
         self._producer: Any = None
 
     async def start(self) -> None:
         if self._producer is None:
             producer = AIOKafkaProducer(
-                bootstrap_servers=self._bootstrap, linger_ms=0, acks="all", compression_type=None
+                **self._cluster.options(), linger_ms=0, acks="all", compression_type=None
             )
             await producer.start()
             self._producer = producer
@@ -127,7 +128,7 @@ class Writer:
         """The topic's max.message.bytes, asked for once; Kafka's default where it is not told."""
         known = self._limits.get(topic)
         if known is None:
-            known = self._limits[topic] = await _max_message_bytes(self._bootstrap, topic)
+            known = self._limits[topic] = await _max_message_bytes(self._cluster, topic)
         return known
 
     async def one_batch(self, records: Records, topic: str, timestamp_ms: int) -> PlainBatch:
@@ -203,8 +204,8 @@ def _letter_within(takes: int, letter: Letter, timestamp_ms: int) -> PlainBatch:
     return batch
 
 
-async def _max_message_bytes(bootstrap: list[str], topic: str) -> int:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+async def _max_message_bytes(cluster: Cluster, topic: str) -> int:
+    admin = AIOKafkaAdminClient(**cluster.options())
     await admin.start()
     try:
         responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])

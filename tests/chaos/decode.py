@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
-LAYOUT = 1  # of a state, and format of an `applied` record
+LAYOUT = 2  # of a state, and format of an `applied` record
 HEADERS = {1: struct.Struct("<BBHBBHIIqf"), 2: struct.Struct("<BBHBBHIIqqf")}
 ENTRY = struct.Struct("<QIIB")
 APPLIED_KEY = b"\xff\x00applied"

@@ -51,13 +51,7 @@ def slow_lists() -> None:
 
 async def _later(table: InterestTable, turn: Turn, outputs: Outputs) -> None:
     await asyncio.sleep(HELD_UP_S)
-    now_ms = int(time.time() * 1000)
-    answers = []
-    for topic, records in outputs.items():
-        for batch in await table._writer.batches(records, topic, now_ms):
-            holding = turn.holding
-            answers.append(await table._writer.send(batch, topic, holding.partition, holding.fence))
-    await asyncio.gather(*answers)
+    await asyncio.gather(*await table.send_outputs(turn.holding, outputs))
 
 
 def commit_first() -> None:

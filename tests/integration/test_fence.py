@@ -15,6 +15,7 @@ from stream.errors import StateError
 from stream.kafka.applied import APPLIED_KEY, encode_applied
 from stream.kafka.batches import Records
 from stream.kafka.broker import BrokerProcess
+from stream.kafka.cluster import Cluster
 from stream.kafka.holding import Holding
 from stream.kafka.takeover import Takeover
 from stream.kafka.writer import Writer
@@ -69,9 +70,9 @@ class Taker:
         self.owner = owner
         self.topic = toys.changelog
         self.holdings: dict[int, Holding] = {}
-        self.writer = Writer([toys.bootstrap])
+        self.writer = Writer(Cluster(toys.bootstrap))
         self.takeover = Takeover(
-            [toys.bootstrap],
+            Cluster(toys.bootstrap),
             toys.changelog,
             self.writer,
             owner=owner,

@@ -449,7 +449,7 @@ def test_recommendation_on_the_wire_has_every_field() -> None:
         Request("r1", "u1", k=5, candidates=("i1", "i2")),
         Answer("r1", "u1", "home", [ListedItem("i1", 0.5, 1, Reason("popular"))], "b", NOW_MS),
         Erasure("u1", NOW_MS),
-        Receipt("abc", NOW_MS),
+        Receipt("abc", Cause("erasures", 1, 2, NOW_MS), ("changelog",), {"clicks": None}, NOW_MS),
     ],
     ids=lambda record: type(record).__name__,
 )
