@@ -140,6 +140,8 @@ class Replay:
                 holding.shard.load(user_keys, values)
             except StateError as exc:
                 raise StateError(f"{where}: {exc}") from exc
-        if applied:
-            holding.applied = dict(applied[-1].next)
+        for record in applied:
+            # A fence tells what its owner had read; the one before it may have gone on meanwhile.
+            for topic, following in record.next.items():
+                holding.applied[topic] = max(following, holding.applied.get(topic, 0))
         return applied

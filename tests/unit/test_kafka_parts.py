@@ -14,6 +14,7 @@ from stream.core.bundle import read_manifest
 from stream.core.wire import Layout
 from stream.demo import sample
 from stream.errors import StateError
+from stream.kafka.applied import APPLIED_KEY, Applied, encode_applied
 from stream.kafka.batches import RecordBatch
 from stream.kafka.holding import Holding
 from stream.kafka.liveness import Stillness
@@ -101,6 +102,15 @@ def test_a_record_that_cannot_be_loaded_is_named(
     replay = replay_of_partition_3(None)
     with pytest.raises(StateError, match=message):
         replay._load(record_batch([b"u", key], [b"v", value]))
+
+
+def test_a_fence_does_not_take_back_what_was_applied_before_it() -> None:
+    """It tells what its owner had read by then; the older one may have written since."""
+    replay = replay_of_partition_3(None)
+    written = encode_applied(Applied({"clicks": 100, "purchases": 7}, 1, 4, "older"))
+    fence = encode_applied(Applied({"clicks": 90, "purchases": 7}, 1, 5, "newer"))
+    replay._load(record_batch([b"u", APPLIED_KEY, APPLIED_KEY], [b"v", written, fence]))
+    assert replay._holdings[3].applied == {"clicks": 100, "purchases": 7}
 
 
 class SlowReader:
