@@ -219,6 +219,9 @@ class Fleet:
 
     def retire(self, worker: Worker) -> None:
         """Stop a worker for good; it must end with 0, or say that the broker is away."""
+        if not worker.alive:  # by itself, a moment ago
+            self.tend()
+            return
         code = worker.stop()
         if worker in self.workers:
             self.workers.remove(worker)
@@ -227,8 +230,8 @@ class Fleet:
             self.wrong.append(f"{worker.name} stopped with {code}: {worker.last_words()}")
 
     def retire_all(self) -> None:
-        for worker in list(self.workers):
-            self.retire(worker)
+        while self.workers:
+            self.retire(self.workers[0])
 
     def close(self) -> None:
         """Kill whatever still runs, asleep or not."""

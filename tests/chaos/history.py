@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 Place = tuple[str, int]  # topic, partition
+Headers = Sequence[tuple[str, bytes | None]]
 
 
 def text(value: bytes | None) -> str | None:
@@ -50,11 +51,9 @@ class Acknowledged(NamedTuple):
     good: bool
 
 
-def fingerprint(
-    key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]
-) -> int:
+def fingerprint(key: bytes | None, value: bytes | None, headers: Headers) -> int:
     """Tells a record from another one, within this process."""
-    return hash((key, value, tuple(headers)))
+    return hash((key, value, tuple(map(tuple, headers))))
 
 
 class Produced:
@@ -71,9 +70,9 @@ class Produced:
         self.failed = 0
         self._journal = journal
 
-    def note(self, error: Any, record: Any, good: bool) -> None:
-        """A delivery report of confluent_kafka."""
-        key, value, headers = record.key(), record.value(), record.headers() or []
+    def note(self, error: Any, record: Any, headers: Headers, good: bool) -> None:
+        """A delivery report of confluent_kafka, which lacks the headers."""
+        key, value = record.key(), record.value()
         entry = {"topic": record.topic(), "key": text(key), "value": text(value), "good": good}
         if headers:
             entry["headers"] = [(name, text(value)) for name, value in headers]

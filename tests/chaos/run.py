@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from stream.errors import BrokerError
 from stream.kafka.broker import BrokerProcess
 from tests.chaos import schedule
 from tests.chaos.fleet import Stuck
@@ -70,7 +71,8 @@ class Report:
 
     @property
     def right(self) -> bool:
-        return self.verdict.right and not self.stuck and not self.wrong_ends
+        judged = self.verdict.events > 0 and self.verdict.right
+        return judged and not self.stuck and not self.wrong_ends
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -144,6 +146,8 @@ def run(
         shop.fleet.retire_all()
         tell("judging")
         report.verdict = check(shop)
+    except (TimeoutError, BrokerError) as error:
+        report.stuck = f"{report.stuck}\n{error}"
     finally:
         report.happened, report.kills = dict(storm.happened), storm.kills
         report.refused = storm.refused

@@ -25,7 +25,7 @@ USERS = 3_000
 BAD_SHARE = 0.01
 FLUSH_S = 90.0
 LATE_MS = (0, 0, 0, 90_000_000)
-OWN_HEADERS: list[tuple[str, str | bytes | None]] = [("trace", b"\x00\xff7"), ("empty", None)]
+OWN_HEADERS: list[tuple[str, bytes | None]] = [("trace", b"\x00\xff7"), ("empty", None)]
 
 Sent = tuple[str, bytes | None, bytes | None]
 
@@ -149,10 +149,10 @@ class Traffic:
 
     def _send(self, topic: str, key: bytes | None, value: bytes | None, *, good: bool) -> None:
         headers = OWN_HEADERS if self._chance.random() < 0.2 else []
-        noted = partial(self.produced.note, good=good)
+        noted = partial(self.produced.note, headers=headers, good=good)
         while True:
             try:
-                self._producer.produce(topic, value, key, headers=headers, on_delivery=noted)
+                self._producer.produce(topic, value, key, headers=[*headers], on_delivery=noted)
                 return
             except BufferError:  # the broker is away for long
                 self._producer.poll(0.1)
