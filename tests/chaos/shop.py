@@ -36,6 +36,7 @@ __all__ = ["ITEMS", "PARTITIONS", "SESSION_S", "Shop", "Shoppers", "Worker"]
 PARTITIONS = 4
 SESSION_S = 1.5  # short, so that a killed worker's partitions are free again soon
 DONE_S = 90.0
+LETTERS_S = 2.0  # within which a bad catalogue record is in the dead letters
 
 SETTINGS = """
 bootstrap = "{bootstrap}"
@@ -154,11 +155,14 @@ class Shop:
             assert worker.alive, worker.tail()
             assert time.monotonic() < deadline, f"{done} of {ends}:\n{worker.tail()}"
             time.sleep(0.2)
+        time.sleep(LETTERS_S if self.traffic.new_items else 0)
 
     def drain(self, timeout_s: float = DONE_S) -> bool:
         """Let the fleet work until everything sent is committed; False when it takes too long."""
         self.traffic.flush()
-        return self.fleet.wait_until(lambda: self.lag() == 0, timeout_s)
+        done = self.fleet.wait_until(lambda: self.lag() == 0, timeout_s)
+        self.fleet.wait(LETTERS_S)
+        return done
 
     # -- reading ---------------------------------------------------------------------------
 

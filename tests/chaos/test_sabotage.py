@@ -54,7 +54,8 @@ def test_applied_offsets_in_a_batch_of_their_own(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mistake", "faults"), [("slow_lists", set()), ("commit_first", {"unreflected_events"})]
+    ("mistake", "faults"),
+    [("slow_lists", set()), ("commit_first", {"unreflected_events", "missing_dead_letters"})],
 )
 def test_a_commit_before_the_acknowledgement(shop: Shop, mistake: str, faults: set[str]) -> None:
     """The worker dies when states are stored and lists are not: both are slow with lists."""
