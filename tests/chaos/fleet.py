@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -16,8 +15,8 @@ from pathlib import Path
 
 from stream.errors import EXIT_FATAL, EXIT_INTERRUPTED
 from stream.kafka.broker import free_port
+from tests.chaos.process import Process
 
-ROOT = Path(__file__).parents[2]
 READY_S = 60.0
 STOP_S = 20.0
 POLL_S = 0.05
@@ -67,15 +66,11 @@ class Worker:
         self.log = log
         self.engine = engine
         self.expected = False
-        with log.open("ab") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", *engine.command, str(config)],
-                cwd=ROOT,
-                env={**os.environ, "FRESHET_METRICS_PORT": str(self.port), **engine.environment},
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                process_group=0,  # Ctrl-C is the harness's
-            )
+        self.process = Process(
+            [*engine.command, str(config)],
+            {**os.environ, "FRESHET_METRICS_PORT": str(self.port), **engine.environment},
+            log,
+        )
 
     @property
     def name(self) -> str:
@@ -126,7 +121,7 @@ class Worker:
             return self.process.wait(STOP_S)
         except subprocess.TimeoutExpired:
             self.kill()
-            return self.process.returncode
+            return self.process.wait()
 
     def tail(self) -> str:
         return self.log.read_text(errors="replace")[-4000:]
@@ -181,7 +176,7 @@ class Fleet:
             self.workers.remove(worker)
             if worker.expected:
                 continue
-            code = worker.process.returncode
+            code = worker.process.wait()
             self.ends.append((worker.name, code, worker.last_words()))
             away = self.broker_away and code in (1, EXIT_INTERRUPTED)
             if code != EXIT_FATAL and not away:
