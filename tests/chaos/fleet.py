@@ -66,6 +66,7 @@ class Worker:
         self.log = log
         self.engine = engine
         self.expected = False
+        log.touch()
         self.process = Process(
             [*engine.command, str(config)],
             {**os.environ, "FRESHET_METRICS_PORT": str(self.port), **engine.environment},
