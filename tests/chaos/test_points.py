@@ -71,6 +71,8 @@ def test_every_point_is_tried() -> None:
     assert set(POINTS) == {*MORTAL, "turn"}
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("points")  # one house for all of them
 @pytest.mark.parametrize("point", MORTAL)
 def test_a_kill_at_the_worst_point_changes_nothing(house: House, point: str) -> None:
     shop, heir = house.shop, house.heir

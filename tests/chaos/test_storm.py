@@ -15,7 +15,7 @@ from tests.chaos.conftest import SEED
 from tests.chaos.run import Plan, run
 from tests.chaos.schedule import OTHERS
 
-pytestmark = [pytest.mark.kafka_only, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kafka_only, pytest.mark.timeout(600), pytest.mark.long]
 
 KILLS = int(os.environ.get("KILLS", "4"))
 
