@@ -16,8 +16,10 @@ from stream.demo import sample
 from stream.errors import StateError
 from stream.kafka.applied import APPLIED_KEY, Applied, encode_applied
 from stream.kafka.batches import RecordBatch
+from stream.kafka.cluster import Cluster
 from stream.kafka.holding import Holding
 from stream.kafka.liveness import Stillness
+from stream.kafka.reader import Reader
 from stream.kafka.replay import Replay
 from stream.kafka.sizes import changelog_batch_bytes, lists_bytes, user_bytes
 from stream.kafka.turn import Turn
@@ -170,3 +172,29 @@ def test_stillness_counts_only_while_work_waits(monkeypatch: pytest.MonkeyPatch)
     assert still.seconds(waiting=False, seen=1) == 0
     now[0] += 5
     assert still.seconds(waiting=True, seen=2) == 0
+
+
+def test_a_partition_that_a_rebalance_takes_meanwhile_gets_no_position() -> None:
+    calls: list[str] = []
+    first, second = TopicPartition("clicks", 0), TopicPartition("clicks", 1)
+
+    class Consumer:
+        mine = {first, second}
+
+        def assignment(self) -> set[TopicPartition]:
+            return self.mine
+
+        async def seek_to_beginning(self, partition: TopicPartition) -> None:
+            calls.append("first")
+            self.mine = set()
+
+        def seek(self, partition: TopicPartition, offset: int) -> None:
+            raise AssertionError("not assigned")
+
+        def resume(self, *partitions: TopicPartition) -> None:
+            assert not partitions
+
+    reader = Reader(Cluster.of(Settings()))
+    reader.consumer = Consumer()
+    asyncio.run(reader.start_at({first: None, second: 5}))
+    assert calls == ["first"]
