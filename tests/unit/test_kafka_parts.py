@@ -179,7 +179,8 @@ def test_a_partition_that_a_rebalance_takes_meanwhile_gets_no_position() -> None
     first, second = TopicPartition("clicks", 0), TopicPartition("clicks", 1)
 
     class Consumer:
-        mine = {first, second}
+        def __init__(self) -> None:
+            self.mine = {first, second}
 
         def assignment(self) -> set[TopicPartition]:
             return self.mine
