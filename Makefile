@@ -23,7 +23,7 @@ endef
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench chaos kafka lock clean check-python
+.PHONY: help demo test lint bench chaos soak fuzz kafka lock clean check-python
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -44,8 +44,16 @@ lint: $(DEV) ## format, lint and types
 bench: $(DEV) ## events per second and latency beside the peers'
 	@$(BIN)/python -m tests.bench $(ARGS)
 
-chaos: $(DEV) ## faults of every kind on workers and broker; KILLS=.. MINUTES=.. SEED=..
-	@KILLS="$(KILLS)" MINUTES="$(MINUTES)" SEED="$(SEED)" $(BIN)/python -m tests.chaos $(ARGS)
+chaos: $(DEV) ## faults of every kind on workers and their broker; KILLS=10 MINUTES=.. SEED=..
+	@$(BIN)/python -m tests.chaos $(if $(KILLS),--kills $(KILLS)) $(if $(MINUTES),--minutes $(MINUTES)) \
+		$(if $(SEED),--seed $(SEED)) $(ARGS)
+
+soak: $(DEV) ## the engine at 70% of its peak, and what grows; MINUTES=60 SHARE=0.7
+	@$(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SHARE),--share $(SHARE)) $(ARGS)
+
+RECORDS ?= 1000000
+fuzz: $(DEV) ## hostile records on every input topic; RECORDS=1000000 SEED=...
+	@$(BIN)/python -m tests.fuzz --records $(RECORDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 kafka: $(RUNTIME) ## Apache Kafka on 127.0.0.1:9092 in the foreground (needs Java and Maven)
 	@$(BIN)/python -m tests.support.kafka $(ARGS)

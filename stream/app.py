@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from mode import Service
 
 from stream import metrics
+from stream.allocator import keep_freed
 from stream.config import Settings, load_settings
 from stream.core.bundle import Bundle
 from stream.core.catalogue import Catalogue
@@ -109,6 +110,7 @@ def load_engine(settings: Settings) -> Engine:
             "no model bundle is named: set FRESHET_BUNDLE (or `bundle` in the configuration) to a "
             "folder that `freshet-export train` wrote"
         )
+    keep_freed()
     bundle = Bundle.load(settings.bundle)
     model = Model(bundle, settings.provider)
     metrics.set_model_info(bundle.bundle_id, bundle.manifest.model, model.provider)

@@ -56,7 +56,8 @@ class Observer:
         if part.erased:
             return  # followed by a receipt, not by a list
         stamps_s = np.array(batch.timestamps_ms, np.float64) / 1000
-        metrics.EVENT_TO_LIST_SECONDS.observe_many(acked_s - stamps_s)
+        # A producer may write any timestamp: a sum that falls would read as a restart.
+        metrics.EVENT_TO_LIST_SECONDS.observe_many(np.maximum(acked_s - stamps_s, 0.0))
         if part.misrouted and not self._warned:
             self._warned = True
             self._warn(batch, part)

@@ -20,8 +20,8 @@ from stream.kafka.cluster import Cluster
 from stream.kafka.retention import Retention
 from stream.kafka.specs import changelog_topic
 
-# What fetched and sent record batches leave in cycles holds ids, and a worker collects seldom. After
-# the receipt: its own answer is such a cycle too.
+# What fetched and sent record batches leave in cycles holds ids, and a worker collects seldom. Some
+# time after the receipt, since its own sending leaves such cycles too.
 _COLLECT_AFTER_S = 2.0
 
 

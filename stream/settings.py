@@ -99,6 +99,10 @@ class Privacy(_Section, frozen=True):
         ),
     ] = None
     secret_file: Annotated[Text | None, Meta(description="file that holds that secret")] = None
+    overwrite_memory: Annotated[
+        bool,
+        Meta(description="a worker overwrites memory that it frees, which costs throughput"),
+    ] = False
 
 
 class Batch(_Section, frozen=True):

@@ -14,6 +14,7 @@ from typing import Any
 import click
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
+from stream.cli.unpack import bound_unpacking
 from stream.errors import BrokerError, TopicError
 from stream.kafka.admin import open_admin, require_listening
 from stream.kafka.cluster import Cluster
@@ -68,6 +69,7 @@ def open_consumer(cluster: Cluster, topics: Sequence[str]) -> Iterator[KafkaCons
     TopicError : one of the topics does not exist
     """
     _require(cluster, topics)
+    bound_unpacking()
     consumer = KafkaConsumer(
         **cluster.options(),
         bootstrap_timeout_ms=10_000,

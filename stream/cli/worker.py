@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from stream.allocator import start_overwriting
 from stream.cli import ends_at_once
 from stream.cli.common import connection_options, load
 from stream.http import require_free
@@ -46,6 +47,8 @@ def command(
         metrics_port=None if metrics_port is None else str(metrics_port),
         log_level=log_level,
     )
+    if settings.privacy.overwrite_memory:
+        start_overwriting()
     require_free(settings.metrics_host, settings.metrics_port)
     with ends_at_once():
         from stream.app import run_worker

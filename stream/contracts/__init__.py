@@ -7,7 +7,6 @@ nothing of settings, models or brokers.
 from stream.contracts.codec import (
     Kind,
     Rejection,
-    dead_letter_headers,
     decode_erasures,
     decode_events,
     decode_item,
@@ -17,6 +16,12 @@ from stream.contracts.codec import (
 )
 from stream.contracts.diagnosis import REASONS
 from stream.contracts.events import Events
+from stream.contracts.letters import (
+    Headers,
+    Unreadable,
+    dead_letter_headers,
+    headers_of_rejected,
+)
 from stream.contracts.partitioner import murmur2, partition_of, partitions_of
 from stream.contracts.records import (
     ANY_TYPE,
@@ -62,6 +67,7 @@ __all__ = [
     "Erasure",
     "EventType",
     "Events",
+    "Headers",
     "Item",
     "Kind",
     "ListedItem",
@@ -72,6 +78,7 @@ __all__ = [
     "Recommendation",
     "Rejection",
     "Request",
+    "Unreadable",
     "dead_letter_headers",
     "decode_erasures",
     "decode_events",
@@ -80,6 +87,7 @@ __all__ = [
     "decode_record",
     "encode_record",
     "event_hash",
+    "headers_of_rejected",
     "item_hash",
     "murmur2",
     "partition_of",

@@ -18,6 +18,7 @@ import numpy as np
 
 from stream.contracts.diagnosis import diagnose
 from stream.contracts.events import Events
+from stream.contracts.letters import Unreadable
 from stream.contracts.records import (
     EVENT_TYPES,
     ID_FIELDS,
@@ -179,6 +180,8 @@ def _decode(
     decoder: msgspec.json.Decoder[R], value: bytes | None, max_bytes: int = MAX_VALUE_BYTES
 ) -> R:
     """One record on its own, all but its key checked; raises RecordError."""
+    if isinstance(value, Unreadable):
+        raise RecordError(value.reason)
     if not value:
         raise RecordError("empty_value")
     if len(value) > max_bytes:
@@ -205,6 +208,18 @@ def _check_key(key: bytes | None, field: str, external_id: str | int) -> None:
         raise RecordError("key_mismatch", field)
 
 
+def _check_item_key(key: bytes | None) -> None:
+    """Raise RecordError for a key that can be no item's."""
+    if not key:
+        raise RecordError("key_missing", "item_id")
+    if len(key) > MAX_ID_BYTES:
+        raise RecordError("id_too_long", "item_id")
+    try:
+        key.decode()
+    except UnicodeDecodeError:
+        raise RecordError("not_utf8", "item_id") from None
+
+
 class _ItemRecord(Item, frozen=True, gc=False):
     """An `Item` as it comes: its item_id may be a number."""
 
@@ -219,8 +234,7 @@ def _decoder(record: type[R]) -> msgspec.json.Decoder[R]:
 def decode_item(key: bytes | None, value: bytes | None) -> Item | None:
     """A record of `items`; None for a tombstone. Raises RecordError."""
     if value is None:
-        if not key:
-            raise RecordError("key_missing", "item_id")
+        _check_item_key(key)
         return None
     record = _decode(_decoder(_ItemRecord), value)
     _check_key(key, "item_id", record.item_id)
@@ -263,17 +277,3 @@ def decode_recommendation(value: bytes | None) -> Recommendation:
 def encode_record(record: msgspec.Struct) -> bytes:
     """Any record of this package: an event, an item, a recommendation, ..."""
     return _ENCODE(record)
-
-
-def dead_letter_headers(
-    reason: str, field: str | None, topic: str, partition: int, offset: int
-) -> list[tuple[str, bytes]]:
-    """Headers that say of a dead letter why and from where; key and value stay as they were."""
-    told = {
-        "reason": reason,
-        "field": field or "",
-        "topic": topic,
-        "partition": partition,
-        "offset": offset,
-    }
-    return [(f"freshet-{name}", str(value).encode()) for name, value in told.items()]

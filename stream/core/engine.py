@@ -30,9 +30,9 @@ from stream.contracts import (
     Events,
     Kind,
     Rejection,
-    dead_letter_headers,
     decode_erasures,
     decode_events,
+    headers_of_rejected,
 )
 from stream.core.catalogue import Catalogue
 from stream.core.fold import Folded, fold, rebuild
@@ -289,10 +289,8 @@ class _Decoded(NamedTuple):
 
 def _reject(batch: Batch, rejections: list[Rejection], changes: PartResult) -> None:
     """Make dead letters of what cannot be used."""
-    for at, reason, at_field in rejections:
-        changes.dead_keys.append(batch.keys[at])
-        changes.dead_values.append(batch.values[at])
-        changes.dead_headers.append(
-            dead_letter_headers(reason, at_field, batch.topic, batch.partition, batch.offsets[at])
-        )
+    for rejection in rejections:
+        changes.dead_keys.append(batch.keys[rejection.position])
+        changes.dead_values.append(batch.values[rejection.position])
+        changes.dead_headers.append(headers_of_rejected(batch, *rejection))
     changes.rejections = rejections

@@ -6,14 +6,12 @@ A micro-batch has a part from each partition that has records waiting.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from stream.contracts import Erasure, Rejection
+from stream.contracts import Erasure, Headers, Rejection
 from stream.core.state import UserShard
-
-Headers = list[tuple[str, bytes]]
 
 
 class Batch(Protocol):
@@ -29,6 +27,8 @@ class Batch(Protocol):
     def values(self) -> Sequence[bytes | None]: ...
     @property
     def offsets(self) -> Sequence[int]: ...
+    @property
+    def headers(self) -> Mapping[int, Headers]: ...
 
 
 class Part(Protocol):

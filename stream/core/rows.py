@@ -5,11 +5,11 @@ In: a width. Out: rows that appear as zeros. Knows nothing of what a row means.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 _FIRST_CAPACITY: Final = 1024
 
@@ -29,13 +29,17 @@ class Rows:
     def __init__(self, width: int) -> None:
         self._width = width
         self._memory = _anonymous(_FIRST_CAPACITY * width)
-        self.bytes = self._view()
+        self._take_hold()
 
     def __len__(self) -> int:
         return len(self.bytes)
 
-    def _view(self) -> NDArray[np.uint8]:
-        return np.frombuffer(self._memory, np.uint8).reshape(-1, self._width)
+    def _take_hold(self) -> None:
+        """Ask for large pages, as NumPy does for its own: rows are read here and there."""
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            with contextlib.suppress(OSError):  # a kernel without them
+                self._memory.madvise(mmap.MADV_HUGEPAGE)
+        self.bytes = np.frombuffer(self._memory, np.uint8).reshape(-1, self._width)
 
     def reserve(self, rows: int) -> None:
         """Make room for `rows` rows."""
@@ -48,11 +52,12 @@ class Rows:
         del self.bytes
         try:
             self._memory.resize(capacity * self._width)
+            self._take_hold()
         except (BufferError, OSError, SystemError, ValueError):
-            old = self._view()
+            old = np.frombuffer(self._memory, np.uint8).reshape(-1, self._width)
             self._memory = _anonymous(capacity * self._width)
-            self._view()[:used] = old
-        self.bytes = self._view()
+            self._take_hold()
+            self.bytes[:used] = old
 
 
 def _anonymous(size: int) -> mmap.mmap:

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import CorruptRecordException
 from aiokafka.structs import ConsumerRecord
 
 from stream.errors import TopicError
 from stream.kafka.cluster import Cluster
+from stream.kafka.unpack import bound_unpacking
 
 log = logging.getLogger(__name__)
 
 _POLL_MS = 500
+_AT_ONCE = 2_000  # records: what is packed small may be very many
 _STALL_S = 60.0
 _METADATA_TRIES = 20
 
@@ -48,12 +51,7 @@ class TopicFollower:
         ------
         TopicError : the topic does not exist, or stopped answering before its end
         """
-        self._consumer = AIOKafkaConsumer(
-            **self._cluster.options(),
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=_POLL_MS,
-        )
+        self._consumer = self._new_consumer()
         await self._consumer.start()
         assigned = [TopicPartition(self.topic, partition) for partition in await self._partitions()]
         self._consumer.assign(assigned)
@@ -69,6 +67,15 @@ class TopicFollower:
                 raise TopicError(f"topic {self.topic!r} stopped answering before its end")
         return read
 
+    def _new_consumer(self) -> Any:
+        bound_unpacking()
+        return AIOKafkaConsumer(
+            **self._cluster.options(),
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=_POLL_MS,
+        )
+
     async def _partitions(self) -> list[int]:
         admin = AIOKafkaAdminClient(**self._cluster.options())
         await admin.start()
@@ -82,17 +89,47 @@ class TopicFollower:
             await admin.close()
         raise TopicError(f"topic {self.topic!r} does not exist: `freshet topics create`")
 
-    async def follow(self) -> None:
-        """Hand on what comes, until cancelled."""
+    async def follow(self, before_more: Callable[[], Awaitable[None]]) -> None:
+        """Hand on what comes, until cancelled; waits for `before_more` each time."""
         while True:
             await self._poll()
+            await before_more()
+
+    async def read_again(
+        self, partition: int, first: int, last: int
+    ) -> AsyncIterator[list[ConsumerRecord]]:
+        """The records from offset `first` to `last` once more, some at a time.
+
+        Ends early when the broker gives none for a minute.
+        """
+        where = TopicPartition(self.topic, partition)
+        consumer = self._new_consumer()
+        await consumer.start()
+        try:
+            consumer.assign([where])
+            consumer.seek(where, first)
+            quiet_s = 0.0
+            while quiet_s < _STALL_S and await consumer.position(where) <= last:
+                found = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_AT_ONCE)
+                quiet_s = 0.0 if found else quiet_s + _POLL_MS / 1000
+                for records in found.values():
+                    yield [record for record in records if record.offset <= last]
+        finally:
+            await consumer.stop()
 
     async def stop(self) -> None:
         if self._consumer is not None:
             await self._consumer.stop()
 
     async def _poll(self) -> int:
-        batches = await self._consumer.getmany(timeout_ms=_POLL_MS)
+        try:
+            batches = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=_AT_ONCE)
+        except CorruptRecordException:
+            raise TopicError(
+                f"a record batch of topic {self.topic!r} is damaged, by its checksum: on the "
+                f"broker's disk, or on the way. Restore the topic from a replica, or delete and "
+                f"fill it again"
+            ) from None
         for records in batches.values():
             self._on_records(records)
         return sum(map(len, batches.values()))

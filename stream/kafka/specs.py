@@ -54,10 +54,16 @@ def changelog_config(settings: Settings) -> dict[str, str]:
     }
 
 
+def source_names(settings: Settings) -> list[str]:
+    """Return the topics whose records may become dead letters."""
+    names = settings.topics
+    return [names.clicks, names.purchases, names.items, names.requests, names.erasures]
+
+
 def wanted_topics(settings: Settings) -> list[TopicSpec]:
     """Return every topic that a worker needs, the changelog last."""
     names = settings.topics
-    # A dead letter carries a record that was too large, and its headers.
+    # At least; `create_topics` and `check_topics` look what the sources take.
     dead_letters = {"cleanup.policy": "delete", "max.message.bytes": str(2 * _MIB)}
     lists = {
         "cleanup.policy": "compact,delete",

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import signal
 import sys
@@ -75,12 +74,7 @@ def _parse(arguments: list[str] | None) -> tuple[Plan, bool]:
     parser.add_argument("--rate", type=int, default=600, help="events/s")
     parser.add_argument("--peer", choices=sorted(PEERS), default="freshet", help="what is judged")
     parser.add_argument("--plan", action="store_true", help="print the schedule and end")
-    # As `make chaos` is given them; an empty one is none.
-    given = list(arguments if arguments is not None else sys.argv[1:])
-    for name in ("kills", "minutes", "seed"):
-        if value := os.environ.get(name.upper()):
-            given = [f"--{name}={value}", *given]
-    options = parser.parse_args(given)
+    options = parser.parse_args(arguments)
     kills = options.kills
     if kills is None and options.minutes is None:
         kills = 10

@@ -26,7 +26,7 @@ from tests.chaos.logs import Record
 from tests.chaos.verdict import Verdict
 
 # Whether every dead letter has its record's own headers, first of all, and says how many.
-KEEPS_OWN_HEADERS = False
+KEEPS_OWN_HEADERS = True
 
 
 class Owned(NamedTuple):

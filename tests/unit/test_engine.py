@@ -153,7 +153,21 @@ def test_a_bad_record_is_a_dead_letter_and_its_neighbours_are_not(shop: Shop) ->
         "freshet-topic": b"clicks",
         "freshet-partition": b"0",
         "freshet-offset": b"101",
+        "freshet-headers": b"0",
     }
+
+
+def test_a_dead_letter_keeps_the_headers_of_its_record(shop: Shop) -> None:
+    batch = shop.batch({"item_id": "i1"}, b"{", b"[]", {"item_id": "i2"})
+    sent = [("b", b"\xff"), ("freshet-reason", b"forged"), ("b", None)]
+    batch.headers = {0: [("good", b"")], 2: sent}
+    (result,) = shop.engine.step([Part(shop.shard, batch, 0)], NOW_MS).parts
+    assert [headers[-1] for headers in result.dead_headers] == [
+        ("freshet-headers", b"0"),
+        ("freshet-headers", b"3"),
+    ]
+    assert result.dead_headers[1][:3] == sent
+    assert dict(result.dead_headers[1])["freshet-reason"] == b"not_object"
 
 
 def test_a_batch_of_garbage_alone_still_has_a_result(shop: Shop) -> None:
