@@ -23,7 +23,7 @@ endef
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench soak fuzz kafka model lock clean check-python
+.PHONY: help demo test lint bench chaos soak fuzz kafka model lock clean check-python
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -43,6 +43,10 @@ lint: $(DEV) ## format, lint and types
 
 bench: $(DEV) ## events per second and latency beside the peers'
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+chaos: $(DEV) ## faults of every kind on workers and their broker; KILLS=10 MINUTES=.. SEED=..
+	@$(BIN)/python -m tests.chaos $(if $(KILLS),--kills $(KILLS)) $(if $(MINUTES),--minutes $(MINUTES)) \
+		$(if $(SEED),--seed $(SEED)) $(ARGS)
 
 soak: $(DEV) ## the engine at 70% of its peak, and what grows; MINUTES=60 SHARE=0.7
 	@$(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SHARE),--share $(SHARE)) $(ARGS)

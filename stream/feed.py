@@ -89,6 +89,7 @@ class CatalogueFeed:
         self._published: dict[int, int] = {}  # partition -> newest offset with a letter from here
         self._publishing = asyncio.Lock()
         self._loaded = asyncio.Event()
+        self._loading: asyncio.Task[int] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -103,7 +104,8 @@ class CatalogueFeed:
         ------
         TopicError : the topic does not exist or stopped answering
         """
-        read = await self._follower.read_all()
+        self._loading = asyncio.create_task(self._follower.read_all())
+        read = await self._loading
         log.info("catalogue: %d records, %d items", read, len(self._catalogue) - 1)
         self._loaded.set()
         self._tasks = [
@@ -119,9 +121,11 @@ class CatalogueFeed:
         await asyncio.gather(*self._tasks)
 
     async def stop(self) -> None:
-        for task in self._tasks:
+        # What still reads must end first: the client cannot be closed under its feet.
+        tasks = [*filter(None, [self._loading]), *self._tasks]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._follower.stop()
         await self._letters.stop()
 

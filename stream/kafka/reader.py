@@ -99,6 +99,8 @@ class Reader:
         """Fetch from these offsets on; None is the oldest one that is still there."""
         mine = {tp: at for tp, at in offsets.items() if tp in self.consumer.assignment()}
         for tp, offset in mine.items():
+            if tp not in self.consumer.assignment():
+                continue  # a rebalance took it while another one was waited for
             if offset is None:
                 await self.consumer.seek_to_beginning(tp)
             else:

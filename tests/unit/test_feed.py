@@ -182,3 +182,31 @@ def test_only_the_broker_rooms_import_a_broker_client() -> None:
     tree = ast.parse(Path(feed_module.__file__).read_text())
     imported = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     assert not [name for name in imported if name.startswith(("aiokafka", "kafka"))]
+
+
+def test_a_stop_while_the_catalogue_loads_ends_the_loading_first() -> None:
+    events: list[str] = []
+
+    class Follower:
+        async def read_all(self) -> int:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                events.append("read ended")
+            return 0
+
+        async def stop(self) -> None:
+            events.append("client closed")
+
+    async def scenario() -> None:
+        feed = CatalogueFeed(load_settings(environ={}), Catalogue([""]), 2, owns=set().__contains__)
+        feed._follower = Follower()  # type: ignore[assignment]
+        starting = asyncio.create_task(feed.start())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await feed.stop()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+
+    asyncio.run(scenario())
+    assert events == ["read ended", "client closed"]

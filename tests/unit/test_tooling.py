@@ -296,5 +296,5 @@ def test_make_takes_the_first_python_that_will_do(tmp_path: Path) -> None:
 def test_make_lists_its_targets(tmp_path: Path) -> None:
     status, said = _make(tmp_path)
     assert status == 0
-    for target in ("demo", "test", "lint", "bench", "soak", "kafka", "clean"):
+    for target in ("demo", "test", "lint", "bench", "chaos", "soak", "kafka", "clean"):
         assert f"make {target} " in said
