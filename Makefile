@@ -23,7 +23,7 @@ endef
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench soak fuzz kafka lock clean check-python
+.PHONY: help demo test lint bench soak fuzz faults kafka lock clean check-python
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -53,6 +53,9 @@ fuzz: $(DEV) ## hostile records on every input topic; RECORDS=1000000 SEED=...
 
 kafka: $(RUNTIME) ## Apache Kafka on 127.0.0.1:9092 in the foreground (needs Java and Maven)
 	@$(BIN)/python -m tests.support.kafka $(ARGS)
+
+faults: $(DEV) ## brokers, networks, clocks, topics that fail, with an absence of 60 s
+	@AWAY_S=60 $(BIN)/python -m pytest tests/chaos/*faults_*.py --broker kafka -s $(ARGS)
 
 lock: | $(BIN)/python ## new requirements*.lock from pyproject.toml, one version for every Python
 	@set -e; for lock in 'requirements.lock --extra=embedded' 'requirements-dev.lock --all-extras'; do \
