@@ -23,7 +23,7 @@ endef
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench chaos soak fuzz kafka model lock clean check-python
+.PHONY: help demo test lint bench chaos faults soak fuzz kafka model lock clean check-python
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -60,6 +60,9 @@ kafka: $(RUNTIME) ## Apache Kafka on 127.0.0.1:9092 in the foreground (needs Jav
 
 model: $(RUNTIME) ## the take-over protocol searched by spin (Debian: spin, gcc); ARGS=--whole takes minutes
 	@$(BIN)/python -m tests.model.spin $(ARGS)
+
+faults: $(DEV) ## brokers, networks, clocks, topics that fail, with an absence of 60 s
+	@AWAY_S=60 $(BIN)/python -m pytest tests/chaos/*faults_*.py --broker kafka -s $(ARGS)
 
 lock: | $(BIN)/python ## new requirements*.lock from pyproject.toml, one version for every Python
 	@set -e; for lock in 'requirements.lock --extra=embedded' 'requirements-dev.lock --all-extras'; do \

@@ -73,7 +73,9 @@ def build_app(settings: Settings) -> BatchApp:
         engine.model.embedding_dim,
         owns=lambda partition: partition in interests.holdings,
     )
-    app.sidecar = Sidecar(settings, feed, recovered=lambda: interests.ready, fatal=app.fatal)
+    app.sidecar = Sidecar(
+        settings, feed, recovered=lambda: app.serving and interests.ready, fatal=app.fatal
+    )
     observer = Observer()
     receipts = Receipts(settings)
     sources = app.batches(topics.clicks, topics.purchases, topics.erasures)
@@ -82,6 +84,7 @@ def build_app(settings: Settings) -> BatchApp:
     async def personalize(batches: AsyncIterator[RecordBatch]) -> None:
         """Fold each micro-batch into its users' states and publish their fresh lists."""
         await feed.wait_loaded()
+        interests.begun = True  # from now on events that wait must move
         async for turns in interests.turns(batches):
             begun_s = time.time()
             result = engine.step(turns, now_ms=int(begun_s * 1000))

@@ -81,7 +81,12 @@ class CatalogueFeed:
         self._dim = embedding_dim
         self._owns = owns
         cluster = Cluster.of(settings)
-        self._follower = TopicFollower(cluster, settings.topics.items, self._put)
+        self._follower = TopicFollower(
+            cluster,
+            settings.topics.items,
+            self._put,
+            stall_s=settings.broker.recovery_timeout_s,
+        )
         self._letters = LetterSender(cluster, settings.topics.dead_letters)
         self._bad: deque[_Bad] = deque()
         self._bad_bytes = 0

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -20,11 +20,12 @@ from stream.errors import TopicError
 from stream.kafka.cluster import Cluster
 from stream.kafka.unpack import bound_unpacking
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
 
 _POLL_MS = 500
 _AT_ONCE = 2_000  # records: what is packed small may be very many
-_STALL_S = 60.0
 _METADATA_TRIES = 20
 
 
@@ -34,14 +35,20 @@ class TopicFollower:
     Parameters
     ----------
     on_records : called on the event loop with the records of one partition, in offset order
+    stall_s : without an answer or a record for so long, reading it whole has failed
     """
 
     def __init__(
-        self, cluster: Cluster, topic: str, on_records: Callable[[list[ConsumerRecord]], None]
+        self,
+        cluster: Cluster,
+        topic: str,
+        on_records: Callable[[list[ConsumerRecord]], None],
+        stall_s: float,
     ) -> None:
         self.topic = topic
         self._cluster = cluster
         self._on_records = on_records
+        self._stall_s = stall_s
         self._consumer: Any = None  # aiokafka wants to be made inside an event loop
 
     async def read_all(self) -> int:
@@ -52,20 +59,36 @@ class TopicFollower:
         TopicError : the topic does not exist, or stopped answering before its end
         """
         self._consumer = self._new_consumer()
+        ends = await self._within(self._begin())
+        read = 0
+        quiet_s = 0.0
+        while not await self._within(self._at(ends)):
+            got = await self._poll()
+            read += got
+            quiet_s = 0.0 if got else quiet_s + _POLL_MS / 1000
+            if quiet_s > self._stall_s:
+                raise self._stalled()
+        return read
+
+    async def _begin(self) -> dict[TopicPartition, int]:
+        """Connect and go to the first record; the present ends."""
         await self._consumer.start()
         assigned = [TopicPartition(self.topic, partition) for partition in await self._partitions()]
         self._consumer.assign(assigned)
         await self._consumer.seek_to_beginning(*assigned)
-        ends = await self._consumer.end_offsets(assigned)
-        read = 0
-        quiet_s = 0.0
-        while not await self._at(ends):
-            got = await self._poll()
-            read += got
-            quiet_s = 0.0 if got else quiet_s + _POLL_MS / 1000
-            if quiet_s > _STALL_S:
-                raise TopicError(f"topic {self.topic!r} stopped answering before its end")
-        return read
+        return dict(await self._consumer.end_offsets(assigned))
+
+    async def _within(self, step: Coroutine[Any, Any, T]) -> T:
+        try:
+            return await asyncio.wait_for(step, self._stall_s)
+        except TimeoutError:
+            raise self._stalled() from None
+
+    def _stalled(self) -> TopicError:
+        return TopicError(
+            f"topic {self.topic!r} stopped answering before its end: no progress for "
+            f"{self._stall_s:g} s. Check the brokers that lead its partitions"
+        )
 
     def _new_consumer(self) -> Any:
         bound_unpacking()
@@ -100,7 +123,7 @@ class TopicFollower:
     ) -> AsyncIterator[list[ConsumerRecord]]:
         """The records from offset `first` to `last` once more, some at a time.
 
-        Ends early when the broker gives none for a minute.
+        Ends early when the broker gives none for `stall_s`.
         """
         where = TopicPartition(self.topic, partition)
         consumer = self._new_consumer()
@@ -109,7 +132,7 @@ class TopicFollower:
             consumer.assign([where])
             consumer.seek(where, first)
             quiet_s = 0.0
-            while quiet_s < _STALL_S and await consumer.position(where) <= last:
+            while quiet_s < self._stall_s and await consumer.position(where) <= last:
                 found = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_AT_ONCE)
                 quiet_s = 0.0 if found else quiet_s + _POLL_MS / 1000
                 for records in found.values():

@@ -26,6 +26,7 @@ from stream import metrics
 from stream.kafka.applied import APPLIED_KEY, encode_applied
 from stream.kafka.batches import RecordBatch, Records
 from stream.kafka.holding import Holding, StateShard
+from stream.kafka.liveness import TAKING_OVER
 from stream.kafka.takeover import Takeover
 from stream.kafka.together import together
 from stream.kafka.turn import Turn
@@ -80,7 +81,7 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
         self.holdings: dict[int, Holding] = {}
         self.owner = uuid.uuid4().hex
         self.fenced = True
-        self.begun = False  # the agent's first batch came
+        self.begun = False  # the agent is ready for batches
         app.tables.add(self)
         app.interests = self
 
@@ -164,7 +165,7 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
             new_shard=self._new_shard,
             keyed_by=self._keyed_by,
             timeout_s=self.app.settings.broker.recovery_timeout_s,
-            on_progress=lambda p, ratio: metrics.RECOVERY_PROGRESS_RATIO.labels(p).set(ratio),
+            on_progress=self._recovering,
         )
         if not partitions:
             return
@@ -181,6 +182,10 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
         metrics.RECOVERY_SECONDS.observe(took_s)
         users = sum(len(holding.shard) for holding in self.holdings.values())
         log.info("took partitions %s over: %d users in %.3f s", partitions, users, took_s)
+
+    def _recovering(self, partition: int, ratio: float) -> None:
+        self.app.undertakings.moved(TAKING_OVER)
+        metrics.RECOVERY_PROGRESS_RATIO.labels(partition).set(ratio)
 
     async def on_stop(self) -> None:
         await self._abandon_takeover()

@@ -28,6 +28,7 @@ from stream.kafka.batches import Records
 from stream.kafka.cluster import Cluster
 from stream.kafka.holding import Holding, StateShard
 from stream.kafka.reader import Reader
+from stream.kafka.refusals import refusal
 from stream.kafka.replay import Replay
 from stream.kafka.writer import Fence, Writer
 
@@ -217,7 +218,7 @@ class Takeover:
             if isinstance(answer, REFUSALS):
                 after[partition] = 0
             elif isinstance(answer, BaseException):
-                raise answer
+                raise refusal(answer) from answer
             else:
                 after[partition] = answer.offset + 1
         return after

@@ -10,17 +10,12 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from aiokafka.errors import InvalidProducerEpoch, OutOfOrderSequenceNumber, ProducerFenced
-
-from stream.errors import BrokerError, FencedError, FreshetError
 from stream.kafka.batches import RecordBatch, Records
 from stream.kafka.holding import Holding
+from stream.kafka.refusals import refusal
 
 if TYPE_CHECKING:
     from stream.kafka.table import InterestTable
-
-
-_FENCED = (ProducerFenced, InvalidProducerEpoch, OutOfOrderSequenceNumber)
 
 
 class Turn:
@@ -124,7 +119,7 @@ class Turn:
             return
         error = future.exception()
         if error is not None:
-            self._table.app.fatal(_refusal(error))
+            self._table.app.fatal(refusal(error))
         self._open -= 1
         if self._open > 0:
             return
@@ -149,13 +144,3 @@ class Turn:
                 self._table.settle(self.holding)
         except Exception as exc:
             self._table.app.fatal(exc)
-
-
-def _refusal(exc: BaseException) -> FreshetError:
-    """Why the process ends: after a lost or refused batch none may follow."""
-    if isinstance(exc, _FENCED):
-        return FencedError(
-            f"the broker refused a batch ({type(exc).__name__}): another worker took the "
-            f"partition over while this one was away. Its states are safe there"
-        )
-    return BrokerError(f"a batch was not acknowledged: {exc!r}")
