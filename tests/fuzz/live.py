@@ -32,11 +32,12 @@ from stream.kafka.cluster import Cluster
 from stream.kafka.reader import Reader
 from stream.kafka.specs import changelog_topic
 from stream.kafka.unpack import StoredBatch
-from tests.chaos.shop import PARTITIONS, ROOT, Shop, Worker
+from tests.chaos.shop import PARTITIONS, Shop, Worker
 from tests.fuzz.inside import DIM, batch_of, read_headers
 from tests.fuzz.judge import judge
 from tests.fuzz.nasties import MARK, VALUES
 from tests.fuzz.records import TOPICS, Record, Records
+from tests.support.freshet import ROOT
 from tests.support.parts import Part
 from tests.support.stored import CODECS, Sent, bomb, seal, stored
 
