@@ -24,11 +24,10 @@ from stream.kafka.unpack import bound_unpacking
 FETCH_BYTES = 1 << 20
 FETCH_WAIT_MS = 500
 HASTY_FETCH_WAIT_MS = 20
-# As columns a record takes 165 bytes besides its own; as fetched, a partition takes FETCH_BYTES. So
-# no further partition is unpacked once this many are there, and the worker's memory does not depend
-# on how many partitions have a backlog.
-ENOUGH_RECORDS = 16_384
-TAKEN_AT_ONCE = 16_384  # records of a partition: what is packed small may be very many
+# Records of all partitions together, in one look: what is packed small may be very many, and as
+# columns a record takes 165 bytes besides its own. What is left stays as it was fetched, and the
+# worker's memory hardly depends on how many partitions have a backlog.
+TAKEN_AT_ONCE = 16_384
 
 _headers = attrgetter("headers")
 
@@ -176,7 +175,8 @@ def drain(
     if subscriptions.reassignment_in_progress:
         return taken
     for tp in list(fetcher._records):
-        if sum(map(len, taken.values())) >= ENOUGH_RECORDS:
+        room = TAKEN_AT_ONCE - sum(map(len, taken.values()))
+        if not room:
             break  # the next call begins with those left
         if tp not in partitions:
             if not subscriptions.is_assigned(tp):
@@ -189,7 +189,7 @@ def drain(
             _release(fetcher, tp)
             result.check_raise()
         if result.check_assignment(tp) and result.has_more():
-            batch, is_all = _unpack(tp, result._partition_records)
+            batch, is_all = _unpack(tp, result._partition_records, room)
             result._update_position()
             if is_all:
                 result._partition_records = None
@@ -208,8 +208,8 @@ def _release(fetcher: Any, tp: TopicPartition) -> None:
     fetcher._notify(fetcher._wait_consume_future)
 
 
-def _unpack(tp: TopicPartition, fetched: Any) -> tuple[RecordBatch | None, bool]:
-    """Turn one fetch response of a partition into columns, at most `TAKEN_AT_ONCE` records of it.
+def _unpack(tp: TopicPartition, fetched: Any, most: int) -> tuple[RecordBatch | None, bool]:
+    """Turn one fetch response of a partition into columns, at most so many records of it.
 
     Returns
     -------
@@ -225,8 +225,11 @@ def _unpack(tp: TopicPartition, fetched: Any) -> tuple[RecordBatch | None, bool]
     offsets: list[int] = []
     timestamps: list[int] = []
     headers: dict[int, Headers] = {}
+    # Upstream's own way through the records, which we do not go: the two hold each other, and with
+    # them all that was fetched until Python looks for cycles, which is seldom.
+    fetched._records_iterator = None
     begun = getattr(fetched, "begun", None)  # the batch that the call before had not room for
-    while (room := TAKEN_AT_ONCE - len(offsets)) and (begun or fetched._records.has_next()):
+    while (room := most - len(offsets)) and (begun or fetched._records.has_next()):
         record_batch = begun or fetched._records.next_batch()
         if begun is None and fetched._check_crcs and not record_batch.validate_crc():
             raise BrokerError(

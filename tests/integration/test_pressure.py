@@ -16,7 +16,7 @@ from confluent_kafka import Producer
 from stream.config import Settings
 from stream.demo import sample
 from stream.kafka.broker import BrokerProcess
-from stream.kafka.reader import ENOUGH_RECORDS, FETCH_BYTES
+from stream.kafka.reader import FETCH_BYTES, TAKEN_AT_ONCE
 from tests.soak.samples import peak_mib, resident_mib, sums
 from tests.soak.shop import PARTITIONS, Worker, make_topics, running
 
@@ -42,7 +42,7 @@ def most_mib(settings: Settings) -> float:
     """What the flood may take: the formula of stream/kafka/README.md, "Memory"."""
     batch = settings.batch
     fetched = 2 * 3 * PARTITIONS * FETCH_BYTES  # clicks, purchases, items; the answer, and its copy
-    waiting = (2 * batch.in_flight * batch.max_events + ENOUGH_RECORDS) * EVENT_BYTES
+    waiting = (2 * batch.in_flight * batch.max_events + TAKEN_AT_ONCE) * EVENT_BYTES
     waiting += 2 * batch.in_flight * LARGE_BYTES
     sending = 2 * batch.in_flight * batch.max_events * (LIST_BYTES + STATE_BYTES)
     sending += 2 * batch.in_flight * LARGE_BYTES

@@ -111,15 +111,14 @@ class Fetched:
         self._records, self.next_fetch_offset = Stretch(data), start
 
 
-def test_a_fetch_is_taken_some_records_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "TAKEN_AT_ONCE", 4)
+def test_a_fetch_is_taken_some_records_at_a_time() -> None:
     first = [Sent(b"%d" % n, b"v", [("n", b"%d" % n)] if n % 3 else []) for n in range(7)]
     data = stored(first, base=10, codec="lz4") + stored(first[:3], base=17)
     fetched = Fetched(data + bomb("zstd", 64 << 20, base=20) + stored(first[:1], base=21), 12)
     batches: list[RecordBatch] = []
     is_all = False
     while not is_all:
-        batch, is_all = reader._unpack(TopicPartition("clicks", 1), fetched)
+        batch, is_all = reader._unpack(TopicPartition("clicks", 1), fetched, 4)
         assert batch is not None
         assert fetched.next_fetch_offset == batch.next
         batches.append(batch)
