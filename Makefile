@@ -18,9 +18,10 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3 python; d
 UV_VERSION := 0.13.9
 PIP_FLAGS := -q --disable-pip-version-check --no-compile
 LOCKED := --require-hashes --only-binary :all: -r
+INTO := $(VENV)
 define install
-@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps $(1) \
-	|| $(BIN)/python -m pip install $(PIP_FLAGS) --no-deps $(1)
+@$(BIN)/uv pip install -q --python $(INTO)/bin/python --no-deps $(1) \
+	|| $(INTO)/bin/python -m pip install $(PIP_FLAGS) --no-deps $(1)
 endef
 COMPILE = $(BIN)/uv pip compile -q $(UPGRADE) --universal --python-version 3.11 \
 	--fork-strategy fewest --generate-hashes --no-annotate --no-header
@@ -28,7 +29,7 @@ UPGRADE ?= --upgrade
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench kafka model lock clean check-python
+.PHONY: help demo test lint bench kafka model audit sbom lock clean check-python
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -55,11 +56,18 @@ kafka: $(RUNTIME) ## Apache Kafka on 127.0.0.1:9092 in the foreground (needs Jav
 model: $(RUNTIME) ## the take-over protocol searched by spin (Debian: spin, gcc); ARGS=--whole takes minutes
 	@$(BIN)/python -m tests.model.spin $(ARGS)
 
+audit: $(DEV) build/tools/.made ## known vulnerabilities of everything in the locks
+	@$(BIN)/python -m tests.support.supply audit
+
+sbom: $(DEV) build/tools/.made build/runtime/.made ## what a worker is made of, with licences: build/sbom.json (CycloneDX)
+	@$(BIN)/python -m tests.support.supply sbom
+
 lock: | $(BIN)/python ## new requirements*.lock from pyproject.toml (UPGRADE= keeps the versions), for every Python
 	@set -e; for lock in 'requirements.lock --extra=embedded' 'requirements-dev.lock --all-extras'; do \
 		set -- $$lock; \
 		echo 'setuptools>=77' | $(COMPILE) pyproject.toml - $$2 -o $$1; done; \
-		echo 'uv==$(UV_VERSION)' | $(COMPILE) - -o requirements-uv.lock
+		echo 'uv==$(UV_VERSION)' | $(COMPILE) - -o requirements-uv.lock; \
+		printf 'cyclonedx-bom>=7\npip-audit>=2.10\n' | $(COMPILE) - -o requirements-tools.lock
 
 clean: ## remove everything that make made, the Kafka data included
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
@@ -91,3 +99,16 @@ $(DEV): requirements-dev.lock pyproject.toml | $(BIN)/python
 	$(call install,$(LOCKED) requirements-dev.lock)
 	$(call install,--no-build-isolation -e .)
 	@touch $@ $(RUNTIME)
+
+# Environments of their own: the tools, and a worker's packages without those of development.
+build/tools/.made: INTO := build/tools
+build/tools/.made: requirements-tools.lock | $(BIN)/python
+	@$(BIN)/python -m venv --clear $(INTO)
+	$(call install,$(LOCKED) requirements-tools.lock)
+	@touch $@
+
+build/runtime/.made: INTO := build/runtime
+build/runtime/.made: requirements.lock | $(BIN)/python
+	@$(BIN)/python -m venv --clear $(INTO)
+	$(call install,$(LOCKED) requirements.lock)
+	@touch $@

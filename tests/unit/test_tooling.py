@@ -207,7 +207,12 @@ def test_no_tracked_file_names_a_place_on_somebodys_machine() -> None:
     assert found == []
 
 
-LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-uv.lock")
+LOCKS = (
+    "requirements.lock",
+    "requirements-dev.lock",
+    "requirements-tools.lock",
+    "requirements-uv.lock",
+)
 
 
 def _lock(name: str) -> dict[str, Requirement]:
@@ -316,5 +321,5 @@ def test_make_takes_the_first_python_that_will_do(tmp_path: Path) -> None:
 def test_make_lists_its_targets(tmp_path: Path) -> None:
     status, said = _make(tmp_path)
     assert status == 0
-    for target in ("demo", "test", "lint", "bench", "kafka", "clean"):
+    for target in ("demo", "test", "lint", "bench", "kafka", "model", "audit", "sbom", "clean"):
         assert f"make {target} " in said
