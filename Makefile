@@ -29,7 +29,7 @@ UPGRADE ?= --upgrade
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench kafka model audit sbom lock clean check-python
+.PHONY: help demo test lint bench chaos faults soak fuzz kafka model audit sbom lock clean check-python
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -50,11 +50,25 @@ lint: $(DEV) ## format, lint and types
 bench: $(DEV) ## events per second and latency beside the peers'
 	@$(BIN)/python -m tests.bench $(ARGS)
 
+chaos: $(DEV) ## faults of every kind on workers and their broker; KILLS=10 MINUTES=.. SEED=..
+	@$(BIN)/python -m tests.chaos $(if $(KILLS),--kills $(KILLS)) $(if $(MINUTES),--minutes $(MINUTES)) \
+		$(if $(SEED),--seed $(SEED)) $(ARGS)
+
+soak: $(DEV) ## the engine at 70% of its peak, and what grows; MINUTES=60 SHARE=0.7
+	@$(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SHARE),--share $(SHARE)) $(ARGS)
+
+RECORDS ?= 1000000
+fuzz: $(DEV) ## hostile records on every input topic; RECORDS=1000000 SEED=...
+	@$(BIN)/python -m tests.fuzz --records $(RECORDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
 kafka: $(RUNTIME) ## Apache Kafka on 127.0.0.1:9092 in the foreground (needs Java and Maven)
 	@$(BIN)/python -m tests.support.kafka $(ARGS)
 
 model: $(RUNTIME) ## the take-over protocol searched by spin (Debian: spin, gcc); ARGS=--whole takes minutes
 	@$(BIN)/python -m tests.model.spin $(ARGS)
+
+faults: $(DEV) ## brokers, networks, clocks, topics that fail, with an absence of 60 s
+	@AWAY_S=60 $(BIN)/python -m pytest tests/chaos/*faults_*.py --broker kafka -s $(ARGS)
 
 audit: $(DEV) build/tools/.made ## known vulnerabilities of everything in the locks
 	@$(BIN)/python -m tests.support.supply audit

@@ -24,6 +24,7 @@ from stream.core.bundle import Bundle
 from stream.core.model import Model
 from stream.errors import FreshetError, UsageError
 from stream.logs import FORMATS
+from stream.terminal import LINES, printable, printable_json
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.run(options)
     except FreshetError as error:
-        print(f"freshet-export: {error}", file=sys.stderr)
+        print(f"freshet-export: {printable(str(error), keep=LINES)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("freshet-export: interrupted", file=sys.stderr)
@@ -131,14 +132,14 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _bundle(options: argparse.Namespace) -> None:
     bundle = Bundle.load(options.folder)
     Model(bundle, "cpu")
-    text = (options.folder / "manifest.json").read_text()
     if options.json:
-        print(text, end="")
+        text = (options.folder / "manifest.json").read_text(encoding="utf-8")
+        print(printable_json(text, keep=LINES), end="")
         return
     m = bundle.manifest
-    print(f"{m.name}: {m.model}, {m.items - 1:,} items, verified")
+    print(f"{printable(m.name)}: {printable(m.model)}, {m.items - 1:,} items, verified")
     print(f"  id            {m.bundle_id}")
-    print(f"  trained until {m.created}")
+    print(f"  trained until {printable(m.created)}")
     print(f"  state         {m.state.size} numbers, kept as {m.state.storage}")
     print(f"  seen items    {'excluded' if m.exclude_seen else 'may come back'}")
     for name, values in (("training", m.training), ("metrics", m.metrics)):

@@ -2,6 +2,7 @@
 
     clicks ----+                                          +--> recommendations
     purchases -+--> personalize: engine.step on shards  --+--> dead-letters
+    erasures --+                         |                +--> receipts
     items --> catalogue                  |                      /metrics /healthz /readyz
                                          +--> changelog (states and applied offsets, fenced)
 
@@ -18,12 +19,14 @@ from typing import Any, NoReturn
 from mode import Service
 
 from stream import metrics
+from stream.allocator import keep_freed
 from stream.config import Settings, load_settings
-from stream.contracts import Kind
 from stream.core.bundle import Bundle
 from stream.core.catalogue import Catalogue
-from stream.core.engine import Engine
+from stream.core.engine import Engine, Source
+from stream.core.lifecycle import Limits
 from stream.core.model import Model
+from stream.core.pseudonyms import Pseudonyms
 from stream.errors import SettingsError
 from stream.feed import CatalogueFeed
 from stream.kafka import transport
@@ -33,6 +36,7 @@ from stream.kafka.table import InterestTable
 from stream.kafka.topics import require_topics
 from stream.kafka.transport import BatchApp
 from stream.observe import Observer
+from stream.receipts import Receipts
 from stream.sidecar import Sidecar
 
 
@@ -58,7 +62,10 @@ def build_app(settings: Settings) -> BatchApp:
     engine = load_engine(settings)
     app = FreshetApp(settings, check=require_topics)
     interests = InterestTable(
-        app, INTERESTS, partial(engine.new_shard, partitions=topics.partitions)
+        app,
+        INTERESTS,
+        partial(engine.new_shard, partitions=topics.partitions),
+        keyed_by=engine.pseudonyms.fingerprint,
     )
     feed = CatalogueFeed(
         settings,
@@ -66,13 +73,18 @@ def build_app(settings: Settings) -> BatchApp:
         engine.model.embedding_dim,
         owns=lambda partition: partition in interests.holdings,
     )
-    app.sidecar = Sidecar(settings, feed, recovered=lambda: interests.ready, fatal=app.fatal)
+    app.sidecar = Sidecar(
+        settings, feed, recovered=lambda: app.serving and interests.ready, fatal=app.fatal
+    )
     observer = Observer()
+    receipts = Receipts(settings)
+    sources = app.batches(topics.clicks, topics.purchases, topics.erasures)
 
-    @app.agent(app.batches(topics.clicks, topics.purchases))  # type: ignore[untyped-decorator]
+    @app.agent(sources)  # type: ignore[untyped-decorator]
     async def personalize(batches: AsyncIterator[RecordBatch]) -> None:
         """Fold each micro-batch into its users' states and publish their fresh lists."""
         await feed.wait_loaded()
+        interests.begun = True  # from now on events that wait must move
         async for turns in interests.turns(batches):
             begun_s = time.time()
             result = engine.step(turns, now_ms=int(begun_s * 1000))
@@ -88,6 +100,7 @@ def build_app(settings: Settings) -> BatchApp:
                         ),
                     },
                     on_acked=partial(observer.acked, turn.batch, part, begun_s, sent_s),
+                    afterwards=await receipts.due(turn.batch, part.erased),
                 )
 
     return app
@@ -100,19 +113,24 @@ def load_engine(settings: Settings) -> Engine:
             "no model bundle is named: set FRESHET_BUNDLE (or `bundle` in the configuration) to a "
             "folder that `freshet-export train` wrote"
         )
+    keep_freed()
     bundle = Bundle.load(settings.bundle)
     model = Model(bundle, settings.provider)
     metrics.set_model_info(bundle.bundle_id, bundle.manifest.model, model.provider)
-    kinds: dict[str, Kind] = {
+    kinds: dict[str, Source] = {
         settings.topics.clicks: "clicks",
         settings.topics.purchases: "purchases",
+        settings.topics.erasures: "erasures",
     }
+    state, secret = settings.state, settings.privacy.secret
     return Engine(
         model,
         Catalogue(bundle.item_ids),
         kinds=kinds,
         placements=settings.placements,
-        ring=settings.state.ring,
+        ring=state.ring,
+        limits=Limits(int(state.expire_after_s * 1000), state.max_users),
+        pseudonyms=Pseudonyms(None if secret is None else secret.reveal().encode()),
     )
 
 

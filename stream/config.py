@@ -17,21 +17,23 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec.structs import FieldInfo
 
+from stream.checks import check_together
+from stream.described import Described, allowed, describe_settings
 from stream.errors import SettingsError
+from stream.secrets import FILE_SUFFIX, Secret, from_text, read_secret
 from stream.settings import (
     CONFIG_VARIABLE,
     FIELDS,
     PLACEMENT_FIELDS,
+    SECRETS,
     SECTIONS,
     Batch,
     Broker,
-    Described,
     Placement,
+    Security,
     Settings,
     State,
     Topics,
-    allowed,
-    describe_settings,
     variable,
 )
 
@@ -40,6 +42,7 @@ __all__ = [
     "Broker",
     "Described",
     "Placement",
+    "Security",
     "Settings",
     "State",
     "Topics",
@@ -55,7 +58,7 @@ _SERVICE_LINK: Final = re.compile(r"FRESHET_(\w+_)?(SERVICE_HOST|SERVICE_PORT\w*
 
 
 class _Given(NamedTuple):
-    """A value, and where it was given, in words fit for a message."""
+    """A value, and where it was given, in words fit for a message. The value may be a secret."""
 
     value: Any
     origin: str
@@ -87,11 +90,16 @@ def load_settings(
     values: dict[str, Any] = {section: {} for section in SECTIONS}
     for path, found in given.items():
         section, _, name = path.rpartition(".")
-        (values[section] if section else values)[name] = _convert(FIELDS[path], found)
+        (values[section] if section else values)[name] = _convert(
+            FIELDS[path], found, exactly=path in SECRETS
+        )
+    for path, secret in _secrets_from_files(given).items():
+        section, _, name = path.rpartition(".")
+        values[section][name] = secret
     if "placements" in table:
         values["placements"] = _placements(table["placements"], str(config))
-    settings = msgspec.convert(values, Settings)
-    _check_together(settings, given)
+    settings = msgspec.convert(values, Settings, dec_hook=from_text)
+    check_together(settings, {path: found.origin for path, found in given.items()})
     return settings
 
 
@@ -126,7 +134,26 @@ def _given(
 ) -> dict[str, _Given]:
     """What was given by TOML path; the stronger place wins."""
     given = dict(_from_file(table, str(config)))
-    return given | _from_environment(environ) | _from_flags(overrides)
+    given |= _from_environment(environ) | _from_flags(overrides)
+    for path in SECRETS & given.keys():
+        file = given.get(path + FILE_SUFFIX)
+        if file is not None and not file.text:  # the environment is stronger than the TOML file
+            del given[path + FILE_SUFFIX]
+        elif file is not None:
+            raise SettingsError(
+                f"{given[path].origin}: is set, and so is {file.origin}; keep one of the two."
+            )
+    return given
+
+
+def _secrets_from_files(given: Mapping[str, _Given]) -> dict[str, Secret]:
+    """Path -> secret, for those that a file holds."""
+    files = {path: given.get(path + FILE_SUFFIX) for path in SECRETS}
+    return {
+        path: read_secret(str(file.value).strip(), file.origin)
+        for path, file in files.items()
+        if file is not None
+    }
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -150,6 +177,8 @@ def _from_file(table: Mapping[str, Any], file: str) -> Iterator[tuple[str, _Give
                 path = f"{name}.{inner}"
                 if path not in FIELDS:
                     raise _unknown(f"{file}: {path}", path, FIELDS)
+                if path in SECRETS:
+                    raise _exposed(f"{file}: {path}", path, "this file is often copied or kept")
                 yield path, _Given(leaf, f"{file}: {path}", text=False)
         elif name in FIELDS:
             yield name, _Given(value, f"{file}: {name}", text=False)
@@ -179,6 +208,8 @@ def _from_flags(overrides: Mapping[str, str | None]) -> dict[str, _Given]:
         flag = "--" + path.replace(".", "-").replace("_", "-")
         if path not in FIELDS:
             raise _unknown(flag, path, FIELDS)
+        if value is not None and path in SECRETS:
+            raise _exposed(flag, path, "every user of this machine can see it there")
         if value is not None:
             given[path] = _Given(value, flag, text=True)
     return given
@@ -215,41 +246,26 @@ def _table(value: Any, origin: str) -> dict[str, Any]:
     return value
 
 
-def _convert(setting: FieldInfo, given: _Given) -> Any:
-    value = given.value.strip() if isinstance(given.value, str) else given.value
+def _convert(setting: FieldInfo, given: _Given, *, exactly: bool = False) -> Any:
+    value = given.value
+    if isinstance(value, str) and not exactly:
+        value = value.strip()
     try:
-        return msgspec.convert(value, setting.type, strict=not given.text)
+        return msgspec.convert(value, setting.type, strict=not given.text, dec_hook=from_text)
     except msgspec.ValidationError:
         raise SettingsError(
             f"{given.origin}: is {given.value!r}; must be {allowed(setting)}."
         ) from None
 
 
+def _exposed(origin: str, path: str, why: str) -> SettingsError:
+    return SettingsError(
+        f"{origin}: a secret does not belong here, since {why}; set {variable(path)}, or name a "
+        f"file that holds it with {path}{FILE_SUFFIX} ({variable(path + FILE_SUFFIX)})."
+    )
+
+
 def _unknown(origin: str, name: str, known: Iterable[str]) -> SettingsError:
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     cure = f"did you mean {near[0]}?" if near else "remove it; the README lists the settings."
     return SettingsError(f"{origin}: is not a setting; {cure}")
-
-
-def _check_together(settings: Settings, given: Mapping[str, _Given]) -> None:
-    """What no field can say by itself."""
-
-    def origin(path: str) -> str:
-        return given[path].origin if path in given else f"{path} (default)"
-
-    broker = settings.broker
-    if broker.heartbeat_s >= broker.session_timeout_s:
-        raise SettingsError(
-            f"{origin('broker.heartbeat_s')}: is {broker.heartbeat_s}; must be under "
-            f"broker.session_timeout_s ({broker.session_timeout_s}), best a third of it."
-        )
-    path_by_name: dict[str, str] = {}
-    for field, name in msgspec.structs.asdict(settings.topics).items():
-        if field in {"partitions", "replication"}:
-            continue
-        path = f"topics.{field}"
-        if path_by_name.setdefault(name, path) != path:
-            raise SettingsError(
-                f"{origin(path)}: is {name!r}, and so is {origin(path_by_name[name])}; "
-                "every topic needs a name of its own."
-            )

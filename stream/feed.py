@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from stream import metrics
-from stream.contracts import dead_letter_headers, decode_item
-from stream.core.catalogue import Catalogue
+from stream.contracts import Item, dead_letter_headers, decode_item
+from stream.core.catalogue import Catalogue, unit_embedding
 from stream.errors import RecordError
+from stream.kafka.cluster import Cluster
 from stream.kafka.follower import TopicFollower
 from stream.kafka.letters import Letter, LetterSender
 
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 _PUBLISH_EVERY_S = 0.5
 _MAX_BACKLOG_BYTES = 8 << 20
-_LETTER_BYTES = 300  # what a letter takes besides its key and value, about
+_HEADER_BYTES = 120  # what a header takes in memory besides its name and value, about
 
 
 class Record(Protocol):
@@ -40,6 +41,8 @@ class Record(Protocol):
     def partition(self) -> int: ...
     @property
     def offset(self) -> int: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
 
 
 class _Bad(NamedTuple):
@@ -57,7 +60,8 @@ class CatalogueFeed:
     Every worker reads all of the items topic, so each bad record is seen by all of them. The worker
     that owns the source partition of the same number publishes it, once in its life: after a
     restart, or when the partition comes from another worker, it may stand in the dead letters
-    again. What waits for an owner takes 8 MiB at most; the oldest give way.
+    again. What waits for an owner takes 8 MiB at most; the oldest give way, and are read again when
+    their partition is this worker's.
 
     Parameters
     ----------
@@ -76,13 +80,21 @@ class CatalogueFeed:
         self._catalogue = catalogue
         self._dim = embedding_dim
         self._owns = owns
-        self._follower = TopicFollower(settings.bootstrap, settings.topics.items, self._put)
-        self._letters = LetterSender(settings.bootstrap, settings.topics.dead_letters)
+        cluster = Cluster.of(settings)
+        self._follower = TopicFollower(
+            cluster,
+            settings.topics.items,
+            self._put,
+            stall_s=settings.broker.recovery_timeout_s,
+        )
+        self._letters = LetterSender(cluster, settings.topics.dead_letters)
         self._bad: deque[_Bad] = deque()
         self._bad_bytes = 0
-        self._dropped = 0
+        self._given_way: dict[int, tuple[int, int]] = {}  # partition -> first and last offset
         self._published: dict[int, int] = {}  # partition -> newest offset with a letter from here
+        self._publishing = asyncio.Lock()
         self._loaded = asyncio.Event()
+        self._loading: asyncio.Task[int] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -97,11 +109,12 @@ class CatalogueFeed:
         ------
         TopicError : the topic does not exist or stopped answering
         """
-        read = await self._follower.read_all()
+        self._loading = asyncio.create_task(self._follower.read_all())
+        read = await self._loading
         log.info("catalogue: %d records, %d items", read, len(self._catalogue) - 1)
         self._loaded.set()
         self._tasks = [
-            asyncio.create_task(self._follower.follow()),
+            asyncio.create_task(self._follower.follow(self._before_more)),
             asyncio.create_task(self._publish_bad()),
         ]
 
@@ -113,67 +126,100 @@ class CatalogueFeed:
         await asyncio.gather(*self._tasks)
 
     async def stop(self) -> None:
-        for task in self._tasks:
+        # What still reads must end first: the client cannot be closed under its feet.
+        tasks = [*filter(None, [self._loading]), *self._tasks]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._follower.stop()
         await self._letters.stop()
 
     def _put(self, records: Sequence[Record]) -> None:
         for record in records:
             try:
-                item = decode_item(record.key, record.value)
+                item = self._read(record)
                 if item is None:
-                    self._catalogue.remove((record.key or b"").decode(errors="replace"))
-                    continue
-                if item.embedding is not None and len(item.embedding) != self._dim:
-                    raise RecordError("out_of_range", "embedding")
-                self._catalogue.put(item)
+                    self._catalogue.remove((record.key or b"").decode())
+                else:
+                    self._catalogue.put(item)
             except RecordError as error:
                 self._keep(record, error)
         for kind, count in self._catalogue.count_by_kind().items():
             metrics.CATALOGUE_ITEMS.labels(kind).set(count)
 
+    def _read(self, record: Record) -> Item | None:
+        item = decode_item(record.key, record.value)
+        if item is not None and item.embedding is not None and len(item.embedding) != self._dim:
+            raise RecordError("out_of_range", "embedding")
+        return item
+
+    def _bad_one(self, record: Record, error: RecordError) -> _Bad:
+        headers = dead_letter_headers(
+            error.reason,
+            error.field,
+            self._follower.topic,
+            record.partition,
+            record.offset,
+            sent=record.headers,
+            value=record.value,
+        )
+        size = len(record.key or b"") + len(record.value or b"")
+        size += sum(_HEADER_BYTES + len(name) + len(value or b"") for name, value in headers)
+        letter = Letter(record.key, record.value, record.partition, headers)
+        return _Bad(letter, record.offset, error.reason, size)
+
     def _keep(self, record: Record, error: RecordError) -> None:
         """Keep a bad record until it is published; the oldest give way when they are too many."""
         if record.offset <= self._published.get(record.partition, -1):
             return
-        headers = dead_letter_headers(
-            error.reason, error.field, self._follower.topic, record.partition, record.offset
-        )
-        letter = Letter(record.key, record.value, record.partition, headers)
-        size = _LETTER_BYTES + len(record.key or b"") + len(record.value or b"")
-        self._bad.append(_Bad(letter, record.offset, error.reason, size))
-        self._bad_bytes += size
+        bad = self._bad_one(record, error)
+        self._bad.append(bad)
+        self._bad_bytes += bad.size
         while self._bad_bytes > _MAX_BACKLOG_BYTES:
-            dropped = self._bad.popleft()
-            self._bad_bytes -= dropped.size
-            if not self._dropped:
-                log.warning(
-                    "more bad records of %s wait than %d bytes: the oldest get no dead letter from "
-                    "here, from partition %d, offset %d on",
-                    self._follower.topic,
-                    _MAX_BACKLOG_BYTES,
-                    dropped.letter.partition,
-                    dropped.offset,
-                )
-            self._dropped += 1
+            oldest = self._bad.popleft()
+            self._bad_bytes -= oldest.size
+            partition = oldest.letter.partition
+            first, _ = self._given_way.get(partition, (oldest.offset, 0))
+            self._given_way[partition] = (first, oldest.offset)
 
     async def _publish_bad(self) -> None:
         while True:
             await asyncio.sleep(_PUBLISH_EVERY_S)
             await self._publish()
 
+    async def _before_more(self) -> None:
+        """Publish what waits before more is read, when it is much."""
+        if self._bad_bytes > _MAX_BACKLOG_BYTES // 2:
+            await self._publish()
+
     async def _publish(self) -> None:
         """Send bad records of partitions that are ours to the dead letters."""
-        mine = [bad for bad in self._bad if self._owns(bad.letter.partition)]
-        if not mine:
-            return
-        await self._letters.send([bad.letter for bad in mine])
-        sent = set(map(id, mine))  # more may have come, and some gone, meanwhile
-        self._bad = deque(bad for bad in self._bad if id(bad) not in sent)
-        self._bad_bytes = sum(bad.size for bad in self._bad)
-        for letter, offset, reason, _ in mine:
+        async with self._publishing:
+            for partition in [p for p in self._given_way if self._owns(p)]:
+                await self._read_again(partition, *self._given_way.pop(partition))
+            mine = [bad for bad in self._bad if self._owns(bad.letter.partition)]
+            if mine:
+                await self._send(mine)
+                sent = set(map(id, mine))  # more may have come, and some gone, meanwhile
+                self._bad = deque(bad for bad in self._bad if id(bad) not in sent)
+                self._bad_bytes = sum(bad.size for bad in self._bad)
+
+    async def _read_again(self, partition: int, first: int, last: int) -> None:
+        """Publish the bad records between two offsets that gave way to later ones."""
+        async for records in self._follower.read_again(partition, first, last):
+            bad = []
+            for record in records:
+                try:
+                    item = self._read(record)
+                    if item is not None and item.embedding is not None:
+                        unit_embedding(item.embedding)
+                except RecordError as error:
+                    bad.append(self._bad_one(record, error))
+            await self._send(bad)
+
+    async def _send(self, bad: Sequence[_Bad]) -> None:
+        await self._letters.send([one.letter for one in bad])
+        for letter, offset, reason, _ in bad:
             newest = self._published.get(letter.partition, -1)
             self._published[letter.partition] = max(newest, offset)
             metrics.DEAD_LETTERS_TOTAL.labels(self._follower.topic, reason).inc()

@@ -132,8 +132,15 @@ EVENTS_TOTAL: Final = _counter(
 )
 EVENTS_SKIPPED_TOTAL: Final = _counter(
     "freshet_events_skipped_total",
-    "Events not folded: already applied before a restart, or a repeated event_id.",
+    "Events not folded: already applied before a restart, a repeated event_id, or older than the "
+    "erasure of their user (erased).",
     "topic",
+    "reason",
+)
+USERS_LEFT_TOTAL: Final = _counter(
+    "freshet_users_left_total",
+    "Users whose states were removed: inactive for too long (expired), the least recently active "
+    "beyond the limit (evicted), or forgotten on request (erased).",
     "reason",
 )
 UNKNOWN_ITEM_EVENTS_TOTAL: Final = _counter(

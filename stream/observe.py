@@ -15,7 +15,7 @@ import numpy as np
 from prometheus_client import Counter, Histogram
 
 from stream import metrics
-from stream.core.engine import PartResult, StepResult
+from stream.core.micro_batch import PartResult, StepResult
 from stream.kafka.batches import RecordBatch
 
 log = logging.getLogger(__name__)
@@ -53,8 +53,11 @@ class Observer:
         self._count(batch.topic, part)
         _stage("poll").observe(max(begun_s - batch.timestamps_ms[-1] / 1000, 0.0))
         _stage("publish").observe(acked_s - sent_s)
+        if part.erased:
+            return  # followed by a receipt, not by a list
         stamps_s = np.array(batch.timestamps_ms, np.float64) / 1000
-        metrics.EVENT_TO_LIST_SECONDS.observe_many(acked_s - stamps_s)
+        # A producer may write any timestamp: a sum that falls would read as a restart.
+        metrics.EVENT_TO_LIST_SECONDS.observe_many(np.maximum(acked_s - stamps_s, 0.0))
         if part.misrouted and not self._warned:
             self._warned = True
             self._warn(batch, part)
@@ -66,6 +69,10 @@ class Observer:
             of.applied.inc(part.skipped)
         if part.repeated:
             of.repeated.inc(part.repeated)
+        if part.forgotten:
+            of.erased.inc(part.forgotten)
+        for reason, left in _left(part):
+            metrics.USERS_LEFT_TOTAL.labels(reason).inc(left)
         if part.misrouted:
             of.misrouted.inc(part.misrouted)
         if part.unknown_items:
@@ -86,12 +93,19 @@ class Observer:
         )
 
 
+def _left(part: PartResult) -> list[tuple[str, int]]:
+    """Users that left, by reason; no row where none did."""
+    left = [("expired", part.expired), ("evicted", part.evicted), ("erased", len(part.erased))]
+    return [row for row in left if row[1]]
+
+
 class _OfTopic(NamedTuple):
     """The counters of one source topic; looking a label up costs more than counting."""
 
     folded: Counter
     applied: Counter
     repeated: Counter
+    erased: Counter
     misrouted: Counter
 
 
@@ -101,6 +115,7 @@ def _of_topic(topic: str) -> _OfTopic:
         folded=metrics.EVENTS_TOTAL.labels(topic),
         applied=metrics.EVENTS_SKIPPED_TOTAL.labels(topic, "applied"),
         repeated=metrics.EVENTS_SKIPPED_TOTAL.labels(topic, "repeated"),
+        erased=metrics.EVENTS_SKIPPED_TOTAL.labels(topic, "erased"),
         misrouted=metrics.MISROUTED_RECORDS_TOTAL.labels(topic),
     )
 

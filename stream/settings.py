@@ -1,18 +1,19 @@
 """Every setting: its name, default, limits and meaning, as types.
 
-The README's table is made from these annotations. Where values come from is `config`'s business.
+`described` puts them into words. Where values come from is `config`'s business.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal, get_args
 
 import msgspec
-from msgspec import Meta, Struct, field, inspect
+from msgspec import Meta, Struct, field
 from msgspec.structs import FieldInfo
 
 from stream.contracts.records import ItemKind
+from stream.secrets import Secret
 
 _PORT = r"(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 _HOST_PORT = rf"(?:\[[^\]\s]+\]|[^\s,:\[\]]+):{_PORT}"
@@ -68,6 +69,40 @@ class State(_Section, frozen=True):
     ring: Annotated[int, Meta(ge=0, le=255, description="interactions remembered of each user")] = (
         50
     )
+    expire_after_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3_153_600_000,
+            description="a user without an event for so long, by event time, leaves; 0: never",
+        ),
+    ] = 31_536_000
+    max_users: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=2**40,
+            description="most users kept, an equal share of them in each partition; the least "
+            "recently active leave; 0: no limit",
+        ),
+    ] = 0
+
+
+class Privacy(_Section, frozen=True):
+    """What is kept in the place of user ids."""
+
+    secret: Annotated[
+        Secret | None,
+        Meta(
+            description="keys the hash that stands for a user id in states, changelog and logs; "
+            "unset: ids are kept as they are"
+        ),
+    ] = None
+    secret_file: Annotated[Text | None, Meta(description="file that holds that secret")] = None
+    overwrite_memory: Annotated[
+        bool,
+        Meta(description="a worker overwrites memory that it frees, which costs throughput"),
+    ] = False
 
 
 class Batch(_Section, frozen=True):
@@ -114,6 +149,43 @@ class Broker(_Section, frozen=True):
         float,
         Meta(gt=0, le=43_200, description="an idle partition's fence is renewed this often"),
     ] = 3600.0
+
+
+class Security(_Section, frozen=True):
+    """How every client reaches the brokers, and as whom."""
+
+    protocol: Annotated[
+        Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"],
+        Meta(description="how brokers are reached; sasl_ssl: a login over TLS"),
+    ] = "plaintext"
+    ca_file: Annotated[
+        Text | None,
+        Meta(
+            description="PEM file of the authorities that brokers are trusted by; unset: system's"
+        ),
+    ] = None
+    certificate_file: Annotated[
+        Text | None, Meta(description="PEM file of the client's certificate, for mutual TLS")
+    ] = None
+    key_file: Annotated[
+        Text | None,
+        Meta(description="PEM file of its private key; unset: in the certificate's file"),
+    ] = None
+    key_password: Annotated[
+        Secret | None, Meta(description="what an encrypted private key is opened with")
+    ] = None
+    key_password_file: Annotated[
+        Text | None, Meta(description="file that holds the key's password")
+    ] = None
+    verify_hostname: Annotated[
+        bool, Meta(description="a broker's certificate must name the host that was asked for")
+    ] = True
+    mechanism: Annotated[
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], Meta(description="kind of login")
+    ] = "SCRAM-SHA-512"
+    username: Annotated[Text | None, Meta(description="name to log in with")] = None
+    password: Annotated[Secret | None, Meta(description="password of that name")] = None
+    password_file: Annotated[Text | None, Meta(description="file that holds the password")] = None
 
 
 class Placement(_Section, frozen=True):
@@ -166,6 +238,8 @@ class Settings(_Section, frozen=True):
     state: State = State()
     batch: Batch = Batch()
     broker: Broker = Broker()
+    security: Security = Security()
+    privacy: Privacy = Privacy()
     placements: dict[str, Placement] = field(default_factory=lambda: {"home": Placement()})
 
 
@@ -174,6 +248,8 @@ SECTIONS: Final[dict[str, type[Struct]]] = {
     "state": State,
     "batch": Batch,
     "broker": Broker,
+    "security": Security,
+    "privacy": Privacy,
 }
 
 
@@ -189,6 +265,9 @@ def _leaves() -> Iterator[tuple[str, FieldInfo]]:
 
 FIELDS: Final = dict(_leaves())
 PLACEMENT_FIELDS: Final = {f.name: f for f in msgspec.structs.fields(Placement)}
+SECRETS: Final = frozenset(
+    path for path, setting in FIELDS.items() if Secret in get_args(get_args(setting.type)[0])
+)
 
 
 def variable(path: str) -> str:
@@ -197,69 +276,3 @@ def variable(path: str) -> str:
 
 
 CONFIG_VARIABLE: Final = "FRESHET_CONFIG"
-
-
-class Described(NamedTuple):
-    """A row of the README's table of settings."""
-
-    path: str
-    environment: str
-    default: str
-    meaning: str
-
-
-def allowed(setting: FieldInfo) -> str:
-    """What a setting may be, in words."""
-    return _words(inspect.type_info(setting.type))
-
-
-def _words(kind: inspect.Type) -> str:
-    match kind:
-        case inspect.Metadata():
-            known = (kind.extra_json_schema or {}).get("title")
-            words = str(known or _words(kind.type))
-        case inspect.UnionType():
-            words = " or ".join(
-                _words(k) for k in kind.types if not isinstance(k, inspect.NoneType)
-            )
-        case inspect.IntType() | inspect.FloatType():
-            noun = "a whole number" if isinstance(kind, inspect.IntType) else "a number"
-            low = f"above {kind.gt}" if kind.gt is not None else f"from {kind.ge}"
-            high = f", under {kind.lt}" if kind.lt is not None else f" to {kind.le}"
-            words = f"{noun} {low}{high}"
-        case inspect.LiteralType():
-            words = ", ".join(map(str, kind.values[:-1])) + f" or {kind.values[-1]}"
-        case inspect.VarTupleType():
-            words = f"a list of {_words(kind.item_type)}"
-        case inspect.BoolType():
-            words = "true or false"
-        case _:
-            words = "a text that is not empty"
-    return words
-
-
-def describe_settings() -> list[Described]:
-    """Every setting, for the README's table and the test that compares the two."""
-    rows = [Described("", CONFIG_VARIABLE, "", "this TOML file")]
-    rows += [
-        Described(path, variable(path), _shown(setting.default), _meaning(setting))
-        for path, setting in FIELDS.items()
-    ]
-    rows += [
-        Described(f"placements.<name>.{name}", "", _shown(setting.default), _meaning(setting))
-        for name, setting in PLACEMENT_FIELDS.items()
-    ]
-    return rows
-
-
-def _meaning(setting: FieldInfo) -> str:
-    kind = inspect.type_info(setting.type)
-    schema = (kind.extra_json_schema if isinstance(kind, inspect.Metadata) else None) or {}
-    return str(schema["description"])
-
-
-def _shown(default: Any) -> str:
-    """A default as TOML, without the quotes of a text; empty for none."""
-    if default is None:
-        return ""
-    return default if isinstance(default, str) else msgspec.json.encode(default).decode()

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from mode import Service
 
 from stream import metrics
-from stream.errors import FreshetError
+from stream.errors import FreshetError, TopicError
 from stream.http import HttpServer
+from stream.kafka.cluster import Cluster
 from stream.kafka.pulse import BrokerPulse
 from stream.kafka.specs import changelog_topic
 
@@ -52,10 +53,14 @@ class Sidecar(Service):  # type: ignore[misc]  # mode is untyped
         needed = (
             topics.clicks,
             topics.purchases,
+            topics.erasures,
+            topics.items,
             topics.recommendations,
+            topics.dead_letters,
+            topics.receipts,
             changelog_topic(settings),
         )
-        self._pulse = BrokerPulse(settings.bootstrap, needed)
+        self._pulse = BrokerPulse(Cluster.of(settings), needed, topics.partitions)
         self._away: str | None = "no broker was asked yet"
         self._server = HttpServer(settings.metrics_host, settings.metrics_port, self.readiness)
 
@@ -101,4 +106,10 @@ class Sidecar(Service):  # type: ignore[misc]  # mode is untyped
             elif away is None and self._away is not None and asked:
                 log.warning("the brokers answer again")
             self._away, asked = away, True
+            if self._pulse.gone is not None:
+                self._fatal(
+                    TopicError(
+                        f"while the worker ran: {self._pulse.gone}. The next start says what to do"
+                    )
+                )
             await self.sleep(_LOOK_EVERY_S)

@@ -2,10 +2,13 @@
 
 broker, own_broker : a real broker, once per kind that `--broker` names
 unique : a suffix for topics and groups, so that tests share a broker and nothing else
+
+Whole folders of tests are shared out over several processes, each with brokers of its own.
 """
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +17,18 @@ import pytest
 
 from stream.kafka.broker import BrokerProcess
 from tests.support.brokers import KINDS, must_run, remove_data, start_broker, why_missing
+from tests.support.quiet import Hall
 
 _missing: dict[str, str | None] = {}
+_hall = Hall()
+
+
+def pytest_configure() -> None:
+    _hall.open()
+
+
+def pytest_unconfigure() -> None:
+    _hall.close()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,6 +46,36 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("broker_kind", kinds, scope="session", indirect=True)
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """One process more than there are cores, since most tests wait for a broker.
+
+    Single files run in this process, and so does what is to be seen (-s).
+    """
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None  # that is the library's to read
+    whole = any(Path(str(name).split("::", maxsplit=1)[0]).is_dir() for name in config.args)
+    if not whole or config.option.capture == "no" or config.option.collectonly:
+        return 0
+    return (os.cpu_count() or 1) + 1
+
+
+@pytest.hookimpl(tryfirst=True, wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Let the tests marked `alone` wait until no other runs; outside of any test's time limit."""
+    with _hall.alone() if item.get_closest_marker("alone") else _hall.among_others():
+        return (yield)  # type: ignore[return-value]
+
+
+def _turn(item: pytest.Item) -> tuple[int, int]:
+    """Long tests first, so that none is left at the end; by broker; the many small ones last."""
+    kind = _kind(item)
+    return (
+        0 if item.get_closest_marker("long") else 1,
+        len(KINDS) if kind is None else KINDS.index(kind),
+    )
+
+
+@pytest.hookimpl(trylast=True)  # after pytest's own order by session fixtures
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Take the tests of real Kafka alone out of the runs on other brokers, and say how many."""
 
@@ -43,7 +86,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         )
 
     config.hook.pytest_deselected(items=[item for item in items if elsewhere(item)])
-    items[:] = [item for item in items if not elsewhere(item)]
+    items[:] = sorted((item for item in items if not elsewhere(item)), key=_turn)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -23,6 +23,7 @@ COMMANDS = {
     "send": "Send one event by hand.",
     "watch": "Print lists as they arrive.",
     "replay": "Produce a log of events to the topics.",
+    "forget": "Forget a user, and wait until it is done.",
     "simulate": "Shoppers who react to their lists.",
     "bundle": "Show or check a model bundle.",
     "doctor": "Look for what is wrong with the set-up.",

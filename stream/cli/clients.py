@@ -14,15 +14,17 @@ from typing import Any
 import click
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
+from stream.cli.unpack import bound_unpacking
 from stream.errors import BrokerError, TopicError
 from stream.kafka.admin import open_admin, require_listening
+from stream.kafka.cluster import Cluster
 
 LOOK_EVERY_S = 1.0
 
 
 @contextlib.contextmanager
 def open_producer(
-    bootstrap: str, topics: Sequence[str], *, bulk: bool = False
+    cluster: Cluster, topics: Sequence[str], *, bulk: bool = False
 ) -> Iterator[KafkaProducer]:
     """Connect a producer; send what is left and close it at the end.
 
@@ -36,9 +38,9 @@ def open_producer(
     BrokerError : no broker answers
     TopicError : one of the topics does not exist
     """
-    _require(bootstrap, topics)
+    _require(cluster, topics)
     producer = KafkaProducer(
-        bootstrap_servers=bootstrap.split(","),
+        **cluster.options(),
         bootstrap_timeout_ms=10_000,
         linger_ms=5 if bulk else 0,
         batch_size=262_144 if bulk else 16_384,
@@ -58,7 +60,7 @@ def open_producer(
 
 
 @contextlib.contextmanager
-def open_consumer(bootstrap: str, topics: Sequence[str]) -> Iterator[KafkaConsumer]:
+def open_consumer(cluster: Cluster, topics: Sequence[str]) -> Iterator[KafkaConsumer]:
     """Connect a consumer without a group, for `assign_all` of `topics`; close it at the end.
 
     Raises
@@ -66,9 +68,10 @@ def open_consumer(bootstrap: str, topics: Sequence[str]) -> Iterator[KafkaConsum
     BrokerError : no broker answers
     TopicError : one of the topics does not exist
     """
-    _require(bootstrap, topics)
+    _require(cluster, topics)
+    bound_unpacking()
     consumer = KafkaConsumer(
-        bootstrap_servers=bootstrap.split(","),
+        **cluster.options(),
         bootstrap_timeout_ms=10_000,
         group_id=None,
         allow_auto_create_topics=False,
@@ -83,17 +86,17 @@ def open_consumer(bootstrap: str, topics: Sequence[str]) -> Iterator[KafkaConsum
         consumer.close(autocommit=False, timeout_ms=2000)
 
 
-def _require(bootstrap: str, topics: Sequence[str]) -> None:
+def _require(cluster: Cluster, topics: Sequence[str]) -> None:
     """Look for broker and topics first: the clients would try for a long time, in silence.
 
     And a broker may create a topic that somebody asks for, with the wrong shape.
     """
-    with open_admin(bootstrap) as admin:
+    with open_admin(cluster) as admin:
         for topic in admin.describe_topics(list(topics)) if topics else ():
             if topic["error_code"]:
                 raise TopicError(
-                    f"there is no topic {topic['name']!r} at {bootstrap}: create it with "
-                    f"`freshet topics create --bootstrap {bootstrap}`"
+                    f"there is no topic {topic['name']!r} at {cluster.bootstrap}: create it with "
+                    f"`freshet topics create --bootstrap {cluster.bootstrap}`"
                 )
 
 
@@ -123,8 +126,8 @@ class BrokerWatch:
     The client itself stays silent and goes on trying. Looks at most once in `LOOK_EVERY_S`.
     """
 
-    def __init__(self, bootstrap: str) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
         self._gone = False
         self._look_at_s = 0.0
 
@@ -135,13 +138,13 @@ class BrokerWatch:
             return
         self._look_at_s = now_s + LOOK_EVERY_S
         try:
-            require_listening(self._bootstrap.split(","), timeout_s=1.0)
+            require_listening(self._cluster.servers, timeout_s=1.0)
             gone = False
         except OSError:
             gone = True
         if gone != self._gone:
             says = "does not answer; waiting for it" if gone else "answers again"
-            click.echo(f"the broker at {self._bootstrap} {says}", err=True)
+            click.echo(f"the broker at {self._cluster.bootstrap} {says}", err=True)
         self._gone = gone
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import sys
-import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,11 +17,19 @@ import wcwidth
 from tqdm import tqdm
 
 from stream.config import Settings, load_settings
+from stream.terminal import printable, printable_json
+
+__all__ = [
+    "connection_options",
+    "fit",
+    "load",
+    "print_json",
+    "printable",
+    "progress",
+    "with_settings",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-# Cc control, Cf invisible and direction marks, Cs lone surrogates, Zl and Zp line breaks.
-_UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def connection_options(command: F) -> F:
@@ -55,24 +62,6 @@ def load(config: Path | None, bootstrap: str | None, **overrides: str | None) ->
     return load_settings(config, {"bootstrap": bootstrap, **overrides})
 
 
-def printable(text: str, *, keep: str = "") -> str:
-    """Escape what could move a terminal's cursor, colour it, hide text or turn its direction.
-
-    Parameters
-    ----------
-    text : of any origin
-    keep : characters to leave as they are
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(
-        character.encode("unicode_escape", "surrogatepass").decode()
-        if unicodedata.category(character) in _UNSAFE_CATEGORIES and character not in keep
-        else character
-        for character in text
-    )
-
-
 def fit(text: str, width: int) -> str:
     """Return `text`, safe to print, cut or filled to exactly `width` columns.
 
@@ -92,7 +81,7 @@ def fit(text: str, width: int) -> str:
 
 def print_json(value: Any) -> None:
     """Print one JSON line and flush it, for programs that read as we write."""
-    click.echo(msgspec.json.encode(value).decode())
+    click.echo(printable_json(msgspec.json.encode(value).decode()))
 
 
 def progress(total: int | None, unit: str, title: str) -> Any:

@@ -32,6 +32,7 @@ from stream.demo import sample
 from stream.demo.worker import WorkerProcess
 from stream.errors import RecordError
 from stream.kafka.broker import EmbeddedBroker, free_port
+from stream.kafka.cluster import Cluster
 from stream.kafka.topics import create_topics, require_topics
 from stream.logs import Event
 
@@ -76,8 +77,9 @@ def command(
     settings = load(config, bootstrap)
     with contextlib.ExitStack() as stack:
         worker_settings: dict[str, str] = {}
-        # The default address counts when it was spelled out.
-        if "bootstrap" not in given_paths(config, {"bootstrap": bootstrap}):
+        # The default address counts when it was spelled out, or how to get in there.
+        given = given_paths(config, {"bootstrap": bootstrap})
+        if not any(path.partition(".")[0] in {"bootstrap", "security"} for path in given):
             broker = stack.enter_context(EmbeddedBroker())
             settings = msgspec.structs.replace(settings, bootstrap=broker.bootstrap)
             worker_settings = _EMBEDDED
@@ -89,7 +91,7 @@ def command(
         worker = stack.enter_context(_worker(settings, config, worker_settings))
         topics = settings.topics
         sources = [topics.items, topics.clicks, topics.purchases]
-        producer = stack.enter_context(open_producer(settings.bootstrap, sources))
+        producer = stack.enter_context(open_producer(Cluster.of(settings), sources))
         count = _send_catalogue(settings, producer)
         click.echo(f"items    {count:,} of Online Retail (UCI, CC BY 4.0), prices in GBP")
         started = time.monotonic()
@@ -99,7 +101,7 @@ def command(
             f"{worker.url}/metrics"
         )
         consumer = stack.enter_context(
-            open_consumer(settings.bootstrap, [*sources, topics.recommendations])
+            open_consumer(Cluster.of(settings), [*sources, topics.recommendations])
         )
         _Demo(settings, producer, consumer, worker, pace).run(shoppers, events)
 

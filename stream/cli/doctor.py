@@ -19,6 +19,7 @@ from stream.cli.common import connection_options, load, print_json, printable
 from stream.config import Settings
 from stream.contracts import partition_of
 from stream.errors import BundleError, FreshetError, ProviderError
+from stream.kafka.cluster import Cluster
 from stream.kafka.topics import check_topics
 
 TAIL_RECORDS = 1000  # looked at in each partition
@@ -77,7 +78,7 @@ def examine(load_settings: Callable[[], Settings]) -> Iterator[Finding]:
 
 def _examine_broker(settings: Settings) -> Iterator[Finding]:
     try:
-        with open_consumer(settings.bootstrap, []) as consumer:
+        with open_consumer(Cluster.of(settings), []) as consumer:
             version = ".".join(map(str, consumer.config["api_version"]))
             yield Finding("broker", "ok", f"{settings.bootstrap} answers, speaks Kafka {version}")
             topics = _topics(settings)

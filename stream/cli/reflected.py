@@ -18,6 +18,7 @@ from stream.cli.common import printable
 from stream.config import Settings
 from stream.contracts import Recommendation, decode_recommendation
 from stream.errors import FreshetError, RecordError
+from stream.kafka.cluster import Cluster
 
 
 class Place(Protocol):
@@ -92,7 +93,7 @@ def following_lists(settings: Settings) -> Iterator[Lists]:
     TopicError : there is no topic of lists
     """
     topic = settings.topics.recommendations
-    with open_consumer(settings.bootstrap, [topic]) as consumer:
+    with open_consumer(Cluster.of(settings), [topic]) as consumer:
         seek_to_end(consumer, assign_all(consumer, [topic])[topic])
         yield Lists(consumer, settings)
 

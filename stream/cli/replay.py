@@ -16,6 +16,7 @@ from stream.cli.common import print_json, printable, progress, with_settings
 from stream.config import Settings
 from stream.contracts import Kind
 from stream.errors import BrokerError
+from stream.kafka.cluster import Cluster
 from stream.logs import FORMATS, BadLines, read_events
 
 _UNDERWAY = 20_000  # records not yet acknowledged; more would only wait in this process
@@ -125,7 +126,7 @@ def _send(settings: Settings, log: Log, speed: float) -> float:
     started = time.monotonic()
     with (
         open_producer(
-            settings.bootstrap, list(topics.values()), bulk=speed == float("inf")
+            Cluster.of(settings), list(topics.values()), bulk=speed == float("inf")
         ) as producer,
         progress(len(log), "events", "sending") as bar,
     ):

@@ -5,6 +5,7 @@ Marks what is new since the user's list before. Sends and receives nothing.
 
 from __future__ import annotations
 
+import shlex
 from typing import NamedTuple
 
 import click
@@ -92,9 +93,14 @@ def own_click(program: str, bootstrap: str, suggestions: list[tuple[str, str]]) 
     suggestions : (item_id, title) of two or more items
     """
     (item_id, title), *others = suggestions
-    more = " or ".join(f"--item {other} ({printable(name)})" for other, name in others)
+    more = " or ".join(f"--item {_word(other)} ({printable(name)})" for other, name in others)
     return (
         f"\nClick {printable(title)} yourself, from a second terminal, and see your list here:\n"
-        f"  {program} send click --user you --item {item_id} --bootstrap {bootstrap}\n"
+        f"  {program} send click --user you --item {_word(item_id)} --bootstrap {bootstrap}\n"
         f"Then {more},\nor purchase instead of click."
     )
+
+
+def _word(text: str) -> str:
+    """Return one word of a shell's command line."""
+    return shlex.quote(printable(text))

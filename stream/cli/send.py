@@ -21,6 +21,7 @@ from stream.cli.reflected import Reflected, following_lists
 from stream.config import Settings
 from stream.contracts import EVENT_TYPES, PURCHASE_TYPES, Kind, decode_events
 from stream.errors import UsageError
+from stream.kafka.cluster import Cluster
 
 SHOWN = 5  # items of the list that --wait shows
 
@@ -68,7 +69,7 @@ def command(
     with contextlib.ExitStack() as stack:
         # Subscribed before the event is sent: its list may come at once.
         lists = stack.enter_context(following_lists(settings)) if wait else None
-        producer = stack.enter_context(open_producer(settings.bootstrap, [topic]))
+        producer = stack.enter_context(open_producer(Cluster.of(settings), [topic]))
         if options["time_ms"] is None:  # now that it is connected
             event["event_time_ms"] = _now_ms()
         value = json.dumps(event).encode()

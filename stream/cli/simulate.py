@@ -24,6 +24,7 @@ from stream.cli.lists import ListReader
 from stream.config import Settings
 from stream.contracts import PURCHASE_TYPES, Item, decode_recommendation
 from stream.errors import RecordError, UsageError
+from stream.kafka.cluster import Cluster
 
 TASTES = 3  # categories a shopper likes
 LOOKED_AT = 8  # items of a list that a shopper looks at
@@ -165,8 +166,8 @@ def command(
     """
     topics = settings.topics
     with (
-        open_consumer(settings.bootstrap, [topics.items, topics.recommendations]) as consumer,
-        open_producer(settings.bootstrap, [topics.clicks, topics.purchases]) as producer,
+        open_consumer(Cluster.of(settings), [topics.items, topics.recommendations]) as consumer,
+        open_producer(Cluster.of(settings), [topics.clicks, topics.purchases]) as producer,
     ):
         lists = ListReader(consumer, settings, topics.recommendations)
         if not lists.titles.items:

@@ -5,7 +5,7 @@ The example of how to subscribe: every partition, no group, from now on.
 
 from __future__ import annotations
 
-import json
+from typing import Any
 
 import click
 import msgspec
@@ -16,6 +16,8 @@ from stream.cli.lists import ListReader, Titles
 from stream.config import Settings
 from stream.contracts import RankedList, decode_recommendation
 from stream.errors import RecordError
+from stream.kafka.cluster import Cluster
+from stream.terminal import printable_json
 
 
 @click.command("watch")
@@ -37,9 +39,9 @@ def command(
     """Print lists as they arrive, until Ctrl-C. A broker that goes away is waited for."""
     shown = 0
     topic = settings.topics.recommendations
-    with open_consumer(settings.bootstrap, [topic, settings.topics.items]) as consumer:
+    with open_consumer(Cluster.of(settings), [topic, settings.topics.items]) as consumer:
         lists = ListReader(consumer, settings, topic)
-        broker = BrokerWatch(settings.bootstrap)
+        broker = BrokerWatch(Cluster.of(settings))
         click.echo(f"watching {topic}; Ctrl-C ends", err=True)
         while count is None or shown < count:
             records = lists.poll(timeout_s=0.5)
@@ -75,7 +77,7 @@ def _lines(
 ) -> list[str]:
     """Return what one record has to show; nothing when it lacks the placement asked for."""
     if value is None:  # the user was forgotten
-        forgotten = json.dumps({"user_id": user_id, "forgotten": True})
+        forgotten = _json({"user_id": user_id, "forgotten": True})
         return [forgotten if as_json else f"{printable(user_id)}  forgotten"]
     try:
         recommendation = decode_recommendation(value)
@@ -85,12 +87,16 @@ def _lines(
     wanted = [name for name in recommendation.lists if placement in (None, name)]
     if as_json:
         # Through a decoder, for one line whoever wrote it; untyped, to keep fields we do not know.
-        return [msgspec.json.encode(msgspec.json.decode(value)).decode()] if wanted else []
+        return [_json(msgspec.json.decode(value))] if wanted else []
     lines = []
     for name in wanted:
         items = _items(titles, recommendation.lists[name], top)
         lines.append(f"{printable(user_id)}  {printable(name)}  {items}")
     return lines
+
+
+def _json(value: Any) -> str:
+    return printable_json(msgspec.json.encode(value).decode())
 
 
 def _items(titles: Titles, ranked: RankedList, top: int) -> str:

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import click
 
+from stream.allocator import start_overwriting
 from stream.cli import ends_at_once
 from stream.cli.common import connection_options, load
+from stream.config import environment_with
 from stream.http import require_free
 
 _LOOK_EVERY_S = 0.2
@@ -46,6 +48,8 @@ def command(
         metrics_port=None if metrics_port is None else str(metrics_port),
         log_level=log_level,
     )
+    if settings.privacy.overwrite_memory:
+        start_overwriting(environment_with({}))
     require_free(settings.metrics_host, settings.metrics_port)
     with ends_at_once():
         from stream.app import run_worker

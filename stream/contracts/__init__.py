@@ -7,7 +7,7 @@ nothing of settings, models or brokers.
 from stream.contracts.codec import (
     Kind,
     Rejection,
-    dead_letter_headers,
+    decode_erasures,
     decode_events,
     decode_item,
     decode_recommendation,
@@ -16,6 +16,12 @@ from stream.contracts.codec import (
 )
 from stream.contracts.diagnosis import REASONS
 from stream.contracts.events import Events
+from stream.contracts.letters import (
+    Headers,
+    Unreadable,
+    dead_letter_headers,
+    headers_of_rejected,
+)
 from stream.contracts.partitioner import murmur2, partition_of, partitions_of
 from stream.contracts.records import (
     ANY_TYPE,
@@ -61,6 +67,7 @@ __all__ = [
     "Erasure",
     "EventType",
     "Events",
+    "Headers",
     "Item",
     "Kind",
     "ListedItem",
@@ -71,13 +78,16 @@ __all__ = [
     "Recommendation",
     "Rejection",
     "Request",
+    "Unreadable",
     "dead_letter_headers",
+    "decode_erasures",
     "decode_events",
     "decode_item",
     "decode_recommendation",
     "decode_record",
     "encode_record",
     "event_hash",
+    "headers_of_rejected",
     "item_hash",
     "murmur2",
     "partition_of",

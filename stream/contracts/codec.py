@@ -18,6 +18,7 @@ import numpy as np
 
 from stream.contracts.diagnosis import diagnose
 from stream.contracts.events import Events
+from stream.contracts.letters import Unreadable
 from stream.contracts.records import (
     EVENT_TYPES,
     ID_FIELDS,
@@ -25,6 +26,7 @@ from stream.contracts.records import (
     MAX_ID_BYTES,
     MAX_VALUE_BYTES,
     Click,
+    Erasure,
     Id,
     Item,
     Purchase,
@@ -121,8 +123,7 @@ def _decode_together(
 def _decode_alone(kind: Kind, key: bytes | None, value: bytes | None, now_ms: int) -> Event:
     """One event; raises RecordError. Agrees with `_decode_together` on what is good."""
     record = _decode(_DECODERS[kind], value)
-    if record.event_time_ms > now_ms + MAX_AHEAD_MS:
-        raise RecordError("event_time_ahead", "event_time_ms")
+    _check_ahead(record.event_time_ms, now_ms)
     _check_key(key, "user_id", record.user_id)
     return record  # type: ignore[no-any-return]
 
@@ -179,6 +180,8 @@ def _decode(
     decoder: msgspec.json.Decoder[R], value: bytes | None, max_bytes: int = MAX_VALUE_BYTES
 ) -> R:
     """One record on its own, all but its key checked; raises RecordError."""
+    if isinstance(value, Unreadable):
+        raise RecordError(value.reason)
     if not value:
         raise RecordError("empty_value")
     if len(value) > max_bytes:
@@ -193,11 +196,28 @@ def _decode(
     return record
 
 
+def _check_ahead(time_ms: int, now_ms: int) -> None:
+    if time_ms > now_ms + MAX_AHEAD_MS:
+        raise RecordError("event_time_ahead", "event_time_ms")
+
+
 def _check_key(key: bytes | None, field: str, external_id: str | int) -> None:
     if key is None:
         raise RecordError("key_missing", field)
     if key != str(external_id).encode():
         raise RecordError("key_mismatch", field)
+
+
+def _check_item_key(key: bytes | None) -> None:
+    """Raise RecordError for a key that can be no item's."""
+    if not key:
+        raise RecordError("key_missing", "item_id")
+    if len(key) > MAX_ID_BYTES:
+        raise RecordError("id_too_long", "item_id")
+    try:
+        key.decode()
+    except UnicodeDecodeError:
+        raise RecordError("not_utf8", "item_id") from None
 
 
 class _ItemRecord(Item, frozen=True, gc=False):
@@ -214,12 +234,29 @@ def _decoder(record: type[R]) -> msgspec.json.Decoder[R]:
 def decode_item(key: bytes | None, value: bytes | None) -> Item | None:
     """A record of `items`; None for a tombstone. Raises RecordError."""
     if value is None:
-        if not key:
-            raise RecordError("key_missing", "item_id")
+        _check_item_key(key)
         return None
     record = _decode(_decoder(_ItemRecord), value)
     _check_key(key, "item_id", record.item_id)
     return Item(**{**msgspec.structs.asdict(record), "item_id": str(record.item_id)})
+
+
+def decode_erasures(
+    keys: Sequence[bytes | None], values: Sequence[bytes | None], now_ms: int
+) -> tuple[list[tuple[int, Erasure]], list[Rejection]]:
+    """Records of `erasures` with their positions, and rejections; a null value is neither."""
+    erasures, rejections = [], []
+    for position, (key, value) in enumerate(zip(keys, values, strict=True)):
+        if value is None and key is not None:
+            continue
+        try:
+            erasure = _decode(_decoder(Erasure), value)
+            _check_ahead(erasure.event_time_ms, now_ms)
+            _check_key(key, "user_id", erasure.user_id)
+            erasures.append((position, erasure))
+        except RecordError as error:
+            rejections.append(Rejection(position, error.reason, error.field))
+    return erasures, rejections
 
 
 def decode_record(record: type[R], value: bytes | None) -> R:
@@ -240,17 +277,3 @@ def decode_recommendation(value: bytes | None) -> Recommendation:
 def encode_record(record: msgspec.Struct) -> bytes:
     """Any record of this package: an event, an item, a recommendation, ..."""
     return _ENCODE(record)
-
-
-def dead_letter_headers(
-    reason: str, field: str | None, topic: str, partition: int, offset: int
-) -> list[tuple[str, bytes]]:
-    """Headers that say of a dead letter why and from where; key and value stay as they were."""
-    told = {
-        "reason": reason,
-        "field": field or "",
-        "topic": topic,
-        "partition": partition,
-        "offset": offset,
-    }
-    return [(f"freshet-{name}", str(value).encode()) for name, value in told.items()]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, Final
+from functools import cache
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -24,6 +25,8 @@ from stream.errors import RecordError
 
 REASONS: Final = frozenset(
     {
+        "batch_too_large",  # a compressed record batch unpacks to more than 32 MiB
+        "batch_unreadable",  # its compression or its records are damaged
         "empty_value",  # null or no bytes
         "value_too_large",  # over 64 KiB
         "not_utf8",
@@ -50,27 +53,48 @@ REASONS: Final = frozenset(
 _BEYOND_INT64: Final = MAX_INT64 + 1
 
 
+class _Field(NamedTuple):
+    """A declared field; `alone` is a record of nothing else, which msgspec knows by heart."""
+
+    required: bool
+    alone: type[Struct]
+
+
+@cache
+def _fields(record: type[Struct]) -> dict[str, _Field]:
+    # Asking msgspec for fields or types anew takes a third of a millisecond a record.
+    return {
+        field.encode_name: _Field(
+            field.required, msgspec.defstruct(field.encode_name, [("value", field.type)])
+        )
+        for field in msgspec.structs.fields(record)
+    }
+
+
 def diagnose(record: type[Struct], value: bytes) -> RecordError:
     """Name what is wrong with a `value` that does not decode into `record`."""
     found = _read(value)
     if isinstance(found, str):
         return RecordError(found)
-    for field in msgspec.structs.fields(record):
-        if field.encode_name in found:
-            reason = _flaw_of_field(field.encode_name, field.type, found[field.encode_name])
+    fields = _fields(record)
+    for name, field in fields.items():
+        if name in found:
+            reason = _flaw_of_field(name, field.alone, found[name])
             if reason is not None:
-                return RecordError(reason, field.encode_name)
+                return RecordError(reason, name)
         elif field.required:
-            return RecordError("missing_field", field.encode_name)
+            return RecordError("missing_field", name)
     # All declared fields are fine, so it is something in the rest that JSON does not allow and
     # Python's reader does. The name of an undeclared field is the user's data: not told.
-    return RecordError(_flaw_of_value(found, depth=4) or "not_json")
+    if (flaw := _flaw_of_value(found, depth=4)) is not None:
+        return RecordError(flaw)
+    return _flaw_of_repeated(fields, value) or RecordError("not_json")
 
 
 def _read(value: bytes) -> dict[str, Any] | str:
     """The object in `value`, or the reason why there is none."""
     try:
-        found = json.loads(value.decode(), parse_int=_parse_int)
+        found = _loads(value.decode())
     except UnicodeDecodeError:
         return "not_utf8"
     except RecursionError:
@@ -80,17 +104,43 @@ def _read(value: bytes) -> dict[str, Any] | str:
     return found if isinstance(found, dict) else "not_object"
 
 
+def _flaw_of_repeated(fields: dict[str, _Field], value: bytes) -> RecordError | None:
+    """What is wrong with a field that is given more than once; the last one alone is not enough."""
+    # Called for every object, the outermost last.
+    pairs: list[tuple[str, Any]] = []
+
+    def keep(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        pairs[:] = found
+        return dict(found)
+
+    _loads(value.decode(), object_pairs_hook=keep)
+    if len(pairs) == len(dict(pairs)):
+        return None
+    for name, given in pairs:
+        if name in fields and (flaw := _flaw_of_field(name, fields[name].alone, given)):
+            return RecordError(flaw, name)
+    return None
+
+
+def _loads(text: str, **hooks: Any) -> Any:
+    try:
+        return json.loads(text, **hooks)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:  # int() refuses more than 4,300 digits
+        return json.loads(text, parse_int=_parse_int, **hooks)
+
+
 def _parse_int(digits: str) -> int:
-    # int() itself refuses more than 4,300 digits, which would read as "not JSON".
     return int(digits) if len(digits) <= 20 else _BEYOND_INT64
 
 
-def _flaw_of_field(name: str, declared: Any, value: Any) -> str | None:
-    """Reason why `value` is not a `declared`, or None."""
+def _flaw_of_field(name: str, alone: type[Struct], value: Any) -> str | None:
+    """Reason why `value` is not what the field `name` takes, or None."""
     flaw = _flaw_of_value(value, depth=2)
     if flaw is None:
         try:
-            msgspec.convert(value, declared)
+            msgspec.convert({"value": value}, alone)
         except msgspec.ValidationError:
             flaw = _flaw_of_type(name, value)
     if flaw is None and name in ID_FIELDS and len(str(value).encode()) > MAX_ID_BYTES:
@@ -117,15 +167,41 @@ def _flaw_of_type(name: str, value: Any) -> str:
 
 def _flaw_of_value(value: Any, depth: int) -> str | None:
     """Reason why `value` is no decent JSON value of at most `depth` levels of containers."""
-    if isinstance(value, str):
-        return "lone_surrogate" if any("\ud800" <= c <= "\udfff" for c in value) else None
-    if isinstance(value, float):
-        return None if math.isfinite(value) else "not_finite"
-    if isinstance(value, int):
-        return None if MIN_INT64 <= value <= MAX_INT64 else "integer_too_large"
     if isinstance(value, list | dict):
         if depth == 0:
             return "nested_too_deep"
         parts = [*value, *value.values()] if isinstance(value, dict) else value
-        return next((f for p in parts if (f := _flaw_of_value(p, depth - 1))), None)
+        flaw = _flaw_of_scalars(parts)
+        if flaw is None:
+            inner = (part for part in parts if isinstance(part, list | dict))
+            flaw = next((f for part in inner if (f := _flaw_of_value(part, depth - 1))), None)
+        return flaw
+    if isinstance(value, str):
+        return None if _encodable(value) else "lone_surrogate"
+    if isinstance(value, float):
+        return None if math.isfinite(value) else "not_finite"
+    if isinstance(value, int):
+        return None if MIN_INT64 <= value <= MAX_INT64 else "integer_too_large"
     return None
+
+
+def _flaw_of_scalars(values: list[Any]) -> str | None:
+    """Reason why one of `values` is no decent text or number; a record may have 30,000 of them."""
+    if not _encodable("".join([value for value in values if isinstance(value, str)])):
+        return "lone_surrogate"
+    if not all(map(math.isfinite, [value for value in values if isinstance(value, float)])):
+        return "not_finite"
+    whole = [value for value in values if isinstance(value, int)]
+    if whole and not MIN_INT64 <= min(whole) <= max(whole) <= MAX_INT64:
+        return "integer_too_large"
+    return None
+
+
+def _encodable(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

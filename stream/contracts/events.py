@@ -46,6 +46,24 @@ class Events:
             self.offsets[first:],
         )
 
+    def take(self, at: npt.NDArray[np.int64]) -> Events:
+        """The events at these positions."""
+        chosen = at.tolist()
+        return Events(
+            [self.users[position] for position in chosen],
+            [self.items[position] for position in chosen],
+            self.types[at],
+            self.times_ms[at],
+            self.event_hashes[at],
+            self.offsets[at],
+        )
+
+    @classmethod
+    def none(cls) -> Events:
+        """No events."""
+        numbers = np.empty(0, np.int64)
+        return cls([], [], np.empty(0, np.uint8), numbers, np.empty(0, np.uint32), numbers)
+
     @classmethod
     def join(cls, parts: Sequence[Events]) -> Events:
         """The events of several batches, one after the other."""

@@ -2,6 +2,7 @@
 
     decode    bytes -> events, and what cannot be used     stream/contracts
     fold      events -> user states                        users.py, fold.py
+              erasures -> users forgotten                  erased.py
     score     states -> item rows and scores               policy/placement.py, model.py
     policy    rows -> lists with reasons                   policy/lists.py, policy/reasons.py
 
@@ -15,12 +16,10 @@ for stage times: the time that goes into records is passed in.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from time import perf_counter
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,97 +30,22 @@ from stream.contracts import (
     Events,
     Kind,
     Rejection,
-    dead_letter_headers,
+    decode_erasures,
     decode_events,
+    headers_of_rejected,
 )
 from stream.core.catalogue import Catalogue
 from stream.core.fold import Folded, fold, rebuild
+from stream.core.lifecycle import Limits
+from stream.core.micro_batch import Batch, Erased, Part, PartResult, StepResult
 from stream.core.model import Model
 from stream.core.policy.lists import USERS_AT_ONCE, Lists
+from stream.core.pseudonyms import Pseudonyms
 from stream.core.state import UserShard
 from stream.core.users import Users
 from stream.core.wire import Layout
 
-Headers = list[tuple[str, bytes]]
-
-
-class Batch(Protocol):
-    """Records of one topic partition, as columns in offset order."""
-
-    @property
-    def topic(self) -> str: ...
-    @property
-    def partition(self) -> int: ...
-    @property
-    def keys(self) -> Sequence[bytes | None]: ...
-    @property
-    def values(self) -> Sequence[bytes | None]: ...
-    @property
-    def offsets(self) -> Sequence[int]: ...
-
-
-class Part(Protocol):
-    """A partition's one of a micro-batch.
-
-    `applied` is the offset from which on events are not in the states yet. Events below it were
-    folded before a crash; their lists are made again, their states do not change.
-    """
-
-    @property
-    def shard(self) -> UserShard: ...
-    @property
-    def batch(self) -> Batch: ...
-    @property
-    def applied(self) -> int: ...
-
-
-@dataclass(slots=True)
-class PartResult:
-    """What a part of a micro-batch changes, and the numbers behind it.
-
-    Attributes
-    ----------
-    state_keys, state_values : changelog records, each touched user once
-    list_keys, list_values : recommendation records, one per user of the part
-    dead_keys, dead_values, dead_headers : records that cannot be used, as they came, and why
-    rejections : the reasons once more, for counting
-    folded, skipped, repeated, unknown_items, misrouted : events counted; skipped ones were folded
-        before a crash, repeated ones came with an event_id that the user's ring still holds
-    lists_by_placement : lists made that hold anything
-    """
-
-    state_keys: list[bytes] = field(default_factory=list)
-    state_values: list[bytes] = field(default_factory=list)
-    list_keys: list[bytes] = field(default_factory=list)
-    list_values: list[bytes] = field(default_factory=list)
-    dead_keys: list[bytes | None] = field(default_factory=list)
-    dead_values: list[bytes | None] = field(default_factory=list)
-    dead_headers: list[Headers] = field(default_factory=list)
-    rejections: list[Rejection] = field(default_factory=list)
-    folded: int = 0
-    skipped: int = 0
-    repeated: int = 0
-    unknown_items: int = 0
-    misrouted: int = 0
-    lists_by_placement: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class StepResult:
-    """What a micro-batch changes.
-
-    Attributes
-    ----------
-    parts : a result for each part, in the order given
-    records : in all parts, the dead letters too
-    refused_states : states that were not finite and so not stored
-    stage_s : seconds by stage: decode, fold, score, policy
-    """
-
-    parts: list[PartResult]
-    records: int
-    refused_states: int = 0
-    stage_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+Source = Kind | Literal["erasures"]
 
 
 class Engine:
@@ -132,6 +56,8 @@ class Engine:
     kinds : topic name -> what its records are
     placements : settings by placement name
     ring : interactions remembered per user
+    limits : when users leave, of all partitions together
+    pseudonyms : user ids to the keys of their states
     """
 
     def __init__(
@@ -139,9 +65,11 @@ class Engine:
         model: Model,
         catalogue: Catalogue,
         *,
-        kinds: Mapping[str, Kind],
+        kinds: Mapping[str, Source],
         placements: Mapping[str, PlacementRules],
         ring: int,
+        limits: Limits | None = None,
+        pseudonyms: Pseudonyms | None = None,
     ) -> None:
         self.model = model
         self.catalogue = catalogue
@@ -149,10 +77,13 @@ class Engine:
         self.layout = Layout(model.state_size, storage, ring, model.bundle.version)
         self._kinds = dict(kinds)
         self._lists = Lists(model, catalogue, placements)
+        self._limits = limits or Limits()
+        self.pseudonyms = pseudonyms or Pseudonyms()
 
     def new_shard(self, partition: int, partitions: int) -> UserShard:
-        """An empty shard that fits this engine's model."""
-        return UserShard(self.layout, partition, partitions)
+        """An empty shard that fits this engine's model, with its share of the users allowed."""
+        limits = self._limits._replace(max_users=-(-self._limits.max_users // partitions))
+        return UserShard(self.layout, partition, partitions, limits)
 
     def step(self, parts: Sequence[Part], now_ms: int) -> StepResult:
         """Fold a micro-batch and make a fresh list for each of its users.
@@ -166,7 +97,7 @@ class Engine:
         result = StepResult([PartResult() for _ in parts], records)
         started = perf_counter()
         events = [
-            self._decode(part.batch, now_ms, changes)
+            self._take_in(part, now_ms, changes)
             for part, changes in zip(parts, result.parts, strict=True)
         ]
         result.stage_s["decode"] = perf_counter() - started
@@ -174,29 +105,81 @@ class Engine:
             return result
         self._lists.follow_catalogue()
         decoded_at = perf_counter()
-        decoded = _number_users(parts, events)
+        decoded = self._number_users(parts, events)
         users = self._fold(decoded, result)
         result.stage_s["fold"] = perf_counter() - decoded_at
         self._recommend(decoded, users, now_ms, result)
         return result
 
-    def _decode(self, batch: Batch, now_ms: int, changes: PartResult) -> Events:
-        kind = self._kinds[batch.topic]
-        events, rejections = decode_events(kind, batch.keys, batch.values, batch.offsets, now_ms)
-        for at, reason, at_field in rejections:
-            changes.dead_keys.append(batch.keys[at])
-            changes.dead_values.append(batch.values[at])
-            changes.dead_headers.append(
-                dead_letter_headers(
-                    reason, at_field, batch.topic, batch.partition, batch.offsets[at]
-                )
-            )
-        changes.rejections = rejections
-        return events
+    def _take_in(self, part: Part, now_ms: int, changes: PartResult) -> Events:
+        """Decode a part and carry its erasures out; answers the events to be folded."""
+        batch, kind = part.batch, self._kinds[part.batch.topic]
+        if kind == "erasures":
+            self._erase(part, now_ms, changes)
+            return Events.none()
+        columns = (batch.keys, batch.values, batch.offsets)
+        events, rejections = decode_events(kind, *columns, now_ms)
+        _reject(batch, rejections, changes)
+        return self._without_forgotten(part.shard, events, changes)
+
+    def _erase(self, part: Part, now_ms: int, changes: PartResult) -> None:
+        """Forget users, with all that they did before and since the time of their erasure.
+
+        An erasure that was carried out before a crash changes no state: its user may be back.
+        """
+        batch, shard = part.batch, part.shard
+        erasures, rejections = decode_erasures(batch.keys, batch.values, now_ms)
+        _reject(batch, rejections, changes)
+        states: dict[bytes, bytes | None] = {}
+        lists: dict[bytes, None] = {}
+        for at, erasure in erasures:
+            user_id = erasure.user.encode()
+            key = self.pseudonyms.key_of(user_id)
+            if batch.offsets[at] >= part.applied:
+                states.update(shard.erase(key, erasure.event_time_ms))
+            if shard.find(key) is None:
+                lists[user_id] = None
+            user_hash = shard.erased.hash_of(key)
+            changes.erased.append(Erased(user_id, user_hash, erasure, batch.offsets[at]))
+        changes.state_keys, changes.state_values = list(states), list(states.values())
+        changes.list_keys, changes.list_values = list(lists), list(lists.values())
+
+    def _without_forgotten(self, shard: UserShard, events: Events, changes: PartResult) -> Events:
+        """Leave out what would bring an erased user back: events from before the erasure.
+
+        Here for users without a state; those with one know their erasure (`Users.note`).
+        """
+        if not len(shard.erased) or not len(events):
+            return events
+        keys = self.pseudonyms.keys_of(events.users)
+        strangers = {key for key in keys if shard.find(key) is None}
+        erased_ms = {key: at for key in strangers if (at := shard.erased.erased_ms(key))}
+        if not erased_ms:
+            return events
+        until_ms = np.array([erased_ms.get(key, 0) for key in keys], np.int64)
+        kept = np.flatnonzero(events.times_ms > until_ms)
+        changes.forgotten = len(events) - len(kept)
+        return events.take(kept)
+
+    def _number_users(self, parts: Sequence[Part], decoded: Sequence[Events]) -> list[_Decoded]:
+        """Number the users of all parts, those of one part in the order of their first event."""
+        lasts = [dict(zip(events.users, range(len(events)), strict=True)) for events in decoded]
+        numbered = []
+        edges = pairwise(accumulate(map(len, lasts), initial=0))
+        for part, events, last, (first, stop) in zip(parts, decoded, lasts, edges, strict=True):
+            if len(last) == len(events):
+                who = np.arange(first, stop)
+            else:
+                number = dict(zip(last, range(first, stop), strict=True))
+                who = np.array([number[user] for user in events.users], np.int64)
+            skipped = int(np.searchsorted(events.offsets, part.applied))
+            keys = self.pseudonyms.keys_of(list(last))
+            numbered.append(_Decoded(part, events, skipped, last, keys, who, slice(first, stop)))
+        return numbered
 
     def _fold(self, decoded: Sequence[_Decoded], result: StepResult) -> Users:
         """Fold what is not in the states yet; answers the users of all parts, in their order."""
-        users = Users(self.layout, [(part.given.shard, list(part.last)) for part in decoded])
+        users = Users(self.layout, [(part.given.shard, part.ids, part.keys) for part in decoded])
         stale = np.flatnonzero(users.model != self.layout.model)
         if len(stale):
             rebuild(self.model, self.catalogue, users, stale)
@@ -210,15 +193,28 @@ class Engine:
             stop_event = first_event + len(part.events) - part.skipped
             self._count(part, folded, slice(first_event, stop_event), users, changes)
             first_event = stop_event
-            changes.list_keys = users.keys[part.users]
+            if not len(part.events):
+                continue
+            changes.list_keys = users.ids[part.users]
             if part.skipped:
                 touched = np.unique(part.who[part.skipped :]).tolist()
                 changes.state_keys = [users.keys[number] for number in touched]
                 changes.state_values = [values[number] for number in touched]
             else:
-                changes.state_keys = changes.list_keys
-                changes.state_values = values[part.users]
+                changes.state_keys = users.keys[part.users]
+                changes.state_values = [*values[part.users]]
+            self._let_go(part, changes)
         return users
+
+    @staticmethod
+    def _let_go(part: _Decoded, changes: PartResult) -> None:
+        """Let a few users go that are inactive for too long, or too many."""
+        expired, evicted = part.given.shard.leave(len(part.events), busy=part.keys)
+        gone = expired + evicted
+        if gone:
+            changes.state_keys += gone
+            changes.state_values += [None] * len(gone)
+            changes.expired, changes.evicted = len(expired), len(evicted)
 
     @staticmethod
     def _count(
@@ -227,7 +223,9 @@ class Engine:
         """Count a part's events; `events` are those of `folded` that are its own."""
         changes.skipped = part.skipped
         changes.repeated = int(np.count_nonzero(folded.repeated[events]))
-        changes.folded = events.stop - events.start - changes.repeated
+        forgotten = int(np.count_nonzero(folded.forgotten[events]))
+        changes.forgotten += forgotten
+        changes.folded = events.stop - events.start - changes.repeated - forgotten
         changes.unknown_items = int(np.count_nonzero(folded.unknown[events]))
         changes.misrouted = int(np.count_nonzero(users.misrouted[part.who]))
 
@@ -247,7 +245,9 @@ class Engine:
             result.stage_s["policy"] += made.policy_s
         all_filled = np.concatenate(filled)
         for part, changes in zip(decoded, result.parts, strict=True):
-            changes.list_values = values[part.users]
+            if not len(part.events):
+                continue
+            changes.list_values = [*values[part.users]]
             counts = all_filled[part.users].sum(axis=0).tolist()
             changes.lists_by_placement = dict(zip(self._lists.placements, counts, strict=True))
 
@@ -258,7 +258,8 @@ class _Decoded(NamedTuple):
     Attributes
     ----------
     skipped : events that are in the states already
-    last : user key -> position of the user's last event in `events`
+    last : user id -> position of the user's last event in `events`
+    keys : state keys of these users
     who : int64, shape (len(events),); number of each event's user among those of all parts
     users : numbers of this part's users
     """
@@ -267,8 +268,13 @@ class _Decoded(NamedTuple):
     events: Events
     skipped: int
     last: dict[bytes, int]
+    keys: list[bytes]
     who: NDArray[np.int64]
     users: slice
+
+    @property
+    def ids(self) -> list[bytes]:
+        return list(self.last)
 
     def causes(self) -> list[Cause]:
         """The newest event of each of the part's users."""
@@ -281,17 +287,10 @@ class _Decoded(NamedTuple):
         ]
 
 
-def _number_users(parts: Sequence[Part], decoded: Sequence[Events]) -> list[_Decoded]:
-    """Number the users of all parts, those of one part in the order of their first event."""
-    lasts = [dict(zip(events.users, range(len(events)), strict=True)) for events in decoded]
-    numbered = []
-    edges = pairwise(accumulate(map(len, lasts), initial=0))
-    for part, events, last, (first, stop) in zip(parts, decoded, lasts, edges, strict=True):
-        if len(last) == len(events):
-            who = np.arange(first, stop)
-        else:
-            number = dict(zip(last, range(first, stop), strict=True))
-            who = np.array([number[user] for user in events.users], np.int64)
-        skipped = int(np.searchsorted(events.offsets, part.applied))
-        numbered.append(_Decoded(part, events, skipped, last, who, slice(first, stop)))
-    return numbered
+def _reject(batch: Batch, rejections: list[Rejection], changes: PartResult) -> None:
+    """Make dead letters of what cannot be used."""
+    for rejection in rejections:
+        changes.dead_keys.append(batch.keys[rejection.position])
+        changes.dead_values.append(batch.values[rejection.position])
+        changes.dead_headers.append(headers_of_rejected(batch, *rejection))
+    changes.rejections = rejections

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from stream.contracts import Events, EventType
 from stream.core.catalogue import NO_ITEM, Catalogue
 from stream.core.model import Model
-from stream.core.users import Noted, Users
+from stream.core.users import FORGOTTEN, REPEATED, Noted, Users
 
 _MS_PER_S = 1000.0
 _IMPRESSION = np.uint8(EventType.IMPRESSION)
+_LAST_TYPE = max(EventType)
 
 
 class Folded(NamedTuple):
@@ -32,10 +33,12 @@ class Folded(NamedTuple):
     Attributes
     ----------
     repeated : bool, shape (n,); dropped, since the user's ring holds the event_id already
+    forgotten : bool, shape (n,); dropped, since it is older than the user's erasure
     unknown : bool, shape (n,); neither catalogue nor model knows the item
     """
 
     repeated: NDArray[np.bool_]
+    forgotten: NDArray[np.bool_]
     unknown: NDArray[np.bool_]
 
 
@@ -59,17 +62,17 @@ def fold(
         gaps_s = noted.gaps_s[at]
         following = model.update(states, rows[at], types[at].astype(np.int64), gaps_s)
         users.set_vectors(who[at], following)
-    return Folded(noted.rank < 0, rows == NO_ITEM)
+    return Folded(noted.rank == REPEATED, noted.rank == FORGOTTEN, rows == NO_ITEM)
 
 
 def rounds(noted: Noted) -> list[NDArray[np.int64]]:
     """Positions of the events by round: round r has each user's r-th new event."""
     rank = noted.rank
-    if len(rank) == noted.repeats:
+    if len(rank) == noted.dropped:
         return []
-    if noted.deepest == 0 and noted.repeats == 0:
+    if noted.deepest == 0 and noted.dropped == 0:
         return [np.arange(len(rank))]
-    by_rank = np.argsort(rank, kind="stable")[noted.repeats :]
+    by_rank = np.argsort(rank, kind="stable")[noted.dropped :]
     counts = np.bincount(rank[by_rank])
     return np.split(by_rank, np.cumsum(counts)[:-1])
 
@@ -89,6 +92,8 @@ def rebuild(model: Model, catalogue: Catalogue, users: Users, who: NDArray[np.in
     for back in range(int(used.max(initial=0)) - 1, -1, -1):
         have = np.flatnonzero(used > back)
         entries = users.ring[who[have], newest_first[have, back]]
+        known = entries["type"] <= _LAST_TYPE  # a later version may have added some
+        have, entries = have[known], entries[known]
         times_ms = entries["time_s"].astype(np.int64) * 1000
         before_ms = newest_ms[have]
         gaps_s = np.where(before_ms == 0, 0.0, (times_ms - before_ms) / _MS_PER_S)

@@ -9,110 +9,184 @@ a micro-batch's users and their changelog values are copies of whole rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream.contracts import partitions_of
-from stream.core.wire import Layout, decode_values, fit_ring, shape_of
+from stream.core.erased import Erased, Record, is_mark
+from stream.core.lifecycle import Lifecycle, Limits
+from stream.core.rows import Rows
+from stream.core.wire import MISROUTED, UNFLAGGED, Layout, decode_values, fit_ring, shape_of
 
-_FIRST_CAPACITY: Final = 1024
+_LEAVE_AT_LEAST: Final = 64  # a step lets so many users go, and as many more as it has events
 
 Slots = NDArray[np.int64]
-T = TypeVar("T", bound=np.generic)
 
 
 class UserShard:
     """All user states of one partition.
 
-    A user has a slot, a row below. Slots are dense; a forgotten user's slot is taken by the last
-    user.
+    A user has a slot, a row below. Slots are dense; the slot of a user that leaves is taken by the
+    last one.
+
+    Parameters
+    ----------
+    limits : when users leave
 
     Attributes
     ----------
     layout : sizes of a state
     keys : user key of each slot
-    misrouted : bool, shape (capacity,); the user's key belongs to another partition
+    erased : who was forgotten, and since when
+    clock_ms : newest event time of the partition's users
     """
 
-    def __init__(self, layout: Layout, partition: int = 0, partitions: int = 1) -> None:
+    def __init__(
+        self, layout: Layout, partition: int = 0, partitions: int = 1, limits: Limits | None = None
+    ) -> None:
         self.layout = layout
         self._partition = partition
         self._partitions = partitions
         self._slot_by_key: dict[bytes, int] = {}
         self.keys: list[bytes] = []
-        self.misrouted = np.zeros(_FIRST_CAPACITY, np.bool_)
-        # uint8, shape (capacity, layout.max_bytes); a row is one `layout.full`
-        self._rows = np.zeros((_FIRST_CAPACITY, layout.max_bytes), np.uint8)
+        self.erased = Erased()
+        self.clock_ms = 0
+        self._rows = Rows(layout.max_bytes)  # a row is one `layout.full`
         self._blank = np.frombuffer(layout.blank, np.uint8)
-        self._shape = shape_of(layout.blank)[1]
+        self._lifecycle = Lifecycle(
+            limits or Limits(), lambda slots: self._headers(slots)["newest_ms"]
+        )
 
     def __len__(self) -> int:
         return len(self.keys)
 
     @property
     def nbytes(self) -> int:
-        """Bytes held by the rows, those to come included (up to half); keys not counted."""
-        return self._rows.nbytes + self.misrouted.nbytes
+        """Bytes of the rows in use; keys and their index not counted."""
+        return len(self.keys) * self.layout.max_bytes
 
     # -- slots -----------------------------------------------------------------------------
 
-    def slots(self, keys: Sequence[bytes]) -> Slots:
-        """Slots of the users, creating those never seen: int64, shape (len(keys),)."""
+    def slots(self, keys: Sequence[bytes], ids: Sequence[bytes] | None = None) -> Slots:
+        """Slots of the users, creating those never seen: int64, shape (len(keys),).
+
+        Parameters
+        ----------
+        ids : user ids, by which records are partitioned, where they are not the keys
+        """
+        slots, new = self._slots(keys)
+        if new:
+            ids = ids or keys
+            self._welcome([ids[position] for position in new])
+        return slots
+
+    def _slots(self, keys: Sequence[bytes]) -> tuple[Slots, list[int]]:
+        """Slots of the users, and the positions of those whose rows are not prepared yet."""
         known = self._slot_by_key.get
         found = [known(key, -1) for key in keys]
+        new = []
         if -1 in found:
-            first_new = len(self.keys)
             for position, key in enumerate(keys):
                 if found[position] < 0:
                     found[position] = self._slot_by_key.setdefault(key, len(self.keys))
                     if found[position] == len(self.keys):
                         self.keys.append(key)
-            self._welcome(first_new)
-        return np.array(found, dtype=np.int64)
+                        new.append(position)
+            self._rows.reserve(len(self.keys))
+        return np.array(found, dtype=np.int64), new
 
     def find(self, key: bytes) -> int | None:
         """The user's slot, or None for a user never seen."""
         return self._slot_by_key.get(key)
 
-    def _welcome(self, first_new: int) -> None:
-        """Prepare the rows of the users from slot `first_new` on."""
+    def _welcome(self, ids: list[bytes]) -> None:
+        """Prepare the rows of the users that came last, by their ids."""
         users = len(self.keys)
-        capacity = len(self._rows)
-        if users > capacity:
-            while users > capacity:
-                capacity *= 2
-            self._rows = _grown(self._rows, capacity)
-            self.misrouted = _grown(self.misrouted, capacity)
-        new = slice(first_new, users)
-        self._rows[new] = self._blank
-        homes = partitions_of(self.keys[new], self._partitions)
-        self.misrouted[new] = homes != self._partition
+        new = slice(users - len(ids), users)
+        self._rows.bytes[new] = self._blank
+        headers = self._headers(new)
+        headers["flags"] = self._flags(ids)
+        if len(self.erased):
+            headers["erased_ms"] = [self.erased.erased_ms(key) for key in self.keys[new]]
 
-    def _forget(self, key: bytes) -> None:
+    def _flags(self, ids: Sequence[bytes]) -> NDArray[np.uint8]:
+        astray = partitions_of(ids, self._partitions) != self._partition
+        return np.where(astray, np.uint8(MISROUTED), np.uint8(0))
+
+    def _headers(self, slots: slice) -> np.ndarray:
+        """A view of `HEADER`s; let go of it before the shard grows."""
+        return self._rows.bytes[slots].view(self.layout.full)[:, 0]["header"]
+
+    def forget(self, keys: Iterable[bytes]) -> list[bytes]:
+        """Remove users; answers those that were here."""
+        return [key for key in keys if self._forget(key)]
+
+    def _forget(self, key: bytes) -> bool:
         slot = self._slot_by_key.pop(key, None)
         if slot is None:
-            return
+            return False
         last = len(self.keys) - 1
         last_key = self.keys.pop()
+        rows = self._rows.bytes
         if slot != last:
-            self._rows[slot] = self._rows[last]
-            self.misrouted[slot] = self.misrouted[last]
+            rows[slot] = rows[last]
             self.keys[slot] = last_key
             self._slot_by_key[last_key] = slot
-        self._rows[last] = 0
+        rows[last] = 0
+        return True
 
     # -- rows ------------------------------------------------------------------------------
 
     def gather(self, slots: Slots) -> NDArray[np.uint8]:
         """A copy of the users' rows: uint8, shape (len(slots), layout.max_bytes)."""
-        return self._rows.take(slots, axis=0)
+        return self._rows.bytes.take(slots, axis=0)
 
     def scatter(self, slots: Slots, records: np.ndarray) -> None:
         """Put states back: `layout.full`, shape (len(slots),), contiguous; each slot once."""
-        self._rows[slots] = _as_bytes(records)
+        self._rows.bytes[slots] = _as_bytes(records)
+        self._follow_clock(records)
+
+    def _follow_clock(self, records: np.ndarray) -> None:
+        if len(records):
+            self.clock_ms = max(self.clock_ms, int(records["header"]["newest_ms"].max()))
+
+    # -- leaving ---------------------------------------------------------------------------
+
+    def erase(self, key: bytes, erased_ms: int) -> list[Record]:
+        """Forget a user; events up to `erased_ms` do not bring the user back.
+
+        Returns
+        -------
+        what the changelog must have: the tombstone, the mark
+        """
+        self._forget(key)
+        return [(key, None), *self.erased.add(key, erased_ms)]
+
+    def leave(self, events: int, busy: Iterable[bytes]) -> tuple[list[bytes], list[bytes]]:
+        """Let the next few users go: the expired ones, and the least active beyond the limit.
+
+        Parameters
+        ----------
+        events : in this step, on which it depends how many are looked at
+        busy : keys of the users that the step has to do with: they stay
+
+        Returns
+        -------
+        keys of the expired and of the evicted, no more than `leave_at_most(events)` in all
+        """
+        stay = set(busy)
+        most = leave_at_most(events)
+        evicted = self._forget_slots(self._lifecycle.evicted(self.keys, self.find, most), stay)
+        most -= len(evicted)
+        slots = self._lifecycle.expired(len(self), self.clock_ms, events, most)
+        return self._forget_slots(slots, stay), evicted
+
+    def _forget_slots(self, slots: Slots, stay: set[bytes]) -> list[bytes]:
+        keys = [self.keys[slot] for slot in slots.tolist()]
+        return self.forget(key for key in keys if key not in stay)
 
     # -- wire ------------------------------------------------------------------------------
 
@@ -126,7 +200,9 @@ class UserShard:
         newest: dict[bytes, bytes | None] = dict(zip(keys, values, strict=True))
         by_shape: dict[tuple[int, bytes], list[tuple[bytes, bytes]]] = {}
         for key, value in newest.items():
-            if value is None:
+            if is_mark(key):
+                self.erased.load(key, value)
+            elif value is None:
                 self._forget(key)
             else:
                 by_shape.setdefault(shape_of(value), []).append((key, value))
@@ -134,15 +210,19 @@ class UserShard:
             self._load_alike([key for key, _ in records], [value for _, value in records])
 
     def _load_alike(self, keys: list[bytes], values: list[bytes]) -> None:
-        """Load values of one length, layout, storage and state size."""
+        """Load values of one shape."""
         decoded = decode_values(values)
-        slots = self.slots(keys)
+        if values[0][0] == UNFLAGGED:
+            decoded["header"]["flags"] = self._flags(keys)
+        slots, _ = self._slots(keys)
         used = decoded["ring"].shape[1]
         unturned = used == self.layout.ring or (decoded["header"]["ring_head"] == used).all()
-        if shape_of(values[0])[1] == self._shape and used <= self.layout.ring and unturned:
-            end = len(values[0])  # rows of our own, cut after the last used entry of the ring
-            self._rows[slots, :end] = _as_bytes(decoded)
-            self._rows[slots, end:] = 0
+        own = decoded.dtype == self.layout.wire(self.layout.vector, self.layout.state_size, used)
+        if own and used <= self.layout.ring and unturned:
+            end = decoded.dtype.itemsize  # rows of our own, cut after the ring's last used entry
+            self._rows.bytes[slots, :end] = _as_bytes(decoded)
+            self._rows.bytes[slots, end:] = 0
+            self._follow_clock(decoded)
         else:
             self.scatter(slots, self._fitted(decoded))
 
@@ -150,7 +230,7 @@ class UserShard:
         """States written with other sizes, as our own: `layout.full`, shape (len(decoded),)."""
         fitted = np.frombuffer(self.layout.blank * len(decoded), self.layout.full).copy()
         header, written = fitted["header"], decoded["header"]
-        for name in ("events", "newest_ms"):
+        for name in ("events", "newest_ms", "erased_ms", "flags"):
             header[name] = written[name]
         if decoded["vector"].dtype == fitted["vector"].dtype and (
             decoded["vector"].shape == fitted["vector"].shape
@@ -169,10 +249,9 @@ class UserShard:
         return fitted
 
 
-def _grown(column: NDArray[T], capacity: int) -> NDArray[T]:
-    grown = np.zeros((capacity, *column.shape[1:]), column.dtype)
-    grown[: len(column)] = column
-    return grown
+def leave_at_most(events: int) -> int:
+    """Users that a step with so many events may let go."""
+    return events + _LEAVE_AT_LEAST
 
 
 def _as_bytes(records: np.ndarray) -> NDArray[np.uint8]:

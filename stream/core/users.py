@@ -15,11 +15,15 @@ from numpy.typing import NDArray
 from stream.compiled import INT, NOTHING, array, compiled, many
 from stream.core.state import Slots, UserShard
 from stream.core.vectors import read_int8, store_as_float32, store_as_int8
-from stream.core.wire import HEADER, RING_ENTRY, Layout, cut_values
+from stream.core.wire import HEADER, MISROUTED, RING_ENTRY, Layout, cut_values
 
 # Which of the users: their numbers (int64, each once), or a slice of them.
 Who = NDArray[np.int64] | slice
 EVERYONE = slice(None)
+
+# Ranks of events that change nothing.
+REPEATED = -1  # its event_id and item stand in the user's ring
+FORGOTTEN = -2  # from before the user's erasure
 
 
 class Noted(NamedTuple):
@@ -27,15 +31,16 @@ class Noted(NamedTuple):
 
     Attributes
     ----------
-    rank : int64, shape (n,); how many of its user's events come before it; -1 for a repeat
+    rank : int64, shape (n,); how many of its user's events come before it; REPEATED or FORGOTTEN
+        for one that changes nothing
     gaps_s : float32, shape (n,); event time minus the newest one before it, 0 for a first event
-    repeats : events that are not new
+    dropped : events that change nothing
     deepest : the largest rank
     """
 
     rank: NDArray[np.int64]
     gaps_s: NDArray[np.float32]
-    repeats: int
+    dropped: int
     deepest: int
 
 
@@ -44,29 +49,36 @@ class Users:
 
     Attributes
     ----------
-    keys : n user keys
+    ids : n user ids, as their events have them
+    keys : n user keys, under which states are kept: the ids, or their pseudonyms
     headers : `HEADER`, shape (n,); newest event time, count of events, version of the vector's
         bundle, state of the ring
     ring : `RING_ENTRY`, shape (n, ring); the last interactions
     vectors : float32, shape (n, state_size); model states as stored; changed by `set_vectors`
-    misrouted : bool, shape (n,); the user's key belongs to another partition
     refused : states that were not finite and so not stored
     """
 
-    def __init__(self, layout: Layout, parts: Sequence[tuple[UserShard, list[bytes]]]) -> None:
-        """Gather the users of each shard, in the order of `parts`, creating those never seen."""
+    def __init__(
+        self, layout: Layout, parts: Sequence[tuple[UserShard, list[bytes], list[bytes]]]
+    ) -> None:
+        """Gather the users of each shard, in the order of `parts`, creating those never seen.
+
+        Parameters
+        ----------
+        parts : shard, ids and keys of its users
+        """
         self.layout = layout
+        self.ids: list[bytes] = []
         self.keys: list[bytes] = []
         self._homes: list[tuple[UserShard, Slots]] = []
-        rows, misrouted = [], []
-        for shard, keys in parts:
-            slots = shard.slots(keys)
+        rows = []
+        for shard, ids, keys in parts:
+            slots = shard.slots(keys, ids)
             self._homes.append((shard, slots))
+            self.ids += ids
             self.keys += keys
             rows.append(shard.gather(slots))
-            misrouted.append(shard.misrouted[slots])
         self._rows = np.concatenate(rows).view(layout.full)[:, 0]
-        self.misrouted = np.concatenate(misrouted)
         self.refused = 0
         self.headers = self._rows["header"]
         self.ring = self._rows["ring"]
@@ -81,7 +93,7 @@ class Users:
     @classmethod
     def of(cls, shard: UserShard, keys: list[bytes]) -> Users:
         """Users of one shard; each key once."""
-        return cls(shard.layout, [(shard, keys)])
+        return cls(shard.layout, [(shard, keys, keys)])
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -94,6 +106,12 @@ class Users:
     def newest_ms(self) -> NDArray[np.int64]:
         """int64, shape (n,); newest event time seen, 0 before the first event. A view."""
         return self.headers["newest_ms"]
+
+    @property
+    def misrouted(self) -> NDArray[np.bool_]:
+        """bool, shape (n,); the user's id belongs to another partition."""
+        astray: NDArray[np.bool_] = self.headers["flags"] & MISROUTED != 0
+        return astray
 
     @property
     def model(self) -> NDArray[np.uint32]:
@@ -125,7 +143,8 @@ class Users:
     ) -> Noted:
         """Note events in order: newest time, count, ring. All of a fold but the model's part.
 
-        An event whose event_id and item stand in its user's ring is a repeat and changes nothing.
+        An event whose event_id and item stand in its user's ring is a repeat and changes nothing;
+        neither does one from before its user's erasure.
 
         Parameters
         ----------
@@ -188,8 +207,8 @@ def _note(
     rank: NDArray[np.int64],
     gaps_s: NDArray[np.float32],
 ) -> tuple[int, int]:
-    """`Users.note`, into `rank` and `gaps_s`; answers the repeats and the deepest rank."""
-    repeats = 0
+    """`Users.note`, into `rank` and `gaps_s`; answers the dropped and the deepest rank."""
+    dropped = 0
     deepest = 0
     size = rings.shape[1]
     events_of = np.zeros(len(headers), np.int64)
@@ -203,10 +222,11 @@ def _note(
             for at in range(size):
                 if rings[user, at]["event"] == event_hash:
                     repeated = repeated or rings[user, at]["item"] == items[event]
-        if repeated:
-            rank[event] = -1
+        forgotten = times_ms[event] <= headers[user]["erased_ms"]
+        if repeated or forgotten:
+            rank[event] = -2 if forgotten else -1  # FORGOTTEN, REPEATED
             gaps_s[event] = 0
-            repeats += 1
+            dropped += 1
             continue
         rank[event] = events_of[user]
         deepest = max(deepest, events_of[user])
@@ -224,7 +244,7 @@ def _note(
             rings[user, head]["type"] = types[event]
             headers[user]["ring_head"] = (head + 1) % size
             headers[user]["ring_used"] = min(headers[user]["ring_used"] + 1, size)
-    return repeats, deepest
+    return dropped, deepest
 
 
 @compiled(NOTHING, array("i8"), array(HEADER), INT, array("i8", 2, written=True))

@@ -3,13 +3,13 @@
 In: structured rows, or values. Out: values, or structured rows. Knows nothing of slots,
 models or Kafka.
 
-    header (28 bytes)   layout, storage, state_size, ring_used, ring_head, 2 spare
-                        bytes, model, events, newest_ms, scale
+    header (36 bytes)   layout, storage, state_size, ring_used, ring_head, flags, a spare
+                        byte, model, events, newest_ms, erased_ms, scale
     vector              state_size x float32, or state_size x int8 to be multiplied by `scale`
     ring                ring_used x 17 bytes: item hash, event time, event hash, event type
 
 Numbers are little-endian. The ring is cut after its last used entry, so a user of few events is
-short.
+short. Layout 1, which had neither flags nor `erased_ms`, is read and never written.
 """
 
 from __future__ import annotations
@@ -23,10 +23,28 @@ from numpy.typing import NDArray
 
 from stream.errors import StateError
 
-LAYOUT: Final = 1
+LAYOUT: Final = 2
+UNFLAGGED: Final = 1  # a layout without `flags`
+MISROUTED: Final = 1  # in `flags`: the user's id belongs to another partition
 STORAGES: Final = {"float32": 0, "int8": 1}
 
 HEADER: Final = np.dtype(
+    [
+        ("layout", "u1"),
+        ("storage", "u1"),
+        ("state_size", "<u2"),
+        ("ring_used", "u1"),
+        ("ring_head", "u1"),
+        ("flags", "u1"),
+        ("reserved", "u1"),
+        ("model", "<u4"),
+        ("events", "<u4"),
+        ("newest_ms", "<i8"),
+        ("erased_ms", "<i8"),  # events up to here stay forgotten; 0 for a user never erased
+        ("scale", "<f4"),
+    ]
+)
+_HEADER_1: Final = np.dtype(
     [
         ("layout", "u1"),
         ("storage", "u1"),
@@ -40,7 +58,11 @@ HEADER: Final = np.dtype(
         ("scale", "<f4"),
     ]
 )
+_HEADERS: Final = {UNFLAGGED: _HEADER_1, LAYOUT: HEADER}
 RING_ENTRY: Final = np.dtype([("item", "<u8"), ("time_s", "<u4"), ("event", "<u4"), ("type", "u1")])
+
+
+_FOREIGN: Final = "the changelog topic was written by something else"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +108,18 @@ class Layout:
         return row.tobytes()
 
     @staticmethod
-    @cache
     def wire(vector: np.dtype[np.generic], state_size: int, ring: int) -> np.dtype[np.void]:
         """The changelog value with `ring` used entries, as a structured dtype."""
-        return np.dtype(
-            [("header", HEADER), ("vector", vector, state_size), ("ring", RING_ENTRY, ring)]
-        )
+        return _wire(HEADER, vector, state_size, ring)
+
+
+@cache
+def _wire(
+    header: np.dtype[np.void], vector: np.dtype[np.generic], state_size: int, ring: int
+) -> np.dtype[np.void]:
+    return np.dtype(
+        [("header", header), ("vector", vector, state_size), ("ring", RING_ENTRY, ring)]
+    )
 
 
 def cut_values(rows: np.ndarray, layout: Layout) -> list[bytes]:
@@ -104,8 +132,8 @@ def cut_values(rows: np.ndarray, layout: Layout) -> list[bytes]:
 
 
 def shape_of(value: bytes) -> tuple[int, bytes]:
-    """Values of one shape can be decoded together: length; layout, storage and state size."""
-    return len(value), value[:4]
+    """Values of one shape can be decoded together: length; layout, storage, size, used ring."""
+    return len(value), value[:5]
 
 
 def decode_values(values: list[bytes]) -> np.ndarray:
@@ -113,25 +141,51 @@ def decode_values(values: list[bytes]) -> np.ndarray:
 
     Raises
     ------
-    StateError : the layout is unknown or the length does not fit it
+    StateError : the layout is unknown, the length does not fit it, or a ring is impossible
     """
     first = values[0]
-    if len(first) < HEADER.itemsize or first[0] != LAYOUT or first[1] not in STORAGES.values():
+    layout = first[0] if first else 0
+    if layout not in _HEADERS:
+        read = ", ".join(map(str, sorted(_HEADERS)))
         raise StateError(
-            f"the changelog holds a state of layout {first[0] if first else 'none'}; this version "
-            f"reads layout {LAYOUT}. Run the version that wrote it, or start a new group to fold "
-            "the events again."
+            f"the changelog holds a state of layout {layout or 'none'}; this version reads layout "
+            f"{read}. Run the version that wrote it, or start a new group to fold the events again."
         )
-    header = np.frombuffer(first, HEADER, count=1)[0]
-    vector = np.dtype("<f4" if header["storage"] == STORAGES["float32"] else "i1")
-    ring = int(header["ring_used"])
-    dtype = Layout.wire(vector, int(header["state_size"]), ring)
+    header = _HEADERS[layout]
+    if len(first) < header.itemsize or first[1] not in STORAGES.values():
+        raise StateError(
+            f"the changelog holds a state of {len(first)} bytes and storage "
+            f"{first[1] if len(first) > 1 else 'none'}, which no version wrote; {_FOREIGN}"
+        )
+    head = np.frombuffer(first, header, count=1)[0]
+    vector = np.dtype("<f4" if head["storage"] == STORAGES["float32"] else "i1")
+    used = int(head["ring_used"])
+    dtype = _wire(header, vector, int(head["state_size"]), used)
     if dtype.itemsize != len(first):
         raise StateError(
             f"the changelog holds a state of {len(first)} bytes where its header says "
-            f"{dtype.itemsize}; the changelog topic was written by something else"
+            f"{dtype.itemsize}; {_FOREIGN}"
         )
-    return np.frombuffer(b"".join(values), dtype)
+    rows = np.frombuffer(b"".join(values), dtype)
+    if rows["header"]["ring_head"].max() > used:
+        raise StateError(
+            f"the changelog holds a state whose ring goes on at entry "
+            f"{rows['header']['ring_head'].max()} of {used}; {_FOREIGN}"
+        )
+    return rows if header is HEADER else _as_present(rows, vector)
+
+
+def _as_present(old: np.ndarray, vector: np.dtype[np.generic]) -> np.ndarray:
+    """Rows of an older layout, as rows of the present one."""
+    state_size, ring = old["vector"].shape[1], old["ring"].shape[1]
+    rows = np.zeros(len(old), Layout.wire(vector, state_size, ring))
+    for name in _HEADER_1.names or ():
+        if name not in ("layout", "reserved"):
+            rows["header"][name] = old["header"][name]
+    rows["header"]["layout"] = LAYOUT
+    rows["vector"] = old["vector"]
+    rows["ring"] = old["ring"]
+    return rows
 
 
 def fit_ring(

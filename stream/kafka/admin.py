@@ -10,15 +10,16 @@ from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
 from stream.errors import BrokerError
+from stream.kafka.cluster import Cluster
 
 
 @contextlib.contextmanager
-def open_admin(bootstrap: str, timeout_s: float = 5.0) -> Iterator[KafkaAdminClient]:
+def open_admin(brokers: Cluster | str, timeout_s: float = 5.0) -> Iterator[KafkaAdminClient]:
     """Open an administration client that has spoken with the broker, and close it at the end.
 
     Parameters
     ----------
-    bootstrap : HOST:PORT,...
+    brokers : HOST:PORT,... alone: plain connections
     timeout_s : for the first answer; later requests get 30 s
 
     Raises
@@ -26,12 +27,13 @@ def open_admin(bootstrap: str, timeout_s: float = 5.0) -> Iterator[KafkaAdminCli
     BrokerError
         Nobody answers at `bootstrap`, or not like a Kafka broker; or a request in the body failed.
     """
-    servers = bootstrap.split(",")
+    cluster = Cluster(brokers) if isinstance(brokers, str) else brokers
+    bootstrap = cluster.bootstrap
     try:
         # First a bare connection: a client that is refused goes on trying until its time is over.
-        require_listening(servers, timeout_s)
+        require_listening(cluster.servers, timeout_s)
         admin = KafkaAdminClient(
-            bootstrap_servers=servers,
+            **cluster.options(),
             bootstrap_timeout_ms=int(timeout_s * 1000),
             client_id="freshet",
         )

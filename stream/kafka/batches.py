@@ -6,10 +6,9 @@ Knows nothing of Faust, of aiokafka and of what the bytes mean.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, field
 
-Headers: TypeAlias = list[tuple[str, bytes]]
+from stream.contracts import Headers
 
 
 @dataclass(slots=True, eq=False)
@@ -21,6 +20,7 @@ class RecordBatch:
     base : offset of the first record
     next : offset after the last one; larger than `offsets[-1] + 1` where the log has holes
     timestamps_ms : the records' own timestamps, milliseconds since 1970
+    headers : position -> headers, of those records alone that have any
     """
 
     topic: str
@@ -31,6 +31,7 @@ class RecordBatch:
     values: list[bytes | None]
     offsets: list[int]
     timestamps_ms: list[int]
+    headers: dict[int, Headers] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -53,9 +54,16 @@ class RecordBatch:
                     values=self.values[start:stop],
                     offsets=self.offsets[start:stop],
                     timestamps_ms=self.timestamps_ms[start:stop],
+                    headers=self._headers_of(range(start, stop)),
                 )
             )
         return pieces
+
+    def _headers_of(self, positions: range) -> dict[int, Headers]:
+        if not self.headers:
+            return {}
+        first = positions.start
+        return {at - first: self.headers[at] for at in positions if at in self.headers}
 
 
 @dataclass(slots=True, eq=False)

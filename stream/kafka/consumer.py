@@ -21,26 +21,17 @@ from faust.types.tuples import ConsumerMessage
 from mode import Service
 
 from stream import metrics
-from stream.errors import BrokerError, StateError
+from stream.errors import BrokerError, TopicError
 from stream.kafka.batches import RecordBatch
+from stream.kafka.group import GroupListener, GroupPoll
 from stream.kafka.handed_out import HandedOut
-from stream.kafka.liveness import GroupPoll, Stillness
+from stream.kafka.liveness import GIVING_BACK, JOINING, TAKING_OVER, Stillness
+from stream.kafka.positions import Continuity, needed_by_states, refuse_unknown
 from stream.kafka.reader import Progress, Reader
 
 log = logging.getLogger(__name__)
 
 POLL_S = 1.0  # how often the group is polled, gauges are set and the watchdog looks
-
-
-class GroupListener(driver.ConsumerRebalanceListener):  # type: ignore[misc]
-    """Pauses every partition of the group's consumer, so that it never fetches.
-
-    Upstream: faust.transport.drivers.aiokafka.ConsumerRebalanceListener.
-    """
-
-    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        self._thread._ensure_consumer().pause(*assigned)
-        await super().on_partitions_assigned(assigned)
 
 
 class BatchConsumer(driver.Consumer):  # type: ignore[misc]
@@ -54,11 +45,12 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.reader = Reader(self.app.bootstrap)
+        self.reader = Reader(self.app.cluster)
         self._handed_out = HandedOut()
         self._room = asyncio.Event()
-        self._group_poll = GroupPoll(self.app.fatal)
+        self._group_poll = GroupPoll(self.app.fatal, self.app.undertakings)
         self._still = Stillness()
+        self._continuity = Continuity()
 
     async def on_start(self) -> None:
         await self.reader.start()
@@ -82,9 +74,16 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Upstream: Consumer.on_partitions_revoked, which waits until what runs is settled."""
+        undertakings = self.app.undertakings
+        self.app.serving = False
+        undertakings.end(TAKING_OVER)
+        undertakings.begin(GIVING_BACK)
         self.reader.assign(())
         await super().on_partitions_revoked(revoked)
         self._forget()
+        undertakings.end(GIVING_BACK)
+        # The group waits for every member, and each may take its time to give back.
+        undertakings.begin(JOINING, times=2)
         partitions = {tp.partition for tp in revoked}
         if self.app.interests is not None:
             self.app.interests.suspend(partitions)
@@ -94,7 +93,16 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         """Upstream: Consumer.on_partitions_assigned."""
         metrics.REBALANCES_TOTAL.inc()
         self._forget()
-        self.reader.assign(TopicPartition(*tp) for tp in self._sources(assigned))
+        sources = self._sources(assigned)
+        try:
+            refuse_unknown(sources, self.app.settings.topics.partitions)
+        except TopicError as error:  # the group's thread would only log it
+            self.app.fatal(error)
+        self.app.undertakings.end(JOINING)
+        if sources:
+            self.app.undertakings.begin(TAKING_OVER)
+        self.app.serving = not sources
+        self.reader.assign(TopicPartition(*tp) for tp in sources)
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def perform_seek(self) -> None:
@@ -115,7 +123,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         sources = self._sources(self.assignment())
         starts: dict[TP, int | None] = await self._thread.call_thread(committed, sources)
         if self.app.interests is not None:
-            await self._compare_with_states(starts)
+            await needed_by_states(self.app.interests, self.reader, starts)
         if generation != self.app.consumer_generation_id:
             return
         self._forget()
@@ -123,28 +131,12 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._read_offset.update(starts)
         self._still.moved()
         log.info("positions: %s", {f"{tp.topic}-{tp.partition}": at for tp, at in starts.items()})
-        await self.reader.start_at({TopicPartition(*tp): at for tp, at in starts.items()})
+        offsets = {TopicPartition(*tp): at for tp, at in starts.items()}
+        self._continuity.start_at(offsets)
+        await self.reader.start_at(offsets)
+        self.app.undertakings.end(TAKING_OVER)
+        self.app.serving = True
         self.app.on_serving()
-
-    async def _compare_with_states(self, starts: dict[TP, int | None]) -> None:
-        """Move `starts` back to what the states need; refuse a log shorter than they are."""
-        interests = self.app.interests
-        ends: dict[TP, int] = {}
-        if interests.fenced:  # the embedded broker's ends are too low
-            ends = await self.reader.ends([TopicPartition(*tp) for tp in starts])
-        for tp, committed in starts.items():
-            applied = interests.applied(tp.partition, tp.topic)
-            if applied is None:
-                continue
-            if applied > ends.get(TopicPartition(*tp), applied):
-                raise StateError(
-                    f"{tp.topic}, partition {tp.partition}, ends before offset {applied}, yet its "
-                    f"events up to there are in the users' states: the topic was made anew or lost "
-                    f"records. Restore it, or delete changelog {interests.changelog_topic_name} to "
-                    f"start with empty states"
-                )
-            if committed is not None and applied < committed:
-                starts[tp] = applied
 
     # Faust's own Recovery is told that there is nothing to read: the takeover reads the changelog.
 
@@ -181,6 +173,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
                 return {}
         wanted = {TopicPartition(*tp) for tp in active_partitions or ()}
         fetched = await self.reader.fetch(wanted, timeout, lambda: self.flow_active)
+        await self._continuity.check(self.reader, fetched)
         return {TP(*tp): batch.split(settings.max_events) for tp, batch in fetched.items()}
 
     def _to_message(self, tp: TP, record: RecordBatch) -> ConsumerMessage:
@@ -241,6 +234,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         if message is None:
             return  # handed out before a rebalance
         message.acked = True
+        self.app.undertakings.moved(GIVING_BACK)
         self._unacked_messages.discard(message)
         if self._waiting_for_ack is not None and not self._waiting_for_ack.done():
             self._waiting_for_ack.set_result(None)

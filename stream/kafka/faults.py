@@ -15,7 +15,7 @@ from stream.kafka.sizes import (
     dead_letter_bytes,
     lists_bytes,
 )
-from stream.kafka.specs import TopicSpec, changelog_topic, policies_of
+from stream.kafka.specs import TopicSpec, changelog_topic, policies_of, source_names
 
 
 class TopicFault(NamedTuple):
@@ -100,22 +100,27 @@ class Limit(NamedTuple):
     bearable: bool = False
 
 
+def letter_bytes(settings: Settings, configs: Mapping[str, Mapping[str, str]]) -> int:
+    """Return what the dead letters must take, for none to be cut: the most that a source takes."""
+    told = [configs.get(name, {}).get("max.message.bytes") for name in source_names(settings)]
+    return dead_letter_bytes(max(int(limit or DEFAULT_MAX_MESSAGE_BYTES) for limit in told))
+
+
 def limits_of(settings: Settings, configs: Mapping[str, Mapping[str, str]]) -> dict[str, Limit]:
     """Topic -> its limit, for those where a record that does not fit would end the worker.
 
-    A dead letter would not: it goes without its value.
+    A dead letter would not: it is cut.
     """
     names = settings.topics
-    sources = (names.clicks, names.purchases, names.items)
-    told = [configs.get(name, {}).get("max.message.bytes") for name in sources]
-    largest = max(int(limit or DEFAULT_MAX_MESSAGE_BYTES) for limit in told)
     return {
         changelog_topic(settings): Limit(
             changelog_batch_bytes(settings),
             "a micro-batch",
             ", or lower batch.max_events (FRESHET_BATCH_MAX_EVENTS)",
         ),
-        names.dead_letters: Limit(dead_letter_bytes(largest), "a whole dead letter", bearable=True),
+        names.dead_letters: Limit(
+            letter_bytes(settings, configs), "a whole dead letter", bearable=True
+        ),
         names.recommendations: Limit(lists_bytes(settings), "a user's lists", ", or lower their k"),
     }
 

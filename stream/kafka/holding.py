@@ -66,7 +66,6 @@ class Holding:
         self.written_s = time.monotonic()
         self.lock = asyncio.Lock()
 
-    def applied_record(self, owner: str) -> Applied:
-        if self.fence is None:
-            return Applied(dict(self.applied), owner=owner)
-        return Applied(dict(self.applied), self.fence.producer_id, self.fence.epoch, owner)
+    def applied_record(self, owner: str, keyed_by: str = "") -> Applied:
+        right = (-1, -1) if self.fence is None else (self.fence.producer_id, self.fence.epoch)
+        return Applied(dict(self.applied), *right, owner, keyed_by)

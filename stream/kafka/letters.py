@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from stream.kafka.batches import Headers
+from stream.contracts import Headers
+from stream.kafka.batches import Records
+from stream.kafka.cluster import Cluster
+from stream.kafka.packing import GZIP, NONE, PlainBatch
 
 log = logging.getLogger(__name__)
 
-# Above what any topic that Freshet makes takes: the broker decides, not the client.
-_MAX_REQUEST_BYTES = 64 << 20
+_COUNT = "freshet-headers"  # how many of the first headers are the record's own
+_ORIGIN = ("freshet-topic", "freshet-partition", "freshet-offset", "freshet-reason")
 
 
 class Letter(NamedTuple):
-    """A record that cannot be used, and the headers that say why."""
+    """A record that cannot be used, and the headers that say why, behind its own."""
 
     key: bytes | None
     value: bytes | None
@@ -31,37 +35,85 @@ class Letter(NamedTuple):
     headers: Headers
 
 
-def shorter(letter: Letter) -> Iterator[Letter]:
-    """`letter` as it is, then without its value, then without its key as well.
+def _own_headers(letter: Letter) -> int:
+    """How many of the first headers came with the record."""
+    told = next((value for name, value in reversed(letter.headers) if name == _COUNT), None)
+    return int(told or 0)
 
-    A producer may send what the dead-letter topic does not take. The record still stands where it
-    came from, and its headers say where; two more say how long is what they lack.
+
+def _header_bytes(headers: Headers) -> int:
+    return sum(len(name) + len(value or b"") for name, value in headers)
+
+
+def shorter(letter: Letter) -> Iterator[Letter]:
+    """`letter` without its value or its headers, whichever is larger, without both, without key.
+
+    For a topic that takes less than the source. The record still stands where it came from, and
+    what is left of its headers says where; others say how long is what they lack.
     """
-    yield letter
-    length = b"%d" % len(letter.value or b"")
-    letter = letter._replace(value=b"", headers=[*letter.headers, ("freshet-value-bytes", length)])
-    yield letter
-    length = b"%d" % len(letter.key or b"")
-    yield letter._replace(key=None, headers=[*letter.headers, ("freshet-key-bytes", length)])
+    sent = letter.headers[: _own_headers(letter)]
+    lengths = {"value": len(letter.value or b""), "headers": _header_bytes(sent)}
+    for part in (*sorted(lengths, key=lengths.__getitem__, reverse=True), "key"):
+        if part == "headers":
+            if not sent:
+                continue
+            kept = [
+                (name, b"0" if name == _COUNT else value)
+                for name, value in letter.headers[len(sent) :]
+            ]
+            letter = letter._replace(headers=kept)
+        elif part == "value":
+            letter = letter._replace(value=b"")
+        else:
+            lengths["key"] = len(letter.key or b"")
+            letter = letter._replace(key=None)
+        length = b"%d" % lengths[part]
+        letter = letter._replace(headers=[*letter.headers, (f"freshet-{part}-bytes", length)])
+        yield letter
+
+
+def forms(letter: Letter, timestamp_ms: int) -> Iterator[tuple[PlainBatch, int]]:
+    """Batches of one letter, each smaller than the one before, and their sizes in bytes.
+
+    What came compressed may be too large only until it is compressed again.
+    """
+    yield _packed(letter, NONE, timestamp_ms)
+    yield _packed(letter, GZIP, timestamp_ms)
+    for cut in shorter(letter):
+        yield _packed(cut, NONE, timestamp_ms)
+
+
+def _packed(letter: Letter, compression: int, timestamp_ms: int) -> tuple[PlainBatch, int]:
+    records = Records([letter.key], [letter.value], [letter.headers])
+    batch, twin = PlainBatch(1, compression), PlainBatch(1, compression)
+    batch.fill(records, 0, timestamp_ms)
+    if compression == NONE:
+        return batch, batch.size()
+    twin.fill(records, 0, timestamp_ms)  # the size is known once it is built, and then it is fixed
+    return batch, len(twin._build())
+
+
+def letter_within(takes: int, letter: Letter, timestamp_ms: int) -> tuple[PlainBatch, int]:
+    """The longest form of `letter` that its topic takes, else the shortest; and its size."""
+    made = forms(letter, timestamp_ms)
+    batch, size = next(made)
+    while size > takes and (following := next(made, None)) is not None:
+        batch, size = following
+    return batch, size
 
 
 class LetterSender:
-    """Sends letters to one topic; connects at the first one.
+    """Sends letters to one topic; connects at the first one."""
 
-    Parameters
-    ----------
-    bootstrap : host:port, comma separated
-    """
-
-    def __init__(self, bootstrap: str, topic: str) -> None:
-        self._bootstrap = bootstrap.split(",")
+    def __init__(self, cluster: Cluster, topic: str) -> None:
+        self._cluster = cluster
         self._topic = topic
         self._producer: Any = None  # aiokafka wants to be made inside an event loop
 
     async def send(self, letters: Sequence[Letter]) -> int:
         """Send letters to their partitions; returns when all are answered.
 
-        One that is too large for its topic goes without its value. A letter that the broker does
+        One that is too large for its topic is cut. A letter that the broker does
         not take at all is logged with its place of origin, where it still stands, and given up: it
         must not end a worker that reads it again at each start.
 
@@ -70,9 +122,7 @@ class LetterSender:
         how many the broker took
         """
         if self._producer is None:
-            producer = AIOKafkaProducer(
-                bootstrap_servers=self._bootstrap, acks="all", max_request_size=_MAX_REQUEST_BYTES
-            )
+            producer = AIOKafkaProducer(**self._cluster.options(), acks="all")
             await producer.start()
             self._producer = producer
         sent = await asyncio.gather(*map(self._send_one, letters))
@@ -80,22 +130,20 @@ class LetterSender:
 
     async def _send_one(self, letter: Letter) -> bool:
         refused: KafkaError | None = None
-        for tried in shorter(letter):
+        for batch, _ in forms(letter, int(time.time() * 1000)):
             try:
-                await self._producer.send_and_wait(
-                    self._topic,
-                    tried.value,
-                    tried.key,
-                    partition=tried.partition,
-                    headers=tried.headers,
+                answer = await self._producer.send_batch(
+                    batch, self._topic, partition=letter.partition
                 )
+                await answer
                 return True
             except MessageSizeTooLargeError as error:
                 refused = error
             except KafkaError as error:
                 refused = error
                 break
-        origin = {name: value.decode() for name, value in letter.headers}
+        ours = dict(letter.headers[_own_headers(letter) :])
+        origin = [(ours.get(name) or b"").decode() for name in _ORIGIN]
         log.warning("%s refused a letter: %s, %s", self._topic, type(refused).__name__, origin)
         return False
 

@@ -1,17 +1,22 @@
-"""Whether work moves, and the group's poll. In: what is waiting, and a consumer. Out: seconds.
+"""Whether work moves. In: what waits, what was begun. Out: for how long nothing of it moved.
 
-Faust's group thread never fetches here, so nothing else polls it: without a poll the broker would
-take the member for dead after max.poll.interval. Knows nothing of batches and states.
+Knows nothing of batches, states and brokers.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable
-from typing import Any
 
-from stream.errors import BrokerError
+# Of the time between two looks so much counts at most: a process that was stopped (SIGSTOP, a
+# frozen container) gets its chance to go on before it is taken for stuck.
+MOST_BETWEEN_LOOKS_S = 10.0
+
+# What a worker begins and must bring to an end, in words that follow "no progress for 60 s:".
+STARTING = "the topics are being looked at"
+JOINING = "it waits for the group to give it partitions"
+GIVING_BACK = "a rebalance waits for batches in hand, which are not acknowledged"
+TAKING_OVER = "partitions are being taken over"
+POLLING = "the thread of the consumer group does not answer"
 
 
 class Stillness:
@@ -19,46 +24,56 @@ class Stillness:
 
     def __init__(self) -> None:
         self._seen: object = None
-        self._moved_s = time.monotonic()
+        self._looked_s = time.monotonic()
+        self._still_s = 0.0
 
     def moved(self) -> None:
         """Count from now on."""
-        self._moved_s = time.monotonic()
+        self._looked_s = time.monotonic()
+        self._still_s = 0.0
 
     def seconds(self, waiting: bool, seen: object) -> float:
         """Time since something moved: none while nothing waits, or when `seen` is another."""
-        if not waiting or seen != self._seen:
-            self._seen = seen
-            self.moved()
-        return time.monotonic() - self._moved_s
+        now_s = time.monotonic()
+        if waiting and seen == self._seen:
+            self._still_s += min(now_s - self._looked_s, MOST_BETWEEN_LOOKS_S)
+        else:
+            self._still_s = 0.0
+        self._seen, self._looked_s = seen, now_s
+        return self._still_s
 
 
-class GroupPoll:
-    """Polls the group's consumer in its thread; everything is paused, so nothing comes."""
+class Undertakings:
+    """What the worker has begun and must end, each by its words above."""
 
-    def __init__(self, fatal: Callable[[BaseException], Any]) -> None:
-        self._fatal = fatal
-        self._under_way: Any = None
+    def __init__(self) -> None:
+        self._steps: dict[str, int] = {}
+        self._limits: dict[str, float] = {}
+        self._stillness: dict[str, Stillness] = {}
 
-    def poll(self, thread: Any) -> None:
-        """Begin a poll, unless one is under way.
+    def begin(self, what: str, times: float = 1.0) -> None:
+        """Begin `what`, or begin it anew; it may stand still `times` as long as others."""
+        self._steps[what] = 0
+        self._limits[what] = times
+        self._stillness[what] = Stillness()
 
-        A fatal error of the group (a session timeout below the broker's minimum, no permission) is
-        raised here; upstream keeps it until somebody polls.
-        """
-        if self._under_way is not None:
-            if not self._under_way.done():
-                return
-            error = self._under_way.exception()
-            if error is not None and not getattr(error, "retriable", False):
-                self._fatal(BrokerError(f"the consumer group cannot go on: {error!r}"))
-        group = thread._consumer
-        if group is not None:
-            self._under_way = asyncio.run_coroutine_threadsafe(_poll(group), thread.thread_loop)
+    def moved(self, what: str) -> None:
+        """Note a step towards the end of `what`, if it is under way."""
+        if what in self._steps:
+            self._steps[what] += 1
 
+    def end(self, what: str) -> None:
+        """`what` is done, or was not under way."""
+        self._steps.pop(what, None)
+        self._stillness.pop(what, None)
 
-async def _poll(group: Any) -> None:
-    if group.assignment():
-        await group.getmany(timeout_ms=0)
-    else:
-        group._coordinator.check_errors()
+    def __contains__(self, what: str) -> bool:
+        return what in self._steps
+
+    def stuck(self, limit_s: float) -> str | None:
+        """What has not moved for `limit_s`, in words; to be asked about once a second."""
+        for what, steps in self._steps.items():
+            still_s = self._stillness[what].seconds(waiting=True, seen=steps)
+            if still_s > limit_s * self._limits[what]:
+                return f"no progress for {still_s:.0f} s: {what}"
+        return None

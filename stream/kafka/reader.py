@@ -8,17 +8,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer.fetcher import FetchResult
-from aiokafka.errors import ConsumerStoppedError, CorruptRecordException
+from aiokafka.errors import ConsumerStoppedError
 
+from stream.contracts import Headers
+from stream.errors import BrokerError
 from stream.kafka.batches import RecordBatch
+from stream.kafka.cluster import Cluster
+from stream.kafka.unpack import bound_unpacking
 
 FETCH_BYTES = 1 << 20
 FETCH_WAIT_MS = 500
 HASTY_FETCH_WAIT_MS = 20
+# As columns a record takes 165 bytes besides its own; as fetched, a partition takes FETCH_BYTES. So
+# no further partition is unpacked once this many are there, and the worker's memory does not depend
+# on how many partitions have a backlog.
+ENOUGH_RECORDS = 16_384
+TAKEN_AT_ONCE = 16_384  # records of a partition: what is packed small may be very many
+
+_headers = attrgetter("headers")
 
 
 class Progress(NamedTuple):
@@ -41,13 +53,13 @@ class Reader:
 
     def __init__(
         self,
-        bootstrap: list[str],
+        cluster: Cluster,
         *,
         fetch_bytes: int = FETCH_BYTES,
         fetch_wait_ms: int = FETCH_WAIT_MS,
     ) -> None:
         self._options = {
-            "bootstrap_servers": bootstrap,
+            **cluster.options(),
             "enable_auto_commit": False,
             "auto_offset_reset": "earliest",
             "fetch_max_wait_ms": fetch_wait_ms,
@@ -56,6 +68,7 @@ class Reader:
         self.consumer: Any = None
 
     async def start(self) -> None:
+        bound_unpacking()
         self.consumer = AIOKafkaConsumer(**self._options)
         await self.consumer.start()
 
@@ -86,6 +99,8 @@ class Reader:
         """Fetch from these offsets on; None is the oldest one that is still there."""
         mine = {tp: at for tp, at in offsets.items() if tp in self.consumer.assignment()}
         for tp, offset in mine.items():
+            if tp not in self.consumer.assignment():
+                continue  # a rebalance took it while another one was waited for
             if offset is None:
                 await self.consumer.seek_to_beginning(tp)
             else:
@@ -120,7 +135,7 @@ class Reader:
         timeout_s: float,
         still_wanted: Callable[[], bool] = lambda: True,
     ) -> dict[TopicPartition, RecordBatch]:
-        """Everything fetched for `partitions`; waits at most `timeout_s` for something to come.
+        """What was fetched for `partitions`; waits at most `timeout_s` for something to come.
 
         Takes nothing once `still_wanted()` is false.
 
@@ -151,7 +166,7 @@ class Reader:
 def drain(
     fetcher: Any, partitions: Collection[TopicPartition]
 ) -> dict[TopicPartition, RecordBatch]:
-    """Take what `fetcher` has ready, one batch a partition; positions move on with it.
+    """Take what `fetcher` has ready, one batch a partition, until it is enough; positions move on.
 
     Upstream: aiokafka Fetcher.fetched_records, FetchResult.getall and
     PartitionRecords._unpack_records (0.14), which make an object and a generator step a record.
@@ -161,6 +176,8 @@ def drain(
     if subscriptions.reassignment_in_progress:
         return taken
     for tp in list(fetcher._records):
+        if sum(map(len, taken.values())) >= ENOUGH_RECORDS:
+            break  # the next call begins with those left
         if tp not in partitions:
             if not subscriptions.is_assigned(tp):
                 del fetcher._records[tp]
@@ -172,9 +189,12 @@ def drain(
             _release(fetcher, tp)
             result.check_raise()
         if result.check_assignment(tp) and result.has_more():
-            batch = _unpack(tp, result._partition_records)
+            batch, is_all = _unpack(tp, result._partition_records)
             result._update_position()
-            result._partition_records = None
+            if is_all:
+                result._partition_records = None
+            else:  # behind the others: what is packed small must not hold them up
+                fetcher._records[tp] = fetcher._records.pop(tp)
             if batch is not None:
                 taken[tp] = batch
         if not result.has_more():
@@ -188,30 +208,51 @@ def _release(fetcher: Any, tp: TopicPartition) -> None:
     fetcher._notify(fetcher._wait_consume_future)
 
 
-def _unpack(tp: TopicPartition, fetched: Any) -> RecordBatch | None:
-    """Turn one fetch response of a partition into columns; None when it holds no data records."""
+def _unpack(tp: TopicPartition, fetched: Any) -> tuple[RecordBatch | None, bool]:
+    """Turn one fetch response of a partition into columns, at most `TAKEN_AT_ONCE` records of it.
+
+    Returns
+    -------
+    None when it holds no data records, and whether that was all of it
+
+    Raises
+    ------
+    BrokerError : a batch is not what the producer sent, by its checksum
+    """
     start = after = fetched.next_fetch_offset
     keys: list[bytes | None] = []
     values: list[bytes | None] = []
     offsets: list[int] = []
     timestamps: list[int] = []
-    while fetched._records.has_next():
-        record_batch = fetched._records.next_batch()
-        if fetched._check_crcs and not record_batch.validate_crc():
-            raise CorruptRecordException(
-                f"invalid checksum in {tp.topic}-{tp.partition} at {after}"
+    headers: dict[int, Headers] = {}
+    begun = getattr(fetched, "begun", None)  # the batch that the call before had not room for
+    while (room := TAKEN_AT_ONCE - len(offsets)) and (begun or fetched._records.has_next()):
+        record_batch = begun or fetched._records.next_batch()
+        if begun is None and fetched._check_crcs and not record_batch.validate_crc():
+            raise BrokerError(
+                f"topic {tp.topic}, partition {tp.partition}: the record batch at offset {after} "
+                f"is damaged, by its checksum: on the broker's disk, or on the way. Restore the "
+                f"partition from a replica, or delete its records up to there"
             )
-        after = record_batch.next_offset
         if record_batch.is_control_batch:
+            after = record_batch.next_offset
             continue
-        records = list(record_batch)
+        records = record_batch.take(room)
+        begun = record_batch if len(records) == room else None
+        after = record_batch.next_offset if begun is None else records[-1].offset + 1
         if records and records[0].offset < start:  # the broker answers with whole record batches
             records = [record for record in records if record.offset >= start]
+        if any(map(_headers, records)):
+            sent = ((at, record.headers) for at, record in enumerate(records, len(offsets)))
+            headers |= {at: of_record for at, of_record in sent if of_record}
         keys += [record.key for record in records]
         values += [record.value for record in records]
         offsets += [record.offset for record in records]
         timestamps += [record.timestamp for record in records]
+    fetched.begun = begun
     fetched.next_fetch_offset = after
+    is_all = begun is None and not fetched._records.has_next()
     if not offsets:
-        return None
-    return RecordBatch(tp.topic, tp.partition, offsets[0], after, keys, values, offsets, timestamps)
+        return None, is_all
+    columns = (keys, values, offsets, timestamps, headers)
+    return RecordBatch(tp.topic, tp.partition, offsets[0], after, *columns), is_all

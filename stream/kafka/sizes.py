@@ -10,6 +10,7 @@ from pathlib import Path
 from stream.config import Settings
 from stream.contracts import MAX_ID_BYTES
 from stream.core.bundle import StateLayout, read_manifest
+from stream.core.state import leave_at_most
 from stream.core.wire import Layout
 
 DEFAULT_MAX_MESSAGE_BYTES = 1_048_588  # Kafka's own default of max.message.bytes
@@ -41,13 +42,16 @@ def changelog_batch_bytes(settings: Settings) -> int:
     """Return what the changelog must take in one piece: a micro-batch of as many users as events.
 
     A broker refuses a record batch over max.message.bytes whole, and the states of a micro-batch
-    with their `applied` record are one record batch, never two.
+    with their `applied` record are one record batch, never two. The tombstones of users that leave
+    meanwhile are part of it.
 
     Raises
     ------
     BundleError : the settings name a bundle that cannot be read
     """
-    return settings.batch.max_events * user_bytes(settings) + _BATCH_BYTES
+    max_events = settings.batch.max_events
+    tombstones = leave_at_most(max_events) * (MAX_ID_BYTES + _FRAMING_BYTES)
+    return max_events * user_bytes(settings) + tombstones + _BATCH_BYTES
 
 
 def lists_bytes(settings: Settings) -> int:

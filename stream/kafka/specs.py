@@ -15,6 +15,13 @@ INTERESTS = "interests"  # the table of the users' states
 _HOUR_MS = 3_600_000
 _MIB = 1 << 20
 
+# A compacted topic lets go of what a tombstone replaced within a day, written to or not, and keeps
+# the tombstone, which has the key, for another day.
+_FORGETTING = {
+    "max.compaction.lag.ms": str(24 * _HOUR_MS),
+    "delete.retention.ms": str(24 * _HOUR_MS),
+}
+
 
 class TopicSpec(NamedTuple):
     """One topic: what it is made with, and what `check_topics` holds it to."""
@@ -43,18 +50,24 @@ def changelog_config(settings: Settings) -> dict[str, str]:
         # once a tenth of the log is news (the default is half).
         "segment.bytes": str(max(64 * _MIB, max_bytes)),
         "min.cleanable.dirty.ratio": "0.1",
-        # A forgotten user stays a tombstone for a day, then leaves no trace.
-        "delete.retention.ms": str(24 * _HOUR_MS),
+        **_FORGETTING,
     }
+
+
+def source_names(settings: Settings) -> list[str]:
+    """Return the topics whose records may become dead letters."""
+    names = settings.topics
+    return [names.clicks, names.purchases, names.items, names.requests, names.erasures]
 
 
 def wanted_topics(settings: Settings) -> list[TopicSpec]:
     """Return every topic that a worker needs, the changelog last."""
     names = settings.topics
-    # A dead letter carries a record that was too large, and its headers.
+    # At least; `create_topics` and `check_topics` look what the sources take.
     dead_letters = {"cleanup.policy": "delete", "max.message.bytes": str(2 * _MIB)}
     lists = {
         "cleanup.policy": "compact,delete",
+        **_FORGETTING,
         # Five placements of a thousand items, unless the settings ask for more.
         "max.message.bytes": str(max(4 * _MIB, lists_bytes(settings))),
     }
@@ -64,7 +77,7 @@ def wanted_topics(settings: Settings) -> list[TopicSpec]:
         TopicSpec(names.purchases, {"cleanup.policy": "delete"}),
         TopicSpec(names.items, {"cleanup.policy": "compact"}),
         TopicSpec(names.requests, {"cleanup.policy": "delete"}),
-        TopicSpec(names.erasures, {"cleanup.policy": "compact"}),
+        TopicSpec(names.erasures, {"cleanup.policy": "compact", **_FORGETTING}),
         TopicSpec(names.recommendations, lists),
         TopicSpec(names.answers, answers),
         TopicSpec(names.dead_letters, dead_letters),

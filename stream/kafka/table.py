@@ -19,15 +19,14 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from aiokafka.errors import InvalidProducerEpoch, OutOfOrderSequenceNumber, ProducerFenced
 from faust.tables.table import Table
 from mode import Service
 
 from stream import metrics
-from stream.errors import BrokerError, FencedError
 from stream.kafka.applied import APPLIED_KEY, encode_applied
 from stream.kafka.batches import RecordBatch, Records
 from stream.kafka.holding import Holding, StateShard
+from stream.kafka.liveness import TAKING_OVER
 from stream.kafka.takeover import Takeover
 from stream.kafka.together import together
 from stream.kafka.turn import Turn
@@ -35,8 +34,6 @@ from stream.kafka.writer import Writer
 
 if TYPE_CHECKING:
     from stream.kafka.transport import BatchApp
-
-FENCED = (ProducerFenced, InvalidProducerEpoch, OutOfOrderSequenceNumber)
 
 # Times round the event loop until the producer's task has written what a turn handed it; else that
 # waits for the next step. (p90 at 1,000 events/s: 9 ms without, 7 with.)
@@ -56,9 +53,16 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
     Parameters
     ----------
     new_shard : makes the empty states of a partition
+    keyed_by : fingerprint of the secret that makes the states' keys
     """
 
-    def __init__(self, app: BatchApp, name: str, new_shard: Callable[[int], StateShard]) -> None:
+    def __init__(
+        self,
+        app: BatchApp,
+        name: str,
+        new_shard: Callable[[int], StateShard],
+        keyed_by: str = "",
+    ) -> None:
         super().__init__(
             app,
             name=name,
@@ -68,15 +72,16 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
             beacon=app.tables.beacon,
         )
         self._new_shard = new_shard
+        self._keyed_by = keyed_by
         self._max_events = app.settings.batch.max_events
         self._in_flight = app.settings.batch.in_flight
-        self._writer = Writer(app.bootstrap)
+        self._writer = Writer(app.cluster)
         self._room: asyncio.Semaphore | None = None
         self._taking_over: asyncio.Task[None] | None = None
         self.holdings: dict[int, Holding] = {}
         self.owner = uuid.uuid4().hex
         self.fenced = True
-        self.begun = False  # the agent's first batch came
+        self.begun = False  # the agent is ready for batches
         app.tables.add(self)
         app.interests = self
 
@@ -153,13 +158,14 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
         started_s = time.monotonic()
         await self._writer.start()
         takeover = Takeover(
-            self.app.bootstrap,
+            self.app.cluster,
             self.changelog_topic_name,
             self._writer,
             owner=self.owner,
             new_shard=self._new_shard,
+            keyed_by=self._keyed_by,
             timeout_s=self.app.settings.broker.recovery_timeout_s,
-            on_progress=lambda p, ratio: metrics.RECOVERY_PROGRESS_RATIO.labels(p).set(ratio),
+            on_progress=self._recovering,
         )
         if not partitions:
             return
@@ -176,6 +182,10 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
         metrics.RECOVERY_SECONDS.observe(took_s)
         users = sum(len(holding.shard) for holding in self.holdings.values())
         log.info("took partitions %s over: %d users in %.3f s", partitions, users, took_s)
+
+    def _recovering(self, partition: int, ratio: float) -> None:
+        self.app.undertakings.moved(TAKING_OVER)
+        metrics.RECOVERY_PROGRESS_RATIO.labels(partition).set(ratio)
 
     async def on_stop(self) -> None:
         await self._abandon_takeover()
@@ -230,7 +240,7 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
         if turn.source is not None:
             topic = turn.source.topic
             holding.applied[topic] = max(holding.applied.get(topic, 0), turn.source.next)
-        applied = encode_applied(holding.applied_record(self.owner))
+        applied = encode_applied(holding.applied_record(self.owner, self._keyed_by))
         states = changelog or Records([], [])
         records = Records([*states.keys, APPLIED_KEY], [*states.values, applied])
         writer, name, partition = self._writer, self.changelog_topic_name, holding.partition
@@ -238,13 +248,20 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
         metrics.CHANGELOG_BYTES_TOTAL.inc(batch.size())
         turn.records = len(records)
         futures = [await writer.send(batch, name, partition, holding.fence)]
-        for topic, output in outputs.items():
-            futures += [
-                await writer.send(piece, topic, partition, holding.fence)
-                for piece in await writer.batches(output, topic, now_ms)
-            ]
+        futures += await self.send_outputs(holding, outputs)
         holding.written_s = time.monotonic()
         return futures
+
+    async def send_outputs(
+        self, holding: Holding, outputs: Mapping[str, Records]
+    ) -> list[asyncio.Future[Any]]:
+        """Send output batches of a partition; one answer is to come for each."""
+        writer, now_ms = self._writer, int(time.time() * 1000)
+        return [
+            await writer.send(piece, topic, holding.partition, holding.fence)
+            for topic, output in outputs.items()
+            for piece in await writer.batches(output, topic, now_ms)
+        ]
 
     def settle(self, holding: Holding) -> None:
         """Let go of every turn at the head of the line that is acknowledged, in order."""
@@ -258,17 +275,6 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
                 self._room.release()
             if turn.on_acked is not None:
                 turn.on_acked()
-
-    def refused(self, exc: BaseException) -> None:
-        """End the process: after a lost or refused batch none may follow."""
-        if isinstance(exc, FENCED):
-            self.app.fatal(
-                FencedError(
-                    f"the broker refused a batch ({type(exc).__name__}): another worker took the "
-                    f"partition over while this one was away. Its states are safe there"
-                )
-            )
-        self.app.fatal(BrokerError(f"a batch was not acknowledged: {exc!r}"))
 
     # -- upkeep ----------------------------------------------------------------------------
 

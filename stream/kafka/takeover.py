@@ -21,11 +21,14 @@ from stream.kafka.applied import (
     APPLIED_KEY,
     NOTHING_APPLIED,
     Applied,
+    check_keys,
     encode_applied,
 )
 from stream.kafka.batches import Records
+from stream.kafka.cluster import Cluster
 from stream.kafka.holding import Holding, StateShard
 from stream.kafka.reader import Reader
+from stream.kafka.refusals import refusal
 from stream.kafka.replay import Replay
 from stream.kafka.writer import Fence, Writer
 
@@ -46,6 +49,7 @@ class Takeover:
     ----------
     owner : token of this process, in every `applied` record it writes
     new_shard : makes the empty states of a partition
+    keyed_by : fingerprint of the secret that makes the users' keys; another's states are refused
     timeout_s : without a single new record for so long while some are due, recovery has failed
     on_progress : called with partition and the share of its changelog that was read, 0 to 1
     last_epoch : the epoch after which a fresh producer id is taken
@@ -53,21 +57,23 @@ class Takeover:
 
     def __init__(
         self,
-        bootstrap: list[str],
+        cluster: Cluster,
         topic: str,
         writer: Writer,
         *,
         owner: str,
         new_shard: Callable[[int], StateShard],
+        keyed_by: str = "",
         timeout_s: float,
         on_progress: Callable[[int, float], None] = lambda partition, ratio: None,
         last_epoch: int = LAST_EPOCH,
     ) -> None:
-        self._bootstrap = bootstrap
+        self._cluster = cluster
         self._topic = topic
         self._writer = writer
         self._owner = owner
         self._new_shard = new_shard
+        self._keyed_by = keyed_by
         self._timeout_s = timeout_s
         self._on_progress = on_progress
         self._last_epoch = last_epoch
@@ -84,7 +90,7 @@ class Takeover:
         StateError : the changelog holds what this version cannot read
         BrokerError : no progress for `timeout_s`
         """
-        reader = Reader(self._bootstrap, fetch_bytes=_FETCH_BYTES, fetch_wait_ms=_FETCH_WAIT_MS)
+        reader = Reader(self._cluster, fetch_bytes=_FETCH_BYTES, fetch_wait_ms=_FETCH_WAIT_MS)
         await reader.start()
         try:
             fenced = await self._writer.new_producer_id() is not None
@@ -122,7 +128,7 @@ class Takeover:
         for tp in tps:
             held = holdings.get(tp.partition)
             if held and held.log_end == ends[tp] and not held.turns and not held.open:
-                last[tp.partition] = held.applied_record(self._owner)
+                last[tp.partition] = held.applied_record(self._owner, self._keyed_by)
                 begins[tp] = ends[tp]
                 log.info("partition %d resumes from memory", tp.partition)
             else:
@@ -131,6 +137,7 @@ class Takeover:
         await replay.reader.start_at(begins)
         for partition, found in (await replay.read_to(begins, ends)).items():
             last[partition] = found[-1]
+            check_keys(found[-1], self._keyed_by, self._topic, partition)
         return last
 
     async def _fence(
@@ -155,17 +162,31 @@ class Takeover:
                 found = seen.get(partition, [])
                 claim = claims[partition]
                 # Nothing came although we wrote: the broker knows more than the log shows.
-                last[partition] = found[-1] if found else claim.record({}, self._owner)
+                last[partition] = found[-1] if found else claim.record({}, self._owner, "")
                 if claim.won(found, self._owner) and claim.epoch < self._last_epoch:
                     holding = holdings[partition]
                     holding.fence = claim.fence
                     holding.log_end = ends[TopicPartition(self._topic, partition)]
+                    if found[-1].next != holding.applied:
+                        await self._restate(holding)
                     todo.discard(partition)
             if not todo:
                 return
         raise FencedError(
             f"changelog {self._topic}: other workers kept taking partitions {sorted(todo)} over"
         )
+
+    async def _restate(self, holding: Holding) -> None:
+        """Write the applied offsets anew, behind a fence that has older ones.
+
+        It carries what we had read when we wrote it, and the owner before us went on meanwhile. The
+        furthest count, but compaction keeps the last.
+        """
+        record = holding.applied_record(self._owner, self._keyed_by)
+        records = Records([APPLIED_KEY], [encode_applied(record)])
+        batch = await self._writer.one_batch(records, self._topic, int(time.time() * 1000))
+        sent = await self._writer.send(batch, self._topic, holding.partition, holding.fence)
+        holding.log_end = (await sent).offset + 1
 
     async def _claim(self, newest: Applied) -> _Claim:
         """The next right to take after `newest`.
@@ -187,7 +208,7 @@ class Takeover:
         futures = {}
         for partition, claim in claims.items():
             fence = claim.fence or Fence(_gate(self._topic, partition, claim.replaces), 0)
-            record = claim.record(holdings[partition].applied, self._owner)
+            record = claim.record(holdings[partition].applied, self._owner, self._keyed_by)
             records = Records([APPLIED_KEY], [encode_applied(record)])
             batch = await self._writer.one_batch(records, self._topic, int(time.time() * 1000))
             futures[partition] = await self._writer.send(batch, self._topic, partition, fence)
@@ -197,7 +218,7 @@ class Takeover:
             if isinstance(answer, REFUSALS):
                 after[partition] = 0
             elif isinstance(answer, BaseException):
-                raise answer
+                raise refusal(answer) from answer
             else:
                 after[partition] = answer.offset + 1
         return after
@@ -214,8 +235,8 @@ class _Claim:
         self.epoch = -1 if fence is None else fence.epoch
         self.replaces = replaces
 
-    def record(self, applied: dict[str, int], owner: str) -> Applied:
-        return Applied(dict(applied), self.producer_id, self.epoch, owner)
+    def record(self, applied: dict[str, int], owner: str, keyed_by: str) -> Applied:
+        return Applied(dict(applied), self.producer_id, self.epoch, owner, keyed_by)
 
     def won(self, found: list[Applied], owner: str) -> bool:
         """Whether the first record under this epoch is ours and nobody has gone beyond it."""

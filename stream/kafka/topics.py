@@ -15,15 +15,17 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from stream.config import Settings
 from stream.errors import TopicError
 from stream.kafka.admin import open_admin
+from stream.kafka.cluster import Cluster
 from stream.kafka.faults import (
     TopicFault,
+    letter_bytes,
     limits_of,
     partition_faults,
     policy_faults,
     replica_faults,
     size_faults,
 )
-from stream.kafka.specs import TopicSpec, wanted_topics
+from stream.kafka.specs import TopicSpec, source_names, wanted_topics
 
 __all__ = ["TopicFault", "check_topics", "create_topics", "require_topics", "wanted_topics"]
 
@@ -52,30 +54,44 @@ def create_topics(settings: Settings, specs: Sequence[TopicSpec] | None = None) 
     TopicError
         The broker refuses to create a topic; others may have been created.
     """
-    with open_admin(settings.bootstrap) as admin:
+    with open_admin(Cluster.of(settings)) as admin:
         present = set(admin.list_topics())
         specs = wanted_topics(settings) if specs is None else specs
         missing = [spec for spec in specs if spec.name not in present]
-        if not missing:
-            return []
-        answer = admin.create_topics(
-            {
-                spec.name: {
-                    "num_partitions": settings.topics.partitions,
-                    "replication_factor": settings.topics.replication,
-                    "configs": spec.config,
-                }
-                for spec in missing
-            },
-            raise_errors=False,
-        )
-        created = []
-        for topic in answer["topics"]:
-            if topic["error_code"] == 0:
-                created.append(topic["name"])
-            elif topic["error_code"] != _TOPIC_EXISTS:  # somebody was quicker, just now
-                raise _refused(settings, topic)
-        admin.wait_for_topics([spec.name for spec in missing])
+        letters = settings.topics.dead_letters
+        created = _create(admin, settings, [spec for spec in missing if spec.name != letters])
+        # The sources stand now, with the broker's own limit where they were made without one.
+        for spec in missing:
+            if spec.name == letters:
+                needed = letter_bytes(settings, _configs(admin, source_names(settings)))
+                wanted = max(needed, int(spec.config.get("max.message.bytes", 0)))
+                spec.config["max.message.bytes"] = str(wanted)
+                created += _create(admin, settings, [spec])
+    return [spec.name for spec in missing if spec.name in created]
+
+
+def _create(admin: KafkaAdminClient, settings: Settings, specs: Sequence[TopicSpec]) -> list[str]:
+    """Create topics and wait until they can be used; those that somebody else made are left out."""
+    if not specs:
+        return []
+    answer = admin.create_topics(
+        {
+            spec.name: {
+                "num_partitions": settings.topics.partitions,
+                "replication_factor": settings.topics.replication,
+                "configs": spec.config,
+            }
+            for spec in specs
+        },
+        raise_errors=False,
+    )
+    created = []
+    for topic in answer["topics"]:
+        if topic["error_code"] == 0:
+            created.append(topic["name"])
+        elif topic["error_code"] != _TOPIC_EXISTS:  # somebody was quicker, just now
+            raise _refused(settings, topic)
+    admin.wait_for_topics([spec.name for spec in specs])
     return created
 
 
@@ -92,7 +108,7 @@ def check_topics(settings: Settings) -> list[TopicFault]:
     """
     specs = wanted_topics(settings)
     names = [spec.name for spec in specs]
-    with open_admin(settings.bootstrap) as admin:
+    with open_admin(Cluster.of(settings)) as admin:
         found = {topic["name"]: topic for topic in admin.describe_topics(names)}
         present = [name for name in names if found[name]["error_code"] != _UNKNOWN_TOPIC]
         configs = _configs(admin, present)

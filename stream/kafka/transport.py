@@ -29,9 +29,12 @@ import faust
 from faust.topics import Topic
 from faust.transport.drivers import aiokafka as driver
 
-from stream.errors import EXIT_FATAL, EXIT_INTERRUPTED, FreshetError
+from stream.errors import EXIT_FATAL, EXIT_INTERRUPTED, BrokerError, FreshetError
+from stream.kafka.cluster import Cluster
 from stream.kafka.consumer import BatchConsumer
+from stream.kafka.liveness import JOINING, STARTING, Undertakings
 from stream.kafka.repeats import hold_back_repeats
+from stream.kafka.watchdog import LoopWatchdog
 
 if TYPE_CHECKING:
     from stream.config import Settings
@@ -104,13 +107,17 @@ class BatchApp(faust.App):  # type: ignore[misc]
     ) -> None:
         self.settings = settings
         self._check = check
-        self.bootstrap = settings.bootstrap.split(",")
+        self.cluster = Cluster.of(settings)
         self.interests: InterestTable | None = None
+        self.serving = False  # partitions are taken over and read, or there are none to be
+        self.undertakings = Undertakings()
         self._collected = False
+        self._looking: asyncio.Task[None] | None = None
         broker = settings.broker
         super().__init__(
             settings.group,
-            broker=";".join(f"kafka://{server.strip()}" for server in self.bootstrap),
+            broker=";".join(f"kafka://{server}" for server in self.cluster.servers),
+            broker_credentials=self.cluster.faust_credentials(),
             store="memory://",
             datadir=str(datadir or Path(tempfile.gettempdir()) / "freshet"),
             web_enabled=False,
@@ -125,6 +132,7 @@ class BatchApp(faust.App):  # type: ignore[misc]
             broker_session_timeout=broker.session_timeout_s,
             broker_heartbeat_interval=broker.heartbeat_s,
             broker_request_timeout=max(90.0, broker.session_timeout_s + 1),
+            broker_rebalance_timeout=broker.recovery_timeout_s,
             broker_max_poll_interval=max(MAX_POLL_INTERVAL_S, broker.session_timeout_s),
             broker_commit_interval=broker.commit_every_s,
             # By time alone: counting makes the delivery wait for commits.
@@ -150,12 +158,30 @@ class BatchApp(faust.App):  # type: ignore[misc]
     async def on_first_start(self) -> None:
         """Upstream: App.on_first_start; before it, look whether a worker can run here at all."""
         hold_back_repeats("aiokafka")
+        self._looking = asyncio.ensure_future(self._look())
+        self.undertakings.begin(STARTING)
         try:
             if self._check is not None:
                 await asyncio.to_thread(self._check, self.settings)
         except FreshetError as exc:
             self.fatal(exc, exc.exit_code)
+        self.undertakings.end(STARTING)
+        self.undertakings.begin(JOINING, times=2)
         await super().on_first_start()
+
+    async def _look(self) -> None:
+        """Show the watchdog that the loop is alive, and end a process that is stuck elsewhere.
+
+        Not a service's task: it begins before the services do, and what stops them stops it last.
+        """
+        limit_s = self.settings.broker.recovery_timeout_s
+        watchdog = LoopWatchdog(limit_s)
+        watchdog.start()
+        while True:
+            watchdog.beat()
+            if (stuck := self.undertakings.stuck(limit_s)) is not None:
+                self.fatal(BrokerError(stuck))
+            await asyncio.sleep(watchdog.every_s / 2)
 
     def on_serving(self) -> None:
         """Partitions are taken over and their positions set.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stream.kafka.batches import RecordBatch, Records
 from stream.kafka.holding import Holding
+from stream.kafka.refusals import refusal
 
 if TYPE_CHECKING:
     from stream.kafka.table import InterestTable
@@ -33,7 +34,9 @@ class Turn:
     """
 
     __slots__ = (
+        "_afterwards",
         "_open",
+        "_rest",
         "_table",
         "applied",
         "holding",
@@ -53,6 +56,8 @@ class Turn:
         self.records = 0
         self.log_end: int | None = None
         self.on_acked: Callable[[], None] | None = None
+        self._afterwards: Callable[[], Mapping[str, Records]] | None = None
+        self._rest: asyncio.Task[None] | None = None  # kept from the collector
         self._open = -1  # answers awaited; -1 before the sending
 
     @property
@@ -69,6 +74,7 @@ class Turn:
         changelog: Records | None,
         outputs: Mapping[str, Records],
         on_acked: Callable[[], None] | None = None,
+        afterwards: Callable[[], Mapping[str, Records]] | None = None,
     ) -> None:
         """Send states and outputs; returns when they are on their way, not when acknowledged.
 
@@ -79,21 +85,27 @@ class Turn:
         ----------
         changelog : states that changed, each user once; None or empty when none did
         outputs : topic -> records, sent to the batch's partition number of that topic
+        afterwards : makes more outputs, once all of the above is acknowledged; the turn is not
+            acknowledged before these are as well
 
         Raises
         ------
         TopicError : the changelog batch or an output record is larger than its topic takes
         """
         self.on_acked = on_acked
+        self._afterwards = afterwards
         holding = self.holding
         async with holding.lock:
             holding.turns.append(self)
             futures = await self._table.send(self, changelog, outputs)
         if self.source is not None:  # a renewal of the fence may pass a batch's turn
             holding.open = False
-        self._open = len(futures)
         futures[0].add_done_callback(self._changelog_answered)
-        for future in futures[1:]:
+        self._await(futures[1:], besides=1)
+
+    def _await(self, futures: list[asyncio.Future[Any]], besides: int = 0) -> None:
+        self._open = len(futures) + besides
+        for future in futures:
             future.add_done_callback(self._answered)
 
     def _changelog_answered(self, future: asyncio.Future[Any]) -> None:
@@ -107,10 +119,28 @@ class Turn:
             return
         error = future.exception()
         if error is not None:
-            self._table.refused(error)
+            self._table.app.fatal(refusal(error))
         self._open -= 1
-        if self._open == 0:
-            try:
+        if self._open > 0:
+            return
+        try:
+            if self._afterwards is None:
                 self._table.settle(self.holding)
-            except Exception as exc:
-                self._table.app.fatal(exc)
+            else:
+                outputs, self._afterwards = self._afterwards(), None
+                self._open = -1
+                self._rest = asyncio.ensure_future(self._send_rest(outputs))
+        except Exception as exc:
+            self._table.app.fatal(exc)
+
+    async def _send_rest(self, outputs: Mapping[str, Records]) -> None:
+        """Send what must not be seen before the rest of the turn is acknowledged."""
+        try:
+            async with self.holding.lock:
+                futures = await self._table.send_outputs(self.holding, outputs)
+            self._await(futures)
+            if not futures:
+                self._open = 0
+                self._table.settle(self.holding)
+        except Exception as exc:
+            self._table.app.fatal(exc)

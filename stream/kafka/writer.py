@@ -8,26 +8,23 @@ it lost the partition. Knows nothing of Faust and of what the records mean.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from itertools import islice, repeat
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import IncompatibleBrokerVersion, KafkaError
-from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from stream.errors import BrokerError, TopicError
-from stream.kafka.batches import Headers, Records
-from stream.kafka.letters import Letter, shorter
+from stream.kafka.batches import Records
+from stream.kafka.cluster import Cluster
+from stream.kafka.letters import Letter, letter_within
+from stream.kafka.packing import PlainBatch
 from stream.kafka.sizes import DEFAULT_MAX_MESSAGE_BYTES
 
 OUTPUT_BATCH_BYTES = 1_000_000  # one batch a partition and request: few large ones wait least
 LAST_SEQUENCE = 0x7FFFFFFF  # the broker counts on from 0 after it
-
-_NO_HEADERS: Headers = []
 
 
 class Fence:
@@ -51,45 +48,18 @@ class Fence:
         self._sequences[topic] = (sequence + batch.record_count()) & LAST_SEQUENCE
 
 
-class PlainBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka is untyped
-    """One record batch, uncompressed, filled in one go.
-
-    Upstream: aiokafka BatchBuilder (0.14); `append` costs a serializer call and a metadata object
-    a record.
-    """
-
-    def __init__(self, max_bytes: int) -> None:
-        super().__init__(max_bytes, 0)
-
-    def fill(self, records: Records, first: int, timestamp_ms: int) -> int:
-        """Append records from position `first` on; returns the position of the first left out."""
-        append = self._builder.append
-        keys, values = islice(records.keys, first, None), islice(records.values, first, None)
-        headers: Iterable[Headers] = repeat(_NO_HEADERS)
-        if records.headers is not None:
-            headers = islice(records.headers, first, None)
-        count = 0
-        for key, value, header in zip(keys, values, headers, strict=False):
-            if append(count, timestamp_ms, key, value, header) is None:
-                break
-            count += 1
-        self._relative_offset += count
-        self.close()
-        return first + count
-
-
 class Writer:
     """One producer for the changelog and all outputs of a worker."""
 
-    def __init__(self, bootstrap: list[str]) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
         self._limits: dict[str, int] = {}
         self._producer: Any = None
 
     async def start(self) -> None:
         if self._producer is None:
             producer = AIOKafkaProducer(
-                bootstrap_servers=self._bootstrap, linger_ms=0, acks="all", compression_type=None
+                **self._cluster.options(), linger_ms=0, acks="all", compression_type=None
             )
             await producer.start()
             self._producer = producer
@@ -127,7 +97,7 @@ class Writer:
         """The topic's max.message.bytes, asked for once; Kafka's default where it is not told."""
         known = self._limits.get(topic)
         if known is None:
-            known = self._limits[topic] = await _max_message_bytes(self._bootstrap, topic)
+            known = self._limits[topic] = await _max_message_bytes(self._cluster, topic)
         return known
 
     async def one_batch(self, records: Records, topic: str, timestamp_ms: int) -> PlainBatch:
@@ -150,7 +120,7 @@ class Writer:
     async def batches(self, records: Records, topic: str, timestamp_ms: int) -> list[PlainBatch]:
         """`records` in as many record batches as they need, in order.
 
-        A record with headers is a dead letter: one that is too large goes without its value.
+        A record with headers is a dead letter: one that is too large is cut.
 
         Raises
         ------
@@ -163,12 +133,13 @@ class Writer:
         while first < len(records):
             batch = PlainBatch(limit)
             at, first = first, batch.fill(records, first, timestamp_ms)
-            if batch.size() > takes and records.headers is not None:
+            size = batch.size()
+            if size > takes and records.headers is not None:
                 letter = Letter(records.keys[at], records.values[at], 0, records.headers[at])
-                batch = _letter_within(takes, letter, timestamp_ms)
-            if batch.size() > takes:  # a batch always takes its first record
+                batch, size = letter_within(takes, letter, timestamp_ms)
+            if size > takes:  # a batch always takes its first record
                 raise TopicError(
-                    f"a record of {batch.size()} bytes does not fit into topic {topic} "
+                    f"a record of {size} bytes does not fit into topic {topic} "
                     f"(max.message.bytes={takes}). Raise that topic's max.message.bytes "
                     f"(kafka-configs --alter) and start again: the record comes again"
                 )
@@ -191,20 +162,8 @@ class Writer:
         return future
 
 
-def _letter_within(takes: int, letter: Letter, timestamp_ms: int) -> PlainBatch:
-    """The longest form of `letter` that its topic takes; the shortest when it takes none."""
-    for shortened in shorter(letter):
-        batch = PlainBatch(takes)
-        batch.fill(
-            Records([shortened.key], [shortened.value], [shortened.headers]), 0, timestamp_ms
-        )
-        if batch.size() <= takes:
-            break
-    return batch
-
-
-async def _max_message_bytes(bootstrap: list[str], topic: str) -> int:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+async def _max_message_bytes(cluster: Cluster, topic: str) -> int:
+    admin = AIOKafkaAdminClient(**cluster.options())
     await admin.start()
     try:
         responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])

@@ -29,6 +29,7 @@ from stream.core.wire import Layout
 from stream.demo import sample
 from stream.kafka.applied import APPLIED_KEY, encode_applied
 from stream.kafka.batches import Records
+from stream.kafka.cluster import Cluster
 from stream.kafka.holding import Holding
 from stream.kafka.specs import changelog_config
 from stream.kafka.takeover import Takeover
@@ -63,7 +64,7 @@ def states_of(keys: list[bytes], remembered: int) -> list[bytes]:
 
 def make_takeover(bootstrap: str, topic: str, writer: Writer) -> Takeover:
     return Takeover(
-        [bootstrap],
+        Cluster(bootstrap),
         topic,
         writer,
         owner=uuid.uuid4().hex,
@@ -78,7 +79,7 @@ async def measure(bootstrap: str, users: int, remembered: int) -> None:
     config = changelog_config(Settings())
     admin.create_topics([NewTopic(topic, PARTITIONS, 1, topic_configs=config)])
     print(f"{users:,} users with {remembered} interactions each")
-    writer = Writer([bootstrap])
+    writer = Writer(Cluster(bootstrap))
     await writer.start()
     try:
         await write(bootstrap, topic, writer, users, remembered)

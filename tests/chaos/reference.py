@@ -1,216 +1,139 @@
-"""What must stand in the topics when all is done: an event-by-event reference, and the verdict.
+"""The verdict on a run: what the logs and the histories hold against what they must.
 
-Written apart from the engine: plain Python bookkeeping and the wire layout spelled out. Only the
-arithmetic of one update is the bundle's own graph, run for one event at a time, since the states
-are compared bit for bit. The order of clicks against purchases within a partition is read off the
-changelog's `applied` records.
+Written apart from the engine: plain Python, event by event, with its own decoding (`decode.py`) and
+fold (`fold.py`). It knows an engine by its changelog alone (`changelog.py`).
 """
 
 from __future__ import annotations
 
-import json
-import struct
-from collections import deque
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
 
-import numpy as np
-import onnxruntime as ort
+from tests.chaos import decode
+from tests.chaos.changelog import At, Changelog
+from tests.chaos.fold import Arithmetic, Reference
+from tests.chaos.history import fingerprint
+from tests.chaos.logs import Record
+from tests.chaos.outputs import Owned, check_letters, check_lists
+from tests.chaos.shop import Shop
+from tests.chaos.verdict import Verdict
 
-from stream.contracts import EVENT_TYPES, event_hash, item_hash
-from stream.core.bundle import Bundle
-from tests.chaos.shop import PARTITIONS, Shop
-
-APPLIED_KEY = b"\xff\x00applied"
-RING = 50
-HEADER = struct.Struct("<BBHBBHIIqf")
-ENTRY = struct.Struct("<QIIB")
-IMPRESSION = EVENT_TYPES["impression"]
-
-
-class Reference:
-    """The state of one user, event by event."""
-
-    def __init__(self, bundle: Bundle, session: Any) -> None:
-        self._bundle, self._session = bundle, session
-        self._row = {item: row for row, item in enumerate(bundle.item_ids)}
-        self.vector = np.zeros(bundle.manifest.state.size, np.int8)
-        self.scale = np.float32(0)
-        self.newest_ms = 0
-        self.events = 0
-        self.ring: deque[tuple[int, int, int, int]] = deque(maxlen=RING)
-        self.remembered = 0
-
-    def fold(self, event: dict[str, Any]) -> None:
-        item, time_ms = item_hash(str(event["item_id"])), event["event_time_ms"]
-        named = event_hash(event["event_id"])
-        if any(old[0] == item and old[2] == named for old in self.ring):
-            return
-        kind = EVENT_TYPES[event["type"]]
-        gap_s = (time_ms - self.newest_ms) / 1000 if self.newest_ms else 0.0
-        (following,) = self._session.run(
-            None,
-            {
-                "state": (self.vector.astype(np.float32) * self.scale)[None],
-                "item_table": self._bundle.embeddings,
-                "item_row": np.array([self._row.get(str(event["item_id"]), 0)]),
-                "event_type": np.array([int(kind)]),
-                "gap_s": np.array([gap_s], np.float32),
-            },
-        )
-        self.scale = np.abs(following[0]).max() / np.float32(127)
-        divisor = self.scale if self.scale > 0 else np.float32(1)
-        self.vector = np.rint(following[0] / divisor).astype(np.int8)
-        self.newest_ms = max(self.newest_ms, time_ms)
-        self.events += 1
-        if kind != IMPRESSION:
-            self.ring.append((item, time_ms // 1000, named, int(kind)))
-            self.remembered += 1
-
-    def encode(self) -> bytes:
-        """The changelog value: the ring's slots are filled round and round."""
-        head = self.remembered % RING
-        entries = list(self.ring)
-        if len(entries) == RING:
-            entries = entries[RING - head :] + entries[: RING - head]
-        header = HEADER.pack(
-            1,
-            1,
-            len(self.vector),
-            len(entries),
-            head,
-            0,
-            self._bundle.version,
-            self.events,
-            self.newest_ms,
-            self.scale,
-        )
-        return header + self.vector.tobytes() + b"".join(ENTRY.pack(*entry) for entry in entries)
+__all__ = ["Verdict", "check"]
 
 
 @dataclass
-class Verdict:
-    """What was found, and what is wrong with it.
+class _Partition:
+    """Records of one partition of all sources, sorted out.
 
     Attributes
     ----------
-    wrong_states : users whose newest changelog record is not bit for bit the reference's
-    unreflected_events : good events without a list of theirs whose cause is at or after them
-    missing_dead_letters : bad records that are not in the dead letters as they were sent
-    unapplied : source partitions whose end was not reached by the applied offsets
-    owners : most workers that owned one partition, one after the other
+    events : good events of clicks and purchases
+    bad : bad records of these and of the catalogue
     """
 
-    events: int = 0
-    bad_records: int = 0
-    users: int = 0
-    owners: int = 0
-    lists: int = 0
-    wrong_states: int = 0
-    unreflected_events: int = 0
-    missing_dead_letters: int = 0
-    unapplied: list[str] = field(default_factory=list)
-
-    @property
-    def right(self) -> bool:
-        return not (
-            self.wrong_states
-            or self.unreflected_events
-            or self.missing_dead_letters
-            or self.unapplied
-        )
+    events: dict[At, decode.Event]
+    bad: dict[At, Record]
 
 
 def check(shop: Shop) -> Verdict:
-    """Read every topic of the shop and compare it with the reference."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(
-        shop.bundle.update_onnx, options, providers=["CPUExecutionProvider"]
-    )
+    """Read all that the brokers have and compare it with the reference.
+
+    The workers should have nothing left to do.
+
+    Raises
+    ------
+    ValueError : there is nothing to judge by: records are missing, or the shop sent other than it
+        meant to
+    """
+    shop.subscribe()
+    shop.subscriber.finish()
+    shop.logs.find()
     verdict = Verdict()
-    for partition in range(PARTITIONS):
-        _check_partition(shop, partition, session, verdict)
+    arithmetic = Arithmetic(shop.bundle, shop.traffic.new_items)
+    for partition in range(shop.settings.topics.partitions):
+        sources = _sort_out(shop, partition, verdict)
+        _check_states(shop.changelog, partition, sources, arithmetic, verdict)
+        _check_outputs(shop, partition, sources, verdict)
     return verdict
 
 
-def _check_partition(shop: Shop, partition: int, session: Any, verdict: Verdict) -> None:
+def _sort_out(shop: Shop, partition: int, verdict: Verdict) -> _Partition:
+    """Read the sources of a partition, and hold them to what was acknowledged."""
     topics = shop.settings.topics
-    sources = {topic: shop.read(topic, partition) for topic in (topics.clicks, topics.purchases)}
-    events, bad = _sort_out(sources)
-    states: dict[bytes, bytes] = {}
-    order: list[tuple[str, int]] = []
-    reached = dict.fromkeys(sources, 0)
-    owners = set()
-    for record in shop.read(f"{shop.settings.group}-interests-changelog", partition):
-        if record.key() != APPLIED_KEY:
-            states[record.key()] = record.value()
-            continue
-        applied = json.loads(record.value())
-        owners.add(applied["owner"])
-        for topic, following in applied["next"].items():
-            order += [(topic, offset) for offset in range(reached[topic], following)]
-            reached[topic] = max(reached[topic], following)
-    verdict.owners = max(verdict.owners, len(owners))
-    verdict.unapplied += [
-        f"{topic}/{partition}" for topic in sources if reached[topic] != len(sources[topic])
-    ]
-    users: dict[bytes, Reference] = {}
-    for at in order:
-        if at in events:
-            key, event = events[at]
-            if key not in users:
-                users[key] = Reference(shop.bundle, session)
-            users[key].fold(event)
-    verdict.events += len(events)
-    verdict.bad_records += len(bad)
-    verdict.users += len(users)
-    verdict.wrong_states += sum(states.get(key) != user.encode() for key, user in users.items())
-    verdict.wrong_states += len(states.keys() - users.keys())
-    _check_outputs(shop, partition, events, bad, verdict)
-
-
-def _sort_out(
-    sources: dict[str, list[Any]],
-) -> tuple[dict[tuple[str, int], tuple[bytes, dict[str, Any]]], dict[tuple[str, int], bytes]]:
-    """Good events and bad records by (topic, offset)."""
-    events, bad = {}, {}
-    for topic, records in sources.items():
-        for record in records:
+    found = _Partition({}, {})
+    kinds = ((topics.clicks, decode.CLICKS), (topics.purchases, decode.PURCHASES))
+    for topic, types in (*kinds, (topics.items, None)):
+        acknowledged = shop.traffic.produced.acknowledged[topic, partition]
+        there = 0
+        for record in shop.logs.records(topic, partition):
+            at = (topic, record.offset)
             try:
-                event = json.loads(record.value() or b"")
-                if event["user_id"].encode() != record.key():
-                    raise ValueError("key")
-                events[topic, record.offset()] = (record.key(), event)
-            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-                bad[topic, record.offset()] = record.value()
-    return events, bad
+                if types is None:
+                    decode.item(record.key, record.value)
+                else:
+                    found.events[at] = decode.event(record.key, record.value, types)
+            except decode.BadRecordError:
+                found.bad[at] = record
+            told = acknowledged.get(record.offset)
+            if told is not None:
+                there += told.print == fingerprint(record.key, record.value, record.headers)
+                if told.good == (at in found.bad):
+                    raise ValueError(f"{topic}-{partition}@{record.offset} is not as it was meant")
+        verdict.count("lost_events", f"{topic}-{partition}", len(acknowledged) - there)
+    return found
 
 
-def _check_outputs(
-    shop: Shop,
+def _check_states(
+    changelog: Changelog,
     partition: int,
-    events: dict[tuple[str, int], tuple[bytes, dict[str, Any]]],
-    bad: dict[tuple[str, int], bytes],
+    sources: _Partition,
+    arithmetic: Arithmetic,
     verdict: Verdict,
 ) -> None:
-    topics = shop.settings.topics
-    newest: dict[tuple[bytes, str], int] = {}
-    lists = shop.read(topics.recommendations, partition)
-    verdict.lists += len(lists)
-    for record in lists:
-        cause = json.loads(record.value())["cause"]
-        assert cause["partition"] == partition
-        at = (record.key(), cause["topic"])
-        newest[at] = max(newest.get(at, -1), cause["offset"])
-    verdict.unreflected_events += sum(
-        newest.get((key, topic), -1) < offset for (topic, offset), (key, _) in events.items()
-    )
-    found = {}
-    for record in shop.read(topics.dead_letters, partition):
-        headers = dict(record.headers())
-        at = (headers["freshet-topic"].decode(), int(headers["freshet-offset"]))
-        found[at] = record.value()
-    verdict.missing_dead_letters += sum(
-        at not in found or (found[at] or b"") != (value or b"") for at, value in bad.items()
-    )
+    """Fold the events of every step and compare the states that it left."""
+    users: dict[bytes, Reference] = {}
+    applied: set[At] = set()
+    wrong: set[bytes] = set()
+    for step in changelog.steps(partition, verdict):
+        touched = set()
+        for at in step.order:
+            event = sources.events.get(at)
+            if at in applied:
+                verdict.count("doubled_events", step.where)
+            elif event is not None:
+                if event.user not in users:
+                    users[event.user] = Reference(arithmetic)
+                users[event.user].fold(event)
+                touched.add(event.user)
+            applied.add(at)
+        for key in touched | step.states.keys():
+            state = step.states.get(key)
+            if key not in touched and state is not None:
+                verdict.count("doubled_events", step.where)
+            if key in step.states and state is None:
+                verdict.tombstones += 1
+                users.pop(key, None)
+            elif key not in users or state != users[key].encode():
+                verdict.examples.setdefault("wrong_states", step.where)
+                wrong.add(key)
+    verdict.wrong_states += len(wrong)
+    verdict.events += len(sources.events)
+    verdict.users += len({event.user for event in sources.events.values()})
+    _count_lost(sources.events.keys() - applied, partition, verdict)
+
+
+def _count_lost(lost: Iterable[At], partition: int, verdict: Verdict) -> None:
+    for topic, offset in sorted(lost):
+        verdict.count("lost_events", f"{topic}-{partition}@{offset}")
+
+
+def _check_outputs(shop: Shop, partition: int, sources: _Partition, verdict: Verdict) -> None:
+    """Judge what the subscriber saw; the changelog has just been read, so it knows the owners."""
+    topic = shop.settings.topics.recommendations
+    writers = shop.logs.writers(topic, partition)
+    lists = [
+        Owned(seen, shop.changelog.rank(writers.of(seen.offset)))
+        for seen in shop.subscriber.seen.lists[partition]
+    ]
+    check_lists(lists, partition, sources.events, verdict)
+    check_letters(shop.subscriber.seen.letters[partition], sources.bad, verdict)

@@ -1,44 +1,43 @@
-"""A shop on a real broker: topics, a stream of events with dirt in it, workers to be killed."""
+"""A shop on a real broker: topics, settings, traffic, a subscriber and workers.
+
+A test that breaks single things has `worker`, `produce` and `wait_until_done`; a storm of faults
+(`storm.py`) has `fleet` and `drain`.
+"""
 
 from __future__ import annotations
 
-import os
-import random
-import signal
-import subprocess
-import sys
-import threading
 import time
-import urllib.error
-import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
     KafkaError,
     KafkaException,
-    Producer,
     TopicPartition,
 )
 
 from stream.config import Settings, load_settings
 from stream.core.bundle import Bundle
-from stream.kafka.broker import free_port
+from stream.kafka.specs import changelog_topic
 from stream.kafka.topics import create_topics
+from tests.chaos.changelog import Changelog, FreshetChangelog
+from tests.chaos.fleet import FRESHET, Engine, Fleet, Worker
+from tests.chaos.history import Journal
+from tests.chaos.logs import Logs
+from tests.chaos.subscriber import Subscriber
+from tests.chaos.traffic import DIM, ITEMS, Shoppers, Traffic
 from tests.support.bundles import random_decay_bundle
 
-ROOT = Path(__file__).parents[2]
-PARTITIONS = 4
-ITEMS = 300
-USERS = 3_000
-READY_S = 60.0
-GARBAGE = (b"", b"not json", b'{"user_id":1}', b"\xff\xfe", b"[" * 2000, b'{"type":"click"}')
-CLICKS = ("view", "view", "click", "click", "add_to_cart", "like", "dislike", "impression")
+__all__ = ["ITEMS", "PARTITIONS", "SESSION_S", "Shop", "Shoppers", "Worker"]
 
-# A short session, so that a killed worker's partitions are free again soon.
+PARTITIONS = 4
+SESSION_S = 1.5  # short, so that a killed worker's partitions are free again soon
+DONE_S = 90.0
+LETTERS_S = 2.0  # within which a bad catalogue record is in the dead letters
+
 SETTINGS = """
 bootstrap = "{bootstrap}"
 group = "shop-{unique}"
@@ -58,7 +57,7 @@ partitions = {partitions}
 [batch]
 max_events = 256
 [broker]
-session_timeout_s = 1.5
+session_timeout_s = {session_s}
 heartbeat_s = 0.4
 commit_every_s = 0.2
 [placements.home]
@@ -67,56 +66,29 @@ exclude_seen = true
 """
 
 
-class Worker:
-    """A `freshet worker` in a process of its own, or another module in its place."""
-
-    def __init__(self, config: Path, log: Path, module: str) -> None:
-        self.port = free_port()
-        self._log = log
-        with log.open("ab") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", module, "worker", "--config", str(config)],
-                cwd=ROOT,
-                env={**os.environ, "FRESHET_METRICS_PORT": str(self.port)},
-                stdout=out,
-                stderr=subprocess.STDOUT,
-            )
-
-    def get(self, path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
-            body: bytes = answer.read()
-            return body.decode()
-
-    def wait_until_ready(self) -> None:
-        deadline = time.monotonic() + READY_S
-        while True:
-            assert self.process.poll() is None, f"ended by itself:\n{self.tail()}"
-            assert time.monotonic() < deadline, f"not ready:\n{self.tail()}"
-            try:
-                self.get("/readyz")
-                return
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.05)
-
-    def kill(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-
-    def stop(self) -> int:
-        """End it in an orderly way; its exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
-
-    def tail(self) -> str:
-        return self._log.read_text(errors="replace")[-4000:]
-
-
 class Shop:
-    """Topics, settings and a producer of their own for one test."""
+    """All of one run but the faults.
 
-    def __init__(self, bootstrap: str, unique: str, folder: Path, seed: int) -> None:
-        self.bundle: Bundle = random_decay_bundle(folder / "bundle", ITEMS, dim=16)
+    Parameters
+    ----------
+    unique : suffix of its topics and group
+    folder : for the bundle, the histories and the workers' logs
+    seed : of the traffic
+    engine, changelog : what its workers are, and how their changelog is read
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        unique: str,
+        folder: Path,
+        seed: int,
+        engine: Engine = FRESHET,
+        changelog: Callable[[Logs, str], Changelog] = FreshetChangelog,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.bundle: Bundle = random_decay_bundle(folder / "bundle", ITEMS, dim=DIM)
         self.config = folder / "freshet.toml"
         self.config.write_text(
             SETTINGS.format(
@@ -124,22 +96,18 @@ class Shop:
                 unique=unique,
                 bundle=self.bundle.path,
                 partitions=PARTITIONS,
+                session_s=SESSION_S,
             )
         )
         self.settings: Settings = load_settings(self.config)
         create_topics(self.settings)
-        self._log = folder / "worker.log"
-        self._workers: list[Worker] = []
-        self._chance = random.Random(seed)
-        self._producer = Producer(
-            {
-                "bootstrap.servers": bootstrap,
-                "partitioner": "murmur2_random",
-                "linger.ms": 5,
-                "log_level": 0,
-            }
-        )
-        self._sent: list[tuple[str, bytes, bytes]] = []
+        topics = self.settings.topics
+        self._journals = [Journal(folder / f"{name}.jsonl") for name in ("produced", "seen")]
+        self.traffic = Traffic(bootstrap, topics, seed, self._journals[0])
+        self.subscriber = Subscriber(bootstrap, topics, self._journals[1])
+        self.fleet = Fleet(self.config, folder, engine)
+        self.logs = Logs(bootstrap)
+        self.changelog = changelog(self.logs, changelog_topic(self.settings))
         quiet = {"bootstrap.servers": bootstrap, "log_level": 0}
         # One reader for all: it knows its way after the first read. A short wait: the end of a
         # partition is an empty answer.
@@ -149,52 +117,52 @@ class Shop:
         self._group = Consumer({**quiet, "group.id": self.settings.group})
         self._sources = [
             TopicPartition(topic, partition)
-            for topic in (self.settings.topics.clicks, self.settings.topics.purchases)
+            for topic in (topics.clicks, topics.purchases)
             for partition in range(PARTITIONS)
         ]
 
-    def worker(self, module: str = "stream.cli") -> Worker:
-        worker = Worker(self.config, self._log, module)
-        self._workers.append(worker)
-        return worker
-
     def close(self) -> None:
-        for worker in self._workers:
-            worker.kill()
+        self.fleet.close()
+        self.subscriber.close()
         self._reader.close()
         self._group.close()
+        for journal in self._journals:
+            journal.close()
 
-    # -- events ----------------------------------------------------------------------------
+    def subscribe(self) -> None:
+        """Let the subscriber read, from the beginning, unless it does already."""
+        if self.subscriber.ident is None:
+            self.subscriber.start()
+
+    # -- one worker at a time --------------------------------------------------------------
+
+    def worker(self, module: str = "stream.cli", **environment: str) -> Worker:
+        """Start a worker, or another module in its place; nobody looks after it."""
+        engine = self.fleet.engine.instead(module, **environment)
+        return self.fleet.start(engine, bound_to_end=True, log="worker.log")
 
     def produce(self, count: int) -> None:
-        """Send `count` records: views to purchases, late, repeated, unknown and broken ones."""
-        for _ in range(count):
-            topic, key, value = self._record()
-            self._producer.produce(topic, key=key, value=value)
-        self._producer.poll(0)
-
-    def _record(self) -> tuple[str, bytes, bytes]:
-        chance, topics = self._chance, self.settings.topics
-        if self._sent and chance.random() < 0.02:
-            return chance.choice(self._sent[-200:])  # the shop's own retry
-        user = f"u{int(USERS * chance.random() ** 2)}"
-        if chance.random() < 0.005:
-            return topics.clicks, user.encode(), chance.choice(GARBAGE)
-        bought = chance.random() < 0.15
-        event = {
-            "event_id": f"{chance.getrandbits(64):x}",
-            "user_id": user,
-            "item_id": f"i{chance.randrange(1, ITEMS + 20)}",
-            "type": chance.choice(("purchase", "purchase", "cancel") if bought else CLICKS),
-            "event_time_ms": int(time.time() * 1000) - chance.choice((0, 0, 0, 90_000_000)),
-        }
-        topic = topics.purchases if bought else topics.clicks
-        record = (topic, user.encode(), msgspec.json.encode(event))
-        self._sent.append(record)
-        return record
+        self.traffic.produce(count)
 
     def flush(self) -> None:
-        assert self._producer.flush(30) == 0
+        self.traffic.flush()
+
+    def wait_until_done(self, worker: Worker, timeout_s: float = DONE_S) -> None:
+        """Wait until the group has committed the end of every source partition."""
+        ends = self.ends()
+        deadline = time.monotonic() + timeout_s
+        while (done := self.committed()) != ends:
+            assert worker.alive, worker.tail()
+            assert time.monotonic() < deadline, f"{done} of {ends}:\n{worker.tail()}"
+            time.sleep(0.2)
+        time.sleep(LETTERS_S if self.traffic.new_items else 0)
+
+    def drain(self, timeout_s: float = DONE_S) -> bool:
+        """Let the fleet work until everything sent is committed; False when it takes too long."""
+        self.traffic.flush()
+        done = self.fleet.wait_until(lambda: self.lag() == 0, timeout_s)
+        self.fleet.wait(LETTERS_S)
+        return done
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -217,34 +185,13 @@ class Shop:
         found = self._group.committed(self._sources, timeout=10)
         return [max(0, source.offset) for source in found]
 
-    def wait_until_done(self, worker: Worker, timeout_s: float = 90.0) -> None:
-        """Wait until the group has committed the end of every source partition."""
-        ends = [
-            self._group.get_watermark_offsets(source, timeout=10)[1] for source in self._sources
-        ]
-        deadline = time.monotonic() + timeout_s
-        while (done := self.committed()) != ends:
-            assert worker.process.poll() is None, worker.tail()
-            assert time.monotonic() < deadline, f"{done} of {ends}:\n{worker.tail()}"
-            time.sleep(0.2)
+    def ends(self) -> list[int]:
+        """End offset of every source partition."""
+        return [self._group.get_watermark_offsets(tp, timeout=10)[1] for tp in self._sources]
 
-
-class Shoppers(threading.Thread):
-    """Produces at a steady rate until `finish`."""
-
-    def __init__(self, shop: Shop, rate: int) -> None:
-        super().__init__(daemon=True)
-        self._shop, self._rate = shop, rate
-        self._ended = threading.Event()
-
-    def run(self) -> None:
-        began, sent = time.monotonic(), 0
-        while not self._ended.wait(0.02):
-            due = int((time.monotonic() - began) * self._rate)
-            self._shop.produce(due - sent)
-            sent = due
-
-    def finish(self) -> None:
-        self._ended.set()
-        self.join()
-        self._shop.flush()
+    def lag(self) -> int:
+        """Events that the group has not committed; -1 while the broker does not tell."""
+        try:
+            return sum(self.ends()) - sum(self.committed())
+        except KafkaException:
+            return -1

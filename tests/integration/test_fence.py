@@ -13,9 +13,10 @@ import pytest
 from aiokafka.errors import OutOfOrderSequenceNumber, ProducerFenced
 
 from stream.errors import StateError
-from stream.kafka.applied import APPLIED_KEY, encode_applied
+from stream.kafka.applied import APPLIED_KEY, decode_applied, encode_applied
 from stream.kafka.batches import Records
 from stream.kafka.broker import BrokerProcess
+from stream.kafka.cluster import Cluster
 from stream.kafka.holding import Holding
 from stream.kafka.takeover import Takeover
 from stream.kafka.writer import Writer
@@ -70,9 +71,9 @@ class Taker:
         self.owner = owner
         self.topic = toys.changelog
         self.holdings: dict[int, Holding] = {}
-        self.writer = Writer([toys.bootstrap])
+        self.writer = Writer(Cluster(toys.bootstrap))
         self.takeover = Takeover(
-            [toys.bootstrap],
+            Cluster(toys.bootstrap),
             toys.changelog,
             self.writer,
             owner=owner,
@@ -143,6 +144,10 @@ def test_what_an_owner_wrote_before_the_fence_counts_though_the_fence_record_kno
         assert not await old.write(0, clicks=9)
         await third.take()  # as if `new` had died before its first batch
         assert third.holdings[0].applied == {"clicks": 8}
+        written = [record.value() for record in toys.read(toys.changelog)[0]]
+        assert decode_applied(written[-2], toys.changelog, 0).next == {"clicks": 8}, (
+            "once compaction has kept the last one alone, it still says so"
+        )
 
     with_takers(toys, 3, test)
 
@@ -168,10 +173,10 @@ def test_an_older_owner_is_refused_also_where_epochs_end(toys: ToyRun) -> None:
 def test_a_changelog_of_a_later_version_is_refused(toys: ToyRun) -> None:
     async def test(takers: list[Taker]) -> None:
         toys.producer.produce(
-            toys.changelog, key=APPLIED_KEY, value=b'{"format":2,"next":{}}', partition=0
+            toys.changelog, key=APPLIED_KEY, value=b'{"format":3,"next":{}}', partition=0
         )
         toys.producer.flush()
-        with pytest.raises(StateError, match="has format 2, this version reads 1"):
+        with pytest.raises(StateError, match="has format 3, this version reads 1, 2"):
             await takers[0].take()
 
     with_takers(toys, 1, test)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -81,10 +82,11 @@ def test_a_large_record_becomes_a_letter_and_the_worker_goes_on(
     topics = shop.settings.topics
     if broker.kind == "kafka":  # the embedded one takes any size
         take_larger(shop, topics.clicks, topics.items)
-    whole, cut = large("u1", 100_000), large("u1", LARGE)
+    whole, packed, cut = large("u1", 100_000), large("u1", LARGE), os.urandom(LARGE)
     send(shop, topics.clicks, b"u1", whole)
+    send(shop, topics.clicks, b"u1", packed)
     send(shop, topics.clicks, b"u1", cut)
-    send(shop, topics.clicks, b"k" * LARGE, cut)
+    send(shop, topics.clicks, os.urandom(LARGE), cut)
     send(shop, topics.items, b"i1", cut)
 
     def too_large() -> list[Any]:
@@ -97,10 +99,11 @@ def test_a_large_record_becomes_a_letter_and_the_worker_goes_on(
             found.append((told["topic"].decode(), record.key(), record.value(), *lengths))
         return sorted(found, key=str)
 
-    found = wait_for(too_large, 4, worker)
+    found = wait_for(too_large, 5, worker)
     length = b"%d" % len(cut)
     expected = [
         (topics.clicks, b"u1", whole, None, None),
+        (topics.clicks, b"u1", packed, None, None),
         (topics.clicks, b"u1", b"", length, None),
         (topics.clicks, None, b"", length, b"%d" % LARGE),
         (topics.items, b"i1", b"", length, None)

@@ -16,7 +16,7 @@ from stream.demo import sample
 from stream.errors import BrokerError, TopicError
 from stream.kafka.admin import open_admin
 from stream.kafka.broker import BrokerProcess, free_port
-from stream.kafka.sizes import changelog_batch_bytes
+from stream.kafka.sizes import changelog_batch_bytes, dead_letter_bytes
 from stream.kafka.specs import changelog_topic
 from stream.kafka.topics import (
     check_topics,
@@ -86,6 +86,17 @@ def test_leaves_an_existing_topic_alone_and_creates_the_others(settings: Setting
     assert "a user's events and state do not meet" in fault.cure
     with pytest.raises(TopicError, match=f"topic {settings.topics.clicks} has 1 partitions"):
         require_topics(settings)
+
+
+def test_dead_letters_are_made_to_take_what_the_sources_take(settings: Settings) -> None:
+    _create(settings, settings.topics.items, cleanup_policy="compact", max_message_bytes="5000000")
+    assert settings.topics.dead_letters in create_topics(settings)
+    assert check_topics(settings) == []
+    with open_admin(settings.bootstrap) as admin:
+        resource = ConfigResource(ConfigResourceType.TOPIC, settings.topics.dead_letters)
+        told = admin.describe_configs([resource], config_filter="all")["topic"]
+    limit = told[settings.topics.dead_letters]["max.message.bytes"]["value"]
+    assert int(limit) == dead_letter_bytes(5_000_000)
 
 
 def test_topics_that_agree_among_themselves_need_another_setting(settings: Settings) -> None:

@@ -15,7 +15,7 @@ KINDS = ("kafka", "embedded")
 
 
 def _start_kafka(folder: Path) -> BrokerProcess:
-    return ApacheKafka(folder / "kafka").start()
+    return ApacheKafka(folder / "kafka", short_lived=True).start()
 
 
 def _start_embedded(folder: Path) -> BrokerProcess:

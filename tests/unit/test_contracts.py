@@ -34,6 +34,7 @@ from stream.contracts import (
     Recommendation,
     Rejection,
     Request,
+    Unreadable,
     codec,
     dead_letter_headers,
     decode_events,
@@ -272,8 +273,8 @@ def test_a_nasty_gets_its_reason_and_leaves_its_neighbours_alone(case: str) -> N
 
 
 def test_every_reason_has_a_case() -> None:
-    of_items_and_keys = {"unknown_kind", "key_missing"}
-    assert {reason for _, _, reason, _ in NASTY.values()} | of_items_and_keys == REASONS
+    elsewhere = {"unknown_kind", "key_missing", "batch_unreadable", "batch_too_large"}
+    assert {reason for _, _, reason, _ in NASTY.values()} | elsewhere == REASONS
 
 
 @pytest.mark.parametrize("kind", ["clicks", "purchases"])
@@ -449,7 +450,7 @@ def test_recommendation_on_the_wire_has_every_field() -> None:
         Request("r1", "u1", k=5, candidates=("i1", "i2")),
         Answer("r1", "u1", "home", [ListedItem("i1", 0.5, 1, Reason("popular"))], "b", NOW_MS),
         Erasure("u1", NOW_MS),
-        Receipt("abc", NOW_MS),
+        Receipt("abc", Cause("erasures", 1, 2, NOW_MS), ("changelog",), {"clicks": None}, NOW_MS),
     ],
     ids=lambda record: type(record).__name__,
 )
@@ -509,12 +510,60 @@ def test_errors_never_show_what_is_in_a_record() -> None:
         assert caught.value.__cause__ is None
 
 
+OURS = [
+    ("freshet-reason", b"wrong_type"),
+    ("freshet-field", b"user_id"),
+    ("freshet-topic", b"clicks"),
+    ("freshet-partition", b"3"),
+    ("freshet-offset", b"41"),
+]
+
+
 def test_dead_letter_headers() -> None:
-    assert dead_letter_headers("wrong_type", "user_id", "clicks", 3, 41) == [
-        ("freshet-reason", b"wrong_type"),
-        ("freshet-field", b"user_id"),
-        ("freshet-topic", b"clicks"),
-        ("freshet-partition", b"3"),
-        ("freshet-offset", b"41"),
+    place = ("clicks", 3, 41)
+    assert dead_letter_headers("wrong_type", "user_id", *place) == [
+        *OURS,
+        ("freshet-headers", b"0"),
     ]
-    assert dead_letter_headers("not_json", None, "clicks", 3, 41)[1] == ("freshet-field", b"")
+    assert dead_letter_headers("not_json", None, *place)[1] == ("freshet-field", b"")
+
+
+def test_forged_headers_are_told_from_ours() -> None:
+    forged = [
+        ("freshet-headers", b"9"),
+        ("freshet-reason", b"not_json"),
+        ("a", None),
+        ("freshet-value-bytes", b"7"),
+        ("a", b"\xff"),
+    ]
+    made = dead_letter_headers("wrong_type", "user_id", "clicks", 3, 41, sent=forged)
+    assert made == [*forged, *OURS, ("freshet-headers", b"5")]
+    last = dict(made)  # what Java's Headers.lastHeader gives
+    assert made[: int(last["freshet-headers"] or 0)] == forged
+
+
+def test_a_batch_that_cannot_be_read_is_rejected_in_its_place() -> None:
+    rest = Unreadable.of(b"\0\1raw", "batch_unreadable", 6, 9)
+    keys, values = [b"u1", None, b"u1"], [click(), rest, click()]
+    events, rejections = decode_events("clicks", keys, values, [5, 9, 10], NOW_MS)
+    assert events.offsets.tolist() == [5, 10]
+    assert rejections == [Rejection(1, "batch_unreadable", None)]
+    told = dict(dead_letter_headers("batch_unreadable", None, "clicks", 0, 9, value=rest))
+    assert (told["freshet-offset"], told["freshet-last-offset"]) == (b"6", b"9")
+    with pytest.raises(RecordError, match="batch_unreadable"):
+        decode_item(None, rest)
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        (None, "key_missing"),
+        (b"", "key_missing"),
+        (b"\xff", "not_utf8"),
+        (b"x" * 257, "id_too_long"),
+    ],
+)
+def test_a_tombstone_is_for_a_key_that_an_item_may_have(key: bytes | None, reason: str) -> None:
+    assert decode_item(b"x" * 256, None) is None
+    with pytest.raises(RecordError, match=reason):
+        decode_item(key, None)

@@ -18,10 +18,12 @@ from stream.contracts import (
     REASONS,
     Cause,
     Click,
+    Erasure,
     Item,
     ListedItem,
     Purchase,
     Reason,
+    Receipt,
     Recommendation,
 )
 from stream.errors import EXIT_FATAL, EXIT_INTERRUPTED
@@ -109,7 +111,9 @@ def test_every_topic_is_documented() -> None:
         assert f"`{name}`" in TEXT
 
 
-@pytest.mark.parametrize("record", [Click, Purchase, Item, Recommendation, Cause, ListedItem])
+@pytest.mark.parametrize(
+    "record", [Click, Purchase, Item, Recommendation, Cause, ListedItem, Erasure, Receipt]
+)
 def test_every_field_is_documented(record: type[msgspec.Struct]) -> None:
     for field in record.__struct_fields__:
         assert f"`{field}`" in TEXT, field
@@ -134,6 +138,7 @@ def test_the_sections_come_in_order() -> None:
         "## Metrics",
         "## Sizing",
         "## Guarantees and their limits",
+        "## Forgetting",
         "## Dependencies",
     ]
     places = [TEXT.index(section) for section in wanted]

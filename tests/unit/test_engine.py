@@ -16,7 +16,8 @@ from stream.config import Placement
 from stream.contracts import EventType, Item, Recommendation, decode_recommendation
 from stream.core.bundle import Bundle
 from stream.core.catalogue import Catalogue
-from stream.core.engine import Engine, PartResult
+from stream.core.engine import Engine
+from stream.core.micro_batch import PartResult
 from stream.core.model import Model
 from stream.core.state import UserShard
 from stream.core.users import EVERYONE, Users
@@ -152,7 +153,21 @@ def test_a_bad_record_is_a_dead_letter_and_its_neighbours_are_not(shop: Shop) ->
         "freshet-topic": b"clicks",
         "freshet-partition": b"0",
         "freshet-offset": b"101",
+        "freshet-headers": b"0",
     }
+
+
+def test_a_dead_letter_keeps_the_headers_of_its_record(shop: Shop) -> None:
+    batch = shop.batch({"item_id": "i1"}, b"{", b"[]", {"item_id": "i2"})
+    sent = [("b", b"\xff"), ("freshet-reason", b"forged"), ("b", None)]
+    batch.headers = {0: [("good", b"")], 2: sent}
+    (result,) = shop.engine.step([Part(shop.shard, batch, 0)], NOW_MS).parts
+    assert [headers[-1] for headers in result.dead_headers] == [
+        ("freshet-headers", b"0"),
+        ("freshet-headers", b"3"),
+    ]
+    assert result.dead_headers[1][:3] == sent
+    assert dict(result.dead_headers[1])["freshet-reason"] == b"not_object"
 
 
 def test_a_batch_of_garbage_alone_still_has_a_result(shop: Shop) -> None:
@@ -356,7 +371,7 @@ def test_misrouted_records_are_counted(decay_bundle: Bundle) -> None:
     shop.shard = shop.engine.new_shard(1, 6)
     users = [{"user_id": f"user-{n}", "item_id": "i1"} for n in range(60)]
     result = shop.step(*users, *users)
-    assert result.misrouted == 2 * int(shop.shard.misrouted[:60].sum()) > 0
+    assert result.misrouted == 2 * int(Users.of(shop.shard, shop.shard.keys).misrouted.sum()) > 0
 
 
 def test_event_types_of_the_bundle_are_the_contracts(decay_bundle: Bundle) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ class Record:
     value: bytes | None
     partition: int
     offset: int
+    headers: Sequence[tuple[str, bytes | None]] = ()
 
 
 class Box:
@@ -131,19 +132,81 @@ def test_bad_records_wait_for_their_partition_and_go_out_once(feed: Feed) -> Non
     assert feed.feed._bad_bytes == 0
 
 
-def test_what_waits_for_an_owner_is_bounded(
-    feed: Feed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+class Again:
+    """The items topic, read again."""
+
+    topic = "items"
+
+    def __init__(self, records: list[Record]) -> None:
+        self._records = records
+        self.asked: list[tuple[int, int, int]] = []
+
+    async def read_again(
+        self, partition: int, first: int, last: int
+    ) -> AsyncIterator[list[Record]]:
+        self.asked.append((partition, first, last))
+        for record in self._records[first : last + 1]:
+            yield [record]
+
+
+def test_what_waits_for_an_owner_is_bounded_and_none_is_lost(
+    feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed_module, "_MAX_BACKLOG_BYTES", 10_000)
-    feed.put(*(raw(b"{" * 1000, offset) for offset in range(1000)))
-    assert feed.feed._bad_bytes <= 10_000
-    (warning,) = caplog.messages
-    assert "partition 0, offset 0 on" in warning
+    monkeypatch.setattr(feed_module, "_MAX_BACKLOG_BYTES", 20_000)
+    bad = (b"{" * 1000, b'{"item_id":"a","embedding":[0,0]}', b'{"item_id":"a"}')
+    records = [raw(bad[offset % 3], offset) for offset in range(999)]
+    again = Again(records)
+    feed.feed._follower = again  # type: ignore[assignment]
+    feed.put(*records)
+    assert feed.feed._bad_bytes <= 20_000
+    feed.owned.add(1)
+    assert feed.published() == []
     feed.owned.add(0)
-    assert [offset for *_, offset in feed.published()] == list(range(993, 1000))
+    assert [offset for *_, offset in feed.published()] == [n for n in range(999) if n % 3 < 2]
+    ((partition, first, last),) = again.asked
+    assert (partition, first) == (0, 0)
+    assert 900 < last < 998
+    assert feed.published() == []
+
+
+def test_a_letter_has_the_headers_of_its_record(feed: Feed) -> None:
+    sent = (("b", b"\xff"), ("a", None), ("b", b""))
+    feed.owned.add(0)
+    feed.put(Record(None, None, 0, 3, sent))
+    assert feed.published() == [("key_missing", "item_id", 3)]
+    (letter,) = feed.box.letters
+    assert (letter.key, letter.value, tuple(letter.headers[:3])) == (None, None, sent)
 
 
 def test_only_the_broker_rooms_import_a_broker_client() -> None:
     tree = ast.parse(Path(feed_module.__file__).read_text())
     imported = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     assert not [name for name in imported if name.startswith(("aiokafka", "kafka"))]
+
+
+def test_a_stop_while_the_catalogue_loads_ends_the_loading_first() -> None:
+    events: list[str] = []
+
+    class Follower:
+        async def read_all(self) -> int:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                events.append("read ended")
+            return 0
+
+        async def stop(self) -> None:
+            events.append("client closed")
+
+    async def scenario() -> None:
+        feed = CatalogueFeed(load_settings(environ={}), Catalogue([""]), 2, owns=set().__contains__)
+        feed._follower = Follower()  # type: ignore[assignment]
+        starting = asyncio.create_task(feed.start())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await feed.stop()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+
+    asyncio.run(scenario())
+    assert events == ["read ended", "client closed"]

@@ -14,9 +14,12 @@ from stream.core.bundle import read_manifest
 from stream.core.wire import Layout
 from stream.demo import sample
 from stream.errors import StateError
+from stream.kafka.applied import APPLIED_KEY, Applied, encode_applied
 from stream.kafka.batches import RecordBatch
+from stream.kafka.cluster import Cluster
 from stream.kafka.holding import Holding
 from stream.kafka.liveness import Stillness
+from stream.kafka.reader import Reader
 from stream.kafka.replay import Replay
 from stream.kafka.sizes import changelog_batch_bytes, lists_bytes, user_bytes
 from stream.kafka.turn import Turn
@@ -50,7 +53,9 @@ def test_a_users_size_follows_ring_and_bundle() -> None:
     largest = Layout(state.size, state.storage, 50, 1).max_bytes + 256
     assert largest < user_bytes(named) < largest + 100 < user_bytes(plain)
     few = Settings(batch=Batch(max_events=1))
-    assert changelog_batch_bytes(plain) - changelog_batch_bytes(few) == 2047 * user_bytes(plain)
+    assert changelog_batch_bytes(plain) - changelog_batch_bytes(few) == 2047 * (
+        user_bytes(plain) + 256 + 64  # a tombstone of a user that leaves meanwhile
+    )
 
 
 def test_the_size_of_lists_follows_the_placements() -> None:
@@ -99,6 +104,15 @@ def test_a_record_that_cannot_be_loaded_is_named(
     replay = replay_of_partition_3(None)
     with pytest.raises(StateError, match=message):
         replay._load(record_batch([b"u", key], [b"v", value]))
+
+
+def test_a_fence_does_not_take_back_what_was_applied_before_it() -> None:
+    """It tells what its owner had read by then; the older one may have written since."""
+    replay = replay_of_partition_3(None)
+    written = encode_applied(Applied({"clicks": 100, "purchases": 7}, 1, 4, "older"))
+    fence = encode_applied(Applied({"clicks": 90, "purchases": 7}, 1, 5, "newer"))
+    replay._load(record_batch([b"u", APPLIED_KEY, APPLIED_KEY], [b"v", written, fence]))
+    assert replay._holdings[3].applied == {"clicks": 100, "purchases": 7}
 
 
 class SlowReader:
@@ -158,3 +172,30 @@ def test_stillness_counts_only_while_work_waits(monkeypatch: pytest.MonkeyPatch)
     assert still.seconds(waiting=False, seen=1) == 0
     now[0] += 5
     assert still.seconds(waiting=True, seen=2) == 0
+
+
+def test_a_partition_that_a_rebalance_takes_meanwhile_gets_no_position() -> None:
+    calls: list[str] = []
+    first, second = TopicPartition("clicks", 0), TopicPartition("clicks", 1)
+
+    class Consumer:
+        def __init__(self) -> None:
+            self.mine = {first, second}
+
+        def assignment(self) -> set[TopicPartition]:
+            return self.mine
+
+        async def seek_to_beginning(self, partition: TopicPartition) -> None:
+            calls.append("first")
+            self.mine = set()
+
+        def seek(self, partition: TopicPartition, offset: int) -> None:
+            raise AssertionError("not assigned")
+
+        def resume(self, *partitions: TopicPartition) -> None:
+            assert not partitions
+
+    reader = Reader(Cluster.of(Settings()))
+    reader.consumer = Consumer()
+    asyncio.run(reader.start_at({first: None, second: 5}))
+    assert calls == ["first"]

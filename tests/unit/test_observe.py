@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from stream.contracts import Rejection
-from stream.core.engine import PartResult, StepResult
+from stream.core.micro_batch import PartResult, StepResult
 from stream.kafka.batches import RecordBatch
 from stream.observe import Observer
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream.contracts import partition_of
@@ -80,10 +80,11 @@ def test_the_ring_holds_the_newest_interactions(pushed: int) -> None:
 def test_a_shard_without_a_ring_remembers_nothing() -> None:
     users = shard(ring=0)
     remember(users, b"a", 1)
-    assert len(encode(users, b"a")[0]) == 28 + 12
+    assert len(encode(users, b"a")[0]) == 36 + 12
 
 
 @pytest.mark.parametrize("storage", ["float32", "int8"])
+@settings(deadline=None)
 @given(
     pushes=st.lists(
         st.tuples(st.sampled_from([b"a", b"b", b"c"]), st.integers(1, 2**63)), max_size=30
@@ -173,6 +174,48 @@ def test_foreign_bytes_are_refused_with_a_cure(value: bytes) -> None:
         shard().load([b"a"], [value])
 
 
+def as_layout_1(value: bytes) -> bytes:
+    """The same state as the first version wrote it: no flags, no `erased_ms`."""
+    return b"\x01" + value[1:6] + bytes(2) + value[8:24] + value[32:]
+
+
+def test_a_state_of_the_first_layout_is_read() -> None:
+    source = UserShard(Layout(3, "float32", 4, 7), partition=0, partitions=2)
+    keys = [b"%d" % n for n in range(20)]
+    for number, key in enumerate(keys):
+        for item in range(number % 6):
+            remember(source, key, item + 1, 1_000_000_000 + number)
+    set_vectors(source, keys, np.arange(60).reshape(20, 3))
+    values = encode(source, *keys)
+    users = UserShard(Layout(3, "float32", 4, 7), partition=0, partitions=2)
+    users.load(keys, [as_layout_1(value) for value in values])
+    assert encode(users, *keys) == values
+    assert users.clock_ms == source.clock_ms > 0
+    assert 0 < Users.of(users, keys).misrouted.sum() < 20
+
+
+def test_a_state_of_a_later_layout_is_refused() -> None:
+    (value,) = set_vectors(shard(), [b"a"], [[1, 2, 3]]).store()
+    with pytest.raises(StateError, match="layout 3; this version reads layout 1, 2"):
+        shard().load([b"a"], [b"\x03" + value[1:]])
+
+
+def test_a_ring_that_goes_on_behind_its_end_is_refused() -> None:
+    users = shard()
+    remember(users, b"a", 1)
+    (value,) = encode(users, b"a")
+    with pytest.raises(StateError, match="goes on at entry 9 of 1"):
+        shard().load([b"a"], [value[:5] + b"\x09" + value[6:]])
+
+
+def test_values_of_one_length_and_other_rings_are_not_mixed_up() -> None:
+    users = shard()
+    remember(users, b"a", 1)
+    (value,) = encode(users, b"a")
+    with pytest.raises(StateError, match="bytes where its header says"):
+        shard().load([b"a", b"b"], [value, value[:4] + b"\x02" + value[5:]])
+
+
 def test_int8_keeps_a_vector_within_half_a_step() -> None:
     users = shard("int8", size=64)
     given = np.random.default_rng(1).normal(size=(50, 64)).astype(np.float32)
@@ -195,13 +238,15 @@ def test_the_mark_of_a_misrouted_user_moves_with_it() -> None:
     users.slots([home, astray])
     users.load([home], [None])
     assert Users.of(users, [astray]).misrouted.tolist() == [True]
+    restored = UserShard(Layout(3, "float32", 4, 7), partition=0, partitions=2)
+    restored.load([astray], encode(users, astray))
+    assert Users.of(restored, [astray]).misrouted.tolist() == [True], "it is kept, not found anew"
 
 
 def test_users_of_another_partition_are_marked() -> None:
     keys = [b"user-%d" % n for n in range(200)]
     users = UserShard(Layout(3, "float32", 4, 7), partition=2, partitions=6)
-    slots = users.slots(keys)
-    assert users.misrouted[slots].tolist() == [partition_of(key, 6) != 2 for key in keys]
+    assert Users.of(users, keys).misrouted.tolist() == [partition_of(key, 6) != 2 for key in keys]
 
 
 @pytest.mark.parametrize("storage", ["float32", "int8"])
@@ -219,7 +264,7 @@ def test_int8_takes_vectors_too_small_for_a_scale_as_zeros() -> None:
     users = Users.of(shard("int8", size=2), [b"a", b"b", b"c", b"d"])
     given = np.array([[2e-43, -2e-43], [1e-37, 0], [1e-35, -1e-35], [1e-30, 0]], np.float32)
     users.set_vectors(EVERYONE, given)
-    stored = [list(value[28:30]) for value in users.store()]
+    stored = [list(value[36:38]) for value in users.store()]
     assert stored == [[0, 0], [0, 0], [127, 256 - 127], [127, 0]]
     np.testing.assert_allclose(users.vectors[2:], given[2:], rtol=1e-6)
     assert not users.vectors[:2].any()

@@ -21,12 +21,14 @@ MAX_LINES = 300
 # Imports run from right to left: a room may use what stands before it, and itself.
 ORDER = [
     {"compiled", "errors"},
-    {"contracts", "metrics"},
+    {"allocator", "contracts", "metrics"},
+    {"secrets", "terminal"},
     {"settings"},
+    {"checks", "described"},
     {"config", "http", "logs"},
     {"core"},
     {"kafka"},
-    {"feed", "observe"},
+    {"feed", "observe", "receipts"},
     {"sidecar"},
     {"app"},
     {"demo"},
@@ -321,5 +323,8 @@ def test_make_takes_the_first_python_that_will_do(tmp_path: Path) -> None:
 def test_make_lists_its_targets(tmp_path: Path) -> None:
     status, said = _make(tmp_path)
     assert status == 0
-    for target in ("demo", "test", "lint", "bench", "kafka", "model", "audit", "sbom", "clean"):
+    for target in (
+        *("demo", "test", "lint", "bench", "chaos", "soak", "kafka"),
+        *("model", "audit", "sbom", "clean"),
+    ):
         assert f"make {target} " in said

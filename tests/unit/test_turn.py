@@ -49,8 +49,12 @@ class Desk:
         else:
             self.settled.append(what.next)
 
-    def refused(self, exc: BaseException) -> None:
-        InterestTable.refused(self, exc)  # type: ignore[arg-type]
+    async def send_outputs(
+        self, holding: Holding, outputs: Mapping[str, Records]
+    ) -> list[asyncio.Future[Any]]:
+        loop = asyncio.get_running_loop()
+        self.answers.append([loop.create_future() for _ in outputs])
+        return self.answers[-1]
 
     def fatal(self, exc: BaseException) -> None:
         self.reasons.append(exc)
@@ -126,6 +130,33 @@ async def test_answers_out_of_order_settle_in_order(desk: Desk) -> None:
     assert desk.settled == []
     await answer(first[1])
     assert desk.settled == [5, 6, 7]
+
+
+@in_a_loop
+async def test_what_comes_afterwards_is_sent_last_and_settled_with_the_turn(desk: Desk) -> None:
+    made: list[str] = []
+
+    def afterwards() -> Mapping[str, Records]:
+        made.append("receipts")
+        return {"receipts": Records([], []), "erasures": Records([], [])}
+
+    holding = Holding(0, Shard())
+    batch = RecordBatch("erasures", 0, 4, 5, [b"u"], [b""], [4], [0])
+    turn = Turn(desk, holding, batch)  # type: ignore[arg-type]
+    await turn.commit(None, {"lists": Records([], [])}, afterwards=afterwards)
+    following = await commit(desk, holding, 6, outputs=0)
+    changelog, lists = desk.answers[0]
+    await answer(changelog)
+    assert made == [], "the lists' tombstones are not acknowledged yet"
+    await answer(lists)
+    assert made == ["receipts"]
+    await asyncio.sleep(0)
+    receipts, erasures = desk.answers[2]
+    await answer(following[0])
+    await answer(receipts)
+    assert desk.settled == []
+    await answer(erasures)
+    assert desk.settled == [5, 6]
 
 
 @pytest.mark.parametrize("which", [0, 1])

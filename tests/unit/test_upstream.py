@@ -24,10 +24,12 @@ from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulat
 from aiokafka.producer.producer import AIOKafkaProducer
 from aiokafka.producer.sender import Sender, SendProduceReqHandler
 from aiokafka.protocol.transaction import InitProducerIdRequest
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from faust import streams, topics
 from faust.agents.agent import Agent
 from faust.tables import recovery
 from faust.transport import consumer
+from kafka.consumer.fetcher import Fetcher as KafkaFetcher
 from mode import services, worker
 
 from stream.kafka.consumer import BatchConsumer
@@ -169,3 +171,14 @@ def test_body(function: Callable[..., Any]) -> None:
 def test_every_override_has_something_to_override(ours: type, attribute: str) -> None:
     assert attribute in ours.__dict__
     assert any(attribute in base.__dict__ for base in ours.__mro__[1:]), REREAD
+
+
+def test_both_clients_read_fetches_by_the_name_that_is_replaced() -> None:
+    """`stream.kafka.unpack` and `stream.cli.unpack` put their own class there."""
+    for parse in (fetcher.Fetcher._proc_fetch_request, KafkaFetcher._parse_fetched_data):
+        assert "= MemoryRecords(" in inspect.getsource(parse), REREAD
+
+
+def test_the_builder_in_python_has_names_encode_themselves() -> None:
+    append = inspect.getsource(_DefaultRecordBatchBuilderPy.append)
+    assert 'h_key.encode("utf-8")' in append, REREAD

@@ -131,7 +131,7 @@ class Lists:
         records = [
             encode_record(
                 RawRecommendation(
-                    user_id=key.decode(),
+                    user_id=user_id.decode(),
                     lists=user_lists,
                     model=bundle_id,
                     variant=_VARIANT,
@@ -139,7 +139,7 @@ class Lists:
                     generated_ms=now_ms,
                 )
             )
-            for key, cause, user_lists in zip(users.keys[some], causes, lists, strict=True)
+            for user_id, cause, user_lists in zip(users.ids[some], causes, lists, strict=True)
         ]
         filled = np.column_stack([scores[:, 0] > 0 for _, scores in ranked])
         return EncodedLists(records, filled, scored - started, perf_counter() - scored)

@@ -1,0 +1,116 @@
+"""Which users leave a shard: those inactive for too long, and the least active beyond a limit.
+
+In: newest event times by slot, and the time up to which the partition's events have come. Out: a
+few slots a step, so that no step waits for a look at all users. Knows nothing of states and Kafka.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+# A step looks at so many slots, and at so many more an event, so that the hand comes round.
+_LOOK_AT_LEAST: Final = 64
+_LOOK_PER_EVENT: Final = 4
+# All slots are looked at once while the events' time goes on by this share of `expire_after_ms`.
+_ROUNDS: Final = 100
+# The users to be evicted next are found for so many evictions at once: 1/64 of the limit.
+_EVICT_SHARE: Final = 64
+
+Slots = NDArray[np.int64]
+
+
+class Limits(NamedTuple):
+    """When users leave.
+
+    Attributes
+    ----------
+    expire_after_ms : of event time without an event of the user; 0 = never
+    max_users : of one partition; 0 = no limit
+    """
+
+    expire_after_ms: int = 0
+    max_users: int = 0
+
+
+class Lifecycle:
+    """The hand that goes round a shard's slots, and the queue of its least active users.
+
+    Parameters
+    ----------
+    newest_ms : newest event time of each user in a range of slots
+    """
+
+    def __init__(self, limits: Limits, newest_ms: Callable[[slice], NDArray[np.int64]]) -> None:
+        self.limits = limits
+        self._newest_ms = newest_ms
+        self._hand = 0
+        self._round_ms = 0  # the clock when the hand last began
+        self._resting = False  # until the clock has gone on
+        self._queue: deque[tuple[bytes, int]] = deque()
+
+    def expired(self, users: int, clock_ms: int, events: int, most: int) -> Slots:
+        """Slots of the next few users that are inactive for too long, at most `most`.
+
+        Parameters
+        ----------
+        users : of the shard; they have the slots below
+        clock_ms : newest event time of the partition
+        events : in this step
+        """
+        limit_ms = self.limits.expire_after_ms
+        if self._resting and clock_ms - self._round_ms >= limit_ms // _ROUNDS:
+            self._resting = False
+        if not limit_ms or self._resting:
+            return np.empty(0, np.int64)
+        if self._hand == 0:
+            self._round_ms = clock_ms
+        start = min(self._hand, users)
+        stop = min(start + _LOOK_AT_LEAST + _LOOK_PER_EVENT * events, users)
+        found = start + np.flatnonzero(self._newest_ms(slice(start, stop)) < clock_ms - limit_ms)
+        if len(found):  # whoever takes their slots comes from the end: look here again
+            self._hand = start
+        elif stop == users:
+            self._hand = 0
+            self._resting = True
+        else:
+            self._hand = stop
+        return found[:most]
+
+    def evicted(self, keys: list[bytes], find: Callable[[bytes], int | None], most: int) -> Slots:
+        """Slots of the least active users beyond the limit, at most `most`.
+
+        Least active at the time of the last look: who was active since stays.
+
+        Parameters
+        ----------
+        keys : of all slots
+        """
+        excess = min(len(keys) - self.limits.max_users, most) if self.limits.max_users else 0
+        found: list[int] = []
+        while len(found) < excess:
+            if not self._queue:
+                self._look_for_the_least_active(keys, taken=found)
+                if not self._queue:
+                    break
+            key, newest_ms = self._queue.popleft()
+            slot = find(key)
+            if slot is not None and self._newest_ms(slice(slot, slot + 1))[0] == newest_ms:
+                found.append(slot)
+        return np.array(found, np.int64)
+
+    def _look_for_the_least_active(self, keys: list[bytes], taken: list[int]) -> None:
+        newest_ms = self._newest_ms(slice(0, len(keys))).copy()
+        newest_ms[taken] = np.iinfo(np.int64).max
+        wanted = len(keys) - len(taken) - self.limits.max_users
+        wanted += self.limits.max_users // _EVICT_SHARE
+        wanted = min(wanted, len(keys) - len(taken))
+        if wanted <= 0:
+            return
+        at = np.argpartition(newest_ms, wanted - 1)[:wanted]
+        at = at[np.argsort(newest_ms[at], kind="stable")]
+        self._queue.extend((keys[slot], int(newest_ms[slot])) for slot in at.tolist())

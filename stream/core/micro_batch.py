@@ -1,0 +1,120 @@
+"""A micro-batch and what comes of it, as types. In: nothing. Out: what the engine takes and gives.
+
+A micro-batch has a part from each partition that has records waiting.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from stream.contracts import Erasure, Headers, Rejection
+from stream.core.state import UserShard
+
+
+class Batch(Protocol):
+    """Records of one topic partition, as columns in offset order."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def keys(self) -> Sequence[bytes | None]: ...
+    @property
+    def values(self) -> Sequence[bytes | None]: ...
+    @property
+    def offsets(self) -> Sequence[int]: ...
+    @property
+    def headers(self) -> Mapping[int, Headers]: ...
+
+
+class Part(Protocol):
+    """A partition's one of a micro-batch.
+
+    `applied` is the offset from which on events are not in the states yet. Events below it were
+    folded before a crash; their lists are made again, their states do not change.
+    """
+
+    @property
+    def shard(self) -> UserShard: ...
+    @property
+    def batch(self) -> Batch: ...
+    @property
+    def applied(self) -> int: ...
+
+
+class Erased(NamedTuple):
+    """A user that was forgotten.
+
+    Attributes
+    ----------
+    user_id : for the tombstone of the erasure itself
+    user_hash : salted; all that stays
+    erasure : the record that asked for it
+    offset : of that record
+    """
+
+    user_id: bytes
+    user_hash: bytes
+    erasure: Erasure
+    offset: int
+
+
+@dataclass(slots=True)
+class PartResult:
+    """What a part of a micro-batch changes, and the numbers behind it.
+
+    Attributes
+    ----------
+    state_keys, state_values : changelog records, each touched user once; None for users that left
+    list_keys, list_values : recommendation records, one per user of the part; None for forgotten
+    dead_keys, dead_values, dead_headers : records that cannot be used, as they came, and why
+    rejections : the reasons once more, for counting
+    folded, skipped, repeated, forgotten, unknown_items, misrouted : events counted; skipped ones
+        were folded before a crash, repeated ones came with an event_id that the user's ring still
+        holds, forgotten ones are older than their user's erasure
+    expired, evicted : users that left: inactive for too long, or the least active beyond the limit
+    lists_by_placement : lists made that hold anything
+    erased : users that the part's erasures removed; their receipts are due once all of the above
+        is acknowledged
+    """
+
+    state_keys: list[bytes] = field(default_factory=list)
+    state_values: list[bytes | None] = field(default_factory=list)
+    list_keys: list[bytes] = field(default_factory=list)
+    list_values: list[bytes | None] = field(default_factory=list)
+    dead_keys: list[bytes | None] = field(default_factory=list)
+    dead_values: list[bytes | None] = field(default_factory=list)
+    dead_headers: list[Headers] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
+    folded: int = 0
+    skipped: int = 0
+    repeated: int = 0
+    forgotten: int = 0
+    unknown_items: int = 0
+    misrouted: int = 0
+    expired: int = 0
+    evicted: int = 0
+    lists_by_placement: dict[str, int] = field(default_factory=dict)
+    erased: list[Erased] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class StepResult:
+    """What a micro-batch changes.
+
+    Attributes
+    ----------
+    parts : a result for each part, in the order given
+    records : in all parts, the dead letters too
+    refused_states : states that were not finite and so not stored
+    stage_s : seconds by stage: decode, fold, score, policy
+    """
+
+    parts: list[PartResult]
+    records: int
+    refused_states: int = 0
+    stage_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))

@@ -1,0 +1,93 @@
+"""How long topics keep what was written to them. In: topic names. Out: times, by their settings.
+
+Knows nothing of what the records mean.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError
+
+from stream.kafka.cluster import Cluster
+from stream.kafka.specs import policies_of
+
+log = logging.getLogger(__name__)
+
+_ASK_AGAIN_S = 60.0
+# A broker looks for old segments every five minutes and removes their files a minute later.
+_SLACK_MS = 600_000
+_ENDLESS_MS = 2**62  # Kafka's own "never" of max.compaction.lag.ms is 2**63 - 1
+
+
+class Retention:
+    """Asks the brokers for their topics' settings, at most once a minute.
+
+    Parameters
+    ----------
+    topics : names
+    """
+
+    def __init__(self, cluster: Cluster, topics: Sequence[str]) -> None:
+        self._cluster = cluster
+        self._topics = list(topics)
+        self._kept_ms: dict[str, int | None] = {}
+        self._asked_s = -_ASK_AGAIN_S
+
+    async def kept_ms(self) -> dict[str, int | None]:
+        """Topic -> the longest time that a record of now, once replaced by a tombstone, is kept.
+
+        None where the settings name no end. A topic that could not be asked for is not there.
+        """
+        if time.monotonic() - self._asked_s >= _ASK_AGAIN_S:
+            self._kept_ms = await self._ask()
+            self._asked_s = time.monotonic()
+        return self._kept_ms
+
+    async def _ask(self) -> dict[str, int | None]:
+        admin = AIOKafkaAdminClient(**self._cluster.options())
+        found: dict[str, int | None] = {}
+        try:
+            await admin.start()
+            resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in self._topics]
+            for response in await admin.describe_configs(resources):
+                for error_code, _, _, topic, entries in response.resources:
+                    if error_code == 0:
+                        found[topic] = longest_kept_ms({name: at for name, at, *_ in entries})
+        except (KafkaError, NotImplementedError):  # the latter for versions unknown to aiokafka
+            pass
+        finally:
+            await admin.close()
+        missing = sorted(set(self._topics) - found.keys())
+        if missing:
+            log.warning("the brokers do not tell the settings of %s", ", ".join(missing))
+        return found
+
+
+def longest_kept_ms(settings: Mapping[str, str | None]) -> int | None:
+    """How long a topic with these settings keeps a record at most, in ms; None: no end.
+
+    A segment goes once its newest record is over retention.ms; it takes records for segment.ms. In
+    a compacted topic it is rewritten within max.compaction.lag.ms of being written to, without
+    what a later record of the key replaced; and once more within that time of
+    delete.retention.ms, without the tombstone.
+    """
+
+    def number(name: str) -> int | None:
+        value = settings.get(name)
+        found = -1 if value is None else int(value)
+        return found if 0 <= found < _ENDLESS_MS else None
+
+    policies = policies_of(settings.get("cleanup.policy") or "delete")
+    bounds = []
+    retention_ms, segment_ms = number("retention.ms"), number("segment.ms")
+    if "delete" in policies and retention_ms is not None and segment_ms is not None:
+        bounds.append(retention_ms + segment_ms)
+    lag_ms, tombstones_ms = number("max.compaction.lag.ms"), number("delete.retention.ms")
+    if "compact" in policies and lag_ms is not None and tombstones_ms is not None:
+        bounds.append(2 * lag_ms + tombstones_ms)
+    return min(bounds) + _SLACK_MS if bounds else None

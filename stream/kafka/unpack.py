@@ -1,0 +1,238 @@
+"""Record batches as a broker stores them. In: the bytes of a fetch. Out: records, some at a time.
+
+aiokafka unpacks a compressed batch whole, however large it gets (1 MiB of zstd may be 32 GiB), and
+refuses one for a header's name that is not UTF-8. Either would end a worker, again at each start.
+Here what a batch unpacks to is bounded, and what cannot be read comes out as an `Unreadable` in
+the place of its records, so that offsets move on. Knows nothing of what the records mean.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Final, NamedTuple
+
+from aiokafka.consumer import fetcher
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record.default_records import DefaultRecordBatch
+from aiokafka.record.legacy_records import LegacyRecordBatch
+
+from stream.contracts import Headers, Unreadable
+from stream.kafka.codecs import TooLargeError, unpacked
+
+MAX_UNPACKED_BYTES: Final = 32 << 20  # of a batch; a partition holds one at a time
+
+# Where things stand in a batch, https://kafka.apache.org/documentation/#recordbatch
+_LENGTH_AT: Final = 8
+_AFTER_LENGTH: Final = 12
+_MAGIC_AT: Final = 16
+_LEGACY_ATTRIBUTES_AT: Final = 17
+_ATTRIBUTES_AT: Final = 21
+_HEADER: Final = struct.Struct(">hiqqqhii")  # from the attributes on
+_HEADER_BYTES: Final = _ATTRIBUTES_AT + _HEADER.size
+_CODEC: Final = 0x07
+_LOG_APPEND_TIME: Final = 0x08
+
+
+class Record(NamedTuple):
+    """What aiokafka's own records have."""
+
+    offset: int
+    timestamp: int
+    timestamp_type: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    checksum: None = None
+
+
+class StoredBatch:
+    """One record batch, read from its start some records at a time.
+
+    Upstream: aiokafka DefaultRecordBatch and LegacyRecordBatch, in C; they read whatever is sound.
+    """
+
+    def __init__(self, stored: bytes) -> None:
+        self._stored = stored
+        magic = stored[_MAGIC_AT]
+        self._legacy = magic < 2
+        if not self._legacy and len(stored) < _HEADER_BYTES:
+            raise CorruptRecordException("a record batch is shorter than its header")
+        self._batch = (
+            LegacyRecordBatch(stored, magic) if self._legacy else DefaultRecordBatch(stored)
+        )
+        self._records: Iterator[Any] | None = None
+        self._taken = 0
+
+    def __getattr__(self, name: str) -> Any:
+        """What aiokafka asks a batch: next_offset, is_control_batch, validate_crc, ..."""
+        return getattr(self._batch, name)
+
+    def __iter__(self) -> Iterator[Any]:
+        while records := self.take(512):
+            yield from records
+
+    def take(self, limit: int) -> list[Any]:
+        """The next records; fewer than `limit` at the batch's end, and only there."""
+        try:
+            if self._records is None:
+                self._records = self._open()
+            records = list(islice(self._records, limit))
+        except Exception as error:  # whatever aiokafka, or a codec, has against these bytes
+            self._records = self._with_care(error)
+            records = list(islice(self._records, limit))
+        self._taken += len(records)
+        if self._legacy:  # the oldest have no timestamp
+            records = [
+                Record(r.offset, r.timestamp or 0, r.timestamp_type or 0, r.key, r.value, r.headers)
+                for r in records
+            ]
+        return records
+
+    def _open(self) -> Iterator[Any]:
+        if self._legacy:
+            codec = self._stored[_LEGACY_ATTRIBUTES_AT] & _CODEC
+            if codec:  # aiokafka unpacks it once more; nobody writes these since Kafka 0.11
+                unpacked(codec, _legacy_value(self._stored), MAX_UNPACKED_BYTES)
+            return iter(self._batch)
+        codec = self._batch.compression_type
+        if not codec:
+            return iter(self._batch)
+        plain = bytearray(self._stored[:_HEADER_BYTES])
+        plain[_ATTRIBUTES_AT + 1] &= ~_CODEC & 0xFF
+        payload = memoryview(self._stored)[_HEADER_BYTES:]
+        self._stored_plain = bytes(plain + unpacked(codec, payload, MAX_UNPACKED_BYTES))
+        return iter(DefaultRecordBatch(self._stored_plain))
+
+    def _with_care(self, error: Exception) -> Iterator[Record]:
+        """The records after those taken, as far as they can be read, and an `Unreadable`."""
+        plain = getattr(self, "_stored_plain", self._stored)
+        packed = plain is self._stored and self._codec()
+        reason = "batch_too_large" if isinstance(error, TooLargeError) else "batch_unreadable"
+        last = self._batch.next_offset - 1
+        following = last if self._legacy else self._batch.base_offset
+        if not self._legacy and not packed:
+            try:
+                for number, record in enumerate(_records(plain)):
+                    following = record.offset + 1
+                    if number >= self._taken:
+                        yield record
+                return
+            except (IndexError, ValueError):
+                pass
+        rest = Unreadable.of(self._stored, reason, min(following, last), last)
+        timestamp = 0 if self._legacy else self._batch.max_timestamp
+        yield Record(last, timestamp, 0, None, rest, [])
+
+    def _codec(self) -> int:
+        return self._stored[_LEGACY_ATTRIBUTES_AT if self._legacy else _ATTRIBUTES_AT + 1] & _CODEC
+
+
+def _legacy_value(stored: bytes) -> memoryview:
+    """The value of a record of the old formats, which holds the records packed into it."""
+    at = 18 if stored[_MAGIC_AT] == 0 else 26
+    key_bytes = struct.unpack_from(">i", stored, at)[0]
+    at += 4 + max(0, key_bytes)
+    return memoryview(stored)[at + 4 : at + 4 + struct.unpack_from(">i", stored, at)[0]]
+
+
+class _Cursor:
+    """Reads a record's parts one after the other; IndexError, ValueError: not what they must be."""
+
+    def __init__(self, data: bytes, at: int) -> None:
+        self.data, self.at = data, at
+
+    def number(self) -> int:
+        """A zigzag varint."""
+        value = shift = 0
+        while True:
+            byte = self.data[self.at]
+            self.at += 1
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return (value >> 1) ^ -(value & 1)
+            shift += 7
+            if shift > 63:
+                raise ValueError("a varint of more than 10 bytes")
+
+    def take(self, size: int) -> bytes:
+        if not 0 <= size <= len(self.data) - self.at:
+            raise ValueError("longer than what there is")
+        self.at += size
+        return self.data[self.at - size : self.at]
+
+    def nullable(self) -> bytes | None:
+        size = self.number()
+        return None if size < 0 else self.take(size)
+
+
+def _records(plain: bytes) -> Iterator[Record]:
+    """The records of a batch that is not compressed; names of headers may be any bytes."""
+    fields = _HEADER.unpack_from(plain, _ATTRIBUTES_AT)
+    attributes, _, first_ms, newest_ms, *_, count = fields
+    base = struct.unpack_from(">q", plain)[0]
+    cursor = _Cursor(plain, _HEADER_BYTES)
+    for _ in range(count):
+        end = cursor.number() + cursor.at
+        cursor.take(1)
+        timestamp = first_ms + cursor.number()
+        if attributes & _LOG_APPEND_TIME:
+            timestamp = newest_ms
+        offset = base + cursor.number()
+        key, value = cursor.nullable(), cursor.nullable()
+        headers: Headers = []
+        for _ in range(cursor.number()):
+            name = cursor.take(cursor.number()).decode("utf-8", "surrogateescape")
+            headers.append((name, cursor.nullable()))
+        if cursor.at != end:
+            raise ValueError("a record of another length than it says")
+        yield Record(offset, timestamp, 0, key, value, headers)
+    if cursor.at != len(plain):
+        raise ValueError("more than the records")
+
+
+class Stretch:
+    """The record batches of a fetch.
+
+    Upstream: aiokafka MemoryRecords.
+    """
+
+    batch = StoredBatch
+
+    def __init__(self, data: bytes) -> None:
+        self._data = bytes(data)
+        self._at = 0
+
+    def size_in_bytes(self) -> int:
+        return len(self._data)
+
+    def _end(self) -> int:
+        """Where the next batch ends; 0 when it is not whole, as the last of a fetch may be."""
+        if len(self._data) - self._at < _AFTER_LENGTH:
+            return 0
+        length: int = struct.unpack_from(">i", self._data, self._at + _LENGTH_AT)[0]
+        end = self._at + _AFTER_LENGTH + length
+        return end if end <= len(self._data) else 0
+
+    def has_next(self) -> bool:
+        return self._end() > 0
+
+    def next_batch(self) -> StoredBatch | None:
+        end = self._end()
+        if not end:
+            return None
+        if end - self._at <= _LEGACY_ATTRIBUTES_AT:
+            raise CorruptRecordException("a record batch is shorter than any can be")
+        stored = self._data[self._at : end]
+        self._at = end
+        return self.batch(stored)
+
+
+def bound_unpacking() -> None:
+    """Have all of aiokafka's consumers read record batches by this module.
+
+    Upstream: aiokafka.consumer.fetcher.MemoryRecords, the name that Fetcher._proc_fetch_request
+    looks up.
+    """
+    fetcher.MemoryRecords = Stretch

@@ -1,0 +1,87 @@
+"""Receipts of erasures. In: users that were forgotten. Out: the records that say so.
+
+A receipt is made once every removal is acknowledged, and names nobody: its key is a salted hash.
+With it goes a tombstone of the erasure itself, whose key is the user's id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from stream.config import Settings
+from stream.contracts import Cause, Receipt, encode_record
+from stream.core.micro_batch import Batch, Erased
+from stream.kafka.batches import Records
+from stream.kafka.cluster import Cluster
+from stream.kafka.retention import Retention
+from stream.kafka.specs import changelog_topic
+
+# What fetched and sent record batches leave in cycles holds ids, and a worker collects seldom. Some
+# time after the receipt, since its own sending leaves such cycles too.
+_COLLECT_AFTER_S = 2.0
+
+
+class Receipts:
+    """Makes receipts; asks the brokers how long copies live elsewhere."""
+
+    def __init__(self, settings: Settings) -> None:
+        names = settings.topics
+        self._topics = names
+        self._removed = (changelog_topic(settings), names.recommendations)
+        # Where a user's records may still stand, by what these topics are set to keep.
+        copies = (
+            names.clicks,
+            names.purchases,
+            names.requests,
+            names.erasures,
+            names.answers,
+            names.dead_letters,
+            *self._removed,
+        )
+        self._retention = Retention(Cluster.of(settings), copies)
+
+    async def due(
+        self, batch: Batch, erased: list[Erased]
+    ) -> Callable[[], Mapping[str, Records]] | None:
+        """What to send once the removal of these users is acknowledged; None when there are none.
+
+        Parameters
+        ----------
+        batch : the one that their erasures came in
+        """
+        if not erased:
+            return None
+        return partial(self._made, batch, erased, await self._retention.kept_ms())
+
+    def _made(
+        self, batch: Batch, erased: list[Erased], kept_ms: Mapping[str, int | None]
+    ) -> dict[str, Records]:
+        now_ms = time.time_ns() // 1_000_000
+        until_ms = {
+            topic: None if kept is None else now_ms + kept for topic, kept in kept_ms.items()
+        }
+        keys = [user.user_hash.hex() for user in erased]
+        receipts = [
+            Receipt(
+                user_hash=key,
+                erasure=Cause(
+                    batch.topic, batch.partition, user.offset, user.erasure.event_time_ms
+                ),
+                removed=self._removed,
+                copies_until_ms=until_ms,
+                completed_ms=now_ms,
+            )
+            for key, user in zip(keys, erased, strict=True)
+        ]
+        asyncio.get_running_loop().call_later(_COLLECT_AFTER_S, gc.collect)
+        ids = list(dict.fromkeys(user.user_id for user in erased))
+        return {
+            self._topics.receipts: Records(
+                [key.encode() for key in keys], list(map(encode_record, receipts))
+            ),
+            self._topics.erasures: Records(ids, [None] * len(ids)),
+        }

@@ -1,0 +1,118 @@
+"""What a million users cost in memory, and whether anybody waits while they come and go.
+
+    python -m tests.bench.state [--users 1000000]
+
+States of the demo's bundle with full rings, in shards of six partitions, as a worker has them that
+serves all. Prints the resident memory that the process grew by, the longest single step while the
+shards grow, and the steps while everybody expires and while the limit evicts. No broker, no model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import resource
+import time
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.core.bundle import read_manifest
+from stream.core.lifecycle import Limits
+from stream.core.state import UserShard
+from stream.core.wire import Layout
+from stream.demo import sample
+
+PARTITIONS = 6
+BATCH_USERS = 500
+_STATE = read_manifest(sample.BUNDLE).state
+LAYOUT = Layout(_STATE.size, _STATE.storage, ring=50, model=1)
+DAY_MS = 86_400_000
+NOW_MS = 1_795_000_000_000
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process now."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def full_rows(count: int, newest_ms: int) -> np.ndarray:
+    """States with full rings and arbitrary contents, `layout.full`, shape (count,)."""
+    rng = np.random.default_rng(count)
+    noise = rng.integers(1, 255, (count, LAYOUT.max_bytes), np.uint8)
+    rows: np.ndarray = noise.view(LAYOUT.full)[:, 0]
+    rows["header"] = np.frombuffer(LAYOUT.blank, LAYOUT.full)["header"]
+    rows["header"]["ring_used"] = LAYOUT.ring
+    rows["header"]["newest_ms"] = newest_ms
+    return rows
+
+
+def keys_of(partition: int, users: int) -> Iterator[list[bytes]]:
+    """Keys of a partition's users, batch by batch."""
+    for start in range(0, users, BATCH_USERS):
+        stop = min(start + BATCH_USERS, users)
+        yield [b"user-%d-%07d" % (partition, number) for number in range(start, stop)]
+
+
+def fill(shard: UserShard, partition: int, users: int) -> list[float]:
+    """Let users come; seconds of each step."""
+    took_s = []
+    for number, keys in enumerate(keys_of(partition, users)):
+        rows = full_rows(len(keys), NOW_MS + number)
+        began_s = time.perf_counter()
+        shard.scatter(shard.slots(keys), rows)
+        took_s.append(time.perf_counter() - began_s)
+    return took_s
+
+
+def leave(shard: UserShard, events: int) -> tuple[int, list[float]]:
+    """Steps of `events` until nobody leaves any more; how many left, seconds of each step."""
+    took_s, left, idle = [], 0, 0
+    while idle < 3:
+        began_s = time.perf_counter()
+        expired, evicted = shard.leave(events, ())
+        took_s.append(time.perf_counter() - began_s)
+        gone = len(expired) + len(evicted)
+        left, idle = left + gone, 0 if gone else idle + 1
+    return left, took_s
+
+
+def told(took_s: list[float] | NDArray[np.float64]) -> str:
+    ms = np.array(took_s) * 1000
+    return f"{len(ms):,} steps, median {np.median(ms):.2f} ms, longest {ms.max():.1f} ms"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--users", type=int, default=1_000_000)
+    users = parser.parse_args().users
+    each = users // PARTITIONS
+    gc.collect()
+    limits = Limits(expire_after_ms=30 * DAY_MS)
+    shards = [UserShard(LAYOUT, number, PARTITIONS, limits) for number in range(PARTITIONS)]
+    fill(UserShard(LAYOUT), 0, BATCH_USERS)  # whatever is taken once
+    before = resident_bytes()
+    steps = [step for number, shard in enumerate(shards) for step in fill(shard, number, each)]
+    grown = resident_bytes() - before
+    held = sum(map(len, shards))
+    print(f"{held:,} users with full rings of {LAYOUT.ring}, {LAYOUT.max_bytes} bytes a state")
+    print(f"  resident memory grew by {grown / 2**20:,.0f} MiB: {grown / held:,.0f} bytes a user")
+    print(f"  coming, {BATCH_USERS} at a time: {told(steps)}")
+    shard = shards[0]
+    shard.clock_ms += 31 * DAY_MS
+    for events in (10, 2048):
+        left, steps = leave(shard, events) if len(shard) else (0, [0.0])
+        if left:
+            print(f"  expiring {left:,} of one partition, {events} events a step: {told(steps)}")
+    limited = UserShard(LAYOUT, 1, PARTITIONS, Limits(max_users=each))
+    fill(limited, 1, each + each // 10)
+    left, steps = leave(limited, 500)
+    print(f"  evicting {left:,} beyond {each:,} of one partition, 500 a step: {told(steps)}")
+    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+
+
+if __name__ == "__main__":
+    main()

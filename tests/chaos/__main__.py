@@ -1,0 +1,85 @@
+"""`make chaos`: faults of every kind on workers and their broker, and whether all came out right.
+
+    python -m tests.chaos [--kills N] [--minutes M] [--seed S] [--peer faust] [--plan]
+
+Writes build/chaos.json. Exit code 1 when anything is wrong; histories, logs and the broker's data
+are then left in a folder below build/chaos.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import signal
+import sys
+import time
+from itertools import islice
+from pathlib import Path
+
+from stream.errors import EXIT_INTERRUPTED, FreshetError
+from tests.chaos.peer import PEERS
+from tests.chaos.run import Plan, Report, run
+from tests.support.kafka import ApacheKafka
+
+BUILD = Path(__file__).parents[2] / "build"
+SEED = 20261122
+
+
+class Broker(ApacheKafka):
+    """A broker that never compacts: the checker needs all that was written."""
+
+    def _configuration(self) -> str:
+        return super()._configuration() + "\nlog.cleaner.enable=false\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run it; the exit code."""
+    plan, only_plan = _parse(arguments)
+    print(f"seed {plan.seed}, {plan.engine}, {plan.rate} events/s", flush=True)
+    if only_plan:
+        print("\n".join(map(str, islice(plan.faults(), 200))))
+        return 0
+    folder = BUILD / "chaos" / f"{time.strftime('%Y%m%d-%H%M%S')}-{plan.seed}"
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        report = _run(plan, folder)
+    except KeyboardInterrupt:
+        print(f"interrupted; what there is of it is in {folder}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except FreshetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    print(report.table())
+    name = "chaos.json" if plan.engine == "freshet" else f"chaos-{plan.engine}.json"
+    (BUILD / name).write_text(json.dumps(report.as_json(), indent=1) + "\n")
+    print(f"{BUILD / name}")
+    if report.right:
+        shutil.rmtree(folder)
+        return 0
+    print(f"histories, logs and the broker's data: {folder}")
+    return 1
+
+
+def _run(plan: Plan, folder: Path) -> Report:
+    with Broker(folder / "kafka") as broker:
+        return run(plan, broker, "run", folder, lambda line: print(line, flush=True))
+
+
+def _parse(arguments: list[str] | None) -> tuple[Plan, bool]:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--kills", type=int, help="SIGKILLs to workers (10, unless --minutes)")
+    parser.add_argument("--minutes", type=float, help="time after which no more faults begin")
+    parser.add_argument("--seed", type=int, default=SEED, help="of traffic and faults")
+    parser.add_argument("--rate", type=int, default=600, help="events/s")
+    parser.add_argument("--peer", choices=sorted(PEERS), default="freshet", help="what is judged")
+    parser.add_argument("--plan", action="store_true", help="print the schedule and end")
+    options = parser.parse_args(arguments)
+    kills = options.kills
+    if kills is None and options.minutes is None:
+        kills = 10
+    return Plan(options.seed, kills, options.minutes, options.rate, options.peer), options.plan
+
+
+if __name__ == "__main__":
+    sys.exit(main())

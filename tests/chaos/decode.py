@@ -1,0 +1,123 @@
+"""What a record means, decoded anew: events, catalogue, `applied`, and a state's bytes.
+
+Written apart from the engine, in plain Python and the slow way, after the contracts as they are
+documented: whoever reads them from here and from there must come to the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import zlib
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+LAYOUT = 2  # of a state, and format of an `applied` record
+HEADERS = {1: struct.Struct("<BBHBBHIIqf"), 2: struct.Struct("<BBHBBHIIqqf")}
+ENTRY = struct.Struct("<QIIB")
+APPLIED_KEY = b"\xff\x00applied"
+
+CLICKS = ("view", "click", "add_to_cart", "remove_from_cart", "like", "dislike", "impression")
+PURCHASES = ("purchase", "cancel")
+TYPES = {name: number for number, name in enumerate((*CLICKS, *PURCHASES), 1)}
+KINDS = ("product", "shop", "coupon", "ad", "content")
+OLDEST_MS = 946_684_800_000  # 2000-01-01
+NEWEST_MS = 4_102_444_800_000  # 2100-01-01: nobody sends one a little ahead of its time
+
+
+class Event(NamedTuple):
+    """An event that can be used.
+
+    Attributes
+    ----------
+    named : hash of its event_id, 0 without one
+    kind : number of its type
+    """
+
+    user: bytes
+    item_id: str
+    named: int
+    kind: int
+    time_ms: int
+
+
+class Applied(NamedTuple):
+    """An `applied` record: next offset by source topic, and who wrote it."""
+
+    following: dict[str, int]
+    owner: str
+
+
+class BadRecordError(Exception):
+    """A record that belongs into the dead letters."""
+
+
+def event(key: bytes | None, value: bytes | None, types: Collection[Any]) -> Event:
+    """An event of a topic that takes `types`.
+
+    Raises
+    ------
+    BadRecordError : it cannot be used
+    """
+    fields = _object(value)
+    user, item = _id(fields, "user_id"), _id(fields, "item_id")
+    if key != user.encode():
+        raise BadRecordError("key")
+    if fields.get("type") not in types:
+        raise BadRecordError("type")
+    time_ms = fields.get("event_time_ms")
+    if type(time_ms) is not int or not OLDEST_MS <= time_ms < NEWEST_MS:
+        raise BadRecordError("event_time_ms")
+    named = fields.get("event_id")
+    named = 0 if named is None else zlib.crc32(_id(fields, "event_id").encode()) or 1
+    return Event(user.encode(), item, named, TYPES[fields["type"]], time_ms)
+
+
+def item(key: bytes | None, value: bytes | None) -> dict[str, Any] | None:
+    """A record of the catalogue; None takes the item out.
+
+    Raises
+    ------
+    BadRecordError : it cannot be used
+    """
+    if value is None and key:
+        return None
+    fields = _object(value)
+    if key != _id(fields, "item_id").encode():
+        raise BadRecordError("key")
+    if fields.get("kind", "product") not in KINDS:
+        raise BadRecordError("kind")
+    price = fields.get("price", 0)
+    if type(price) not in (int, float) or price < 0:
+        raise BadRecordError("price")
+    return fields
+
+
+def applied(value: bytes) -> Applied:
+    found = json.loads(value)
+    if found["format"] != LAYOUT:
+        raise ValueError(f"an `applied` record of format {found['format']}, not {LAYOUT}")
+    return Applied(found["next"], found["owner"])
+
+
+def item_hash(item_id: str) -> int:
+    digest = hashlib.blake2b(item_id.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") or 1
+
+
+def _object(value: bytes | None) -> dict[str, Any]:
+    try:
+        found = json.loads((value or b"").decode())
+    except (ValueError, RecursionError) as error:
+        raise BadRecordError("not JSON") from error
+    if not isinstance(found, dict):
+        raise BadRecordError("not an object")
+    return found
+
+
+def _id(fields: dict[str, Any], name: str) -> str:
+    found = fields.get(name)
+    if type(found) not in (str, int) or not 1 <= len(str(found).encode()) <= 256:
+        raise BadRecordError(name)
+    return str(found)

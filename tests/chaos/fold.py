@@ -1,0 +1,121 @@
+"""The state of one user, event by event: what the changelog must hold, bit for bit.
+
+Plain Python bookkeeping and the wire layout spelled out. Only the arithmetic of one update is the
+bundle's own graph, run for one event at a time, since the states are compared bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from stream.core.bundle import Bundle
+from tests.chaos.decode import ENTRY, HEADERS, LAYOUT, TYPES, Event, item_hash
+
+RING = 50
+IMPRESSION = TYPES["impression"]
+
+
+class Arithmetic:
+    """One update of a state by the bundle's graph, with the vectors of all items.
+
+    Parameters
+    ----------
+    new_items : embedding by item_id of those that the bundle does not know, as the catalogue has it
+    """
+
+    def __init__(self, bundle: Bundle, new_items: Mapping[str, Sequence[float]]) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        self._session = ort.InferenceSession(
+            bundle.update_onnx, options, providers=["CPUExecutionProvider"]
+        )
+        self._row = {item: row for row, item in enumerate([*bundle.item_ids, *new_items])}
+        vectors = [[_unit(given) for given in new_items.values()]] if new_items else []
+        self._table = np.concatenate([bundle.embeddings, *vectors]).astype(np.float32)
+        self.size = bundle.manifest.state.size
+        self.version = bundle.version
+
+    def update(self, state: np.ndarray, event: Event, gap_s: float) -> np.ndarray:
+        """float32, shape (size,), to the same."""
+        (following,) = self._session.run(
+            None,
+            {
+                "state": state[None],
+                "item_table": self._table,
+                "item_row": np.array([self._row.get(event.item_id, 0)]),
+                "event_type": np.array([event.kind]),
+                "gap_s": np.array([gap_s], np.float32),
+            },
+        )
+        return np.asarray(following[0])
+
+
+def _unit(given: Sequence[float]) -> list[float]:
+    """An embedding of length 1: what an item's vector is, wherever it came from."""
+    exact = [float(np.float32(number)) for number in given]
+    length = math.sqrt(math.fsum(number * number for number in exact))
+    return [number / length for number in exact]
+
+
+class Reference:
+    """The state of one user."""
+
+    def __init__(self, arithmetic: Arithmetic) -> None:
+        self._arithmetic = arithmetic
+        self._vector = np.zeros(arithmetic.size, np.int8)
+        self._scale = np.float32(0)
+        self._newest_ms = 0
+        self._erased_ms = 0
+        self._events = 0
+        self._ring: deque[tuple[int, int, int, int]] = deque(maxlen=RING)
+        self._remembered = 0
+
+    def fold(self, event: Event) -> None:
+        item = item_hash(event.item_id)
+        if event.named and any(old[0] == item and old[2] == event.named for old in self._ring):
+            return
+        gap_s = (event.time_ms - self._newest_ms) / 1000 if self._newest_ms else 0.0
+        state = self._vector.astype(np.float32) * self._scale
+        following = self._arithmetic.update(state, event, gap_s)
+        self._scale = np.abs(following).max() / np.float32(127)
+        divisor = self._scale if self._scale > 0 else np.float32(1)
+        self._vector = np.rint(following / divisor).astype(np.int8)
+        self._newest_ms = max(self._newest_ms, event.time_ms)
+        self._events += 1
+        if event.kind != IMPRESSION:
+            self._ring.append((item, event.time_ms // 1000, event.named, event.kind))
+            self._remembered += 1
+
+    @classmethod
+    def decode(cls, arithmetic: Arithmetic, state: bytes | None) -> Reference:
+        """The user whose state this is; None is a new one's."""
+        user = cls(arithmetic)
+        if state is None:
+            return user
+        header = HEADERS[LAYOUT]
+        fields = header.unpack_from(state)
+        used, head, user._events, user._newest_ms = fields[3], fields[4], fields[7], fields[8]
+        user._scale = np.float32(fields[-1])
+        user._vector = np.frombuffer(state, np.int8, arithmetic.size, header.size)
+        entries = list(ENTRY.iter_unpack(state[header.size + arithmetic.size :]))
+        user._ring.extend(entries if used < RING else entries[head:] + entries[:head])
+        user._remembered = used if used < RING else RING + head
+        return user
+
+    def encode(self) -> bytes:
+        """The changelog value: the ring's slots are filled round and round."""
+        head = self._remembered % RING
+        entries = list(self._ring)
+        if len(entries) == RING:
+            entries = entries[RING - head :] + entries[: RING - head]
+        header: list[Any] = [LAYOUT, 1, len(self._vector), len(entries), head, 0]
+        header += [self._arithmetic.version, self._events, self._newest_ms]
+        header += [self._erased_ms] if LAYOUT > 1 else []
+        ring = b"".join(ENTRY.pack(*entry) for entry in entries)
+        return HEADERS[LAYOUT].pack(*header, self._scale) + self._vector.tobytes() + ring

@@ -1,0 +1,25 @@
+"""A schedule is its seed's alone, and every round of it has the whole list."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import islice
+
+from tests.chaos.schedule import KILLS, MORTAL, OTHERS, draw, until
+
+
+def test_the_same_seed_draws_the_same_schedule() -> None:
+    assert list(until(draw(7), 25)) == list(until(draw(7), 25))
+    assert list(until(draw(7), 25)) != list(until(draw(8), 25))
+
+
+def test_every_round_has_the_whole_list() -> None:
+    for faults in islice(draw(7), 3):
+        assert Counter(fault.kind for fault in faults) == Counter((*KILLS, *OTHERS))
+    assert {f"kill at {point}" for point in MORTAL} < set(KILLS)
+
+
+def test_kills_are_counted_and_the_rest_of_a_round_stays() -> None:
+    faults = list(until(draw(7), 13))
+    assert sum(fault.kills for fault in faults) == 13
+    assert Counter(fault.kind for fault in faults if not fault.kills) == Counter(OTHERS * 2)

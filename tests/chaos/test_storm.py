@@ -1,0 +1,33 @@
+"""A short storm: `make chaos` in small, with kills at random (`test_points.py` has the others).
+
+Every state exact, every event in a list, every bad record kept, whatever died.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from stream.kafka.broker import BrokerProcess
+from tests.chaos.conftest import SEED
+from tests.chaos.run import Plan, run
+from tests.chaos.schedule import OTHERS
+
+pytestmark = [pytest.mark.kafka_only, pytest.mark.timeout(600), pytest.mark.long]
+
+KILLS = int(os.environ.get("KILLS", "4"))
+
+
+def test_a_storm_leaves_every_state_exact_and_every_event_reflected(
+    own_broker: BrokerProcess, unique: str, tmp_path: Path
+) -> None:
+    plan = Plan(SEED, KILLS, rate=400, kill_kinds=("kill",) * KILLS)
+    report = run(plan, own_broker, unique, tmp_path, print)
+    print(report.table())
+    assert report.right, report.table()
+    assert report.kills == KILLS
+    assert set(report.happened) == {"kill", *OTHERS}
+    assert report.verdict.bad_records > 0
+    assert report.verdict.owners > KILLS // 2, "the kills must have hit workers with partitions"

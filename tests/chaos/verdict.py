@@ -1,0 +1,92 @@
+"""What the checker found, and whether all is well."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass
+class Verdict:
+    """Counts; those of FAULTS must be 0.
+
+    Attributes
+    ----------
+    events : good events in the log
+    users : who have any
+    bad_records : in the log, of events and catalogue
+    owners : most owners that one partition had, one after the other
+    lists, repeats : that the subscriber saw; marked as seen before (`outputs.py`)
+    tombstones : users that the changelog dropped
+    wrong_states : users with a state in the changelog that is not, bit for bit, the reference fold
+        of their events in the order in which the changelog says they were applied
+    doubled_events : applied although they had been, and states written without a new event
+    lost_events : acknowledged to the producer and gone, or passed over by the changelog
+    torn_batches : changelog batches that do not hold states and their `applied` record together
+    stale_batches : changelog batches behind the fence of a later owner
+    unreflected_events : without a list of their user whose cause is at or after them
+    backward_lists : whose cause is not above their user's last one, and no marked repeats
+    false_causes : lists whose cause is no event of their user
+    missing_dead_letters : bad records that are not in the dead letters exactly as they were sent
+    false_dead_letters : dead letters that differ from the record they name, or name a good one
+    """
+
+    events: int = 0
+    users: int = 0
+    bad_records: int = 0
+    owners: int = 0
+    lists: int = 0
+    repeats: int = 0
+    tombstones: int = 0
+    wrong_states: int = 0
+    doubled_events: int = 0
+    lost_events: int = 0
+    torn_batches: int = 0
+    stale_batches: int = 0
+    unreflected_events: int = 0
+    backward_lists: int = 0
+    false_causes: int = 0
+    missing_dead_letters: int = 0
+    false_dead_letters: int = 0
+    examples: dict[str, str] = field(default_factory=dict)
+
+    FAULTS = (
+        "wrong_states",
+        "doubled_events",
+        "lost_events",
+        "torn_batches",
+        "stale_batches",
+        "unreflected_events",
+        "backward_lists",
+        "false_causes",
+        "missing_dead_letters",
+        "false_dead_letters",
+    )
+
+    @property
+    def right(self) -> bool:
+        return not self.faults
+
+    @property
+    def faults(self) -> dict[str, int]:
+        """What is wrong, by kind."""
+        return {name: found for name in self.FAULTS if (found := getattr(self, name))}
+
+    def count(self, kind: str, where: str, times: int = 1) -> None:
+        """Count a fault; the first of its kind is kept as an example."""
+        if times:
+            setattr(self, kind, getattr(self, kind) + times)
+            self.examples.setdefault(kind, where)
+
+    def counts(self) -> dict[str, int]:
+        found: dict[str, Any] = asdict(self)
+        return {name: count for name, count in found.items() if name != "examples"}
+
+    def table(self) -> str:
+        """Every count on a line, faults marked, with an example of each."""
+        lines = []
+        for name, count in self.counts().items():
+            bad = name in self.FAULTS and count
+            mark = f"  WRONG: {self.examples.get(name, '')}" if bad else ""
+            lines.append(f"{name.replace('_', ' '):22}{count:>10,}{mark}")
+        return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Hostile input: records made to break the worker, and a judge that shares no code with it."""

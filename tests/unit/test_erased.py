@@ -1,0 +1,59 @@
+"""Marks of erasures: kept by hash alone, read back from the changelog."""
+
+from __future__ import annotations
+
+import pytest
+
+from stream.core.erased import MARK_PREFIX, SALT_KEY, Erased, is_mark
+from stream.errors import StateError
+
+
+def restored(*records: tuple[bytes, bytes | None]) -> Erased:
+    erased = Erased()
+    for key, value in records:
+        assert is_mark(key)
+        erased.load(key, value)
+    return erased
+
+
+def test_a_mark_outlives_the_process_and_holds_no_id() -> None:
+    erased = Erased()
+    records = erased.add(b"somebody", 1_000)
+    assert b"somebody" not in b"".join(key + (value or b"") for key, value in records)
+    again = restored(*records)
+    assert again.erased_ms(b"somebody") == 1_000
+    assert again.erased_ms(b"somebody else") == 0
+    assert again.hash_of(b"somebody") == erased.hash_of(b"somebody")
+    assert len(again) == 1
+
+
+def test_the_salt_is_drawn_once() -> None:
+    erased = Erased()
+    first, second = erased.add(b"a", 1), erased.add(b"b", 2)
+    assert [key for key, _ in first if key == SALT_KEY] == [SALT_KEY]
+    assert [key[:2] for key, _ in second] == [MARK_PREFIX]
+    assert Erased().add(b"a", 1)[0] != first[0], "another partition has another salt"
+
+
+def test_an_erasure_never_moves_back() -> None:
+    erased = Erased()
+    records = erased.add(b"a", 5) + erased.add(b"a", 3)
+    assert erased.erased_ms(b"a") == restored(*records).erased_ms(b"a") == 5
+    erased.add(b"a", 9)
+    assert erased.erased_ms(b"a") == 9
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (b"\xff\x03new", b"x"),
+        (SALT_KEY, b"short"),
+        (SALT_KEY, None),
+        (MARK_PREFIX + b"short", bytes(8)),
+        (MARK_PREFIX + bytes(16), bytes(7)),
+        (MARK_PREFIX + bytes(16), None),
+    ],
+)
+def test_foreign_records_are_refused(key: bytes, value: bytes | None) -> None:
+    with pytest.raises(StateError, match="changelog"):
+        restored((key, value))
