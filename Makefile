@@ -13,17 +13,23 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3 python; d
 	$$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null \
 	&& { echo $$name; break; }; done)
 # uv installs the lock in a tenth of pip's time; where it cannot (an index that only pip's settings
-# name), pip does. Without dependencies: the locks name every package.
+# name), pip does. Without dependencies: the locks name every package. Wheels alone, whose hashes stand
+# in the lock: what an index serves is what was locked, and nothing is built that could run code of its own.
 UV_VERSION := 0.13.9
 PIP_FLAGS := -q --disable-pip-version-check --no-compile
+LOCKED := --require-hashes --only-binary :all: -r
+INTO := $(VENV)
 define install
-@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps $(1) \
-	|| $(BIN)/python -m pip install $(PIP_FLAGS) --no-deps $(1)
+@$(BIN)/uv pip install -q --python $(INTO)/bin/python --no-deps $(1) \
+	|| $(INTO)/bin/python -m pip install $(PIP_FLAGS) --no-deps $(1)
 endef
+COMPILE = $(BIN)/uv pip compile -q $(UPGRADE) --universal --python-version 3.11 \
+	--fork-strategy fewest --generate-hashes --no-annotate --no-header
+UPGRADE ?= --upgrade
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench chaos faults soak fuzz kafka model lock clean check-python
+.PHONY: help demo test lint bench chaos faults soak fuzz kafka model audit sbom lock clean check-python
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -64,12 +70,18 @@ model: $(RUNTIME) ## the take-over protocol searched by spin (Debian: spin, gcc)
 faults: $(DEV) ## brokers, networks, clocks, topics that fail, with an absence of 60 s
 	@AWAY_S=60 $(BIN)/python -m pytest tests/chaos/*faults_*.py --broker kafka -s $(ARGS)
 
-lock: | $(BIN)/python ## new requirements*.lock from pyproject.toml, one version for every Python
+audit: $(DEV) build/tools/.made ## known vulnerabilities of everything in the locks
+	@$(BIN)/python -m tests.support.supply audit
+
+sbom: $(DEV) build/tools/.made build/runtime/.made ## what a worker is made of, with licences: build/sbom.json (CycloneDX)
+	@$(BIN)/python -m tests.support.supply sbom
+
+lock: | $(BIN)/python ## new requirements*.lock from pyproject.toml (UPGRADE= keeps the versions), for every Python
 	@set -e; for lock in 'requirements.lock --extra=embedded' 'requirements-dev.lock --all-extras'; do \
 		set -- $$lock; \
-		echo 'setuptools>=77' | $(BIN)/uv pip compile -q --upgrade --universal \
-			--python-version 3.11 --fork-strategy fewest --no-annotate --no-header \
-			pyproject.toml - $$2 -o $$1; done
+		echo 'setuptools>=77' | $(COMPILE) pyproject.toml - $$2 -o $$1; done; \
+		echo 'uv==$(UV_VERSION)' | $(COMPILE) - -o requirements-uv.lock; \
+		printf 'cyclonedx-bom>=7\npip-audit>=2.10\n' | $(COMPILE) - -o requirements-tools.lock
 
 clean: ## remove everything that make made, the Kafka data included
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
@@ -90,14 +102,27 @@ $(BIN)/python:
 	@$(MAKE) -s check-python
 	@echo "Setting up $(VENV) with $$($(PYTHON) --version) (once, under a minute)"
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install $(PIP_FLAGS) uv==$(UV_VERSION) || echo 'No uv here: pip it is.'
+	@$(BIN)/python -m pip install $(PIP_FLAGS) $(LOCKED) requirements-uv.lock || echo 'No uv here: pip it is.'
 
 $(RUNTIME): requirements.lock pyproject.toml | $(BIN)/python
-	$(call install,-r requirements.lock)
+	$(call install,$(LOCKED) requirements.lock)
 	$(call install,--no-build-isolation -e .)
 	@touch $@
 
 $(DEV): requirements-dev.lock pyproject.toml | $(BIN)/python
-	$(call install,-r requirements-dev.lock)
+	$(call install,$(LOCKED) requirements-dev.lock)
 	$(call install,--no-build-isolation -e .)
 	@touch $@ $(RUNTIME)
+
+# Environments of their own: the tools, and a worker's packages without those of development.
+build/tools/.made: INTO := build/tools
+build/tools/.made: requirements-tools.lock | $(BIN)/python
+	@$(BIN)/python -m venv --clear $(INTO)
+	$(call install,$(LOCKED) requirements-tools.lock)
+	@touch $@
+
+build/runtime/.made: INTO := build/runtime
+build/runtime/.made: requirements.lock | $(BIN)/python
+	@$(BIN)/python -m venv --clear $(INTO)
+	$(call install,$(LOCKED) requirements.lock)
+	@touch $@

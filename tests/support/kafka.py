@@ -40,6 +40,8 @@ class KafkaMissingError(BrokerError):
 def fetch_jars(pom: Path = CONFIG / "pom.xml", build: Path = BUILD) -> Path:
     """Copy the broker's jars to `build`/lib, unless those of this very pom.xml are there.
 
+    They must be the ones whose SHA-256 stand in `jars.sha256` beside the pom.xml, and no others.
+
     Returns
     -------
     The folder of jars.
@@ -47,10 +49,10 @@ def fetch_jars(pom: Path = CONFIG / "pom.xml", build: Path = BUILD) -> Path:
     Raises
     ------
     KafkaMissingError
-        Maven is missing, or could not fetch them.
+        Maven is missing, could not fetch them, or fetched something else.
     """
-    lib, stamp = build / "lib", build / "pom.sha256"
-    wanted = hashlib.sha256(pom.read_bytes()).hexdigest()
+    lib, stamp, sums = build / "lib", build / "pom.sha256", pom.with_name("jars.sha256")
+    wanted = hashlib.sha256(pom.read_bytes() + sums.read_bytes()).hexdigest()
     build.mkdir(parents=True, exist_ok=True)
     with (build / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two runs at once fetch once
@@ -66,7 +68,7 @@ def fetch_jars(pom: Path = CONFIG / "pom.xml", build: Path = BUILD) -> Path:
             f"-DoutputDirectory={lib}",
             "-DincludeScope=runtime",
         ]
-        command = [maven, "-q", "-B", "-f", str(pom), *goal]
+        command = [maven, "-q", "-B", "-C", "-f", str(pom), *goal]
         try:
             subprocess.run(command, check=True, capture_output=True, timeout=_FETCH_TIMEOUT_S)
         except subprocess.TimeoutExpired as error:
@@ -76,8 +78,22 @@ def fetch_jars(pom: Path = CONFIG / "pom.xml", build: Path = BUILD) -> Path:
             raise KafkaMissingError(
                 "Maven could not fetch Apache Kafka: " + " ".join(said)
             ) from error
+        if other := _other_jars(lib, sums):
+            raise KafkaMissingError(
+                f"Maven fetched other jars than {sums} names ({', '.join(other[:3])}). After a "
+                f"change of {pom.name}: look at them in {lib}, then write their sums anew "
+                f"(deploy/kafka/README.md); else somebody has tampered with them"
+            )
         stamp.write_text(wanted)
     return lib
+
+
+def _other_jars(lib: Path, sums: Path) -> list[str]:
+    """Names of jars that are missing, too many, or not what `sums` (as of sha256sum) says."""
+    lines = sums.read_text(encoding="utf-8").splitlines()
+    wanted = {(name, digest) for digest, name in (line.split(maxsplit=1) for line in lines)}
+    found = {(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in lib.iterdir()}
+    return sorted({name for name, _ in wanted ^ found})
 
 
 def java() -> str:

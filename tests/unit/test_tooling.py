@@ -209,12 +209,39 @@ def test_no_tracked_file_names_a_place_on_somebodys_machine() -> None:
     assert found == []
 
 
+LOCKS = (
+    "requirements.lock",
+    "requirements-dev.lock",
+    "requirements-tools.lock",
+    "requirements-uv.lock",
+)
+
+
 def _lock(name: str) -> dict[str, Requirement]:
-    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
-    for line in lines:
-        assert re.fullmatch(r"[a-z0-9-]+==[\w.+!]+( ; .+)?", line), f"{name}: {line}"
-    requirements = [Requirement(line) for line in lines]
+    """The pins of a lock, each of which has its hashes and nothing else, no index's address too."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    pins = re.split(r"(?m)^(?=[a-z0-9])", text)[1:]
+    assert "".join(pins) == text, f"{name}: more than pins"
+    for pin in pins:
+        assert re.fullmatch(
+            r"[a-z0-9-]+==[\w.+!]+( ; [^\\\n]+)?( \\\n    --hash=sha256:[0-9a-f]{64})+\n", pin
+        ), f"{name}: {pin}"
+    requirements = [Requirement(pin.split("\\")[0]) for pin in pins]
     return {requirement.name: requirement for requirement in requirements}
+
+
+def test_make_installs_what_is_locked_and_nothing_else() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "\nLOCKED := --require-hashes --only-binary :all: -r\n" in makefile
+    # What goes through `define install`, and uv itself: a lock each, or Freshet's own code.
+    uses = re.findall(r"\$\(call install,(.+)\)\n|pip install \$\(PIP_FLAGS\) (.+?) \|\|", makefile)
+    assert {first or second for first, second in uses} == {
+        *(f"$(LOCKED) {name}" for name in LOCKS),
+        "--no-build-isolation -e .",
+    }
+    assert makefile.count("pip install") == 3
+    (pin,) = _lock("requirements-uv.lock").values()
+    assert f"UV_VERSION := {next(iter(pin.specifier)).version}\n" in makefile
 
 
 def test_locks_pin_every_dependency_to_a_version_it_allows() -> None:
@@ -296,5 +323,8 @@ def test_make_takes_the_first_python_that_will_do(tmp_path: Path) -> None:
 def test_make_lists_its_targets(tmp_path: Path) -> None:
     status, said = _make(tmp_path)
     assert status == 0
-    for target in ("demo", "test", "lint", "bench", "chaos", "soak", "kafka", "clean"):
+    for target in (
+        *("demo", "test", "lint", "bench", "chaos", "soak", "kafka"),
+        *("model", "audit", "sbom", "clean"),
+    ):
         assert f"make {target} " in said
