@@ -47,11 +47,16 @@ app = faust.App(
     broker_heartbeat_interval=settings.broker.heartbeat_s,
     broker_commit_interval=settings.broker.commit_every_s,
 )
-raw = faust.Schema(key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
-sources = app.topic(topics.clicks, topics.purchases, schema=raw)
-lists = app.topic(topics.recommendations, schema=raw, partitions=topics.partitions)
-letters = app.topic(topics.dead_letters, schema=raw, partitions=topics.partitions)
-interests = app.Table("interests", partitions=topics.partitions, schema=raw)
+raw = {
+    "key_type": bytes,
+    "value_type": bytes,
+    "key_serializer": "raw",
+    "value_serializer": "raw",
+}
+sources = app.topic(topics.clicks, topics.purchases, **raw)
+lists = app.topic(topics.recommendations, partitions=topics.partitions, **raw)
+letters = app.topic(topics.dead_letters, partitions=topics.partitions, **raw)
+interests = app.Table("interests", partitions=topics.partitions, schema=faust.Schema(**raw))
 
 
 @app.agent(sources)  # type: ignore[untyped-decorator]
@@ -91,5 +96,5 @@ async def say_ready() -> None:
 
 
 if __name__ == "__main__":
-    sys.argv = [sys.argv[0], "worker", "-l", "warn"]
+    sys.argv = [sys.argv[0], "worker", "--without-web", "-l", "warn"]
     app.main()
