@@ -32,7 +32,13 @@ from tests.support.docs import README, TABLES, with_tables
 TEXT = README.read_text(encoding="utf-8")
 ROOT = README.parent
 ROOMS = ("stream", "export", "tests", "deploy")
-PAGES = [README, ROOT / "CHANGELOG.md", *(p for room in ROOMS for p in (ROOT / room).rglob("*.md"))]
+SECURITY = ROOT / "SECURITY.md"
+PAGES = [
+    README,
+    SECURITY,
+    ROOT / "CHANGELOG.md",
+    *(p for room in ROOMS for p in (ROOT / room).rglob("*.md")),
+]
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -107,8 +113,10 @@ def test_no_section_is_empty(page: Path) -> None:
 def test_every_topic_is_documented() -> None:
     names = [value for value in msgspec.structs.astuple(Topics()) if isinstance(value, str)]
     assert len(names) == 9
+    threats = SECURITY.read_text(encoding="utf-8")
     for name in names:
         assert f"`{name}`" in TEXT
+        assert f"`{name}`" in threats, "who may write it, and what can they do?"
 
 
 @pytest.mark.parametrize(
