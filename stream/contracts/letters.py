@@ -53,17 +53,19 @@ def dead_letter_headers(
     sent : the record's own headers
     value : the record's; an `Unreadable` has more than one offset
     """
-    told: dict[str, str | int] = {
-        "reason": reason,
-        "field": field or "",
-        "topic": topic,
-        "partition": partition,
-        "offset": offset,
-    }
-    if isinstance(value, Unreadable):
-        told |= {"offset": value.first_offset, "last-offset": value.last_offset}
-    told["headers"] = len(sent)
-    return [*sent, *((f"freshet-{name}", str(said).encode()) for name, said in told.items())]
+    unreadable = value if isinstance(value, Unreadable) else None
+    headers: Headers = [
+        *sent,
+        ("freshet-reason", reason.encode()),
+        ("freshet-field", b"" if field is None else field.encode()),
+        ("freshet-topic", topic.encode()),
+        ("freshet-partition", b"%d" % partition),
+        ("freshet-offset", b"%d" % (offset if unreadable is None else unreadable.first_offset)),
+    ]
+    if unreadable is not None:
+        headers.append(("freshet-last-offset", b"%d" % unreadable.last_offset))
+    headers.append(("freshet-headers", b"%d" % len(sent)))
+    return headers
 
 
 class Batch(Protocol):

@@ -37,6 +37,11 @@ class Speed(NamedTuple):
         """The better of both shares."""
         return max(self.records_s / good.records_s, self.bytes_s / good.bytes_s)
 
+    def with_share(self, share: float, good: Speed) -> Speed:
+        """The same, scaled to a share of `good` that was measured at the same time as this."""
+        scale = share / self.share_of(good)
+        return self._replace(records_s=scale * self.records_s, bytes_s=scale * self.bytes_s)
+
 
 def speeds(
     folder: Path, seed: int, batches: int = 4, topics: Sequence[str] = TOPICS, every: int = 1
@@ -51,8 +56,16 @@ def speeds(
     found = []
     for topic in topics:
         side = Side(bundle)
-        for kind, records in _kinds(topic, seed, batches * AT_ONCE, every):
-            found.append(_measure(side, topic, kind, records))
+        kinds = list(_kinds(topic, seed, batches * AT_ONCE, every))
+        measured = [_measure(side, topic, kind, records) for kind, records in kinds]
+        good, (_, good_records) = measured[0], kinds[0]
+        for at, (kind, records) in enumerate(kinds):
+            # The machine may have been busy elsewhere just then: those near the limit once more.
+            if measured[at].share_of(good) < 2 * TENTH:
+                again = _measure(side, topic, kind, records, times=9)
+                share = again.share_of(_measure(side, topic, "good", good_records, times=5))
+                measured[at] = again.with_share(share, good)
+        found += measured
     return found
 
 
@@ -85,10 +98,10 @@ def _kinds(topic: str, seed: int, count: int, every: int) -> Iterator[tuple[str,
             yield f"{name or 'last field'}: {raw[:12]!a}", records
 
 
-def _measure(side: Side, topic: str, kind: str, records: list[Record]) -> Speed:
+def _measure(side: Side, topic: str, kind: str, records: list[Record], times: int = 3) -> Speed:
     cuts = [records[at : at + AT_ONCE] for at in range(0, len(records), AT_ONCE)]
     size = sum(len(record.key or b"") + len(record.value or b"") for record in records)
-    best = min(_once(side, topic, cuts) for _ in range(3))
+    best = min(_once(side, topic, cuts) for _ in range(times))
     return Speed(topic, kind, len(records) / best, max(size, 1) / best)
 
 
