@@ -88,6 +88,11 @@ class Records:
         headers = HEADERS[0] if self._chance.random() < 0.05 else []
         return Record(topic, self._key(topic, fields), value, headers, "good")
 
+    def of_one(self, topic: str) -> Record:
+        """A good record of always the same user or item."""
+        fields = self._fields(topic)
+        return self.whole(topic, {**fields, ("item_id" if topic == "items" else "user_id"): "one"})
+
     def spliced(self, topic: str, name: str | None, raw: bytes) -> Record:
         """A record with `raw` in place of a field's value; by default of its last field."""
         fields = self._fields(topic)

@@ -19,7 +19,7 @@ from tests.fuzz.records import NOW_MS, Record, Records
 from tests.support.bundles import random_decay_bundle
 
 TENTH = 0.1
-ONE_USER = "one record again and again"
+ONE_USER = "good, of one user alone"
 AT_ONCE = 512
 LARGE = 2_000  # bytes
 TOPICS = ("clicks", "purchases", "items", "erasures")
@@ -83,7 +83,7 @@ def _kinds(topic: str, seed: int, count: int, every: int) -> Iterator[tuple[str,
     bad = [one for one in mixed if judge(topic, one.key, one.value, NOW_MS, DIM) == "bad"]
     yield "all bad", bad[:count]
     # Good, but a user's events are folded one after the other.
-    yield ONE_USER, [source.whole(topic)] * AT_ONCE
+    yield ONE_USER, [source.of_one(topic) for _ in range(AT_ONCE)]
     for way in source.ways:
         yield way, [source.draw(topic, way) for _ in range(AT_ONCE)]
     # A batch as large as good input's, but for large records: a step has a cost of its own.
