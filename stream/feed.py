@@ -196,16 +196,21 @@ class CatalogueFeed:
         """Send bad records of partitions that are ours to the dead letters."""
         async with self._publishing:
             for partition in [p for p in self._given_way if self._owns(p)]:
-                await self._read_again(partition, *self._given_way.pop(partition))
+                first, last = self._given_way.pop(partition)
+                left = await self._read_again(partition, first, last)
+                if left is not None:  # more may have given way meanwhile
+                    self._given_way[partition] = (
+                        left,
+                        self._given_way.get(partition, (0, last))[1],
+                    )
             mine = [bad for bad in self._bad if self._owns(bad.letter.partition)]
-            if mine:
-                await self._send(mine)
+            if mine and await self._send(mine):
                 sent = set(map(id, mine))  # more may have come, and some gone, meanwhile
                 self._bad = deque(bad for bad in self._bad if id(bad) not in sent)
                 self._bad_bytes = sum(bad.size for bad in self._bad)
 
-    async def _read_again(self, partition: int, first: int, last: int) -> None:
-        """Publish the bad records between two offsets that gave way to later ones."""
+    async def _read_again(self, partition: int, first: int, last: int) -> int | None:
+        """Publish a partition's bad records that gave way to later ones; what offset is left."""
         async for records in self._follower.read_again(partition, first, last):
             bad = []
             for record in records:
@@ -215,11 +220,16 @@ class CatalogueFeed:
                         unit_embedding(item.embedding)
                 except RecordError as error:
                     bad.append(self._bad_one(record, error))
-            await self._send(bad)
+            if not await self._send(bad):
+                return records[0].offset  # once more with the next turn
+        return None
 
-    async def _send(self, bad: Sequence[_Bad]) -> None:
-        await self._letters.send([one.letter for one in bad])
+    async def _send(self, bad: Sequence[_Bad]) -> bool:
+        """Whether the broker answered; else all of them are sent again."""
+        if not await self._letters.send([one.letter for one in bad]):
+            return False
         for letter, offset, reason, _ in bad:
             newest = self._published.get(letter.partition, -1)
             self._published[letter.partition] = max(newest, offset)
             metrics.DEAD_LETTERS_TOTAL.labels(self._follower.topic, reason).inc()
+        return True

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
 from stream.contracts import Headers
 from stream.kafka.batches import Records
@@ -22,6 +22,7 @@ from stream.kafka.packing import GZIP, NONE, PlainBatch
 
 log = logging.getLogger(__name__)
 
+_BATCH_BYTES = 256 << 10
 _COUNT = "freshet-headers"  # how many of the first headers are the record's own
 _ORIGIN = ("freshet-topic", "freshet-partition", "freshet-offset", "freshet-reason")
 
@@ -110,43 +111,72 @@ class LetterSender:
         self._topic = topic
         self._producer: Any = None  # aiokafka wants to be made inside an event loop
 
-    async def send(self, letters: Sequence[Letter]) -> int:
+    async def send(self, letters: Sequence[Letter]) -> bool:
         """Send letters to their partitions; returns when all are answered.
 
-        One that is too large for its topic is cut. A letter that the broker does
-        not take at all is logged with its place of origin, where it still stands, and given up: it
-        must not end a worker that reads it again at each start.
+        One that is too large for its topic is cut. A letter that the broker does not take at all is
+        logged with its place of origin, where it still stands, and given up: it must not end a
+        worker that reads it again at each start.
 
         Returns
         -------
-        how many the broker took
+        False when the broker was away: some are not sent, and all may be sent again
         """
         if self._producer is None:
             producer = AIOKafkaProducer(**self._cluster.options(), acks="all")
-            await producer.start()
-            self._producer = producer
-        sent = await asyncio.gather(*map(self._send_one, letters))
-        return sum(sent)
-
-    async def _send_one(self, letter: Letter) -> bool:
-        refused: KafkaError | None = None
-        for batch, _ in forms(letter, int(time.time() * 1000)):
             try:
-                answer = await self._producer.send_batch(
-                    batch, self._topic, partition=letter.partition
-                )
-                await answer
+                await producer.start()
+            except KafkaError:
+                await producer.stop()
+                return False
+            self._producer = producer
+        of_partition: dict[int, list[Letter]] = {}
+        for letter in letters:
+            of_partition.setdefault(letter.partition, []).append(letter)
+        answered = await asyncio.gather(*map(self._send_to_one, of_partition.values()))
+        return all(answered)
+
+    async def _send_to_one(self, letters: list[Letter]) -> bool:
+        """Send letters of one partition, as few batches as they need; each waits for the last."""
+        keys, values, _, headers = zip(*letters, strict=True)
+        records, first = Records(keys, values, headers), 0
+        while first < len(letters):
+            batch = PlainBatch(_BATCH_BYTES)
+            following = batch.fill(records, first, _now_ms())
+            refused = await self._refused(batch, letters[first].partition)
+            if refused is not None:  # one by one: which of them is it?
+                for letter in letters[first:following]:
+                    if not await self._send_alone(letter):
+                        return False
+            first = following
+        return True
+
+    async def _send_alone(self, letter: Letter) -> bool:
+        refused: KafkaError | None = None
+        for batch, _ in forms(letter, _now_ms()):
+            refused = await self._refused(batch, letter.partition)
+            if refused is None:
                 return True
-            except MessageSizeTooLargeError as error:
-                refused = error
-            except KafkaError as error:
-                refused = error
+            if isinstance(refused, KafkaTimeoutError) or refused.retriable:
+                return False
+            if not isinstance(refused, MessageSizeTooLargeError):
                 break
         ours = dict(letter.headers[_own_headers(letter) :])
         origin = [(ours.get(name) or b"").decode() for name in _ORIGIN]
         log.warning("%s refused a letter: %s, %s", self._topic, type(refused).__name__, origin)
-        return False
+        return True
+
+    async def _refused(self, batch: PlainBatch, partition: int) -> KafkaError | None:
+        try:
+            await (await self._producer.send_batch(batch, self._topic, partition=partition))
+        except KafkaError as error:
+            return error
+        return None
 
     async def stop(self) -> None:
         if self._producer is not None:
             await self._producer.stop()
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

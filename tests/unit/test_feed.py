@@ -32,9 +32,13 @@ class Box:
 
     def __init__(self) -> None:
         self.letters: list[Letter] = []
+        self.away = False
 
-    async def send(self, letters: Sequence[Letter]) -> None:
+    async def send(self, letters: Sequence[Letter]) -> bool:
+        if self.away:
+            return False
         self.letters += letters
+        return True
 
 
 def record(item_id: str, offset: int = 0, partition: int = 0, **fields: object) -> Record:
@@ -166,6 +170,23 @@ def test_what_waits_for_an_owner_is_bounded_and_none_is_lost(
     ((partition, first, last),) = again.asked
     assert (partition, first) == (0, 0)
     assert 900 < last < 998
+    assert feed.published() == []
+
+
+def test_what_the_broker_does_not_answer_is_sent_again(
+    feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_module, "_MAX_BACKLOG_BYTES", 20_000)
+    records = [raw(b"{" * 1000, offset) for offset in range(100)]
+    feed.feed._follower = Again(records)  # type: ignore[assignment]
+    feed.owned.add(0)
+    feed.box.away = True
+    feed.put(*records[:60])
+    assert feed.published() == []
+    feed.put(*records[60:])
+    assert feed.published() == []
+    feed.box.away = False
+    assert [offset for *_, offset in feed.published()] == list(range(100))
     assert feed.published() == []
 
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.errors import (
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    NotLeaderForPartitionError,
+)
 
 from stream.contracts import Unreadable, dead_letter_headers
 from stream.kafka import reader
 from stream.kafka.batches import RecordBatch, Records
-from stream.kafka.letters import Letter, forms, letter_within
+from stream.kafka.cluster import Cluster
+from stream.kafka.letters import Letter, LetterSender, forms, letter_within
 from stream.kafka.packing import PlainBatch
 from stream.kafka.unpack import StoredBatch, Stretch
 from tests.support.stored import Sent, bomb, stored
@@ -137,3 +145,60 @@ def test_a_fetch_is_taken_some_records_at_a_time() -> None:
         {0: [("n", b"2")]},
         {0: [("n", b"4")], 1: [("n", b"5")]},
     ]
+
+
+class Topic:
+    """A dead-letter topic of one partition: takes so many bytes a batch, or is away."""
+
+    def __init__(self, takes: int = 1 << 20) -> None:
+        self.takes, self.error = takes, MessageSizeTooLargeError
+        self.found: list[Any] = []
+        self.batches = 0
+
+    async def send_batch(self, batch: PlainBatch, topic: str, partition: int) -> Any:
+        self.batches += 1
+        answer = asyncio.get_running_loop().create_future()
+        raw = bytes(batch._build())
+        if len(raw) > self.takes:
+            answer.set_exception(self.error())
+        else:
+            self.found += StoredBatch(raw).take(10_000)
+            answer.set_result(None)
+        return answer
+
+
+def send(topic: Topic, letters: list[Letter]) -> bool:
+    sender = LetterSender(Cluster("b:1"), "dead")
+    sender._producer = topic
+    return asyncio.run(sender.send(letters))
+
+
+def test_many_letters_go_in_few_batches() -> None:
+    topic = Topic()
+    letters = [letter(b"%d" % n, NOISE) for n in range(2_000)]
+    assert send(topic, letters)
+    assert [record.key for record in topic.found] == [given.key for given in letters]
+    assert topic.batches < 20
+
+
+def test_a_batch_with_one_too_large_goes_one_by_one(caplog: pytest.LogCaptureFixture) -> None:
+    topic = Topic(takes=3_000)
+    letters = [letter(b"a"), letter(b"b", os.urandom(5_000)), letter(b"c")]
+    assert send(topic, letters)
+    assert [(record.key, record.value) for record in topic.found] == [
+        (b"a", b"v"),
+        (b"b", b""),
+        (b"c", b"v"),
+    ]
+    topic = Topic(takes=10)
+    assert send(topic, letters[:1])  # given up: it must not be read again for ever
+    (warning,) = caplog.messages
+    assert "refused a letter" in warning
+    assert "'clicks', '3', '41', 'not_json'" in warning
+
+
+@pytest.mark.parametrize("error", [KafkaTimeoutError, NotLeaderForPartitionError])
+def test_a_broker_that_is_away_is_asked_again(error: Any) -> None:
+    topic = Topic(takes=10)
+    topic.error = error
+    assert not send(topic, [letter()])
