@@ -199,10 +199,8 @@ class CatalogueFeed:
                 first, last = self._given_way.pop(partition)
                 left = await self._read_again(partition, first, last)
                 if left is not None:  # more may have given way meanwhile
-                    self._given_way[partition] = (
-                        left,
-                        self._given_way.get(partition, (0, last))[1],
-                    )
+                    _, last = self._given_way.get(partition, (left, last))
+                    self._given_way[partition] = (left, last)
             mine = [bad for bad in self._bad if self._owns(bad.letter.partition)]
             if mine and await self._send(mine):
                 sent = set(map(id, mine))  # more may have come, and some gone, meanwhile
@@ -221,7 +219,7 @@ class CatalogueFeed:
                 except RecordError as error:
                     bad.append(self._bad_one(record, error))
             if not await self._send(bad):
-                return records[0].offset  # once more with the next turn
+                return int(records[0].offset)  # once more with the next turn
         return None
 
     async def _send(self, bad: Sequence[_Bad]) -> bool:
