@@ -10,6 +10,8 @@ nothing of Kafka, models or users; serves no user data.
 from __future__ import annotations
 
 import errno
+import ipaddress
+import logging
 import socket
 from collections.abc import Callable, Mapping
 
@@ -18,6 +20,8 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from stream.errors import SettingsError
+
+log = logging.getLogger(__name__)
 
 # What must hold while the worker serves, by name: {"model": True, "recovered": False, ...}; a text
 # for what does not hold, too, and says why.
@@ -78,6 +82,12 @@ class HttpServer:
             raise
         self._runner = runner
         self.port = int(runner.addresses[0][1])
+        if not is_loopback(self.host):
+            log.warning(
+                "%s is open to other machines, without TLS and login (metrics_host, "
+                "FRESHET_METRICS_HOST): let only Prometheus and probes reach it",
+                self.url,
+            )
 
     async def stop(self) -> None:
         """Stop listening and close what is open. A second call does nothing."""
@@ -99,6 +109,14 @@ class HttpServer:
         if reasons := [value for value in told.values() if isinstance(value, str)]:
             body["reason"] = "; ".join(reasons)
         return web.json_response({"ready": ready, **body}, status=200 if ready else 503)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens on `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def require_free(host: str, port: int) -> None:

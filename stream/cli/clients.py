@@ -18,6 +18,7 @@ from stream.cli.unpack import bound_unpacking
 from stream.errors import BrokerError, TopicError
 from stream.kafka.admin import open_admin, require_listening
 from stream.kafka.cluster import Cluster
+from stream.kafka.rights import right_faults
 
 LOOK_EVERY_S = 1.0
 
@@ -35,10 +36,10 @@ def open_producer(
 
     Raises
     ------
-    BrokerError : no broker answers
-    TopicError : one of the topics does not exist
+    BrokerError : no broker answers, or lets us in
+    TopicError : one of the topics does not exist, or we may not use it
     """
-    _require(cluster, topics)
+    _require(cluster, topics, "Write")
     producer = KafkaProducer(
         **cluster.options(),
         bootstrap_timeout_ms=10_000,
@@ -65,10 +66,10 @@ def open_consumer(cluster: Cluster, topics: Sequence[str]) -> Iterator[KafkaCons
 
     Raises
     ------
-    BrokerError : no broker answers
-    TopicError : one of the topics does not exist
+    BrokerError : no broker answers, or lets us in
+    TopicError : one of the topics does not exist, or we may not use it
     """
-    _require(cluster, topics)
+    _require(cluster, topics, "Read")
     bound_unpacking()
     consumer = KafkaConsumer(
         **cluster.options(),
@@ -86,13 +87,15 @@ def open_consumer(cluster: Cluster, topics: Sequence[str]) -> Iterator[KafkaCons
         consumer.close(autocommit=False, timeout_ms=2000)
 
 
-def _require(cluster: Cluster, topics: Sequence[str]) -> None:
+def _require(cluster: Cluster, topics: Sequence[str], right: str) -> None:
     """Look for broker and topics first: the clients would try for a long time, in silence.
 
     And a broker may create a topic that somebody asks for, with the wrong shape.
     """
     with open_admin(cluster) as admin:
         for topic in admin.describe_topics(list(topics)) if topics else ():
+            for fault in right_faults(cluster, topic, [right]):
+                raise TopicError(str(fault))
             if topic["error_code"]:
                 raise TopicError(
                     f"there is no topic {topic['name']!r} at {cluster.bootstrap}: create it with "

@@ -15,6 +15,8 @@ from stream.cli import ends_at_once
 from stream.cli.common import connection_options, load
 from stream.config import environment_with
 from stream.http import require_free
+from stream.kafka.admin import require_let_in
+from stream.kafka.cluster import Cluster
 
 _LOOK_EVERY_S = 0.2
 _ORPHAN_ENDS_WITHIN_S = 2.0  # its broker may be gone too
@@ -51,6 +53,9 @@ def command(
     if settings.privacy.overwrite_memory:
         start_overwriting(environment_with({}))
     require_free(settings.metrics_host, settings.metrics_port)
+    cluster = Cluster.of(settings)
+    if not cluster.plain:  # said at once: the model takes its time
+        require_let_in(cluster)
     with ends_at_once():
         from stream.app import run_worker
 

@@ -7,10 +7,11 @@ import socket
 from collections.abc import Iterator
 
 from kafka import KafkaAdminClient
-from kafka.errors import KafkaError
+from kafka.errors import AuthorizationError, KafkaError
 
 from stream.errors import BrokerError
 from stream.kafka.cluster import Cluster
+from stream.kafka.rights import denied
 
 
 @contextlib.contextmanager
@@ -25,25 +26,32 @@ def open_admin(brokers: Cluster | str, timeout_s: float = 5.0) -> Iterator[Kafka
     Raises
     ------
     BrokerError
-        Nobody answers at `bootstrap`, or not like a Kafka broker; or a request in the body failed.
+        Nobody answers, or not like a Kafka broker, or does not let us in; or a request in the body
+        failed.
     """
     cluster = Cluster(brokers) if isinstance(brokers, str) else brokers
     bootstrap = cluster.bootstrap
     try:
         # First a bare connection: a client that is refused goes on trying until its time is over.
         require_listening(cluster.servers, timeout_s)
+        if not cluster.plain:
+            require_let_in(cluster, timeout_s)
         admin = KafkaAdminClient(
             **cluster.options(),
             bootstrap_timeout_ms=int(timeout_s * 1000),
             client_id="freshet",
         )
     except (KafkaError, OSError, ValueError, OverflowError) as error:
+        if isinstance(error, KafkaError):
+            require_let_in(cluster, timeout_s)
         raise BrokerError(
             f"no Kafka broker answers at {bootstrap}: start one (`freshet broker` or `make kafka`) "
             "or name the right one with --bootstrap HOST:PORT or FRESHET_BOOTSTRAP"
         ) from error
     try:
         yield admin
+    except AuthorizationError as error:
+        raise denied(cluster, error) from error
     except KafkaError as error:
         raise BrokerError(
             f"the broker at {bootstrap} did not do what was asked ({error}): try again when it is "
@@ -51,6 +59,20 @@ def open_admin(brokers: Cluster | str, timeout_s: float = 5.0) -> Iterator[Kafka
         ) from error
     finally:
         admin.close()
+
+
+def require_let_in(cluster: Cluster, timeout_s: float = 5.0) -> None:
+    """Look whether the brokers let us in, those that are there.
+
+    Raises
+    ------
+    BrokerError : why they do not, and which setting to look at
+    """
+    from stream.kafka.knock import why_not_let_in  # aiokafka takes its time to import
+
+    refusal = why_not_let_in(cluster, timeout_s)
+    if refusal is not None:
+        raise BrokerError(refusal)
 
 
 def require_listening(servers: list[str], timeout_s: float) -> None:

@@ -21,6 +21,7 @@ from typing import IO, Any, ClassVar, Self
 
 from stream.errors import BrokerError
 from stream.kafka.admin import open_admin
+from stream.kafka.cluster import Cluster
 
 HOST = "127.0.0.1"
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -64,6 +65,11 @@ class BrokerProcess(ABC):
     def bootstrap(self) -> str:
         """Where clients find it: HOST:PORT."""
         return f"{HOST}:{self.port}"
+
+    @property
+    def cluster(self) -> Cluster:
+        """How to reach it with all rights."""
+        return Cluster(self.bootstrap)
 
     @property
     def pid(self) -> int | None:
@@ -186,7 +192,7 @@ class BrokerProcess(ABC):
 
     def _answers(self) -> bool:
         try:
-            with open_admin(self.bootstrap, timeout_s=2.0) as admin:
+            with open_admin(self.cluster, timeout_s=2.0) as admin:
                 return bool(admin.describe_cluster()["brokers"])
         except BrokerError:
             return False

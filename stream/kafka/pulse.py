@@ -15,6 +15,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
 from stream.kafka.cluster import Cluster
+from stream.kafka.knock import find_refusal
 
 ANSWER_WITHIN_S = 2.0
 # A broker that has just started may not know every topic yet.
@@ -50,7 +51,10 @@ class BrokerPulse:
         except (KafkaError, OSError, TimeoutError):
             self._gone_looks = 0
             await self.stop()  # the next one starts from the bootstrap addresses again
-            return f"no broker answers at {self._cluster.bootstrap}"
+            refusal = None
+            if not self._cluster.plain:
+                refusal = await find_refusal(self._cluster, ANSWER_WITHIN_S)
+            return refusal or f"no broker answers at {self._cluster.bootstrap}"
 
     async def _ask(self) -> str | None:
         if self._client is None:

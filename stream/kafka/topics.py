@@ -11,9 +11,10 @@ from typing import Any
 
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import GroupAuthorizationFailedError, RetriableError
 
 from stream.config import Settings
-from stream.errors import TopicError
+from stream.errors import BrokerError, TopicError
 from stream.kafka.admin import open_admin
 from stream.kafka.cluster import Cluster
 from stream.kafka.faults import (
@@ -24,6 +25,17 @@ from stream.kafka.faults import (
     policy_faults,
     replica_faults,
     size_faults,
+)
+from stream.kafka.rights import (
+    LOOK,
+    NOT_AUTHORIZED,
+    Rights,
+    checking,
+    grant,
+    group_fault,
+    right_faults,
+    serving,
+    told_rights,
 )
 from stream.kafka.specs import TopicSpec, source_names, wanted_topics
 
@@ -95,11 +107,15 @@ def _create(admin: KafkaAdminClient, settings: Settings, specs: Sequence[TopicSp
     return created
 
 
-def check_topics(settings: Settings) -> list[TopicFault]:
+def check_topics(settings: Settings, rights: Rights | None = None) -> list[TopicFault]:
     """Compare the topics on the broker with what a worker needs; change nothing.
 
     A configuration that the broker does not tell is taken to be right: the embedded broker tells
     only what a topic was created with.
+
+    Parameters
+    ----------
+    rights : that this client must have besides; those of the check alone when it is None
 
     Raises
     ------
@@ -108,14 +124,23 @@ def check_topics(settings: Settings) -> list[TopicFault]:
     """
     specs = wanted_topics(settings)
     names = [spec.name for spec in specs]
-    with open_admin(Cluster.of(settings)) as admin:
+    rights = checking(settings) if rights is None else rights
+    cluster = Cluster.of(settings)
+    faults: list[TopicFault] = []
+    with open_admin(cluster) as admin:
         found = {topic["name"]: topic for topic in admin.describe_topics(names)}
+        for name in names:
+            faults += right_faults(cluster, found[name], rights[name])
+        hidden = {fault.topic for fault in faults if LOOK in fault.fault}
+        hidden |= {name for name in names if found[name]["error_code"] == NOT_AUTHORIZED}
         present = [name for name in names if found[name]["error_code"] != _UNKNOWN_TOPIC]
+        present = [name for name in present if name not in hidden]
         configs = _configs(admin, present)
     limits = limits_of(settings, configs)
     partitions = {name: len(found[name]["partitions"]) for name in present}
-    faults = []
     for spec in specs:
+        if spec.name in hidden:
+            continue
         if spec.name not in partitions:
             cure = f"run `freshet topics create --bootstrap {settings.bootstrap}`"
             faults.append(TopicFault(spec.name, "is missing", cure))
@@ -137,12 +162,30 @@ def require_topics(settings: Settings) -> None:
     TopicError
         Naming every other fault and its cure.
     """
-    faults = check_topics(settings)
+    faults = check_topics(settings, serving(settings))
     for fault in faults:
         if fault.bearable:
             log.warning("%s", fault)
     if unbearable := [fault for fault in faults if not fault.bearable]:
         raise TopicError("\n".join(map(str, unbearable)))
+    _require_group(settings)
+
+
+def _require_group(settings: Settings) -> None:
+    """Look whether the worker's group takes it in; a broker that does not tell is believed to."""
+    cluster = Cluster.of(settings)
+    if cluster.plain:
+        return
+    with open_admin(cluster) as admin:
+        try:
+            group = admin.describe_groups([settings.group])[settings.group]
+        except GroupAuthorizationFailedError:
+            raise BrokerError(group_fault(cluster, settings.group)) from None
+        except RetriableError:
+            return  # the broker's first group: it makes their topic just now
+        told = told_rights(group)
+        if told is not None and "Read" not in told:
+            raise BrokerError(group_fault(cluster, settings.group))
 
 
 def _configs(admin: KafkaAdminClient, names: Iterable[str]) -> dict[str, dict[str, str]]:
@@ -159,6 +202,8 @@ def _configs(admin: KafkaAdminClient, names: Iterable[str]) -> dict[str, dict[st
 
 def _refused(settings: Settings, topic: Mapping[str, Any]) -> TopicError:
     cure = "see the broker's log"
+    if topic["error_code"] == NOT_AUTHORIZED:
+        cure = grant(Cluster.of(settings), ["Create"], "--cluster")
     if topic["error_code"] == _INVALID_REPLICATION:
         cure = (
             f"start as many brokers, or lower topics.replication (now {settings.topics.replication}"

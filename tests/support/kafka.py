@@ -137,6 +137,14 @@ class ApacheKafka(BrokerProcess):
             port=self.port, controller_port=self.controller_port, data=self.data.resolve()
         )
 
+    def _shape(self) -> str:
+        """Return what, ports and place apart, decides what formatting writes."""
+        return self._configuration()
+
+    def _format_options(self) -> list[str]:
+        """Return what else the data folder is formatted with."""
+        return []
+
     def _prepare(self) -> list[str]:
         program = [java(), "-Xmx512m", "-XX:+UseSerialGC", "-cp", f"{fetch_jars()}/*"]
         if self.short_lived:
@@ -158,7 +166,7 @@ class ApacheKafka(BrokerProcess):
         alike = re.sub(
             rf"{self.port}|{self.controller_port}|{re.escape(str(self.data.resolve()))}",
             "",
-            self._configuration(),
+            self._shape(),
         )
         stamp = (BUILD / "pom.sha256").read_text() + alike
         made = BUILD / "formatted" / hashlib.sha256(stamp.encode()).hexdigest()
@@ -167,6 +175,7 @@ class ApacheKafka(BrokerProcess):
             return
         command = [*program, "kafka.tools.StorageTool", "format"]
         command += ["--cluster-id", CLUSTER_ID, "--config", str(properties)]
+        command += self._format_options()
         done = subprocess.run(command, check=False, capture_output=True, timeout=_FORMAT_TIMEOUT_S)
         if done.returncode:
             said = (done.stdout + done.stderr).decode(errors="replace").strip()

@@ -10,8 +10,9 @@ import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
+from stream.config import Settings
 from stream.errors import SettingsError
-from stream.http import HttpServer, Readiness, require_free
+from stream.http import HttpServer, Readiness, is_loopback, require_free
 
 Check = Callable[[HttpServer, aiohttp.ClientSession], Awaitable[None]]
 
@@ -134,3 +135,20 @@ def test_port_is_free_again_after_stop_and_stop_may_come_twice() -> None:
         await second.stop()
 
     asyncio.run(run())
+
+
+def test_only_this_machine_is_served_unless_told_otherwise(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert is_loopback(Settings().metrics_host)
+    assert all(is_loopback(host) for host in ("localhost", "::1", "127.8.0.1"))
+
+    async def start(host: str) -> str:
+        server = HttpServer(host, 0, dict, CollectorRegistry())
+        await server.start()
+        await server.stop()
+        return caplog.text
+
+    assert not asyncio.run(start("127.0.0.1"))
+    assert "is open to other machines" in asyncio.run(start("0.0.0.0"))
+    assert "FRESHET_METRICS_HOST" in caplog.text
