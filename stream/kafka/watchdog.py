@@ -40,7 +40,7 @@ class LoopWatchdog(threading.Thread):
         self._beats += 1
 
     def run(self) -> None:
-        still = Stillness()
+        still = Stillness(most_s=2 * self.every_s)
         while still.seconds(waiting=True, seen=self._beats) <= self._limit_s:
             faulthandler.dump_traceback_later(
                 2 * self._limit_s + TELL_WITHIN_S, exit=True, file=_errors()
