@@ -26,7 +26,8 @@ class LoopWatchdog(threading.Thread):
     """Looks each second, or ten times in `limit_s`, whether `beat` was called since.
 
     A loop in compiled code that keeps the interpreter's lock stops this thread, too; then the
-    interpreter's own timer ends the process after twice `limit_s`, with exit code 1.
+    interpreter's own timer ends the process after twice `limit_s`, with exit code 1. So it does
+    with one that was stopped (SIGSTOP) for as long, when it wakes.
     """
 
     def __init__(self, limit_s: float) -> None:
