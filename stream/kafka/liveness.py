@@ -20,9 +20,15 @@ POLLING = "the thread of the consumer group does not answer"
 
 
 class Stillness:
-    """How long work has waited without moving."""
+    """How long work has waited without moving.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    most_s : counts at most between two looks
+    """
+
+    def __init__(self, most_s: float = MOST_BETWEEN_LOOKS_S) -> None:
+        self._most_s = most_s
         self._seen: object = None
         self._looked_s = time.monotonic()
         self._still_s = 0.0
@@ -36,7 +42,7 @@ class Stillness:
         """Time since something moved: none while nothing waits, or when `seen` is another."""
         now_s = time.monotonic()
         if waiting and seen == self._seen:
-            self._still_s += min(now_s - self._looked_s, MOST_BETWEEN_LOOKS_S)
+            self._still_s += min(now_s - self._looked_s, self._most_s)
         else:
             self._still_s = 0.0
         self._seen, self._looked_s = seen, now_s

@@ -26,7 +26,8 @@ class LoopWatchdog(threading.Thread):
     """Looks each second, or ten times in `limit_s`, whether `beat` was called since.
 
     A loop in compiled code that keeps the interpreter's lock stops this thread, too; then the
-    interpreter's own timer ends the process after twice `limit_s`, with exit code 1.
+    interpreter's own timer ends the process after twice `limit_s`, with exit code 1. So it does
+    with one that was stopped (SIGSTOP) for as long, when it wakes.
     """
 
     def __init__(self, limit_s: float) -> None:
@@ -40,7 +41,7 @@ class LoopWatchdog(threading.Thread):
         self._beats += 1
 
     def run(self) -> None:
-        still = Stillness()
+        still = Stillness(most_s=2 * self.every_s)
         while still.seconds(waiting=True, seen=self._beats) <= self._limit_s:
             faulthandler.dump_traceback_later(
                 2 * self._limit_s + TELL_WITHIN_S, exit=True, file=_errors()

@@ -148,6 +148,7 @@ class Proxy:
         server, self._server = self._server, None
         if server is not None:
             server.close()
+        await asyncio.sleep(0)  # what was taken a moment ago becomes a connection
         await self._cut_all()
 
     async def _cut_all(self) -> None:
@@ -160,6 +161,8 @@ class Proxy:
         task = asyncio.ensure_future(self._connect(reader, writer))
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
+        # Also when the task is cancelled before its first step.
+        task.add_done_callback(lambda _: writer.transport.abort())
 
     async def _connect(
         self, client_reads: asyncio.StreamReader, client: asyncio.StreamWriter
@@ -186,6 +189,8 @@ class Proxy:
             await asyncio.gather(*pumps, return_exceptions=True)
             for end in filter(None, (client, broker)):
                 end.transport.abort()
+                with contextlib.suppress(OSError):
+                    await end.wait_closed()
 
     async def _read(
         self, source: asyncio.StreamReader, frames: asyncio.Queue[tuple[float, bytes]], way: Way

@@ -136,10 +136,9 @@ def test_compiled_code_that_keeps_the_interpreters_lock_ends_the_process_too() -
 
 
 def test_a_stopped_process_goes_on_when_it_wakes() -> None:
-    wakes = "os.kill({pid}, signal.SIGCONT)"
-    helper = f"import os, signal, time; time.sleep(0.8); {wakes}".replace("{pid}", "%d")
     fault = (
-        f"import subprocess; subprocess.Popen([sys.executable, '-c', {helper!r} % os.getpid()]); "
+        "import subprocess; "
+        "subprocess.Popen(['sh', '-c', 'sleep 0.7; kill -CONT %d' % os.getpid()]); "
         "os.kill(os.getpid(), signal.SIGSTOP)"
     )
     done = run(fault)
