@@ -56,7 +56,13 @@ raw = {
 sources = app.topic(topics.clicks, topics.purchases, **raw)
 lists = app.topic(topics.recommendations, partitions=topics.partitions, **raw)
 letters = app.topic(topics.dead_letters, partitions=topics.partitions, **raw)
-interests = app.Table("interests", partitions=topics.partitions, schema=faust.Schema(**raw))
+interests = app.Table(
+    "interests",
+    partitions=topics.partitions,
+    key_type=bytes,
+    value_type=bytes,
+    schema=faust.Schema(**raw),
+)
 
 
 @app.agent(sources)  # type: ignore[untyped-decorator]
@@ -68,15 +74,18 @@ async def personalize(records: Any) -> None:
         try:
             event = decode.event(message.key, message.value, TYPES[message.topic])
         except decode.BadRecordError:
+            own = list(message.headers or [])
+            told = [
+                ("topic", at[0]),
+                ("partition", at[1]),
+                ("offset", at[2]),
+                ("headers", len(own)),
+            ]
             await letters.send(
                 key=message.key,
                 value=message.value,
                 partition=message.partition,
-                headers={
-                    "freshet-topic": at[0].encode(),
-                    "freshet-partition": str(at[1]).encode(),
-                    "freshet-offset": str(at[2]).encode(),
-                },
+                headers=[*own, *((f"freshet-{name}", str(is_).encode()) for name, is_ in told)],
             )
             continue
         before = interests.get(event.user)

@@ -126,7 +126,8 @@ def run(
     peer = PEERS[plan.engine]
     began_s = time.monotonic()
     shop = Shop(broker.bootstrap, unique, folder, plan.seed, peer.engine, peer.changelog)
-    shop.traffic.fill_catalogue()
+    if peer.catalogue:
+        shop.traffic.fill_catalogue()
     (folder / NEW_ITEMS).write_text(json.dumps(shop.traffic.new_items))
     shop.subscribe()
     storm = Storm(shop, broker, tell)
