@@ -91,10 +91,11 @@ class Logs:
         return Writers([base for base, _ in found], [writer for _, writer in found])
 
     def _segments(self, topic: str, partition: int) -> list[Path]:
-        files: list[Path] = []
-        for folder in self._folders:
-            files += (folder / f"{topic}-{partition}").glob("*.log")
-        return sorted(files, key=lambda file: file.name)
+        """Its files, of the replica that has most of it."""
+        replicas = [
+            sorted((folder / f"{topic}-{partition}").glob("*.log")) for folder in self._folders
+        ]
+        return max(replicas, key=lambda files: sum(file.stat().st_size for file in files))
 
 
 class Writers(NamedTuple):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from tests.chaos import decode
 from tests.chaos.changelog import At, Changelog
+from tests.chaos.decode import APPLIED_KEY
 from tests.chaos.fold import Arithmetic, Reference
 from tests.chaos.history import fingerprint
 from tests.chaos.logs import Record
@@ -18,7 +19,7 @@ from tests.chaos.outputs import Owned, check_letters, check_lists
 from tests.chaos.shop import Shop
 from tests.chaos.verdict import Verdict
 
-__all__ = ["Verdict", "check"]
+__all__ = ["APPLIED_KEY", "Verdict", "check"]
 
 
 @dataclass
