@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Iterable
 from functools import partial
+from math import ceil
 from typing import Any, NoReturn
 
 from mode import Service
@@ -123,14 +124,16 @@ def load_engine(settings: Settings) -> Engine:
         settings.topics.erasures: "erasures",
     }
     state, secret = settings.state, settings.privacy.secret
+    # A variable may hold any bytes.
+    key = None if secret is None else secret.reveal().encode(errors="surrogateescape")
     return Engine(
         model,
         Catalogue(bundle.item_ids),
         kinds=kinds,
         placements=settings.placements,
         ring=state.ring,
-        limits=Limits(int(state.expire_after_s * 1000), state.max_users),
-        pseudonyms=Pseudonyms(None if secret is None else secret.reveal().encode()),
+        limits=Limits(ceil(state.expire_after_s * 1000), state.max_users),
+        pseudonyms=Pseudonyms(key),
     )
 
 

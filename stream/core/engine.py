@@ -120,16 +120,16 @@ class Engine:
         columns = (batch.keys, batch.values, batch.offsets)
         events, rejections = decode_events(kind, *columns, now_ms)
         _reject(batch, rejections, changes)
-        return self._without_forgotten(part.shard, events, changes)
+        return self._without_strangers(part, events, changes)
 
     def _erase(self, part: Part, now_ms: int, changes: PartResult) -> None:
         """Forget users, with all that they did before and since the time of their erasure.
 
-        An erasure that was carried out before a crash changes no state: its user may be back.
+        An erasure from before a crash changes no state: its user may be back. One that left no mark
+        then was refused, for a time too far ahead, which it may not be any more: it is again.
         """
         batch, shard = part.batch, part.shard
         erasures, rejections = decode_erasures(batch.keys, batch.values, now_ms)
-        _reject(batch, rejections, changes)
         states: dict[bytes, bytes | None] = {}
         lists: dict[bytes, None] = {}
         for at, erasure in erasures:
@@ -137,29 +137,39 @@ class Engine:
             key = self.pseudonyms.key_of(user_id)
             if batch.offsets[at] >= part.applied:
                 states.update(shard.erase(key, erasure.event_time_ms))
+            elif shard.marks.erased_ms(key) < erasure.event_time_ms:
+                rejections.append(Rejection(at, "event_time_ahead", "event_time_ms"))
+                continue
             if shard.find(key) is None:
                 lists[user_id] = None
             user_hash = shard.marks.hash_of(key)
             changes.erased.append(ErasedUser(user_id, user_hash, erasure, batch.offsets[at]))
         changes.state_keys, changes.state_values = list(states), list(states.values())
         changes.list_keys, changes.list_values = list(lists), list(lists.values())
+        _reject(batch, rejections, changes)
 
-    def _without_forgotten(self, shard: UserShard, events: Events, changes: PartResult) -> Events:
-        """Leave out what would bring an erased user back: events from before the erasure.
+    def _without_strangers(self, part: Part, events: Events, changes: PartResult) -> Events:
+        """Leave out events that must not make a state for a user who has none.
 
-        Here for users without a state; those with one know their erasure (`Users.note`).
+        Those from before the user's erasure (users with a state know their erasure: `Users.note`),
+        and those that were folded before a crash, whose user has left since.
         """
-        if not len(shard.marks) or not len(events):
+        shard = part.shard
+        folded = len(events) > 0 and events.offsets[0] < part.applied
+        if not len(events) or not (folded or len(shard.marks)):
             return events
         keys = self.pseudonyms.keys_of(events.users)
-        strangers = {key for key in keys if shard.find(key) is None}
-        erased_ms = {key: at for key in strangers if (at := shard.marks.erased_ms(key))}
-        if not erased_ms:
+        strangers = {key: shard.marks.erased_ms(key) for key in keys if shard.find(key) is None}
+        if not strangers:
             return events
-        until_ms = np.array([erased_ms.get(key, 0) for key in keys], np.int64)
-        kept = np.flatnonzero(events.times_ms > until_ms)
-        changes.forgotten = len(events) - len(kept)
-        return events.take(kept)
+        never_ms = np.iinfo(np.int64).min
+        until_ms = np.array([strangers.get(key, never_ms) for key in keys], np.int64)
+        known = until_ms == never_ms
+        gone = ~known & (events.offsets < part.applied)
+        forgotten = ~known & ~gone & (events.times_ms <= until_ms)
+        changes.forgotten = int(np.count_nonzero(forgotten))
+        changes.skipped = int(np.count_nonzero(gone))
+        return events.take(np.flatnonzero(~(gone | forgotten)))
 
     def _number_users(self, parts: Sequence[Part], decoded: Sequence[Events]) -> list[_Decoded]:
         """Number the users of all parts, those of one part in the order of their first event."""
@@ -221,7 +231,7 @@ class Engine:
         part: _Decoded, folded: Folded, events: slice, users: Users, changes: PartResult
     ) -> None:
         """Count a part's events; `events` are those of `folded` that are its own."""
-        changes.skipped = part.skipped
+        changes.skipped += part.skipped
         changes.repeated = int(np.count_nonzero(folded.repeated[events]))
         forgotten = int(np.count_nonzero(folded.forgotten[events]))
         changes.forgotten += forgotten

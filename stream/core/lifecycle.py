@@ -1,13 +1,13 @@
 """Which users leave a shard: those inactive for too long, and the least active beyond a limit.
 
 In: newest event times by slot, and the time up to which the partition's events have come. Out: a
-few slots a step, so that no step waits for a look at all users. Knows nothing of states and Kafka.
+few users a step, so that no step waits for a look at all users. Knows nothing of states and Kafka.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -20,8 +20,6 @@ _LOOK_PER_EVENT: Final = 4
 _ROUNDS: Final = 100
 # The users to be evicted next are found for so many evictions at once: 1/64 of the limit.
 _EVICT_SHARE: Final = 64
-
-Slots = NDArray[np.int64]
 
 
 class Limits(NamedTuple):
@@ -53,26 +51,31 @@ class Lifecycle:
         self._resting = False  # until the clock has gone on
         self._queue: deque[tuple[bytes, int]] = deque()
 
-    def expired(self, users: int, clock_ms: int, events: int, most: int) -> Slots:
-        """Slots of the next few users that are inactive for too long, at most `most`.
+    def expired(
+        self, keys: list[bytes], clock_ms: int, events: int, most: int, stay: Set[bytes]
+    ) -> list[bytes]:
+        """The next few users that are inactive for too long, at most `most`.
 
         Parameters
         ----------
-        users : of the shard; they have the slots below
+        keys : of all slots
         clock_ms : newest event time of the partition
         events : in this step
+        stay : users that the step has to do with
         """
+        users = len(keys)
         limit_ms = self.limits.expire_after_ms
         if self._resting and clock_ms - self._round_ms >= limit_ms // _ROUNDS:
             self._resting = False
         if not limit_ms or self._resting:
-            return np.empty(0, np.int64)
+            return []
         if self._hand == 0:
             self._round_ms = clock_ms
         start = min(self._hand, users)
         stop = min(start + _LOOK_AT_LEAST + _LOOK_PER_EVENT * events, users)
-        found = start + np.flatnonzero(self._newest_ms(slice(start, stop)) < clock_ms - limit_ms)
-        if len(found):  # whoever takes their slots comes from the end: look here again
+        old = start + np.flatnonzero(self._newest_ms(slice(start, stop)) < clock_ms - limit_ms)
+        found = [key for slot in old.tolist() if (key := keys[slot]) not in stay]
+        if found:  # whoever takes their slots comes from the end: look here again
             self._hand = start
         elif stop == users:
             self._hand = 0
@@ -81,8 +84,14 @@ class Lifecycle:
             self._hand = stop
         return found[:most]
 
-    def evicted(self, keys: list[bytes], find: Callable[[bytes], int | None], most: int) -> Slots:
-        """Slots of the least active users beyond the limit, at most `most`.
+    def evicted(
+        self,
+        keys: list[bytes],
+        find: Callable[[bytes], int | None],
+        most: int,
+        stay: Set[bytes],
+    ) -> list[bytes]:
+        """The least active users beyond the limit, at most `most`.
 
         Least active at the time of the last look: who was active since stays.
 
@@ -91,17 +100,26 @@ class Lifecycle:
         keys : of all slots
         """
         excess = min(len(keys) - self.limits.max_users, most) if self.limits.max_users else 0
-        found: list[int] = []
+        found: list[bytes] = []
+        looked = False
         while len(found) < excess:
             if not self._queue:
-                self._look_for_the_least_active(keys, taken=found)
-                if not self._queue:
-                    break
+                if looked:
+                    break  # the rest of them stay
+                looked = True
+                taken = [slot for key in found if (slot := find(key)) is not None]
+                self._look_for_the_least_active(keys, taken)
+                continue
             key, newest_ms = self._queue.popleft()
             slot = find(key)
-            if slot is not None and self._newest_ms(slice(slot, slot + 1))[0] == newest_ms:
-                found.append(slot)
-        return np.array(found, np.int64)
+            unmoved = slot is not None and self._newest_ms(slice(slot, slot + 1))[0] == newest_ms
+            if unmoved and key not in stay:
+                found.append(key)
+        return found
+
+    def forget(self, key: bytes) -> None:
+        """Hold the key of a user no longer who was erased."""
+        self._queue = deque(waiting for waiting in self._queue if waiting[0] != key)
 
     def _look_for_the_least_active(self, keys: list[bytes], taken: list[int]) -> None:
         newest_ms = self._newest_ms(slice(0, len(keys))).copy()

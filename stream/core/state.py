@@ -163,6 +163,7 @@ class UserShard:
         what the changelog must have: the tombstone, the mark
         """
         self._forget(key)
+        self._lifecycle.forget(key)
         return [(key, None), *self.marks.add(key, erased_ms)]
 
     def leave(self, events: int, busy: Iterable[bytes]) -> tuple[list[bytes], list[bytes]]:
@@ -179,14 +180,11 @@ class UserShard:
         """
         stay = set(busy)
         most = leave_at_most(events)
-        evicted = self._forget_slots(self._lifecycle.evicted(self.keys, self.find, most), stay)
+        lifecycle = self._lifecycle
+        evicted = self.forget(lifecycle.evicted(self.keys, self.find, most, stay))
         most -= len(evicted)
-        slots = self._lifecycle.expired(len(self), self.clock_ms, events, most)
-        return self._forget_slots(slots, stay), evicted
-
-    def _forget_slots(self, slots: Slots, stay: set[bytes]) -> list[bytes]:
-        keys = [self.keys[slot] for slot in slots.tolist()]
-        return self.forget(key for key in keys if key not in stay)
+        expired = lifecycle.expired(self.keys, self.clock_ms, events, most, stay)
+        return self.forget(expired), evicted
 
     # -- wire ------------------------------------------------------------------------------
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stream.config import Placement
 from stream.contracts import decode_recommendation
@@ -151,7 +153,82 @@ def test_events_from_before_a_crash_publish_nothing_of_an_erased_user(shop: Shop
     shop.restart()
     shop._offset = 0
     part = shop.click("a", at_ms=NOW_MS, applied=1)
-    assert (part.list_keys, part.state_keys, part.forgotten) == ([], [], 1)
+    assert (part.list_keys, part.state_keys, part.skipped) == ([], [], 1)
+
+
+def test_events_of_an_erased_user_are_not_published_again_whatever_their_time(shop: Shop) -> None:
+    shop.click("a", at_ms=NOW_MS + 60_000)  # a clock that is ahead
+    shop.erase("a", at_ms=NOW_MS)
+    shop.restart()
+    shop._offset = 0
+    part = shop.click("a", at_ms=NOW_MS + 60_000, applied=1)
+    assert (part.list_keys, part.state_keys) == ([], [])
+    assert shop.shard.find(b"a") is None
+    assert shop.erase("a", at_ms=NOW_MS, applied=2).list_keys == [b"a"]
+
+
+def test_an_erasure_that_was_refused_is_refused_again_after_a_crash(shop: Shop) -> None:
+    shop.click("a")
+    part = shop.erase("a", at_ms=NOW_MS + 5, applied=2)  # ahead when it was read first
+    assert [rejection.reason for rejection in part.rejections] == ["event_time_ahead"]
+    assert (part.erased, part.list_keys, part.state_keys) == ([], [], [])
+    assert shop.shard.find(b"a") is not None
+    shop.erase("b", at_ms=NOW_MS)  # with a salt there is a hash, and still no mark
+    shop._offset = 1
+    assert len(shop.erase("a", at_ms=NOW_MS + 5, applied=2).rejections) == 1
+
+
+def test_events_of_a_user_who_left_are_not_published_again(decay_bundle: Bundle) -> None:
+    shop = Shop(decay_bundle, Limits(max_users=1))
+    shop.click("a", at_ms=NOW_MS)
+    shop.click("b", at_ms=NOW_MS + 1)
+    shop._offset = 0
+    part = shop.click("a", at_ms=NOW_MS, applied=2)
+    assert (part.list_keys, part.skipped) == ([], 1)
+    assert shop.shard.keys == [b"b"]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(["click", "click", "click", "erase", "restart", "replay"]),
+            st.lists(st.sampled_from("abcdef"), min_size=1, max_size=4),
+            st.integers(0, 40),
+        ),
+        max_size=25,
+    ),
+    limits=st.sampled_from([Limits(), Limits(10, 0), Limits(0, 2), Limits(10, 2)]),
+    secret=st.sampled_from([None, b"swordfish"]),
+)
+def test_memory_is_what_the_changelog_says(
+    decay_bundle: Bundle, steps: list[Any], limits: Limits, secret: bytes | None
+) -> None:
+    shop = Shop(decay_bundle, limits, secret)
+    done: list[tuple[str, list[str], int, int]] = []
+    for what, users, at_ms in steps:
+        if what == "restart":
+            shop.restart()
+        elif what == "replay":
+            shop.restart()
+            end = shop._offset
+            for kind, whom, when_ms, offset in done[-4:]:
+                shop._offset = offset
+                getattr(shop, kind)(*whom, at_ms=NOW_MS + when_ms, applied=end)
+            shop._offset = end
+        else:
+            done.append((what, users, at_ms, shop._offset))
+            getattr(shop, what)(*users, at_ms=NOW_MS + at_ms)
+        live = shop.shard
+        shop.restart()
+        again, shop.shard = shop.shard, live
+        assert sorted(again.keys) == sorted(live.keys)
+        for shard in (live, again):
+            assert shard.marks._times_ms == live.marks._times_ms
+        states = [
+            shard.gather(shard.slots(sorted(shard.keys))).tobytes() for shard in (live, again)
+        ]
+        assert states[0] == states[1]
 
 
 def test_a_null_erasure_is_one_that_is_done(shop: Shop) -> None:

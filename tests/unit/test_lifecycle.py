@@ -82,6 +82,25 @@ def test_who_is_in_the_batch_stays() -> None:
     assert len(users) >= 2
 
 
+def test_a_user_who_is_always_late_does_not_keep_the_others() -> None:
+    users = shard(expire_after_ms=1000)
+    active(users, 5000, b"late", *names(300))
+    active(users, 9000, *names(600)[300:])
+    for _ in range(100):
+        users.leave(1, (b"late",))
+    assert set(users.keys) == {b"late", *names(600)[300:]}
+
+
+def test_an_erased_user_waits_in_no_queue() -> None:
+    users = shard(max_users=64 * 10)
+    for number, key in enumerate(names(641)):
+        active(users, 1000 + number, key)
+    users.leave(0, ())
+    assert b"u5" in {key for key, _ in users._lifecycle._queue}
+    users.erase(b"u5", 9999)
+    assert b"u5" not in {key for key, _ in users._lifecycle._queue}
+
+
 def test_a_step_lets_a_few_go_and_looks_at_few() -> None:
     users = shard(expire_after_ms=1000)
     active(users, 5000, *names(5000))
