@@ -19,8 +19,8 @@ from typing import Any, NoReturn
 from mode import Service
 
 from stream import metrics
-from stream.allocator import keep_freed
-from stream.config import Settings, load_settings
+from stream.allocator import keep_freed, start_overwriting
+from stream.config import Settings, environment_with, load_settings
 from stream.core.bundle import Bundle
 from stream.core.catalogue import Catalogue
 from stream.core.engine import Engine, Source
@@ -100,7 +100,7 @@ def build_app(settings: Settings) -> BatchApp:
                         ),
                     },
                     on_acked=partial(observer.acked, turn.batch, part, begun_s, sent_s),
-                    afterwards=await receipts.due(turn.batch, part.erased),
+                    afterwards=receipts.due(turn.batch, part.erased),
                 )
 
     return app
@@ -142,7 +142,10 @@ def run_worker(settings: Settings) -> NoReturn:
 def __getattr__(name: str) -> Any:
     """`app`, made at its first use: for `faust -A stream.app worker`, from the environment."""
     if name == "app":
-        app = build_app(load_settings())
+        settings = load_settings()
+        if settings.privacy.overwrite_memory:
+            start_overwriting(environment_with({}))
+        app = build_app(settings)
         globals()["app"] = app
         return app
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

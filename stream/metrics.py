@@ -133,7 +133,7 @@ EVENTS_TOTAL: Final = _counter(
 EVENTS_SKIPPED_TOTAL: Final = _counter(
     "freshet_events_skipped_total",
     "Events not folded: already applied before a restart, a repeated event_id, or older than the "
-    "erasure of their user (erased).",
+    "erasure of their user (forgotten).",
     "topic",
     "reason",
 )

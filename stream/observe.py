@@ -70,7 +70,7 @@ class Observer:
         if part.repeated:
             of.repeated.inc(part.repeated)
         if part.forgotten:
-            of.erased.inc(part.forgotten)
+            of.forgotten.inc(part.forgotten)
         for reason, left in _left(part):
             metrics.USERS_LEFT_TOTAL.labels(reason).inc(left)
         if part.misrouted:
@@ -105,7 +105,7 @@ class _OfTopic(NamedTuple):
     folded: Counter
     applied: Counter
     repeated: Counter
-    erased: Counter
+    forgotten: Counter
     misrouted: Counter
 
 
@@ -115,7 +115,7 @@ def _of_topic(topic: str) -> _OfTopic:
         folded=metrics.EVENTS_TOTAL.labels(topic),
         applied=metrics.EVENTS_SKIPPED_TOTAL.labels(topic, "applied"),
         repeated=metrics.EVENTS_SKIPPED_TOTAL.labels(topic, "repeated"),
-        erased=metrics.EVENTS_SKIPPED_TOTAL.labels(topic, "erased"),
+        forgotten=metrics.EVENTS_SKIPPED_TOTAL.labels(topic, "forgotten"),
         misrouted=metrics.MISROUTED_RECORDS_TOTAL.labels(topic),
     )
 

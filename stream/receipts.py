@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 from stream.config import Settings
 from stream.contracts import Cause, Receipt, encode_record
-from stream.core.micro_batch import Batch, Erased
+from stream.core.micro_batch import Batch, ErasedUser
 from stream.kafka.batches import Records
 from stream.kafka.cluster import Cluster
 from stream.kafka.retention import Retention
@@ -44,9 +44,9 @@ class Receipts:
         )
         self._retention = Retention(Cluster.of(settings), copies)
 
-    async def due(
-        self, batch: Batch, erased: list[Erased]
-    ) -> Callable[[], Mapping[str, Records]] | None:
+    def due(
+        self, batch: Batch, erased: list[ErasedUser]
+    ) -> Callable[[], Awaitable[Mapping[str, Records]]] | None:
         """What to send once the removal of these users is acknowledged; None when there are none.
 
         Parameters
@@ -55,12 +55,11 @@ class Receipts:
         """
         if not erased:
             return None
-        return partial(self._made, batch, erased, await self._retention.kept_ms())
+        return partial(self._make, batch, erased)
 
-    def _made(
-        self, batch: Batch, erased: list[Erased], kept_ms: Mapping[str, int | None]
-    ) -> dict[str, Records]:
+    async def _make(self, batch: Batch, erased: list[ErasedUser]) -> Mapping[str, Records]:
         now_ms = time.time_ns() // 1_000_000
+        kept_ms = await self._retention.kept_ms()
         until_ms = {
             topic: None if kept is None else now_ms + kept for topic, kept in kept_ms.items()
         }

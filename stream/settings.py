@@ -141,8 +141,8 @@ class Broker(_Section, frozen=True):
     recovery_timeout_s: Annotated[
         Seconds,
         Meta(
-            description="longest time without progress, in recovery or while events wait, "
-            "before the worker ends itself"
+            description="longest time without progress before the worker ends itself: in recovery, "
+            "in a rebalance, while events wait, with its event loop blocked"
         ),
     ] = 60.0
     fence_refresh_s: Annotated[

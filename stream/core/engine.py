@@ -2,7 +2,7 @@
 
     decode    bytes -> events, and what cannot be used     stream/contracts
     fold      events -> user states                        users.py, fold.py
-              erasures -> users forgotten                  erased.py
+              erasures -> users forgotten                  marks.py
     score     states -> item rows and scores               policy/placement.py, model.py
     policy    rows -> lists with reasons                   policy/lists.py, policy/reasons.py
 
@@ -37,7 +37,7 @@ from stream.contracts import (
 from stream.core.catalogue import Catalogue
 from stream.core.fold import Folded, fold, rebuild
 from stream.core.lifecycle import Limits
-from stream.core.micro_batch import Batch, Erased, Part, PartResult, StepResult
+from stream.core.micro_batch import Batch, ErasedUser, Part, PartResult, StepResult
 from stream.core.model import Model
 from stream.core.policy.lists import USERS_AT_ONCE, Lists
 from stream.core.pseudonyms import Pseudonyms
@@ -139,8 +139,8 @@ class Engine:
                 states.update(shard.erase(key, erasure.event_time_ms))
             if shard.find(key) is None:
                 lists[user_id] = None
-            user_hash = shard.erased.hash_of(key)
-            changes.erased.append(Erased(user_id, user_hash, erasure, batch.offsets[at]))
+            user_hash = shard.marks.hash_of(key)
+            changes.erased.append(ErasedUser(user_id, user_hash, erasure, batch.offsets[at]))
         changes.state_keys, changes.state_values = list(states), list(states.values())
         changes.list_keys, changes.list_values = list(lists), list(lists.values())
 
@@ -149,11 +149,11 @@ class Engine:
 
         Here for users without a state; those with one know their erasure (`Users.note`).
         """
-        if not len(shard.erased) or not len(events):
+        if not len(shard.marks) or not len(events):
             return events
         keys = self.pseudonyms.keys_of(events.users)
         strangers = {key for key in keys if shard.find(key) is None}
-        erased_ms = {key: at for key in strangers if (at := shard.erased.erased_ms(key))}
+        erased_ms = {key: at for key in strangers if (at := shard.marks.erased_ms(key))}
         if not erased_ms:
             return events
         until_ms = np.array([erased_ms.get(key, 0) for key in keys], np.int64)

@@ -46,7 +46,7 @@ class Part(Protocol):
     def applied(self) -> int: ...
 
 
-class Erased(NamedTuple):
+class ErasedUser(NamedTuple):
     """A user that was forgotten.
 
     Attributes
@@ -99,7 +99,7 @@ class PartResult:
     expired: int = 0
     evicted: int = 0
     lists_by_placement: dict[str, int] = field(default_factory=dict)
-    erased: list[Erased] = field(default_factory=list)
+    erased: list[ErasedUser] = field(default_factory=list)
 
 
 @dataclass(slots=True)

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.contracts import partitions_of
-from stream.core.erased import Erased, Record, is_mark
 from stream.core.lifecycle import Lifecycle, Limits
+from stream.core.marks import Marks, Record, is_mark
 from stream.core.rows import Rows
 from stream.core.wire import MISROUTED, UNFLAGGED, Layout, decode_values, fit_ring, shape_of
 
@@ -40,7 +40,7 @@ class UserShard:
     ----------
     layout : sizes of a state
     keys : user key of each slot
-    erased : who was forgotten, and since when
+    marks : who was forgotten, and since when
     clock_ms : newest event time of the partition's users
     """
 
@@ -52,7 +52,7 @@ class UserShard:
         self._partitions = partitions
         self._slot_by_key: dict[bytes, int] = {}
         self.keys: list[bytes] = []
-        self.erased = Erased()
+        self.marks = Marks()
         self.clock_ms = 0
         self._rows = Rows(layout.max_bytes)  # a row is one `layout.full`
         self._blank = np.frombuffer(layout.blank, np.uint8)
@@ -109,8 +109,8 @@ class UserShard:
         self._rows.bytes[new] = self._blank
         headers = self._headers(new)
         headers["flags"] = self._flags(ids)
-        if len(self.erased):
-            headers["erased_ms"] = [self.erased.erased_ms(key) for key in self.keys[new]]
+        if len(self.marks):
+            headers["erased_ms"] = [self.marks.erased_ms(key) for key in self.keys[new]]
 
     def _flags(self, ids: Sequence[bytes]) -> NDArray[np.uint8]:
         astray = partitions_of(ids, self._partitions) != self._partition
@@ -163,7 +163,7 @@ class UserShard:
         what the changelog must have: the tombstone, the mark
         """
         self._forget(key)
-        return [(key, None), *self.erased.add(key, erased_ms)]
+        return [(key, None), *self.marks.add(key, erased_ms)]
 
     def leave(self, events: int, busy: Iterable[bytes]) -> tuple[list[bytes], list[bytes]]:
         """Let the next few users go: the expired ones, and the least active beyond the limit.
@@ -201,7 +201,7 @@ class UserShard:
         by_shape: dict[tuple[int, bytes], list[tuple[bytes, bytes]]] = {}
         for key, value in newest.items():
             if is_mark(key):
-                self.erased.load(key, value)
+                self.marks.load(key, value)
             elif value is None:
                 self._forget(key)
             else:

@@ -283,7 +283,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
                     )
                 )
             if still_s < limit_s / 2:
-                self._group_poll.poll(self._thread)
+                self._group_poll.poll(self._thread, rebalancing=not self.app.serving)
 
     def _seconds_without_progress(self, progress: Mapping[TopicPartition, Progress]) -> float:
         positions = {tp: reached.position for tp, reached in progress.items()}

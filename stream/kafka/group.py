@@ -36,14 +36,18 @@ class GroupPoll:
         self._undertakings = undertakings
         self._under_way: Any = None
 
-    def poll(self, thread: Any) -> None:
-        """Begin a poll, unless one is under way.
+    def poll(self, thread: Any, rebalancing: bool) -> None:
+        """Begin a poll, unless one is under way; it waits for the end of a rebalance.
 
         A fatal error of the group (a session timeout below the broker's minimum, no permission) is
         raised here; upstream keeps it until somebody polls.
         """
         if self._under_way is not None:
             if not self._under_way.done():
+                if rebalancing:  # which is watched itself, and may take longer
+                    self._undertakings.end(POLLING)
+                elif POLLING not in self._undertakings:
+                    self._undertakings.begin(POLLING)
                 return
             self._undertakings.end(POLLING)
             error = self._under_way.exception()
@@ -51,7 +55,8 @@ class GroupPoll:
                 self._fatal(BrokerError(f"the consumer group cannot go on: {error!r}"))
         group = thread._consumer
         if group is not None:
-            self._undertakings.begin(POLLING)
+            if not rebalancing:
+                self._undertakings.begin(POLLING)
             self._under_way = asyncio.run_coroutine_threadsafe(_poll(group), thread.thread_loop)
 
 

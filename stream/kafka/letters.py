@@ -64,6 +64,8 @@ def shorter(letter: Letter) -> Iterator[Letter]:
             ]
             letter = letter._replace(headers=kept)
         elif part == "value":
+            if not letter.value:
+                continue
             letter = letter._replace(value=b"")
         else:
             lengths["key"] = len(letter.key or b"")

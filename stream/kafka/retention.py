@@ -5,6 +5,7 @@ Knows nothing of what the records mean.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,8 @@ from stream.kafka.specs import policies_of
 log = logging.getLogger(__name__)
 
 _ASK_AGAIN_S = 60.0
+_TRIES = 2
+_BETWEEN_TRIES_S = 0.5
 # A broker looks for old segments every five minutes and removes their files a minute later.
 _SLACK_MS = 600_000
 _ENDLESS_MS = 2**62  # Kafka's own "never" of max.compaction.lag.ms is 2**63 - 1
@@ -41,11 +44,19 @@ class Retention:
     async def kept_ms(self) -> dict[str, int | None]:
         """Topic -> the longest time that a record of now, once replaced by a tombstone, is kept.
 
-        None where the settings name no end. A topic that could not be asked for is not there.
+        None where the settings name no end. A topic whose settings the brokers do not tell is not
+        there; they are asked once more for it now, and again the next time.
         """
         if time.monotonic() - self._asked_s >= _ASK_AGAIN_S:
-            self._kept_ms = await self._ask()
-            self._asked_s = time.monotonic()
+            for _ in range(_TRIES):
+                self._kept_ms = await self._ask()
+                missing = sorted(set(self._topics) - self._kept_ms.keys())
+                if not missing:
+                    self._asked_s = time.monotonic()
+                    break
+                await asyncio.sleep(_BETWEEN_TRIES_S)
+            else:
+                log.warning("the brokers do not tell the settings of %s", ", ".join(missing))
         return self._kept_ms
 
     async def _ask(self) -> dict[str, int | None]:
@@ -62,9 +73,6 @@ class Retention:
             pass
         finally:
             await admin.close()
-        missing = sorted(set(self._topics) - found.keys())
-        if missing:
-            log.warning("the brokers do not tell the settings of %s", ", ".join(missing))
         return found
 
 

@@ -15,8 +15,8 @@ INTERESTS = "interests"  # the table of the users' states
 _HOUR_MS = 3_600_000
 _MIB = 1 << 20
 
-# A compacted topic lets go of what a tombstone replaced within a day, written to or not, and keeps
-# the tombstone, which has the key, for another day.
+# A compacted topic lets go of what a tombstone replaced within a day, written to or not, and of the
+# tombstone, which has the key, within another two (`retention.longest_kept_ms`).
 _FORGETTING = {
     "max.compaction.lag.ms": str(24 * _HOUR_MS),
     "delete.retention.ms": str(24 * _HOUR_MS),

@@ -7,7 +7,7 @@ their answers counted. Knows nothing of what a state or an output means.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from stream.kafka.batches import RecordBatch, Records
@@ -56,7 +56,7 @@ class Turn:
         self.records = 0
         self.log_end: int | None = None
         self.on_acked: Callable[[], None] | None = None
-        self._afterwards: Callable[[], Mapping[str, Records]] | None = None
+        self._afterwards: Callable[[], Awaitable[Mapping[str, Records]]] | None = None
         self._rest: asyncio.Task[None] | None = None  # kept from the collector
         self._open = -1  # answers awaited; -1 before the sending
 
@@ -74,7 +74,7 @@ class Turn:
         changelog: Records | None,
         outputs: Mapping[str, Records],
         on_acked: Callable[[], None] | None = None,
-        afterwards: Callable[[], Mapping[str, Records]] | None = None,
+        afterwards: Callable[[], Awaitable[Mapping[str, Records]]] | None = None,
     ) -> None:
         """Send states and outputs; returns when they are on their way, not when acknowledged.
 
@@ -127,15 +127,16 @@ class Turn:
             if self._afterwards is None:
                 self._table.settle(self.holding)
             else:
-                outputs, self._afterwards = self._afterwards(), None
                 self._open = -1
-                self._rest = asyncio.ensure_future(self._send_rest(outputs))
+                self._rest = asyncio.ensure_future(self._send_rest(self._afterwards))
+                self._afterwards = None
         except Exception as exc:
             self._table.app.fatal(exc)
 
-    async def _send_rest(self, outputs: Mapping[str, Records]) -> None:
+    async def _send_rest(self, make: Callable[[], Awaitable[Mapping[str, Records]]]) -> None:
         """Send what must not be seen before the rest of the turn is acknowledged."""
         try:
+            outputs = await make()
             async with self.holding.lock:
                 futures = await self._table.send_outputs(self.holding, outputs)
             self._await(futures)

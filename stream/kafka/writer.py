@@ -8,7 +8,9 @@ it lost the partition. Knows nothing of Faust and of what the records mean.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
@@ -25,6 +27,11 @@ from stream.kafka.sizes import DEFAULT_MAX_MESSAGE_BYTES
 
 OUTPUT_BATCH_BYTES = 1_000_000  # one batch a partition and request: few large ones wait least
 LAST_SEQUENCE = 0x7FFFFFFF  # the broker counts on from 0 after it
+_ASK_AGAIN_S = 0.2
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 class Fence:
@@ -78,8 +85,8 @@ class Writer:
         unknown_errors = 0
         while True:
             try:
-                response = await client.send(
-                    client.get_random_node(), InitProducerIdRequest(None, -1)
+                response = await _until_reached(
+                    lambda: client.send(client.get_random_node(), InitProducerIdRequest(None, -1))
                 )
             except IncompatibleBrokerVersion:
                 return None
@@ -97,7 +104,8 @@ class Writer:
         """The topic's max.message.bytes, asked for once; Kafka's default where it is not told."""
         known = self._limits.get(topic)
         if known is None:
-            known = self._limits[topic] = await _max_message_bytes(self._cluster, topic)
+            known = await _until_reached(lambda: _max_message_bytes(self._cluster, topic))
+            self._limits[topic] = known
         return known
 
     async def one_batch(self, records: Records, topic: str, timestamp_ms: int) -> PlainBatch:
@@ -162,12 +170,26 @@ class Writer:
         return future
 
 
+async def _until_reached(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask again while no broker is reached; who waits for the answer is watched over."""
+    while True:
+        try:
+            return await ask()
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+            log.warning("asking again: %s", type(error).__name__)
+            await asyncio.sleep(_ASK_AGAIN_S)
+
+
 async def _max_message_bytes(cluster: Cluster, topic: str) -> int:
     admin = AIOKafkaAdminClient(**cluster.options())
     await admin.start()
     try:
         responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
-    except (KafkaError, NotImplementedError):  # aiokafka raises the latter for unknown versions
+    except (KafkaError, NotImplementedError) as error:  # the latter for unknown versions
+        if getattr(error, "retriable", False):
+            raise
         return DEFAULT_MAX_MESSAGE_BYTES  # the embedded broker may not tell
     finally:
         await admin.close()

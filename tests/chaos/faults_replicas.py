@@ -5,39 +5,65 @@ Two brokers take their time to start: `make faults` alone runs this.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
-from kafka import TopicPartition
+from kafka import KafkaAdminClient, TopicPartition
 
 from tests.chaos.faulty import SEED, admin_of, configure, reason_of_end
 from tests.chaos.reference import check
-from tests.chaos.shop import PARTITIONS, Shop
-from tests.chaos.two_brokers import FIRST, SECOND, SecondBroker, move
+from tests.chaos.shop import Shop
 from tests.support.brokers import remove_data
 from tests.support.kafka import ApacheKafka
 
 pytestmark = [pytest.mark.kafka_only, pytest.mark.timeout(180)]
 
+FIRST, SECOND = 1, 2
 PATIENCE_S = 6.0
 EVENTS = 300
 
 
-def replicate(shop: Shop, topic: str) -> None:
-    """Give every partition of `topic` two replicas, of which both must have a record."""
-    with admin_of(shop) as admin:
-        admin.alter_partition_reassignments(
-            {TopicPartition(topic, number): [FIRST, SECOND] for number in range(PARTITIONS)}
+class SecondBroker(ApacheKafka):
+    """A broker without a controller, in the cluster of `first`, which must be running."""
+
+    def __init__(self, data: Path, first: ApacheKafka) -> None:
+        super().__init__(data)
+        self.first = first
+        self.controller_port = first.controller_port
+
+    def _configuration(self) -> str:
+        # Of a key that stands twice the last value holds.
+        return super()._configuration() + (
+            f"\nnode.id={SECOND}\nprocess.roles=broker\nlisteners=PLAINTEXT://{self.bootstrap}\n"
         )
-        while any(len(one["isr_nodes"]) < 2 for one in partitions(admin, topic)):
-            pass
+
+
+def replicate(shop: Shop, topic: str) -> None:
+    """Give `topic` two replicas, of which both must have a record, and all else to the first."""
+    with admin_of(shop) as admin:
+        homes = {
+            TopicPartition(one["name"], part["partition_index"]): (
+                [FIRST, SECOND] if one["name"] == topic else [FIRST]
+            )
+            for one in admin.describe_topics(list(admin.list_topics()))
+            for part in one["partitions"]
+        }
+        admin.alter_partition_reassignments(homes)
+        deadline = time.monotonic() + 30
+        while not as_wanted(admin, homes):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
     configure(shop, topic, min_insync_replicas="2")
 
 
-def partitions(admin: object, topic: str) -> list[dict[str, list[int]]]:
-    (described,) = admin.describe_topics([topic])  # type: ignore[attr-defined]
-    found: list[dict[str, list[int]]] = described["partitions"]
-    return found
+def as_wanted(admin: KafkaAdminClient, homes: dict[TopicPartition, list[int]]) -> bool:
+    return all(
+        sorted(part["isr_nodes"]) == homes[TopicPartition(one["name"], part["partition_index"])]
+        and part["leader_id"] == FIRST
+        for one in admin.describe_topics(list({tp.topic for tp in homes}))
+        for part in one["partitions"]
+    )
 
 
 def test_lists_without_enough_replicas_wait_and_are_not_lost(
@@ -52,7 +78,6 @@ def test_lists_without_enough_replicas_wait_and_are_not_lost(
         shop = Shop(first.bootstrap, unique, tmp_path, SEED)
         try:
             shop.committed()  # the first question makes the topic of the offsets
-            move(first.bootstrap, shop.settings.topics.recommendations)
             replicate(shop, shop.settings.topics.recommendations)
             worker = shop.worker()
             worker.wait_until_ready()

@@ -59,7 +59,7 @@ class Side:
             ring=20,
         )
         self.shard = self.engine.new_shard(0, 1)
-        self.shard.erased._draw_salt = bytes  # both sides' marks must be alike
+        self.shard.marks._draw_salt = bytes  # both sides' marks must be alike
         self.letters: list[Letter] = []
         self.feed = CatalogueFeed(
             load_settings(environ={}), self.catalogue, DIM, owns=lambda partition: True

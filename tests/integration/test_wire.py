@@ -201,6 +201,7 @@ def test_workers_serve_with_their_rights_alone_and_show_no_secret(
         said = capfd.readouterr()
         assert sent == 0, said.err
         assert json.loads(said.out.splitlines()[1])["lists"]["home"]["items"]
+        assert run(site.login("eraser"), "forget", SHOPPER, "--timeout", "30") == 0
     finally:
         for worker in workers.values():
             worker.terminate()

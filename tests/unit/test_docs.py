@@ -110,6 +110,11 @@ def test_no_section_is_empty(page: Path) -> None:
         assert (words and not placeholder) or holds_sections, f"{page.name}: {title} is empty"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_figure_is_left_open(page: Path) -> None:
+    assert not re.search(r"@\w+@", page.read_text(encoding="utf-8"))
+
+
 def test_every_topic_is_documented() -> None:
     names = [value for value in msgspec.structs.astuple(Topics()) if isinstance(value, str)]
     assert len(names) == 9

@@ -13,8 +13,8 @@ from stream.contracts import decode_recommendation
 from stream.core.bundle import Bundle
 from stream.core.catalogue import Catalogue
 from stream.core.engine import Engine
-from stream.core.erased import is_mark
 from stream.core.lifecycle import Limits
+from stream.core.marks import is_mark
 from stream.core.micro_batch import PartResult
 from stream.core.model import Model
 from stream.core.pseudonyms import Pseudonyms

@@ -51,6 +51,7 @@ def test_the_whole_corpus(topic: str, tmp_path: Path) -> None:
     assert inside.wrong == []
 
 
+@pytest.mark.alone  # it measures time
 def test_hostile_input_keeps_a_tenth_of_the_speed(tmp_path: Path) -> None:
     found = speeds(tmp_path, SEED, batches=1, topics=["purchases"], every=5)
     assert too_slow(found) == []

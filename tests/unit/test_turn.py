@@ -136,7 +136,7 @@ async def test_answers_out_of_order_settle_in_order(desk: Desk) -> None:
 async def test_what_comes_afterwards_is_sent_last_and_settled_with_the_turn(desk: Desk) -> None:
     made: list[str] = []
 
-    def afterwards() -> Mapping[str, Records]:
+    async def afterwards() -> Mapping[str, Records]:
         made.append("receipts")
         return {"receipts": Records([], []), "erasures": Records([], [])}
 
@@ -149,8 +149,9 @@ async def test_what_comes_afterwards_is_sent_last_and_settled_with_the_turn(desk
     await answer(changelog)
     assert made == [], "the lists' tombstones are not acknowledged yet"
     await answer(lists)
+    for _ in range(3):
+        await asyncio.sleep(0)
     assert made == ["receipts"]
-    await asyncio.sleep(0)
     receipts, erasures = desk.answers[2]
     await answer(following[0])
     await answer(receipts)

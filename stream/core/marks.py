@@ -2,7 +2,7 @@
 
 In: user keys and times of their erasure. Out: a time for a key, and the changelog records that keep
 it. A mark is a salted hash (BLAKE2b), so that the changelog names nobody; the salt is drawn once a
-partition and stands in the changelog too. They stay as long as the changelog: 24 bytes there, about
+partition and stands in the changelog too. They stay as long as the changelog: 26 bytes there, about
 150 in memory. Knows nothing of states and Kafka.
 
     b"\\xff\\x02"               -> 16 bytes of salt
@@ -34,7 +34,7 @@ def is_mark(key: bytes) -> bool:
     return key[:1] == b"\xff"
 
 
-class Erased:
+class Marks:
     """Marks of one partition.
 
     Parameters

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from stream.core.erased import MARK_PREFIX, SALT_KEY, Erased, is_mark
+from stream.core.marks import MARK_PREFIX, SALT_KEY, Marks, is_mark
 from stream.errors import StateError
 
 
-def restored(*records: tuple[bytes, bytes | None]) -> Erased:
-    erased = Erased()
+def restored(*records: tuple[bytes, bytes | None]) -> Marks:
+    erased = Marks()
     for key, value in records:
         assert is_mark(key)
         erased.load(key, value)
@@ -17,7 +17,7 @@ def restored(*records: tuple[bytes, bytes | None]) -> Erased:
 
 
 def test_a_mark_outlives_the_process_and_holds_no_id() -> None:
-    erased = Erased()
+    erased = Marks()
     records = erased.add(b"somebody", 1_000)
     assert b"somebody" not in b"".join(key + (value or b"") for key, value in records)
     again = restored(*records)
@@ -28,15 +28,15 @@ def test_a_mark_outlives_the_process_and_holds_no_id() -> None:
 
 
 def test_the_salt_is_drawn_once() -> None:
-    erased = Erased()
+    erased = Marks()
     first, second = erased.add(b"a", 1), erased.add(b"b", 2)
     assert [key for key, _ in first if key == SALT_KEY] == [SALT_KEY]
     assert [key[:2] for key, _ in second] == [MARK_PREFIX]
-    assert Erased().add(b"a", 1)[0] != first[0], "another partition has another salt"
+    assert Marks().add(b"a", 1)[0] != first[0], "another partition has another salt"
 
 
 def test_an_erasure_never_moves_back() -> None:
-    erased = Erased()
+    erased = Marks()
     records = erased.add(b"a", 5) + erased.add(b"a", 3)
     assert erased.erased_ms(b"a") == restored(*records).erased_ms(b"a") == 5
     erased.add(b"a", 9)
