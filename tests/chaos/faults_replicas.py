@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
 
-from tests.chaos.faulty import SEED, admin_of, configure, reason_of_end
+from tests.chaos.faulty import SEED, admin_of, committed, configure, reason_of_end
 from tests.chaos.reference import check
 from tests.chaos.shop import Shop
 from tests.support.brokers import remove_data
@@ -39,12 +39,12 @@ class SecondBroker(ApacheKafka):
         )
 
 
-def replicate(shop: Shop, topic: str) -> None:
-    """Give `topic` two replicas, of which both must have a record, and all else to the first."""
+def replicate(shop: Shop, topic: str, on: list[int]) -> None:
+    """Give `topic` replicas on these brokers, who all must have a record; all else to the first."""
     with admin_of(shop) as admin:
         homes = {
             TopicPartition(one["name"], part["partition_index"]): (
-                [FIRST, SECOND] if one["name"] == topic else [FIRST]
+                on if one["name"] == topic else [FIRST]
             )
             for one in admin.describe_topics(list(admin.list_topics()))
             for part in one["partitions"]
@@ -54,13 +54,12 @@ def replicate(shop: Shop, topic: str) -> None:
         while not as_wanted(admin, homes):
             assert time.monotonic() < deadline
             time.sleep(0.1)
-    configure(shop, topic, min_insync_replicas="2")
+    configure(shop, topic, min_insync_replicas=str(len(on)))
 
 
 def as_wanted(admin: KafkaAdminClient, homes: dict[TopicPartition, list[int]]) -> bool:
     return all(
         sorted(part["isr_nodes"]) == homes[TopicPartition(one["name"], part["partition_index"])]
-        and part["leader_id"] == FIRST
         for one in admin.describe_topics(list({tp.topic for tp in homes}))
         for part in one["partitions"]
     )
@@ -77,8 +76,9 @@ def test_lists_without_enough_replicas_wait_and_are_not_lost(
     ):
         shop = Shop(first.bootstrap, unique, tmp_path, SEED)
         try:
-            shop.committed()  # the first question makes the topic of the offsets
-            replicate(shop, shop.settings.topics.recommendations)
+            lists = shop.settings.topics.recommendations
+            committed(shop)  # the first question makes the topic of the offsets
+            replicate(shop, lists, [FIRST, SECOND])
             worker = shop.worker()
             worker.wait_until_ready()
             second.kill()
@@ -90,6 +90,9 @@ def test_lists_without_enough_replicas_wait_and_are_not_lost(
             worker.wait_until_ready()
             shop.wait_until_done(worker)
             assert worker.stop() == 0, worker.tail()
+            replicate(shop, lists, [FIRST])  # the checker reads one copy of the log
+            while any(second.data.glob(f"{lists}-?")):
+                time.sleep(0.1)
             assert check(shop).right
         finally:
             shop.close()

@@ -4,6 +4,7 @@ reason, the next start is refused with a cure, and after the cure nothing is los
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -49,6 +50,8 @@ class Fault(NamedTuple):
 def delete(shop: Shop, topic: str) -> None:
     with admin_of(shop) as admin:
         admin.delete_topics([topic])
+        while topic in admin.list_topics():
+            time.sleep(0.1)
 
 
 def create(shop: Shop, topic: str) -> None:
@@ -63,8 +66,6 @@ def add_partitions(shop: Shop, topic: str) -> None:
 def make_anew_smaller(shop: Shop, topic: str) -> None:
     delete(shop, topic)
     with admin_of(shop) as admin:
-        while topic in admin.list_topics():
-            pass
         admin.create_topics({topic: {"num_partitions": 2, "replication_factor": 1}})
 
 
