@@ -6,6 +6,7 @@ In: options. Out: Settings, or an error that says what to do. Knows no command.
 from __future__ import annotations
 
 import functools
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,22 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Wait(click.FloatRange):
+    """Seconds that an option waits: above 0, at most a day, and a number."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 86_400, min_open=True)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Upstream: click.FloatRange.convert, which lets nan pass."""
+        found = float(super().convert(value, param, ctx))
+        if math.isnan(found):
+            self.fail(f"{value!r} is no number of seconds", param, ctx)
+        return found
 
 
 def connection_options(command: F) -> F:

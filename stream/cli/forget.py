@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from stream.cli.clients import assign_all, open_consumer, open_producer, seek_to_end
-from stream.cli.common import print_json, printable, with_settings
+from stream.cli.common import Wait, print_json, printable, with_settings
 from stream.config import Settings
 from stream.contracts import Receipt, decode_erasures, decode_record
 from stream.errors import FreshetError, RecordError, UsageError
@@ -31,7 +31,7 @@ Place = tuple[int, int]  # partition, offset
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(0, 86_400, min_open=True),
+    type=Wait(),
     default=30.0,
     show_default=True,
     help="Seconds to wait for the receipts.",

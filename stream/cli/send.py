@@ -16,7 +16,7 @@ import click
 import msgspec
 
 from stream.cli.clients import open_producer
-from stream.cli.common import print_json, printable, with_settings
+from stream.cli.common import Wait, print_json, printable, with_settings
 from stream.cli.reflected import Reflected, following_lists
 from stream.config import Settings
 from stream.contracts import EVENT_TYPES, PURCHASE_TYPES, Kind, decode_events
@@ -42,7 +42,7 @@ SHOWN = 5  # items of the list that --wait shows
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(0, 86_400, min_open=True),
+    type=Wait(),
     default=10.0,
     show_default=True,
     help="Seconds that --wait waits.",

@@ -19,14 +19,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 from time import perf_counter
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream.config import Placement as PlacementRules
 from stream.contracts import (
-    Cause,
     Events,
     Kind,
     Rejection,
@@ -37,7 +36,7 @@ from stream.contracts import (
 from stream.core.catalogue import Catalogue
 from stream.core.fold import Folded, fold, rebuild
 from stream.core.lifecycle import Limits
-from stream.core.micro_batch import Batch, ErasedUser, Part, PartResult, StepResult
+from stream.core.micro_batch import Batch, Decoded, ErasedUser, Part, PartResult, StepResult
 from stream.core.model import Model
 from stream.core.policy.lists import USERS_AT_ONCE, Lists
 from stream.core.pseudonyms import Pseudonyms
@@ -171,7 +170,7 @@ class Engine:
         changes.skipped = int(np.count_nonzero(gone))
         return events.take(np.flatnonzero(~(gone | forgotten)))
 
-    def _number_users(self, parts: Sequence[Part], decoded: Sequence[Events]) -> list[_Decoded]:
+    def _number_users(self, parts: Sequence[Part], decoded: Sequence[Events]) -> list[Decoded]:
         """Number the users of all parts, those of one part in the order of their first event."""
         lasts = [dict(zip(events.users, range(len(events)), strict=True)) for events in decoded]
         numbered = []
@@ -184,10 +183,10 @@ class Engine:
                 who = np.array([number[user] for user in events.users], np.int64)
             skipped = int(np.searchsorted(events.offsets, part.applied))
             keys = self.pseudonyms.keys_of(list(last))
-            numbered.append(_Decoded(part, events, skipped, last, keys, who, slice(first, stop)))
+            numbered.append(Decoded(part, events, skipped, last, keys, who, slice(first, stop)))
         return numbered
 
-    def _fold(self, decoded: Sequence[_Decoded], result: StepResult) -> Users:
+    def _fold(self, decoded: Sequence[Decoded], result: StepResult) -> Users:
         """Fold what is not in the states yet; answers the users of all parts, in their order."""
         users = Users(self.layout, [(part.given.shard, part.ids, part.keys) for part in decoded])
         stale = np.flatnonzero(users.model != self.layout.model)
@@ -217,7 +216,7 @@ class Engine:
         return users
 
     @staticmethod
-    def _let_go(part: _Decoded, changes: PartResult) -> None:
+    def _let_go(part: Decoded, changes: PartResult) -> None:
         """Let a few users go that are inactive for too long, or too many."""
         expired, evicted = part.given.shard.leave(len(part.events), busy=part.keys)
         gone = expired + evicted
@@ -228,7 +227,7 @@ class Engine:
 
     @staticmethod
     def _count(
-        part: _Decoded, folded: Folded, events: slice, users: Users, changes: PartResult
+        part: Decoded, folded: Folded, events: slice, users: Users, changes: PartResult
     ) -> None:
         """Count a part's events; `events` are those of `folded` that are its own."""
         changes.skipped += part.skipped
@@ -240,7 +239,7 @@ class Engine:
         changes.misrouted = int(np.count_nonzero(users.misrouted[part.who]))
 
     def _recommend(
-        self, decoded: Sequence[_Decoded], users: Users, now_ms: int, result: StepResult
+        self, decoded: Sequence[Decoded], users: Users, now_ms: int, result: StepResult
     ) -> None:
         """A record for each user, with the newest event that it reflects."""
         causes = [cause for part in decoded for cause in part.causes()]
@@ -260,41 +259,6 @@ class Engine:
             changes.list_values = [*values[part.users]]
             counts = all_filled[part.users].sum(axis=0).tolist()
             changes.lists_by_placement = dict(zip(self._lists.placements, counts, strict=True))
-
-
-class _Decoded(NamedTuple):
-    """A part, decoded.
-
-    Attributes
-    ----------
-    skipped : events that are in the states already
-    last : user id -> position of the user's last event in `events`
-    keys : state keys of these users
-    who : int64, shape (len(events),); number of each event's user among those of all parts
-    users : numbers of this part's users
-    """
-
-    given: Part
-    events: Events
-    skipped: int
-    last: dict[bytes, int]
-    keys: list[bytes]
-    who: NDArray[np.int64]
-    users: slice
-
-    @property
-    def ids(self) -> list[bytes]:
-        return list(self.last)
-
-    def causes(self) -> list[Cause]:
-        """The newest event of each of the part's users."""
-        at = list(self.last.values())
-        topic, partition = self.given.batch.topic, self.given.batch.partition
-        offsets, times_ms = self.events.offsets[at].tolist(), self.events.times_ms[at].tolist()
-        return [
-            Cause(topic, partition, offset, time_ms)
-            for offset, time_ms in zip(offsets, times_ms, strict=True)
-        ]
 
 
 def _reject(batch: Batch, rejections: list[Rejection], changes: PartResult) -> None:

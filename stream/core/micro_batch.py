@@ -10,7 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from stream.contracts import Erasure, Headers, Rejection
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.contracts import Cause, Erasure, Events, Headers, Rejection
 from stream.core.state import UserShard
 
 
@@ -44,6 +47,41 @@ class Part(Protocol):
     def batch(self) -> Batch: ...
     @property
     def applied(self) -> int: ...
+
+
+class Decoded(NamedTuple):
+    """A part, decoded.
+
+    Attributes
+    ----------
+    skipped : events that are in the states already
+    last : user id -> position of the user's last event in `events`
+    keys : state keys of these users
+    who : int64, shape (len(events),); number of each event's user among those of all parts
+    users : numbers of this part's users
+    """
+
+    given: Part
+    events: Events
+    skipped: int
+    last: dict[bytes, int]
+    keys: list[bytes]
+    who: NDArray[np.int64]
+    users: slice
+
+    @property
+    def ids(self) -> list[bytes]:
+        return list(self.last)
+
+    def causes(self) -> list[Cause]:
+        """The newest event of each of the part's users."""
+        at = list(self.last.values())
+        topic, partition = self.given.batch.topic, self.given.batch.partition
+        offsets, times_ms = self.events.offsets[at].tolist(), self.events.times_ms[at].tolist()
+        return [
+            Cause(topic, partition, offset, time_ms)
+            for offset, time_ms in zip(offsets, times_ms, strict=True)
+        ]
 
 
 class ErasedUser(NamedTuple):

@@ -25,12 +25,15 @@ def open_admin(brokers: Cluster | str, timeout_s: float = 5.0) -> Iterator[Kafka
 
     Raises
     ------
+    SettingsError
+        A certificate, a key or an authority cannot be used.
     BrokerError
         Nobody answers, or not like a Kafka broker, or does not let us in; or a request in the body
         failed.
     """
     cluster = Cluster(brokers) if isinstance(brokers, str) else brokers
     bootstrap = cluster.bootstrap
+    cluster.access()  # a file that cannot be used is told before anybody is looked for
     try:
         # First a bare connection: a client that is refused goes on trying until its time is over.
         require_listening(cluster.servers, timeout_s)

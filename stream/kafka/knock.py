@@ -43,6 +43,7 @@ def why_not_let_in(cluster: Cluster, timeout_s: float = 5.0) -> str | None:
     Of a cluster with TLS or logins, every broker is tried that the first one names.
     """
     found: list[str | None] = []
+    cluster.access()  # raises here what would be lost in the thread
     # In a thread of its own: the caller may have an event loop running.
     thread = threading.Thread(
         target=lambda: found.append(asyncio.run(find_refusal(cluster, timeout_s))), daemon=True
