@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from kafka import TopicPartition
 
+from tests.chaos.check import check
 from tests.chaos.faulty import SEED, admin_of, configure, reason_of_end
-from tests.chaos.reference import check
 from tests.chaos.shop import PARTITIONS, Shop
 from tests.chaos.two_brokers import FIRST, SECOND, SecondBroker, move
 from tests.support.brokers import remove_data

@@ -13,11 +13,12 @@ from typing import Any
 from stream.errors import BrokerError
 from stream.kafka.broker import BrokerProcess
 from tests.chaos import schedule
+from tests.chaos.check import check
 from tests.chaos.fleet import Stuck
 from tests.chaos.peer import NEW_ITEMS, PEERS
-from tests.chaos.reference import Verdict, check
 from tests.chaos.shop import Shop, Shoppers
 from tests.chaos.storm import Storm
+from tests.chaos.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ def run(
     shop = Shop(broker.bootstrap, unique, folder, plan.seed, peer.engine, peer.changelog)
     if peer.catalogue:
         shop.traffic.fill_catalogue()
+    shop.traffic.erases = peer.erasures
     (folder / NEW_ITEMS).write_text(json.dumps(shop.traffic.new_items))
     shop.subscribe()
     storm = Storm(shop, broker, tell)

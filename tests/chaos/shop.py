@@ -117,7 +117,7 @@ class Shop:
         self._group = Consumer({**quiet, "group.id": self.settings.group})
         self._sources = [
             TopicPartition(topic, partition)
-            for topic in (topics.clicks, topics.purchases)
+            for topic in (topics.clicks, topics.purchases, topics.erasures)
             for partition in range(PARTITIONS)
         ]
 

@@ -15,8 +15,9 @@ from stream.errors import TopicError
 from stream.kafka.broker import BrokerProcess
 from stream.kafka.specs import changelog_topic
 from stream.kafka.topics import create_topics, require_topics
+from tests.chaos.check import check
+from tests.chaos.decode import APPLIED_KEY
 from tests.chaos.faulty import LONG, SEED, admin_of, configure, log_of, reason_of_end
-from tests.chaos.reference import APPLIED_KEY, check
 from tests.chaos.shop import PARTITIONS, Shop, Worker
 
 pytestmark = [pytest.mark.kafka_only, pytest.mark.timeout(240)]
