@@ -20,13 +20,13 @@ from pathlib import Path
 from stream.errors import EXIT_INTERRUPTED, FreshetError
 from tests.chaos.peer import PEERS
 from tests.chaos.run import Plan, Report, run
-from tests.support.kafka import ApacheKafka
+from tests.support.proxy import ProxiedKafka
 
 BUILD = Path(__file__).parents[2] / "build"
 SEED = 20261122
 
 
-class Broker(ApacheKafka):
+class Broker(ProxiedKafka):
     """A broker that never compacts: the checker needs all that was written."""
 
     def _configuration(self) -> str:

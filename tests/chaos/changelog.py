@@ -10,19 +10,28 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from tests.chaos import decode
+from tests.chaos.decode import At
 from tests.chaos.logs import Logs, Writer
 from tests.chaos.verdict import Verdict
 
-At = tuple[str, int]  # topic, offset; within one partition
 GATE = 1 << 62  # producer ids from here on only pass a new id on (`Takeover._claim`)
 
 
 class Step(NamedTuple):
-    """Events in the order in which they were applied, and the states after them by user."""
+    """Events and erasures in the order in which they were applied, and the states after them.
+
+    Attributes
+    ----------
+    states : by user; None where one was dropped
+    marks : what else stands there, by key: records about erasures
+    rank : how many owners the partition had before the one that wrote it
+    """
 
     order: Sequence[At]
     states: dict[bytes, bytes | None]
     where: str
+    marks: dict[bytes, bytes | None]
+    rank: int
 
 
 class Changelog(Protocol):
@@ -49,6 +58,7 @@ class FreshetChangelog:
         self._ranks = {}
         reached: dict[str, int] = {}
         states: dict[bytes, bytes | None] = {}
+        about: dict[bytes, bytes | None] = {}
         for batch in self._logs.batches(self._topic, partition):
             where = f"{self._topic}-{partition}@{batch.base}"
             if batch.writer.producer_id < GATE:
@@ -58,15 +68,16 @@ class FreshetChangelog:
             verdict.count("torn_batches", where, marks != [False] * (len(marks) - 1) + [True])
             for record, mark in zip(batch.records, marks, strict=True):
                 if not mark:
-                    states[record.key or b""] = record.value
+                    key = record.key or b""
+                    (about if key.startswith(b"\xff") else states)[key] = record.value
                     continue
                 order: list[At] = []
                 for topic, following in decode.applied(record.value or b"").following.items():
                     before = reached.get(topic, 0)
                     order += [(topic, offset) for offset in range(before, following)]
                     reached[topic] = max(before, following)
-                yield Step(order, states, where)
-                states = {}
-        if states:
-            yield Step([], states, f"the end of {self._topic}-{partition}")
+                yield Step(order, states, where, about, max(0, self.rank(batch.writer)))
+                states, about = {}, {}
+        if states or about:
+            yield Step([], states, f"the end of {self._topic}-{partition}", about, 0)
         verdict.owners = max(verdict.owners, len(self._ranks))

@@ -14,9 +14,11 @@ from collections.abc import Collection
 from typing import Any, NamedTuple
 
 LAYOUT = 2  # of a state, and format of an `applied` record
-HEADERS = {1: struct.Struct("<BBHBBHIIqf"), 2: struct.Struct("<BBHBBHIIqqf")}
+HEADER = struct.Struct("<BBHBBHIIqqf")
 ENTRY = struct.Struct("<QIIB")
 APPLIED_KEY = b"\xff\x00applied"
+MARK = b"\xff\x01"  # of a user that was erased; a salted hash follows
+SALT_KEY = b"\xff\x02"
 
 CLICKS = ("view", "click", "add_to_cart", "remove_from_cart", "like", "dislike", "impression")
 PURCHASES = ("purchase", "cancel")
@@ -24,6 +26,8 @@ TYPES = {name: number for number, name in enumerate((*CLICKS, *PURCHASES), 1)}
 KINDS = ("product", "shop", "coupon", "ad", "content")
 OLDEST_MS = 946_684_800_000  # 2000-01-01
 NEWEST_MS = 4_102_444_800_000  # 2100-01-01: nobody sends one a little ahead of its time
+
+At = tuple[str, int]  # topic, offset; within one partition
 
 
 class Event(NamedTuple):
@@ -39,6 +43,13 @@ class Event(NamedTuple):
     item_id: str
     named: int
     kind: int
+    time_ms: int
+
+
+class Erasure(NamedTuple):
+    """What asks to forget a user, and the newest event time that is to stay forgotten."""
+
+    user: bytes
     time_ms: int
 
 
@@ -66,12 +77,26 @@ def event(key: bytes | None, value: bytes | None, types: Collection[Any]) -> Eve
         raise BadRecordError("key")
     if fields.get("type") not in types:
         raise BadRecordError("type")
-    time_ms = fields.get("event_time_ms")
-    if type(time_ms) is not int or not OLDEST_MS <= time_ms < NEWEST_MS:
-        raise BadRecordError("event_time_ms")
+    time_ms = _time_ms(fields)
     named = fields.get("event_id")
     named = 0 if named is None else zlib.crc32(_id(fields, "event_id").encode()) or 1
     return Event(user.encode(), item, named, TYPES[fields["type"]], time_ms)
+
+
+def erasure(key: bytes | None, value: bytes | None) -> Erasure | None:
+    """A record of `erasures`; None says that one is done.
+
+    Raises
+    ------
+    BadRecordError : it cannot be used
+    """
+    if value is None and key is not None:
+        return None
+    fields = _object(value)
+    user = _id(fields, "user_id")
+    if key != user.encode():
+        raise BadRecordError("key")
+    return Erasure(user.encode(), _time_ms(fields))
 
 
 def item(key: bytes | None, value: bytes | None) -> dict[str, Any] | None:
@@ -113,6 +138,13 @@ def _object(value: bytes | None) -> dict[str, Any]:
         raise BadRecordError("not JSON") from error
     if not isinstance(found, dict):
         raise BadRecordError("not an object")
+    return found
+
+
+def _time_ms(fields: dict[str, Any]) -> int:
+    found = fields.get("event_time_ms")
+    if type(found) is not int or not OLDEST_MS <= found < NEWEST_MS:
+        raise BadRecordError("event_time_ms")
     return found
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
 
+from tests.chaos.check import check
 from tests.chaos.faulty import SEED, admin_of, committed, configure, reason_of_end
-from tests.chaos.reference import check
 from tests.chaos.shop import Shop
 from tests.support.brokers import remove_data
 from tests.support.kafka import ApacheKafka

@@ -39,7 +39,12 @@ class Engine:
 
     def instead(self, module: str, **environment: str) -> Engine:
         """The same with another module in the place of `stream.cli`."""
-        return Engine((module, *self.command[1:]), self.ready, environment)
+        return self.where(environment, (module, *self.command[1:]))
+
+    def where(self, environment: Mapping[str, str], command: tuple[str, ...] = ()) -> Engine:
+        """The same with more in its environment."""
+        both = {**self.environment, **environment}
+        return Engine(command or self.command, self.ready, both)
 
 
 def _serves(worker: Worker) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime as ort
 
 from stream.core.bundle import Bundle
-from tests.chaos.decode import ENTRY, HEADERS, LAYOUT, TYPES, Event, item_hash
+from tests.chaos.decode import ENTRY, HEADER, LAYOUT, TYPES, Event, item_hash
 
 RING = 50
 IMPRESSION = TYPES["impression"]
@@ -64,19 +64,21 @@ def _unit(given: Sequence[float]) -> list[float]:
 
 
 class Reference:
-    """The state of one user."""
+    """The state of one user, who may have been erased: events up to then change nothing."""
 
-    def __init__(self, arithmetic: Arithmetic) -> None:
+    def __init__(self, arithmetic: Arithmetic, erased_ms: int = 0) -> None:
         self._arithmetic = arithmetic
         self._vector = np.zeros(arithmetic.size, np.int8)
         self._scale = np.float32(0)
         self._newest_ms = 0
-        self._erased_ms = 0
+        self._erased_ms = erased_ms
         self._events = 0
         self._ring: deque[tuple[int, int, int, int]] = deque(maxlen=RING)
         self._remembered = 0
 
     def fold(self, event: Event) -> None:
+        if event.time_ms <= self._erased_ms:
+            return
         item = item_hash(event.item_id)
         if event.named and any(old[0] == item and old[2] == event.named for old in self._ring):
             return
@@ -98,12 +100,12 @@ class Reference:
         user = cls(arithmetic)
         if state is None:
             return user
-        header = HEADERS[LAYOUT]
-        fields = header.unpack_from(state)
+        fields = HEADER.unpack_from(state)
         used, head, user._events, user._newest_ms = fields[3], fields[4], fields[7], fields[8]
+        user._erased_ms = fields[9]
         user._scale = np.float32(fields[-1])
-        user._vector = np.frombuffer(state, np.int8, arithmetic.size, header.size)
-        entries = list(ENTRY.iter_unpack(state[header.size + arithmetic.size :]))
+        user._vector = np.frombuffer(state, np.int8, arithmetic.size, HEADER.size)
+        entries = list(ENTRY.iter_unpack(state[HEADER.size + arithmetic.size :]))
         user._ring.extend(entries if used < RING else entries[head:] + entries[:head])
         user._remembered = used if used < RING else RING + head
         return user
@@ -115,7 +117,6 @@ class Reference:
         if len(entries) == RING:
             entries = entries[RING - head :] + entries[: RING - head]
         header: list[Any] = [LAYOUT, 1, len(self._vector), len(entries), head, 0]
-        header += [self._arithmetic.version, self._events, self._newest_ms]
-        header += [self._erased_ms] if LAYOUT > 1 else []
+        header += [self._arithmetic.version, self._events, self._newest_ms, self._erased_ms]
         ring = b"".join(ENTRY.pack(*entry) for entry in entries)
-        return HEADERS[LAYOUT].pack(*header, self._scale) + self._vector.tobytes() + ring
+        return HEADER.pack(*header, self._scale) + self._vector.tobytes() + ring

@@ -44,17 +44,18 @@ class FaustChangelog:
             number, offset = MADE_BY.unpack_from(record.value or b"")
             state = (record.value or b"")[MADE_BY.size :]
             where = f"{self._topic}-{partition}@{record.offset}"
-            yield Step([(self._sources[number], offset)], {record.key or b"": state}, where)
+            yield Step([(self._sources[number], offset)], {record.key or b"": state}, where, {}, 0)
 
 
 @dataclass(frozen=True)
 class Peer:
-    """An engine, its changelog, the kills of its schedule, and whether it reads the catalogue."""
+    """An engine, its changelog, the kills of its schedule; whether it reads these topics."""
 
     engine: Engine
     changelog: Callable[[Logs, str], Changelog]
     kills: tuple[str, ...]
     catalogue: bool = True
+    erasures: bool = True
 
 
 def _says_ready(worker: Worker) -> bool:
@@ -69,5 +70,6 @@ PEERS = {
         FaustChangelog,
         ("kill",) * len(KILLS),
         catalogue=False,
+        erasures=False,
     ),
 }

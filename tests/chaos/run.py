@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from stream.errors import BrokerError
-from stream.kafka.broker import BrokerProcess
+from stream.settings import variable
 from tests.chaos import schedule
+from tests.chaos.check import check
 from tests.chaos.fleet import Stuck
 from tests.chaos.peer import NEW_ITEMS, PEERS
-from tests.chaos.reference import Verdict, check
 from tests.chaos.shop import Shop, Shoppers
 from tests.chaos.storm import Storm
+from tests.chaos.verdict import Verdict
+from tests.support.proxy import ProxiedKafka
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class Report:
 
 def run(
     plan: Plan,
-    broker: BrokerProcess,
+    broker: ProxiedKafka,
     unique: str,
     folder: Path,
     tell: Callable[[str], None] = lambda line: None,
@@ -118,6 +120,7 @@ def run(
 
     Parameters
     ----------
+    broker : the workers go through its proxy, the traffic and the subscriber do not
     unique : suffix of topics and group
     folder : for histories and logs
     tell : is told each fault as it happens
@@ -125,9 +128,11 @@ def run(
     report = Report(plan)
     peer = PEERS[plan.engine]
     began_s = time.monotonic()
-    shop = Shop(broker.bootstrap, unique, folder, plan.seed, peer.engine, peer.changelog)
+    engine = peer.engine.where({variable("bootstrap"): broker.proxied})
+    shop = Shop(broker.bootstrap, unique, folder, plan.seed, engine, peer.changelog)
     if peer.catalogue:
         shop.traffic.fill_catalogue()
+    shop.traffic.erases = peer.erasures
     (folder / NEW_ITEMS).write_text(json.dumps(shop.traffic.new_items))
     shop.subscribe()
     storm = Storm(shop, broker, tell)
@@ -139,6 +144,7 @@ def run(
             tell("no more faults: the workers finish")
         except Stuck as stuck:
             report.stuck = str(stuck)
+        broker.proxy.forward()
         if broker.pid is None:
             broker.start()
         shoppers.finish()

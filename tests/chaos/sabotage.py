@@ -3,7 +3,7 @@
     SABOTAGE=dropped_list python -m tests.chaos.sabotage worker --config ...
 
 CHAOS_POINT, when it is set too, is one of `points.py`, or `between`: after the first batch that
-`applied_apart` sends. Nothing in the product does this.
+`applied_apart` sends, and the first receipts of `early_receipt`. Nothing in the product does this.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from stream.kafka.applied import APPLIED_KEY, encode_applied
 from stream.kafka.batches import Records
 from stream.kafka.table import InterestTable, Turn
 from stream.kafka.takeover import Takeover
+from tests.chaos.decode import MARK
 from tests.chaos.points import POINTS, Point, replace
 
 Answers = list[asyncio.Future[Any]]
@@ -167,6 +168,83 @@ def double_fold() -> None:
     replace(engine, "fold", make)
 
 
+def dropped_user() -> None:
+    """Every third batch drops a user who is not in it."""
+    batches = 0
+
+    async def send(
+        self: InterestTable, turn: Turn, changelog: Records | None, outputs: Outputs
+    ) -> Answers:
+        nonlocal batches
+        batches += 1
+        states = changelog or Records([], [])
+        gone = [key for key in turn.shard.keys if key not in states.keys][:1]
+        if turn.source is not None and batches % 3 == 0 and gone:
+            turn.shard.forget(gone)
+            states = Records([*states.keys, *gone], [*states.values, None])
+        return await _send(self, turn, states, outputs)
+
+    _sends(send)
+
+
+def lost_mark() -> None:
+    """The marks of erasures are not written."""
+
+    async def send(
+        self: InterestTable, turn: Turn, changelog: Records | None, outputs: Outputs
+    ) -> Answers:
+        states = changelog or Records([], [])
+        kept = [i for i, key in enumerate(states.keys) if not (key or b"").startswith(MARK)]
+        some = Records([states.keys[i] for i in kept], [states.values[i] for i in kept])
+        return await _send(self, turn, some, outputs)
+
+    _sends(send)
+
+
+def kept_list() -> None:
+    """The lists of erased users are not taken back."""
+
+    async def send(
+        self: InterestTable, turn: Turn, changelog: Records | None, outputs: Outputs
+    ) -> Answers:
+        name = self.app.settings.topics.recommendations
+        lists = outputs.get(name, Records([], []))
+        kept = [i for i, value in enumerate(lists.values) if value is not None]
+        some = Records([lists.keys[i] for i in kept], [lists.values[i] for i in kept])
+        return await _send(self, turn, changelog, {**outputs, name: some})
+
+    _sends(send)
+
+
+def no_receipt() -> None:
+    """Erasures are done, and nobody is told."""
+
+    def make(commit: Any) -> Any:
+        async def silent(self: Turn, *given: Any, afterwards: Any = None, **options: Any) -> None:
+            await commit(self, *given, **options)
+
+        return silent
+
+    replace(Turn, "commit", make)
+
+
+def early_receipt() -> None:
+    """Receipts are sent, and acknowledged, before anything else of the erasure."""
+
+    def make(commit: Any) -> Any:
+        async def hasty(self: Turn, *given: Any, afterwards: Any = None, **options: Any) -> None:
+            if afterwards is not None:
+                async with self.holding.lock:
+                    answers = await self._table.send_outputs(self.holding, afterwards())
+                await asyncio.gather(*answers)
+                POINT.passed()
+            await commit(self, *given, **options)
+
+        return hasty
+
+    replace(Turn, "commit", make)
+
+
 SABOTAGES: dict[str, Callable[[], None]] = {
     made.__name__: made
     for made in (
@@ -178,6 +256,11 @@ SABOTAGES: dict[str, Callable[[], None]] = {
         repeated_list,
         altered_letter,
         double_fold,
+        dropped_user,
+        lost_mark,
+        kept_list,
+        no_receipt,
+        early_receipt,
     )
 }
 POINT = Point()

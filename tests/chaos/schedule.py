@@ -13,7 +13,8 @@ from typing import NamedTuple
 # A worker that kills itself at a point of `points.py`.
 MORTAL = ("sent", "acknowledged", "replay", "claim", "fence", "rebalance", "catalogue")
 KILLS = (*(f"kill at {point}" for point in MORTAL), "kill", "kill", "kill")
-OTHERS = ("terminate", "sleep", "join", "leave", "broker")
+NETWORK = ("unreachable", "silent", "delay", "cut")  # between the workers and their broker
+OTHERS = ("terminate", "sleep", "join", "leave", "broker", *NETWORK)
 AT_ONCE = 0.2  # share of faults that do not wait until the workers serve again
 
 

@@ -8,15 +8,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from stream.kafka.broker import BrokerProcess
 from tests.chaos.fleet import Stuck, Worker
 from tests.chaos.schedule import Fault
 from tests.chaos.shop import SESSION_S, Shop
+from tests.support.proxy import ProxiedKafka
 
 FEWEST, MOST = 2, 3  # workers
 DEATH_S = 40.0  # within which a worker reaches its point
 AWAKE_S = 5.0  # within which a sleeper that has anything to send is gone
 BATCHES = 20
+CUT_S = 10.0  # within which a worker sends what is to be cut
 
 
 class Storm:
@@ -29,7 +30,7 @@ class Storm:
     refused : sleepers that the broker refused when they woke
     """
 
-    def __init__(self, shop: Shop, broker: BrokerProcess, tell: Callable[[str], None]) -> None:
+    def __init__(self, shop: Shop, broker: ProxiedKafka, tell: Callable[[str], None]) -> None:
         self.happened: Counter[str] = Counter()
         self.kills = 0
         self.refused = 0
@@ -43,6 +44,10 @@ class Storm:
             "join": self._join,
             "leave": self._leave,
             "broker": self._kill_broker,
+            "unreachable": self._unreachable,
+            "silent": self._silent,
+            "delay": self._delay,
+            "cut": self._cut,
         }
 
     def rage(self, faults: Iterable[Fault], minutes: float | None = None) -> None:
@@ -148,3 +153,35 @@ class Storm:
         self._broker.start()
         self._fleet.wait_until_ready()
         self._fleet.broker_away = False
+
+    # -- the network between the workers and their broker ------------------------------------
+
+    def _unreachable(self, fault: Fault) -> None:
+        """All connections are cut and new ones refused, for up to 4 s."""
+        self._broker.proxy.refuse()
+        self._network_back(fault)
+
+    def _silent(self, fault: Fault) -> None:
+        """Connections stay and pass nothing, for up to 4 s: longer than a session."""
+        self._broker.proxy.blackhole()
+        self._network_back(fault)
+
+    def _delay(self, fault: Fault) -> None:
+        """Everything takes up to 0.3 s longer each way, for up to 4 s."""
+        self._broker.proxy.delay(0.3 * fault.victim, 0.3 * fault.victim)
+        self._network_back(fault)
+
+    def _network_back(self, fault: Fault) -> None:
+        self._fleet.broker_away = True
+        self._fleet.wait(0.5 + 3.5 * fault.amount)
+        self._broker.proxy.forward()
+        self._fleet.wait_until_ready()
+        self._fleet.broker_away = False
+
+    def _cut(self, fault: Fault) -> None:
+        """Connections are cut in the middle of the next 1 to 3 produce requests."""
+        proxy, times = self._broker.proxy, 1 + int(3 * fault.amount)
+        before = proxy.cuts
+        proxy.cut("produce", after=fault.victim, times=times)
+        if not self._fleet.wait_until(lambda: proxy.cuts >= before + times, CUT_S):
+            raise Stuck(f"only {proxy.cuts - before} of {times} requests came to be cut")

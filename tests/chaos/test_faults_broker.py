@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from stream.kafka.broker import BrokerProcess
+from tests.chaos.check import check
 from tests.chaos.faulty import SEED, reason_of_end, wait_for, wait_for_more
-from tests.chaos.reference import check
 from tests.chaos.shop import PARTITIONS, Shop, Shoppers, Worker
 
 pytestmark = [pytest.mark.kafka_only, pytest.mark.timeout(240)]

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from stream.kafka.broker import BrokerProcess
+from tests.chaos.check import check
 from tests.chaos.faulty import LONG, SEED, log_of, reason_of_end, wait_for
-from tests.chaos.reference import check
 from tests.chaos.shop import Shop, Worker
 
 pytestmark = [pytest.mark.kafka_only, pytest.mark.timeout(180)]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.check import check
 from tests.chaos.faulty import (
     AWAY_S,
     faulty_shop,
@@ -16,7 +17,6 @@ from tests.chaos.faulty import (
     wait_for,
     wait_for_more,
 )
-from tests.chaos.reference import check
 from tests.chaos.shop import Shop, Shoppers
 from tests.support.proxy import ProxiedKafka
 

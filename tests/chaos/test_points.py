@@ -12,9 +12,9 @@ import pytest
 from stream.errors import EXIT_FATAL
 from stream.kafka.broker import BrokerProcess
 from stream.kafka.specs import changelog_topic
+from tests.chaos.check import check
 from tests.chaos.conftest import SEED
 from tests.chaos.points import POINTS
-from tests.chaos.reference import check
 from tests.chaos.schedule import MORTAL
 from tests.chaos.shop import PARTITIONS, Shop, Shoppers, Worker
 
@@ -56,6 +56,7 @@ class House:
     def __init__(self, shop: Shop) -> None:
         self.shop = shop
         shop.traffic.fill_catalogue()
+        shop.traffic.erases = True
         self.heir = shop.worker()
         self.heir.wait_until_ready()
 

@@ -7,13 +7,14 @@ import time
 
 import pytest
 
-from tests.chaos.reference import check
+from tests.chaos.check import check
 from tests.chaos.shop import PARTITIONS, Shop, Worker
 from tests.chaos.test_points import AWAKE_S, REACHED_S, shoppers, wait_for
 
 pytestmark = [pytest.mark.kafka_only, pytest.mark.timeout(180)]
 
 EVENTS = 600
+ERASED = 20
 COMMITTED_S = 2.0  # ten times commit_every_s, and less than lists are held up
 
 
@@ -71,6 +72,66 @@ def test_a_commit_before_the_acknowledgement(shop: Shop, mistake: str, faults: s
     verdict = check(shop)
     assert set(verdict.faults) == faults, verdict.table()
     assert verdict.unreflected_events <= committed, "only what was committed can be lost"
+
+
+def erase_some(shop: Shop) -> int:
+    """Events of everybody, and erasures of a few users; answers up to which time."""
+    until_ms = int(time.time() * 1000)
+    shop.produce(EVENTS)
+    for number in range(ERASED):
+        shop.traffic.view(f"e{number}", until_ms - 2_000)
+        shop.traffic.erase(f"e{number}", until_ms, times=1 + number % 2)
+    shop.flush()
+    return until_ms
+
+
+@pytest.mark.parametrize(
+    ("mistake", "faults"),
+    [
+        ("slow_lists", set()),
+        ("dropped_user", {"dropped_users"}),
+        ("kept_list", {"kept_lists"}),
+        ("no_receipt", {"missing_receipts", "kept_erasures"}),
+    ],
+)
+def test_a_mistake_with_erasures(shop: Shop, mistake: str, faults: set[str]) -> None:
+    erase_some(shop)
+    let_work(shop, sabotaged(shop, mistake))
+    verdict = check(shop)
+    assert set(verdict.faults) == faults, verdict.table()
+    assert verdict.erasures == ERASED + ERASED // 2
+
+
+@pytest.mark.parametrize(
+    ("mistake", "faults"),
+    [
+        ("slow_lists", set()),
+        ("lost_mark", {"wrong_marks", "wrong_states", "doubled_events", "kept_lists"}),
+    ],
+)
+def test_an_old_event_after_a_restart(shop: Shop, mistake: str, faults: set[str]) -> None:
+    """It brings nobody back, unless the mark was lost."""
+    until_ms = erase_some(shop)
+    let_work(shop, sabotaged(shop, mistake))
+    for number in range(ERASED):
+        shop.traffic.view(f"e{number}", until_ms)
+    shop.flush()
+    let_work(shop, shop.worker())
+    verdict = check(shop)
+    assert set(verdict.faults) == faults, verdict.table()
+
+
+def test_a_receipt_before_the_erasure_is_acknowledged(shop: Shop) -> None:
+    """The worker dies between the two: another one has to erase, and sends its own.
+
+    The first one's hashes are by a salt that nobody else ever saw.
+    """
+    erase_some(shop)
+    worker = sabotaged(shop, "early_receipt", CHAOS_POINT="between")
+    assert worker.process.wait(REACHED_S) == -signal.SIGKILL, worker.tail()
+    let_work(shop, shop.worker())
+    verdict = check(shop)
+    assert set(verdict.faults) == {"early_receipts", "false_receipts"}, verdict.table()
 
 
 def test_a_fence_left_out(shop: Shop) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from stream.kafka.broker import BrokerProcess
 from tests.chaos.conftest import SEED
+from tests.chaos.faulty import proxied_kafka
 from tests.chaos.run import Plan, run
 from tests.chaos.schedule import OTHERS
 
@@ -21,13 +21,15 @@ KILLS = int(os.environ.get("KILLS", "4"))
 
 
 def test_a_storm_leaves_every_state_exact_and_every_event_reflected(
-    own_broker: BrokerProcess, unique: str, tmp_path: Path
+    broker_kind: str, unique: str, tmp_path: Path
 ) -> None:
     plan = Plan(SEED, KILLS, rate=400, kill_kinds=("kill",) * KILLS)
-    report = run(plan, own_broker, unique, tmp_path, print)
+    with proxied_kafka(tmp_path / "broker") as broker:
+        report = run(plan, broker, unique, tmp_path, print)
     print(report.table())
     assert report.right, report.table()
     assert report.kills == KILLS
     assert set(report.happened) == {"kill", *OTHERS}
     assert report.verdict.bad_records > 0
+    assert report.verdict.erasures > 0
     assert report.verdict.owners > KILLS // 2, "the kills must have hit workers with partitions"

@@ -23,6 +23,7 @@ NEW_ITEMS = 8  # which the catalogue brings, with embeddings
 DIM = 16
 USERS = 3_000
 BAD_SHARE = 0.01
+ERASURES_SHARE = 0.01  # of records
 FLUSH_S = 90.0
 LATE_MS = (0, 0, 0, 90_000_000)
 OWN_HEADERS: list[tuple[str, bytes | None]] = [("trace", b"\x00\xff7"), ("empty", None)]
@@ -38,6 +39,7 @@ class Traffic:
     new_items : embedding by item_id of the items that the bundle does not know; they stand in the
         catalogue from the beginning and stay as they are, so that a state does not depend on when
         a worker read the catalogue
+    erases : erasures are sent among the events
     """
 
     def __init__(self, bootstrap: str, topics: Topics, seed: int, journal: Journal) -> None:
@@ -45,7 +47,9 @@ class Traffic:
         self._topics = topics
         self._chance = random.Random(seed)
         self.new_items: dict[str, list[float]] = {}
+        self.erases = False
         self._again: list[Sent] = []
+        self._guests = 0
         self._producer = Producer(
             {
                 "bootstrap.servers": bootstrap,
@@ -96,6 +100,9 @@ class Traffic:
 
     def _event(self) -> None:
         chance, topics = self._chance, self._topics
+        if self.erases and chance.random() < ERASURES_SHARE:
+            self._erasure()
+            return
         if self._again and chance.random() < 0.02:  # the shop's own retry
             self._send(*chance.choice(self._again), good=True)
             return
@@ -119,6 +126,35 @@ class Traffic:
         if "event_id" in event:
             self._again = [*self._again[-200:], record]
         self._send(*record, good=True)
+
+    def _erasure(self) -> None:
+        """An erasure of somebody who goes on, of one who does not, or one that cannot be used."""
+        chance = self._chance
+        kind = chance.random()
+        if kind < 0.1:
+            key = b"u1"
+            self._send(self._topics.erasures, key, chance.choice(_BAD_ERASURES), good=False)
+        elif kind < 0.6:
+            user = f"u{int(USERS * chance.random() ** 2)}"
+            self.erase(user, int(time.time() * 1000) - chance.choice(LATE_MS))
+        else:
+            self._guests += 1
+            guest = f"g{self._guests}"
+            now_ms = int(time.time() * 1000)
+            self.view(guest, now_ms - 2_000)
+            self.erase(guest, now_ms, times=chance.choice((1, 1, 2)))
+            self.view(f"g{chance.randint(1, self._guests)}", now_ms - 90_000_000)
+
+    def erase(self, user: str, until_ms: int, times: int = 1) -> None:
+        """Ask to forget a user's events up to a time."""
+        value = json.dumps({"user_id": user, "event_time_ms": until_ms}).encode()
+        for _ in range(times):
+            self._send(self._topics.erasures, user.encode(), value, good=True)
+
+    def view(self, user: str, time_ms: int) -> None:
+        """One event of a user, at a time."""
+        event = {"user_id": user, "item_id": "i1", "type": "view", "event_time_ms": time_ms}
+        self._send(self._topics.clicks, user.encode(), json.dumps(event).encode(), good=True)
 
     def _item(self) -> str:
         if self.new_items and self._chance.random() < 0.05:
@@ -170,6 +206,7 @@ class Traffic:
 
 
 _BAD_ITEMS = (b"not json", b"{}", b'{"item_id":"other"}', b"", b'{"item_id":7,"kind":"x"}')
+_BAD_ERASURES = (b"not json", b"{}", b'{"user_id":"u1"}', b'{"user_id":"u2","event_time_ms":9}')
 
 
 class Shop(Protocol):

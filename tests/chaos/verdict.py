@@ -18,6 +18,7 @@ class Verdict:
     owners : most owners that one partition had, one after the other
     lists, repeats : that the subscriber saw; marked as seen before (`outputs.py`)
     tombstones : users that the changelog dropped
+    erasures, receipts : good ones in the log, of which the same may come twice
     wrong_states : users with a state in the changelog that is not, bit for bit, the reference fold
         of their events in the order in which the changelog says they were applied
     doubled_events : applied although they had been, and states written without a new event
@@ -29,6 +30,15 @@ class Verdict:
     false_causes : lists whose cause is no event of their user
     missing_dead_letters : bad records that are not in the dead letters exactly as they were sent
     false_dead_letters : dead letters that differ from the record they name, or name a good one
+    dropped_users : tombstones in the changelog that no erasure in their batch explains
+    unerased_users : erasures applied without a tombstone in their batch
+    wrong_marks : erasures applied without their mark; marks and salts that no erasure explains
+    missing_receipts : erasures without a receipt
+    false_receipts : that name no erasure applied, another time or another hash than its user's
+    early_receipts : by an owner before the one that applied the erasure
+    kept_erasures : records of `erasures` that no null follows
+    kept_lists : lists of erased users that are not taken back, or come again from before
+    false_nulls : lists taken back of users that nobody asked to forget
     """
 
     events: int = 0
@@ -38,6 +48,8 @@ class Verdict:
     lists: int = 0
     repeats: int = 0
     tombstones: int = 0
+    erasures: int = 0
+    receipts: int = 0
     wrong_states: int = 0
     doubled_events: int = 0
     lost_events: int = 0
@@ -48,6 +60,15 @@ class Verdict:
     false_causes: int = 0
     missing_dead_letters: int = 0
     false_dead_letters: int = 0
+    dropped_users: int = 0
+    unerased_users: int = 0
+    wrong_marks: int = 0
+    missing_receipts: int = 0
+    false_receipts: int = 0
+    early_receipts: int = 0
+    kept_erasures: int = 0
+    kept_lists: int = 0
+    false_nulls: int = 0
     examples: dict[str, str] = field(default_factory=dict)
 
     FAULTS = (
@@ -61,6 +82,15 @@ class Verdict:
         "false_causes",
         "missing_dead_letters",
         "false_dead_letters",
+        "dropped_users",
+        "unerased_users",
+        "wrong_marks",
+        "missing_receipts",
+        "false_receipts",
+        "early_receipts",
+        "kept_erasures",
+        "kept_lists",
+        "false_nulls",
     )
 
     @property
