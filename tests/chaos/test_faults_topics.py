@@ -18,7 +18,6 @@ from stream.kafka.broker import BrokerProcess
 from stream.kafka.specs import changelog_topic
 from stream.kafka.topics import create_topics, require_topics
 from tests.chaos.check import check
-from tests.chaos.decode import APPLIED_KEY
 from tests.chaos.faulty import LONG, SEED, admin_of, configure, log_of, reason_of_end
 from tests.chaos.shop import PARTITIONS, Shop, Worker
 

@@ -328,3 +328,8 @@ def test_make_lists_its_targets(tmp_path: Path) -> None:
         *("model", "audit", "sbom", "clean"),
     ):
         assert f"make {target} " in said
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names)), "pytest takes one for the other"
