@@ -150,5 +150,5 @@ def test_a_fence_left_out(shop: Shop) -> None:
         time.sleep(1)
         sleeper.kill()
     shop.wait_until_done(heir)
-    found = set(check(shop).faults)
-    assert {"wrong_states", "doubled_events"} <= found
+    # What the sleeper wrote over is wrong until its users' next events are folded by the heir.
+    assert "doubled_events" in check(shop).faults
