@@ -68,8 +68,8 @@ def dead_letter_headers(
     return headers
 
 
-class Batch(Protocol):
-    """Where a record came from."""
+class Origin(Protocol):
+    """The batch that a record came in."""
 
     @property
     def topic(self) -> str: ...
@@ -83,7 +83,7 @@ class Batch(Protocol):
     def headers(self) -> Mapping[int, Headers]: ...
 
 
-def headers_of_rejected(batch: Batch, position: int, reason: str, field: str | None) -> Headers:
+def headers_of_rejected(batch: Origin, position: int, reason: str, field: str | None) -> Headers:
     """`dead_letter_headers` for the record at a position of its batch."""
     return dead_letter_headers(
         reason,

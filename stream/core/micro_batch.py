@@ -6,7 +6,7 @@ A micro-batch has a part from each partition that has records waiting.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -14,24 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.contracts import Cause, Erasure, Events, Headers, Rejection
+from stream.contracts.letters import Origin
 from stream.core.state import UserShard
 
 
-class Batch(Protocol):
+class Batch(Origin, Protocol):
     """Records of one topic partition, as columns in offset order."""
 
     @property
-    def topic(self) -> str: ...
-    @property
-    def partition(self) -> int: ...
-    @property
     def keys(self) -> Sequence[bytes | None]: ...
-    @property
-    def values(self) -> Sequence[bytes | None]: ...
-    @property
-    def offsets(self) -> Sequence[int]: ...
-    @property
-    def headers(self) -> Mapping[int, Headers]: ...
 
 
 class Part(Protocol):
