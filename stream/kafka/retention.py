@@ -69,7 +69,7 @@ class Retention:
                 for error_code, _, _, topic, entries in response.resources:
                     if error_code == 0:
                         found[topic] = longest_kept_ms({name: at for name, at, *_ in entries})
-        except (KafkaError, NotImplementedError):  # the latter for versions unknown to aiokafka
+        except (KafkaError, OSError, NotImplementedError):  # the last for versions unknown to it
             pass
         finally:
             await admin.close()
