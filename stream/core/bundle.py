@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stream.core.archive import read_arrays
+from stream.core.golden import Golden
 from stream.core.graph import check_graph
 from stream.core.manifest import (
     AGAIN,
@@ -61,24 +62,6 @@ __all__ = [
 ]
 
 Float32 = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Golden:
-    """G sequences of T events, and what the reference implementation made of them.
-
-    `item_rows`, `event_types`: int64 [G, T]; `gaps_s`: float32 [G, T]; `states`: float32 [G, T, S]
-    after each event; then one score of the last state: `excluded` int64 [G, M],
-    `rows` int64 [G, k], `scores` float32 [G, k].
-    """
-
-    item_rows: npt.NDArray[np.int64]
-    event_types: npt.NDArray[np.int64]
-    gaps_s: Float32
-    states: Float32
-    excluded: npt.NDArray[np.int64]
-    rows: npt.NDArray[np.int64]
-    scores: Float32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,7 +110,7 @@ class Bundle:
             )
         manifest = read_manifest(folder)
         content = {name: _verified(folder, name, sha) for name, sha in manifest.files.items()}
-        size, dim, n = manifest.state.size, manifest.embedding_dim, manifest.items
+        dim, n = manifest.embedding_dim, manifest.items
         for graph in (UPDATE, SCORE):
             check_graph(folder / graph, content[graph], manifest.opset)
         item_bytes = n * 4 * (dim + 1 + MAX_ID_CHARACTERS) + 3 * 1024  # and the arrays' headers
@@ -140,7 +123,7 @@ class Bundle:
             item_ids=_item_ids(folder / ITEMS, items, n),
             embeddings=embeddings,
             biases=biases,
-            golden=_golden(folder / manifest.golden.file, content[manifest.golden.file], size),
+            golden=_golden(folder, manifest, content[manifest.golden.file]),
             update_onnx=content[UPDATE],
             score_onnx=content[SCORE],
         )
@@ -186,7 +169,8 @@ def _item_ids(file: Path, arrays: dict[str, npt.NDArray[Any]], n: int) -> list[s
     return ids
 
 
-def _golden(file: Path, content: bytes, state_size: int) -> Golden:
+def _golden(folder: Path, manifest: Manifest, content: bytes) -> Golden:
+    file = folder / manifest.golden.file
     arrays = read_arrays(file, content, MAX_GOLDEN_BYTES, AGAIN)
     g, t = arrays["item_rows"].shape if arrays.get("item_rows", np.empty(0)).ndim == 2 else (0, 0)
     if g == 0 or t == 0:
@@ -196,7 +180,7 @@ def _golden(file: Path, content: bytes, state_size: int) -> Golden:
         item_rows=_array(file, arrays, "item_rows", np.int64, (g, t)),
         event_types=_array(file, arrays, "event_types", np.int64, (g, t)),
         gaps_s=_array(file, arrays, "gaps_s", np.float32, (g, t)),
-        states=_array(file, arrays, "states", np.float32, (g, t, state_size)),
+        states=_array(file, arrays, "states", np.float32, (g, t, manifest.state.size)),
         excluded=_array(file, arrays, "excluded", np.int64, (g, None)),
         rows=rows,
         scores=_array(file, arrays, "scores", np.float32, rows.shape),

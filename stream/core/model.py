@@ -21,6 +21,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from stream.core.bundle import NEVER_LISTED, Bundle
+from stream.core.resident import Resident, ResidentBias
 from stream.core.sessions import brief, open_sessions
 from stream.errors import BundleError
 
@@ -29,39 +30,6 @@ ROWS_MULTIPLE = 128  # capacities are multiples of it, as the score graphs of al
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
-
-
-class _Resident:
-    """A host array and its twin on the device; on a CPU the two are the same memory."""
-
-    def __init__(self, values: Float32, device: str) -> None:
-        self._device = device
-        self.replace(values)
-
-    def replace(self, values: Float32) -> None:
-        self.host = np.ascontiguousarray(values, np.float32)
-        self.device_value = ort.OrtValue.ortvalue_from_numpy(self.host, self._device, 0)
-
-    def write(self, rows: Int64, values: Float32) -> None:
-        self.host[rows] = values
-        if self._device != "cpu":
-            self.device_value.update_inplace(self.host)
-
-
-class ResidentBias:
-    """One bias a row, resident beside the item table. Made by `Model.new_bias`."""
-
-    def __init__(self, resident: _Resident) -> None:
-        self._resident = resident
-
-    @property
-    def values(self) -> Float32:
-        """float32, shape (rows,). A read-only view of what is scored with now."""
-        return _read_only(self._resident.host)
-
-    def set(self, rows: Int64, values: Float32 | float) -> None:
-        """Change the biases of `rows` (int64, shape (m,)) in place; `NEVER_LISTED` bars an item."""
-        self._resident.write(rows, np.asarray(values, np.float32))
 
 
 class Model:
@@ -101,7 +69,7 @@ class Model:
         capacity = _blocks(manifest.items + spare_rows)
         table = np.zeros((capacity, self.embedding_dim), np.float32)
         table[: manifest.items] = bundle.embeddings
-        self._table = _Resident(table, self.provider)
+        self._table = Resident(table, self.provider)
         with self._at_most(REPLAY_LIMIT_S):
             self._replay_golden()
 
@@ -113,7 +81,7 @@ class Model:
     @property
     def embeddings(self) -> Float32:
         """float32, shape (rows, D). A read-only view; `set_embeddings` shows in it."""
-        return _read_only(self._table.host)
+        return self._table.values
 
     def update(
         self, state: Float32, item_rows: Int64, event_types: Int64, gaps_s: Float32
@@ -135,13 +103,13 @@ class Model:
         if len(item_rows) == 0:
             return following
         binding = self._update_binding
-        kept = (  # alive until the run is over: the binding holds bare pointers
-            np.ascontiguousarray(state, np.float32),
-            np.ascontiguousarray(item_rows, np.int64),
-            np.ascontiguousarray(event_types, np.int64),
-            np.ascontiguousarray(gaps_s, np.float32),
-        )
-        for name, value in zip(("state", "item_row", "event_type", "gap_s"), kept, strict=True):
+        kept = {  # alive until the run is over: the binding holds bare pointers
+            "state": np.ascontiguousarray(state, np.float32),
+            "item_row": np.ascontiguousarray(item_rows, np.int64),
+            "event_type": np.ascontiguousarray(event_types, np.int64),
+            "gap_s": np.ascontiguousarray(gaps_s, np.float32),
+        }
+        for name, value in kept.items():
             binding.bind_cpu_input(name, value)
         binding.bind_ortvalue_input("item_table", self._table.device_value)
         _bind_output(binding, "next_state", following)
@@ -151,7 +119,7 @@ class Model:
     def score(
         self, state: Float32, bias: ResidentBias, excluded: Int64, beta: float, k: int
     ) -> tuple[Int64, Float32]:
-        """The best k items of each of B states: sigmoid(beta * (u.i) + bias), exact.
+        """The best k items of each of B states: sigmoid(beta * affinity + bias), exact.
 
         Parameters
         ----------
@@ -175,16 +143,16 @@ class Model:
         if excluded.shape[1] == 0:
             excluded = np.zeros((batch, 1), np.int64)
         binding = self._score_binding
-        kept = (  # alive until the run is over: the binding holds bare pointers
-            np.ascontiguousarray(state, np.float32),
-            np.ascontiguousarray(excluded, np.int64),
-            np.array([beta], np.float32),
-            np.array([k], np.int64),
-        )
-        for name, value in zip(("state", "excluded", "beta", "k"), kept, strict=True):
+        kept = {  # alive until the run is over: the binding holds bare pointers
+            "state": np.ascontiguousarray(state, np.float32),
+            "excluded": np.ascontiguousarray(excluded, np.int64),
+            "beta": np.array([beta], np.float32),
+            "k": np.array([k], np.int64),
+        }
+        for name, value in kept.items():
             binding.bind_cpu_input(name, value)
         binding.bind_ortvalue_input("item_table", self._table.device_value)
-        binding.bind_ortvalue_input("bias", bias._resident.device_value)
+        binding.bind_ortvalue_input("bias", bias.resident.device_value)
         _bind_output(binding, "rows", rows)
         _bind_output(binding, "scores", scores)
         self._score.run_with_iobinding(binding, self._run_options)
@@ -197,14 +165,11 @@ class Model:
     def grow(self, rows: int) -> None:
         """Make room for at least `rows` items. New rows are never listed until they get a bias."""
         capacity = _blocks(rows)
-        added = capacity - self.rows
-        if added <= 0:
+        if capacity <= self.rows:
             return
-        old = self._table.host
-        self._table.replace(np.concatenate([old, np.zeros((added, old.shape[1]), np.float32)]))
+        self._table.grow(capacity, 0.0)
         for bias in self._biases:
-            tail = np.full(added, NEVER_LISTED, np.float32)
-            bias._resident.replace(np.concatenate([bias._resident.host, tail]))
+            bias.resident.grow(capacity, NEVER_LISTED)
 
     def new_bias(self, values: Float32 | None = None) -> ResidentBias:
         """A bias a row: `values` (float32, shape (n,), n <= rows), or the bundle's when None.
@@ -215,7 +180,7 @@ class Model:
         full = np.full(self.rows, NEVER_LISTED, np.float32)
         full[: len(given)] = given
         full[0] = NEVER_LISTED
-        bias = ResidentBias(_Resident(full, self.provider))
+        bias = ResidentBias(Resident(full, self.provider))
         self._biases.add(bias)
         return bias
 
@@ -235,49 +200,27 @@ class Model:
     def _replay_golden(self) -> None:
         golden, spec = self.bundle.golden, self.bundle.manifest.golden
         file = self.bundle.path / spec.file
-        worst = 0.0
+        states = np.empty_like(golden.states)
         try:
             state = np.zeros((len(golden.item_rows), self.state_size), np.float32)
             for t in range(golden.item_rows.shape[1]):
                 at = (golden.item_rows[:, t], golden.event_types[:, t], golden.gaps_s[:, t])
-                state = self.update(state, *at)
-                worst = max(worst, _difference(state, golden.states[:, t]))
-            k = golden.rows.shape[1]
-            beta = self.bundle.manifest.beta
-            rows, scores = self.score(state, self.new_bias(), golden.excluded, beta, k)
+                state = states[:, t] = self.update(state, *at)
+            bias, beta, k = self.new_bias(), self.bundle.manifest.beta, golden.rows.shape[1]
+            listed = self.score(state, bias, golden.excluded, beta, k)
         except Exception as error:  # ONNX Runtime's errors share no base class
             cure = "make the bundle again with `freshet-export train`"
             raise BundleError(f"{file}: cannot be replayed ({brief(error)}); {cure}") from None
-        if scores.shape == golden.scores.shape:
-            worst = max(worst, _difference(scores, golden.scores))
-            # Another row at a rank is a fault unless the two tie there within the tolerance.
-            other = (rows != golden.rows) & (scores > 0)
-            previous = np.abs(np.diff(golden.scores, axis=1, prepend=2.0))
-            following = np.abs(np.diff(golden.scores, axis=1, append=golden.scores[:, -1:]))
-            tied = np.minimum(previous, following) <= 2 * spec.tolerance
-            swapped = bool((other & ~tied).any())
-        else:
-            swapped = True
-        if swapped or not worst <= spec.tolerance:
-            what = "lists other items" if swapped else f"differs by up to {worst:.3g}"
+        fault = golden.fault(states, *listed, spec.tolerance)
+        if fault is not None:
             raise BundleError(
-                f"{file}: the {self.provider} provider {what} on the golden sequences, allowed "
+                f"{file}: the {self.provider} provider {fault} on the golden sequences, allowed "
                 f"{spec.tolerance:.3g}; make the bundle again, or try another provider"
             )
 
 
 def _blocks(rows: int) -> int:
     return -(-rows // ROWS_MULTIPLE) * ROWS_MULTIPLE
-
-
-def _read_only(values: Float32) -> Float32:
-    view = values.view()
-    view.flags.writeable = False
-    return view
-
-
-def _difference(a: Float32, b: Float32) -> float:
-    return float(np.max(np.abs(a - b), initial=0.0))
 
 
 def _bind_output(binding: Any, name: str, into: npt.NDArray[Any]) -> None:

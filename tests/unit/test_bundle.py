@@ -208,3 +208,11 @@ def test_swapped_graphs_are_refused(folder: Path) -> None:
     seal(folder)
     with pytest.raises(BundleError, match=r"score\.onnx: inputs or outputs"):
         Model(Bundle.load(folder), "cpu")
+
+
+def test_a_replay_that_is_no_number_is_a_fault() -> None:
+    golden = Bundle.load(DEMO).golden
+    assert golden.fault(golden.states, golden.rows, golden.scores, 0.0) is None
+    spoilt = golden.states.copy()
+    spoilt[0, 0, 0] = np.nan
+    assert golden.fault(spoilt, golden.rows, golden.scores, 0.01) == "differs by up to nan"

@@ -16,7 +16,8 @@ from export.models.base import Trained
 from stream.contracts import EventType
 from stream.core import sessions
 from stream.core.bundle import NEVER_LISTED, Bundle
-from stream.core.model import ROWS_MULTIPLE, Model, ResidentBias
+from stream.core.model import ROWS_MULTIPLE, Model
+from stream.core.resident import ResidentBias
 from stream.errors import ProviderError
 
 ITEMS = 300
