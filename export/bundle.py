@@ -21,9 +21,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from export.models.base import Trained
+from export.models.base import Int64, Trained
 from export.to_onnx import OPSET
-from stream.contracts import EVENT_TYPES
+from stream.contracts import EVENT_TYPES, EventType
 from stream.core.bundle import (
     FORMAT,
     ITEMS,
@@ -34,6 +34,7 @@ from stream.core.bundle import (
     Bundle,
     manifest_id,
 )
+from stream.core.recent import Recent
 from stream.errors import UsageError
 
 GOLDEN = "golden.npz"
@@ -93,6 +94,7 @@ def bundle_files(trained: Trained, name: str) -> dict[str, bytes]:
         "event_weights": {t.name.lower(): w for t, w in trained.event_weights.items()},
         "additive": msgspec.to_builtins(trained.additive),
         "beta": trained.beta,
+        "recent": trained.recent,
         "exclude_seen": trained.exclude_seen,
         "training": trained.training,
         "metrics": trained.metrics,
@@ -118,7 +120,13 @@ def _golden(trained: Trained) -> bytes:
         state = trained.reference.update(state, rows[:, t], types[:, t], gaps[:, t])
         states[:, t] = state
     excluded = rng.integers(0, n, (SEQUENCES, STRUCK))
-    logits = trained.reference.logits(state, trained.beta).astype(np.float64)
+    seen: dict[str, Int64] = {}
+    if trained.recent:
+        recent = _recent(rows, types, trained.recent)
+        seen = {"recent_rows": recent.rows, "recent_types": recent.types}
+        logits = trained.reference.logits(state, trained.beta, recent).astype(np.float64)
+    else:
+        logits = trained.reference.logits(state, trained.beta).astype(np.float64)
     np.put_along_axis(logits, excluded, NEVER_LISTED, axis=1)
     logits[:, 0] = NEVER_LISTED
     listed = np.argsort(-logits, axis=1, kind="stable")[:, : min(LISTED, n)]
@@ -132,7 +140,20 @@ def _golden(trained: Trained) -> bytes:
         excluded=excluded,
         rows=listed,
         scores=scores.astype(np.float32),
+        **seen,
     )
+
+
+def _recent(rows: Int64, types: Int64, size: int) -> Recent:
+    """The last `size` interactions of sequences of events (int64 [G, T]), as a ring has them."""
+    recent = Recent.nothing(len(rows), size)
+    for sequence in range(len(rows)):
+        remembered = (types[sequence] != 0) & (types[sequence] != EventType.IMPRESSION)
+        newest_first = np.flatnonzero(remembered)[::-1][:size]
+        known = rows[sequence, newest_first] != 0
+        for column, values in zip(recent, (rows, types), strict=True):
+            column[sequence, : len(known)] = np.where(known, values[sequence, newest_first], 0)
+    return recent
 
 
 def _npz(**arrays: npt.NDArray[Any]) -> bytes:

@@ -156,7 +156,7 @@ def replay(
                 who = np.array([user for user, _ in part])
                 struck = _padded([row_by_code[query.taken] for _, query in part])
                 listed, scores = placement.rank(
-                    users.vectors[who], Ring.of(catalogue, users, who), struck
+                    users.vectors[who], Ring.of(model, catalogue, users, who), struck
                 )
                 ranked = np.where(scores > 0, code_by_row[listed], -1)
                 for codes, (user, query) in zip(ranked, part, strict=True):

@@ -48,11 +48,23 @@ def update_graph(nodes: Sequence[Any], constants: Constants, state_size: int, di
     return _serialise("update", nodes, constants, inputs, outputs)
 
 
-def score_graph(nodes: Sequence[Any], constants: Constants, state_size: int, dim: int) -> bytes:
+def score_graph(
+    nodes: Sequence[Any],
+    constants: Constants,
+    state_size: int,
+    dim: int,
+    recent: int = 0,
+) -> bytes:
     """`score.onnx`: `nodes` make `logits` [B, N] from `state`, `item_table`, `bias` and `beta`.
 
     Exclusion and the exact top-k are added here. Block-max top-k: the k blocks with the largest
     maxima hold the k best items, so two small selections replace one over all N.
+
+    Parameters
+    ----------
+    recent : R; above 0 the nodes may use `recent_rows` and `recent_types` too, int64 [B, R]: the
+        user's last interactions, newest first, 0 = none. A row may be of an item that was added
+        after training: any below N
     """
     inputs = [
         _tensor("state", _FLOAT, ["B", state_size]),
@@ -62,6 +74,8 @@ def score_graph(nodes: Sequence[Any], constants: Constants, state_size: int, dim
         _tensor("beta", _FLOAT, [1]),
         _tensor("k", _INT64, [1]),
     ]
+    if recent:
+        inputs += [_tensor(name, _INT64, ["B", recent]) for name in ("recent_rows", "recent_types")]
     outputs = [_tensor("rows", _INT64, ["B", "K"]), _tensor("scores", _FLOAT, ["B", "K"])]
     top = [
         node("Shape", ["excluded"], ["excluded_shape"]),

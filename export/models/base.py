@@ -52,8 +52,13 @@ class Reference(Protocol):
     ) -> Float32:
         """float32 [B, S] after one event each."""
 
-    def logits(self, state: Float32, beta: float) -> Float32:
-        """float32 [B, n], of the bundle's n rows, before exclusion and sigmoid."""
+    @property
+    def logits(self) -> Callable[..., Float32]:
+        """float32 [B, n], of the bundle's n rows, before exclusion and sigmoid.
+
+        Called with the states (float32 [B, S]) and beta; where `Trained.recent` is above 0, with a
+        `Recent` of such users as well.
+        """
 
 
 @dataclass(slots=True, eq=False)
@@ -75,6 +80,7 @@ class Trained:
     reference : the same in NumPy; golden sequences come from it
     created : ISO time of the newest event trained on
     training : what the model was made from and with: counts, parameters
+    recent : how many of a user's last interactions the score graph takes; 0 = none
     exclude_seen, metrics : filled in by `export.train.fit`, which measures them
     """
 
@@ -92,6 +98,7 @@ class Trained:
     reference: Reference
     created: str
     training: dict[str, Any]
+    recent: int = 0
     exclude_seen: bool = False
     metrics: dict[str, Any] = field(default_factory=dict)
 

@@ -42,6 +42,7 @@ from stream.core.manifest import (
     read_file,
     read_manifest,
 )
+from stream.core.recent import Recent
 from stream.errors import BundleError
 
 __all__ = [
@@ -175,12 +176,19 @@ def _golden(folder: Path, manifest: Manifest, content: bytes) -> Golden:
     g, t = arrays["item_rows"].shape if arrays.get("item_rows", np.empty(0)).ndim == 2 else (0, 0)
     if g == 0 or t == 0:
         raise BundleError(f"{file}: holds no golden sequence; {AGAIN}")
+    recent = None
+    if manifest.recent:
+        recent = Recent(
+            rows=_array(file, arrays, "recent_rows", np.int64, (g, manifest.recent)),
+            types=_array(file, arrays, "recent_types", np.int64, (g, manifest.recent)),
+        )
     rows = _array(file, arrays, "rows", np.int64, (g, None))
     return Golden(
         item_rows=_array(file, arrays, "item_rows", np.int64, (g, t)),
         event_types=_array(file, arrays, "event_types", np.int64, (g, t)),
         gaps_s=_array(file, arrays, "gaps_s", np.float32, (g, t)),
         states=_array(file, arrays, "states", np.float32, (g, t, manifest.state.size)),
+        recent=recent,
         excluded=_array(file, arrays, "excluded", np.int64, (g, None)),
         rows=rows,
         scores=_array(file, arrays, "scores", np.float32, rows.shape),

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from stream.core.recent import Recent
+
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
@@ -19,14 +21,15 @@ class Golden:
     """G sequences of T events, and what the reference implementation made of them.
 
     `item_rows`, `event_types`: int64 [G, T]; `gaps_s`: float32 [G, T]; `states`: float32 [G, T, S]
-    after each event; then one score of the last state: `excluded` int64 [G, M],
-    `rows` int64 [G, k], `scores` float32 [G, k].
+    after each event; then one score of the last state: `recent` interactions [G, R], None where the
+    score graph takes none; `excluded` int64 [G, M], `rows` int64 [G, k], `scores` float32 [G, k].
     """
 
     item_rows: Int64
     event_types: Int64
     gaps_s: Float32
     states: Float32
+    recent: Recent | None
     excluded: Int64
     rows: Int64
     scores: Float32

@@ -38,6 +38,7 @@ MAX_ITEMS = 50_000_000
 MAX_TABLE_BYTES = 16 << 30  # items times dimensions, float32
 MAX_ID_CHARACTERS = 256
 MAX_SUMS = 64
+MAX_RECENT = 64  # interactions; rings hold 50 unless set otherwise
 MAX_TOLERANCE = 0.01
 MAX_GOLDEN_BYTES = 256 << 20
 MAX_FILE_BYTES = {
@@ -88,7 +89,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """`manifest.json`, typed. `items` counts the rows of `items.npz`, row 0 ("no item") included.
 
     `created` is the event time of the newest training event, not the clock's: the same log gives
-    the same bundle, with the same id. `additive` is None for a model that is no such sum.
+    the same bundle, with the same id. `additive` is None for a model that is no such sum. `recent`
+    counts the last interactions that the score graph takes.
     """
 
     format: int
@@ -104,6 +106,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     event_weights: dict[str, float]
     additive: Additive | None
     beta: float
+    recent: int = 0
     exclude_seen: bool
     training: dict[str, Any]
     metrics: dict[str, Any]
@@ -174,6 +177,8 @@ def _check_sizes(file: Path, manifest: Manifest) -> None:
             f"{MAX_STATE}, {MAX_ITEMS} and {MAX_DIM} are read, and {MAX_TABLE_BYTES >> 30} GiB of "
             f"item vectors. Damaged or hostile: {AGAIN}"
         )
+    if not 0 <= manifest.recent <= MAX_RECENT:
+        raise BundleError(f"{file}: recent must be 0 to {MAX_RECENT} interactions; {AGAIN}")
     if not 0 <= manifest.golden.tolerance <= MAX_TOLERANCE:
         raise BundleError(f"{file}: golden tolerance must be 0 to {MAX_TOLERANCE}; {AGAIN}")
 

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from stream.core.bundle import NEVER_LISTED, Bundle
+from stream.core.recent import Recent
 from stream.core.resident import Resident, ResidentBias
 from stream.core.sessions import brief, open_sessions
 from stream.errors import BundleError
@@ -42,6 +43,10 @@ class Model:
     spare_rows : rows kept free for items that the bundle does not know
     threads : threads of a session on the CPU
 
+    Attributes
+    ----------
+    recent : R, how many of a user's last interactions `score` takes; 0 = none
+
     Raises
     ------
     ProviderError
@@ -62,6 +67,7 @@ class Model:
         self.provider, update, score = open_sessions(bundle, provider, threads)
         self.state_size = manifest.state.size
         self.embedding_dim = manifest.embedding_dim
+        self.recent = manifest.recent
         self._update, self._update_binding = update, update.io_binding()
         self._score, self._score_binding = score, score.io_binding()
         self._run_options: Any = None
@@ -117,7 +123,13 @@ class Model:
         return following
 
     def score(
-        self, state: Float32, bias: ResidentBias, excluded: Int64, beta: float, k: int
+        self,
+        state: Float32,
+        bias: ResidentBias,
+        excluded: Int64,
+        beta: float,
+        k: int,
+        recent: Recent | None = None,
     ) -> tuple[Int64, Float32]:
         """The best k items of each of B states: sigmoid(beta * affinity + bias), exact.
 
@@ -128,6 +140,8 @@ class Model:
         excluded : int64, shape (B, M); rows that may not be listed; pad with 0
         beta : weight of the interest against the bias
         k : at least 1; clipped to the number of rows
+        recent : the users' last `self.recent` interactions; None: they have done nothing. Not
+            looked at by a model that takes none
 
         Returns
         -------
@@ -149,6 +163,10 @@ class Model:
             "beta": np.array([beta], np.float32),
             "k": np.array([k], np.int64),
         }
+        if self.recent:
+            recent = recent or Recent.nothing(batch, self.recent)
+            kept["recent_rows"] = np.ascontiguousarray(recent.rows, np.int64)
+            kept["recent_types"] = np.ascontiguousarray(recent.types, np.int64)
         for name, value in kept.items():
             binding.bind_cpu_input(name, value)
         binding.bind_ortvalue_input("item_table", self._table.device_value)
@@ -207,7 +225,7 @@ class Model:
                 at = (golden.item_rows[:, t], golden.event_types[:, t], golden.gaps_s[:, t])
                 state = states[:, t] = self.update(state, *at)
             bias, beta, k = self.new_bias(), self.bundle.manifest.beta, golden.rows.shape[1]
-            listed = self.score(state, bias, golden.excluded, beta, k)
+            listed = self.score(state, bias, golden.excluded, beta, k, golden.recent)
         except Exception as error:  # ONNX Runtime's errors share no base class
             cure = "make the bundle again with `freshet-export train`"
             raise BundleError(f"{file}: cannot be replayed ({brief(error)}); {cure}") from None

@@ -34,6 +34,7 @@ _SCORE_INPUTS = {
     "beta": ("tensor(float)", 1),
     "k": ("tensor(int64)", 1),
 }
+_RECENT_INPUTS = {"recent_rows": ("tensor(int64)", 2), "recent_types": ("tensor(int64)", 2)}
 
 
 def open_sessions(
@@ -74,7 +75,8 @@ def _graphs(bundle: Bundle, provider: str, threads: int) -> tuple[Any, Any]:
     update = _session(bundle, UPDATE, bundle.update_onnx, provider, threads)
     score = _session(bundle, SCORE, bundle.score_onnx, provider, threads)
     _check_signature(bundle, UPDATE, update, _UPDATE_INPUTS, ["next_state"])
-    _check_signature(bundle, SCORE, score, _SCORE_INPUTS, ["rows", "scores"])
+    score_inputs = _SCORE_INPUTS | (_RECENT_INPUTS if bundle.manifest.recent else {})
+    _check_signature(bundle, SCORE, score, score_inputs, ["rows", "scores"])
     return update, score
 
 
@@ -137,10 +139,11 @@ def _check_signature(
     found = {i.name: (i.type, len(i.shape)) for i in session.get_inputs()}
     if found != inputs or [o.name for o in session.get_outputs()] != outputs:
         raise BundleError(
-            f"{bundle.path / name}: inputs or outputs are not those of format {manifest.format}; "
-            "make the bundle again with `freshet-export train`"
+            f"{bundle.path / name}: inputs or outputs are not those of format {manifest.format} "
+            f"with recent {manifest.recent}; make the bundle again with `freshet-export train`"
         )
     widths = {"state": manifest.state.size, "item_table": manifest.embedding_dim}
+    widths |= dict.fromkeys(_RECENT_INPUTS, manifest.recent)
     for tensor in session.get_inputs():
         width = tensor.shape[-1]
         if isinstance(width, int) and width != widths.get(tensor.name, width):

@@ -8,15 +8,19 @@ score. Two items may change ranks when their scores are no further apart than tw
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
+from export.bundle import write_bundle
 from stream.core.bundle import Bundle
-from stream.core.model import Model, ResidentBias
+from stream.core.model import Model
+from stream.core.recent import Recent
+from stream.core.resident import ResidentBias
 from stream.errors import ProviderError
-from tests.support.bundles import random_decay_bundle
+from tests.support.bundles import random_decay_bundle, recent_model
 
 pytestmark = pytest.mark.gpu
 
@@ -41,6 +45,10 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture
 def pair(bundle: Bundle) -> Pair:
+    return on_both(bundle)
+
+
+def on_both(bundle: Bundle) -> Pair:
     """Skips without a CUDA device; REQUIRE_CUDA=1 makes that a failure."""
     try:
         device = Model(bundle, PROVIDER)
@@ -139,3 +147,16 @@ def test_changed_and_added_embeddings_count_at_once(pair: Pair) -> None:
     after = assert_lists_agree(pair, biases, nothing)
     assert new_row in after[0]
     assert (after != before).any()
+
+
+def test_last_interactions(tmp_path: Path) -> None:
+    trained = recent_model(ITEMS, 5)
+    pair = on_both(write_bundle(trained, tmp_path / "bundle"))
+    recent = Recent(some_rows(5), some_rows(5) % 9 + 1)
+    state, nothing = np.zeros((USERS, 1), np.float32), np.zeros((USERS, 0), np.int64)
+    (rows, scores), (cpu_rows, cpu_scores) = (
+        model.score(state, model.new_bias(), nothing, trained.beta, K, recent) for model in pair
+    )
+    np.testing.assert_allclose(scores, cpu_scores, rtol=0, atol=TOLERANCE)
+    assert (rows[:, :3] == cpu_rows[:, :3]).all()
+    assert all(row in recent.rows[user] for user, row in enumerate(rows[:, 0]))

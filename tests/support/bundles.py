@@ -1,4 +1,5 @@
-"""Bundles for tests and benchmarks: the real `decay` graphs around random item vectors."""
+"""Bundles for tests and benchmarks: the real `decay` graphs around random item vectors, and a model
+that looks at the last interactions and at nothing else."""
 
 from __future__ import annotations
 
@@ -9,7 +10,10 @@ import numpy as np
 
 from export.bundle import write_bundle
 from export.models import decay
+from export.models.base import EVENT_WEIGHTS, Trained
+from export.to_onnx import node, score_graph, update_graph
 from stream.core.bundle import NEVER_LISTED, Bundle
+from stream.core.recent import Recent
 
 
 def random_decay_bundle(
@@ -44,3 +48,79 @@ def random_decay_bundle(
     trained.storage = storage
     trained.exclude_seen = exclude_seen
     return write_bundle(trained, folder, "random")
+
+
+class RecentReference:
+    """`score.onnx` of `recent_model` in NumPy: bias, and a weight for each of the last items."""
+
+    def __init__(self, biases: np.ndarray, positions: np.ndarray) -> None:
+        self._biases, self._positions = biases, positions
+
+    def update(
+        self, state: np.ndarray, item_rows: np.ndarray, event_types: np.ndarray, gaps_s: np.ndarray
+    ) -> np.ndarray:
+        """One more event."""
+        return state + np.float32(1)
+
+    def logits(self, state: np.ndarray, beta: float, recent: Recent) -> np.ndarray:
+        """float32 [B, n]; items that the model does not know have no row."""
+        sums = np.zeros((len(state), len(self._biases)))
+        for user, (rows, types) in enumerate(zip(*recent, strict=True)):
+            for row, kind, position in zip(rows, types, self._positions, strict=True):
+                sums[user, row] += TYPE_WEIGHTS[kind] * position
+        return (beta * sums + self._biases).astype(np.float32)
+
+
+TYPE_WEIGHTS = np.where(np.arange(16) > 0, 0.5 + 0.1 * np.arange(16), 0).astype(np.float32)
+
+
+def recent_model(items: int, recent: int, *, width: int | None = None) -> Trained:
+    """A model that scores by bias and by the user's last `recent` interactions alone.
+
+    Each of them adds beta * weight[type] * 2^-(its place, the newest being 0) to its item.
+
+    Parameters
+    ----------
+    items : "i1" to "i<items>", rows besides "no item"
+    width : of the graph's inputs, where it is not `recent`
+    """
+    width = recent if width is None else width
+    biases = np.random.default_rng(0).normal(-4, 0.5, items + 1).astype(np.float32)
+    biases[0] = NEVER_LISTED
+    positions = (0.5 ** np.arange(width)).astype(np.float32)
+    update = [node("Add", ["state", "one"], ["next_state"])]
+    score = [
+        node("Gather", ["type_weights", "recent_types"], ["weights"]),
+        node("Mul", ["weights", "positions"], ["said"]),
+        node("Shape", ["state"], ["batch"], start=0, end=1),
+        node("Shape", ["bias"], ["capacity"]),
+        node("Concat", ["batch", "capacity"], ["shape"], axis=0),
+        node("Expand", ["nought", "shape"], ["empty"]),
+        node(
+            "ScatterElements", ["empty", "recent_rows", "said"], ["sums"], axis=1, reduction="add"
+        ),
+        node("Mul", ["sums", "beta"], ["scaled"]),
+        node("Add", ["scaled", "bias"], ["logits"]),
+    ]
+    constants = {
+        "type_weights": TYPE_WEIGHTS,
+        "positions": positions,
+        "nought": np.array(0, np.float32),
+    }
+    return Trained(
+        model="recent",
+        item_ids=["", *(f"i{row}" for row in range(1, items + 1))],
+        embeddings=np.zeros((items + 1, 1), np.float32),
+        biases=biases,
+        state_size=1,
+        storage="float32",
+        beta=4.0,
+        additive=None,
+        event_weights=EVENT_WEIGHTS,
+        update_onnx=update_graph(update, {"one": np.array(1, np.float32)}, 1, 1),
+        score_onnx=score_graph(score, constants, 1, 1, recent=width),
+        reference=RecentReference(biases, positions),
+        created="2026-01-01",
+        training={},
+        recent=recent,
+    )

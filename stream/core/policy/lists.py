@@ -118,7 +118,7 @@ class Lists:
         """
         started = perf_counter()
         states = users.vectors[some]
-        ring = Ring.of(self._catalogue, users, some)
+        ring = Ring.of(self._model, self._catalogue, users, some)
         ranked = [placement.rank(states, ring) for placement in self._placements]
         scored = perf_counter()
         lists: list[dict[str, msgspec.Raw]] = [{} for _ in causes]

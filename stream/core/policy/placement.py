@@ -18,6 +18,7 @@ from stream.contracts import ANY_TYPE, EventType
 from stream.core.bundle import NEVER_LISTED
 from stream.core.catalogue import NO_ITEM, Catalogue
 from stream.core.model import Model
+from stream.core.recent import Recent
 from stream.core.users import EVERYONE, Users, Who
 from stream.core.wire import HEADER, RING_ENTRY
 
@@ -36,7 +37,8 @@ class Ring(NamedTuple):
     rows : int64, shape (users, ring); item rows, `NO_ITEM` where there is no entry or no such item
     types : uint8, shape (users, ring); `EventType`, 0 where there is no entry
     ages_s : float32, shape (users, ring), >= 0; event time, against the user's newest event
-    newest : int64, shape (users, n); positions of the `LOOK_BACK` newest entries, newest first
+    newest : int64, shape (users, n); positions of the newest entries, newest first: `LOOK_BACK` of
+        them, more where the model takes more, and never more than the ring has
     """
 
     rows: NDArray[np.int64]
@@ -45,15 +47,15 @@ class Ring(NamedTuple):
     newest: NDArray[np.int64]
 
     @classmethod
-    def of(cls, catalogue: Catalogue, users: Users, who: Who = EVERYONE) -> Ring:
-        """The rings of some users, with the items' rows of the item table."""
+    def of(cls, model: Model, catalogue: Catalogue, users: Users, who: Who = EVERYONE) -> Ring:
+        """The rings of some users, with the items' rows of the item table, for lists of `model`."""
         numbers = users.numbers(who)
         shape = (len(numbers), users.layout.ring)
         hashes, types = np.empty(shape, np.uint64), np.empty(shape, np.uint8)
         ages_s = np.empty(shape, np.float32)
         _read_rings(numbers, users.headers, users.ring, hashes, types, ages_s)
         rows = catalogue.rows_of_hashes(hashes)
-        return cls(rows, types, ages_s, users.ring_order(who, LOOK_BACK))
+        return cls(rows, types, ages_s, users.ring_order(who, max(LOOK_BACK, model.recent)))
 
 
 class Placement:
@@ -126,7 +128,10 @@ class Placement:
         excluded = self.excluded(ring)
         if struck is not None:
             excluded = np.concatenate([excluded, struck], axis=1)
-        rows, scores = self._model.score(states, self._bias, excluded, self._beta, self.k)
+        model, recent = self._model, None
+        if model.recent:
+            recent = Recent.of(ring.rows, ring.types, ring.newest, model.recent)
+        rows, scores = model.score(states, self._bias, excluded, self._beta, self.k, recent)
         return rows, np.where(scores >= self.theta, scores, np.float32(0.0))
 
     def excluded(self, ring: Ring) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stream.compiled import FLOAT32, NOTHING, array, compiled, sum_in_any_order
 from stream.contracts import ANY_TYPE, EVENT_TYPES
 from stream.core.model import Model
-from stream.core.policy.placement import Ring
+from stream.core.policy.placement import LOOK_BACK, Ring
 
 
 class ReasonColumns(NamedTuple):
@@ -67,10 +67,14 @@ class Reasons:
         states : float32, shape (users, state_size); what the items were scored with
         """
         found = ReasonColumns(np.zeros(listed.shape, np.int64), np.zeros(listed.shape, np.uint8))
+        newest = ring.newest[:, :LOOK_BACK]
         if self._additive:
             _largest_shares(
                 listed,
-                *ring,
+                ring.rows,
+                ring.types,
+                ring.ages_s,
+                newest,
                 states,
                 self._weights,
                 self._shares,
@@ -80,7 +84,7 @@ class Reasons:
                 *found,
             )
         else:
-            _newest(ring.rows, ring.types, ring.newest, self._weights, *found)
+            _newest(ring.rows, ring.types, newest, self._weights, *found)
         return found
 
 
