@@ -131,7 +131,8 @@ def _golden(trained: Trained) -> bytes:
     logits[:, 0] = NEVER_LISTED
     listed = np.argsort(-logits, axis=1, kind="stable")[:, : min(LISTED, n)]
     best = np.take_along_axis(logits, listed, axis=1)
-    scores = np.where(best > NEVER_LISTED / 10, 1 / (1 + np.exp(-np.maximum(best, -80))), 0)
+    kept = best if trained.calibration is None else trained.calibration.apply(best)
+    scores = np.where(best > NEVER_LISTED / 10, 1 / (1 + np.exp(-np.maximum(kept, -80))), 0)
     return _npz(
         item_rows=rows,
         event_types=types,

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from export.calibration import Calibration
 from stream.core.bundle import NEVER_LISTED
 
 OPSET = 18
@@ -54,6 +55,7 @@ def score_graph(
     state_size: int,
     dim: int,
     recent: int = 0,
+    calibration: Calibration | None = None,
 ) -> bytes:
     """`score.onnx`: `nodes` make `logits` [B, N] from `state`, `item_table`, `bias` and `beta`.
 
@@ -65,6 +67,7 @@ def score_graph(
     recent : R; above 0 the nodes may use `recent_rows` and `recent_types` too, int64 [B, R]: the
         user's last interactions, newest first, 0 = none. A row may be of an item that was added
         after training: any below N
+    calibration : of the listed items' logits; `Trained.calibration` must be the same
     """
     inputs = [
         _tensor("state", _FLOAT, ["B", state_size]),
@@ -95,7 +98,6 @@ def score_graph(
         node("GatherElements", ["best_block", "block_position"], ["block"], axis=1),
         node("Mul", ["block", "block_size"], ["first_row"]),
         node("Add", ["first_row", "offset"], ["rows"]),
-        node("Sigmoid", ["best"], ["scores"]),  # exactly 0 for what is out
     ]
     shared: dict[str, npt.NDArray[Any]] = {
         "never": np.array(NEVER_LISTED, np.float32),
@@ -104,7 +106,52 @@ def score_graph(
         "last_axis": np.array([-1], np.int64),
         "block_size": np.array(BLOCK, np.int64),
     }
-    return _serialise("score", [*nodes, *top], {**constants, **shared}, inputs, outputs)
+    last, knots = _probabilities(calibration)
+    everything = {**constants, **shared, **knots}
+    return _serialise("score", [*nodes, *top, *last], everything, inputs, outputs)
+
+
+def with_calibration(score_onnx: bytes, calibration: Calibration) -> bytes:
+    """A graph that `score_graph` made without calibration, with one."""
+    model = onnx.load_model_from_string(score_onnx)
+    last = model.graph.node.pop()
+    if list(last.input) != ["best"]:
+        raise ValueError("the score graph is calibrated already")
+    nodes, knots = _probabilities(calibration)
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(_initializers(knots))
+    return _checked(model)
+
+
+def _probabilities(calibration: Calibration | None) -> tuple[list[Any], Constants]:
+    """Nodes that make `scores` of `best` [B, K], exactly 0 of what is out; their constants.
+
+    A calibrated logit is the first y and what it climbs on each stretch between two knots. No term
+    falls where the logit rises, nor does their sum when it is rounded: the order stays.
+    """
+    if calibration is None:
+        return [node("Sigmoid", ["best"], ["scores"])], {}
+    stretches = len(calibration.x) - 1
+    lowest, highest = np.zeros(stretches, np.float32), np.diff(calibration.x)
+    lowest[0], highest[-1] = -np.inf, np.inf  # beyond the ends
+    nodes = [
+        node("Unsqueeze", ["best", "last_axis"], ["best_3d"]),
+        node("Sub", ["best_3d", "stretch_start"], ["beyond_start"]),  # [B, K, P - 1]
+        node("Max", ["beyond_start", "stretch_lowest"], ["from_start"]),
+        node("Min", ["from_start", "stretch_highest"], ["on_stretch"]),
+        node("Mul", ["on_stretch", "stretch_slope"], ["climbed"]),
+        node("ReduceSum", ["climbed", "last_axis"], ["climbed_in_all"], keepdims=0),
+        node("Add", ["climbed_in_all", "first_knot"], ["calibrated"]),
+        node("Sigmoid", ["calibrated"], ["scores"]),
+    ]
+    constants: dict[str, npt.NDArray[Any]] = {
+        "stretch_start": calibration.x[:-1],
+        "stretch_lowest": lowest,
+        "stretch_highest": highest,
+        "stretch_slope": calibration.slopes.astype(np.float32),
+        "first_knot": calibration.y[:1],
+    }
+    return nodes, constants
 
 
 def _tensor(name: str, kind: int, shape: Sequence[int | str]) -> Any:
@@ -118,11 +165,21 @@ def _serialise(
     inputs: Sequence[Any],
     outputs: Sequence[Any],
 ) -> bytes:
-    tensors = [numpy_helper.from_array(value, key) for key, value in constants.items()]
-    graph = helper.make_graph(list(nodes), name, list(inputs), list(outputs), tensors)
-    model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
+    graph = helper.make_graph(
+        list(nodes), name, list(inputs), list(outputs), _initializers(constants)
     )
+    return _checked(
+        helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
+        )
+    )
+
+
+def _initializers(constants: Constants) -> list[Any]:
+    return [numpy_helper.from_array(value, name) for name, value in constants.items()]
+
+
+def _checked(model: Any) -> bytes:
     onnx.checker.check_model(model)
     content: bytes = model.SerializeToString(deterministic=True)
     return content

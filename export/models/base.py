@@ -9,7 +9,7 @@ Must not know: which models exist, the bundle's files.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -17,7 +17,9 @@ import numpy.typing as npt
 from scipy import sparse
 from scipy.sparse.linalg import eigsh
 
+from export.calibration import Calibration
 from export.dataset import Log
+from export.to_onnx import with_calibration
 from stream.contracts import EventType
 from stream.core.bundle import NEVER_LISTED, Additive
 from stream.errors import UsageError
@@ -54,7 +56,7 @@ class Reference(Protocol):
 
     @property
     def logits(self) -> Callable[..., Float32]:
-        """float32 [B, n], of the bundle's n rows, before exclusion and sigmoid.
+        """float32 [B, n], of the bundle's n rows, before exclusion, calibration and sigmoid.
 
         Called with the states (float32 [B, S]) and beta; where `Trained.recent` is above 0, with a
         `Recent` of such users as well.
@@ -81,6 +83,7 @@ class Trained:
     created : ISO time of the newest event trained on
     training : what the model was made from and with: counts, parameters
     recent : how many of a user's last interactions the score graph takes; 0 = none
+    calibration : of the listed items' logits, in the score graph; None where there is none
     exclude_seen, metrics : filled in by `export.train.fit`, which measures them
     """
 
@@ -99,8 +102,14 @@ class Trained:
     created: str
     training: dict[str, Any]
     recent: int = 0
+    calibration: Calibration | None = None
     exclude_seen: bool = False
     metrics: dict[str, Any] = field(default_factory=dict)
+
+    def calibrated(self, calibration: Calibration) -> Trained:
+        """The same model with calibrated scores; it must have none yet."""
+        score_onnx = with_calibration(self.score_onnx, calibration)
+        return replace(self, score_onnx=score_onnx, calibration=calibration)
 
 
 @dataclass(slots=True, eq=False)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from export.bundle import write_bundle
+from export.calibration import Calibration
 from stream.core.bundle import Bundle
 from stream.core.model import Model
 from stream.core.recent import Recent
@@ -149,8 +150,8 @@ def test_changed_and_added_embeddings_count_at_once(pair: Pair) -> None:
     assert (after != before).any()
 
 
-def test_last_interactions(tmp_path: Path) -> None:
-    trained = recent_model(ITEMS, 5)
+def test_last_interactions_and_calibration(tmp_path: Path) -> None:
+    trained = recent_model(ITEMS, 5).calibrated(Calibration.of([-6, -3, 2], [-5, -4, 3]))
     pair = on_both(write_bundle(trained, tmp_path / "bundle"))
     recent = Recent(some_rows(5), some_rows(5) % 9 + 1)
     state, nothing = np.zeros((USERS, 1), np.float32), np.zeros((USERS, 0), np.int64)
