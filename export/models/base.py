@@ -85,6 +85,8 @@ class Trained:
     recent : how many of a user's last interactions the score graph takes; 0 = none
     calibration : of the listed items' logits, in the score graph; None where there is none
     exclude_seen, metrics : filled in by `export.train.fit`, which measures them
+    recent : interactions that the score graph looks at
+    settled : what held-out events decided, for a training on the whole log; None: nothing
     """
 
     model: str
@@ -105,6 +107,23 @@ class Trained:
     calibration: Calibration | None = None
     exclude_seen: bool = False
     metrics: dict[str, Any] = field(default_factory=dict)
+    recent: int = 0
+    settled: Any = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldOut:
+    """Which events of a log are trained on, and which ones ask for their item.
+
+    Attributes
+    ----------
+    trained : bool, shape (len(log),)
+    asked : int64; positions in the log of events that are not trained on, to be predicted from all
+        that their user did before
+    """
+
+    trained: npt.NDArray[np.bool_]
+    asked: Int64
 
     def calibrated(self, calibration: Calibration) -> Trained:
         """The same model with calibrated scores; it must have none yet."""

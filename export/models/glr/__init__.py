@@ -1,0 +1,42 @@
+"""`glr`: a gated linear recurrence over what a user did; constant work and memory per event.
+
+    sequences.py   a log -> windows of events
+    network.py     PyTorch: item vectors and layers; scan.py, loss.py
+    fitting.py     the training loop; checkpoints
+    companions.py  co-occurrence; blend.py: what the last interactions add to a logit
+    graphs.py      the update and score graphs, and the same in NumPy
+    learning.py    all of it in order
+
+This module needs no PyTorch; training does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from export.dataset import Log
+from export.models.base import Trained
+from export.models.glr.parameters import Parameters
+from stream.errors import UsageError
+
+__all__ = ["Parameters", "train"]
+
+
+def train(log: Log, **given: Any) -> Trained:
+    """Train on a log; see `learning.learn`.
+
+    Raises
+    ------
+    UsageError
+        PyTorch is missing, or the log is too small.
+    """
+    try:
+        import torch  # noqa: F401 - the question is whether it is there
+    except ImportError:
+        raise UsageError(
+            "the model glr is trained by PyTorch, which is not installed: pip install "
+            "'freshet[export]' (5 GB), or take --model decay"
+        ) from None
+    from export.models.glr.learning import learn
+
+    return learn(log, **given)

@@ -1,0 +1,118 @@
+"""What the last interactions add to an item's logit. In: held-out cases. Out: a few weights.
+
+    added(i) = sum over lags l of  again[l] * [i is the item at lag l]
+                                 + together[l] * log(1 + p(i | item at lag l) / RARE)
+
+p is the share of the companions of an item. The weights maximise the likelihood of held-out events under
+softmax(base + added), with the network's logits as base. Only items that stand in `added` change it:
+with b = base - logsumexp(base), the new normaliser is 1 + sum over those of exp(b) (exp(added) - 1).
+So no pass over the whole catalogue is needed while the weights are fitted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize
+from scipy.sparse import csr_array
+
+from export.models.base import Float32, Int64
+from export.models.glr.companions import DOUBT, nearest
+
+Float64 = npt.NDArray[np.float64]
+
+RARE = 0.01
+RIDGE = 1e-3  # a case; without repeats in the log nothing else holds their weights
+BOUND = 20.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Companions:
+    """What each item brings. `rows`: int64 [n, K], 0 for none; `worth`: float32 [n, K], 0 there."""
+
+    rows: Int64
+    worth: Float32
+
+    @classmethod
+    def of(cls, counts: csr_array, k: int) -> Companions:
+        """From `companions.pairs`: log(1 + share / RARE) of the k nearest of each row."""
+        rows, found = nearest(counts, k)
+        total = np.asarray(counts.sum(axis=1), np.float64)[:, None] + DOUBT
+        return cls(rows, np.log1p(found / total / RARE).astype(np.float32))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entries:
+    """Every contribution to an item of a case; E contributions to U items of C cases.
+
+    Attributes
+    ----------
+    case, row : int64 [U]; the case and the item, each pair once
+    item : int64 [E]; index of the pair
+    weight : int64 [E]; which weight: lag l is `again[l]`, R + l `together[l]`
+    value : float64 [E]
+    """
+
+    case: Int64
+    row: Int64
+    item: Int64
+    weight: Int64
+    value: Float64
+
+    @classmethod
+    def of(cls, recent: Int64, companions: Companions) -> Entries:
+        """Of cases whose last items are `recent`: int64 [C, R], newest first, 0 for none."""
+        cases, last = recent.shape
+        lag = np.broadcast_to(np.arange(last), recent.shape)
+        case = np.broadcast_to(np.arange(cases)[:, None], recent.shape)
+        k = companions.rows.shape[1]
+        rows = np.concatenate([recent.ravel(), companions.rows[recent].ravel()])
+        value = np.concatenate([np.ones(recent.size), companions.worth[recent].ravel()])
+        weight = np.concatenate([lag.ravel(), np.repeat(last + lag.ravel(), k)])
+        of = np.concatenate([case.ravel(), np.repeat(case.ravel(), k)])
+        there = (rows > 0) & (value != 0)
+        n = len(companions.rows)
+        pair, item = np.unique(of[there] * n + rows[there], return_inverse=True)
+        return cls(pair // n, pair % n, item, weight[there], value[there].astype(np.float64))
+
+    def added(self, weights: Float64) -> Float64:
+        """The sum for each pair: float64 [U]."""
+        contributions = weights[self.weight] * self.value
+        return np.bincount(self.item, contributions, len(self.case))
+
+
+def fit(entries: Entries, base: Float64, target: Int64, last: int) -> Float64:
+    """The weights that make the targets likeliest.
+
+    Parameters
+    ----------
+    base : float64 [U]; log-probability of each pair under the network alone
+    target : int64 [C]; index of the pair that is the case's target, -1 when it is none of them
+    last : R
+
+    Returns
+    -------
+    float64 [2 R]; `again`, then `together`
+    """
+    share = np.exp(base)
+    cases = len(target)
+    hit = np.zeros(len(base))
+    hit[target[target >= 0]] = 1.0
+
+    def objective(weights: Float64) -> tuple[float, Float64]:
+        added = entries.added(weights)
+        grown = share * np.exp(added)
+        normaliser = np.maximum(1 + np.bincount(entries.case, grown - share, cases), 1e-9)
+        loss = np.log(normaliser).sum() - (hit * added).sum()
+        of_pair = grown / normaliser[entries.case] - hit
+        slope = np.bincount(entries.weight, of_pair[entries.item] * entries.value, 2 * last)
+        ridge = RIDGE * cases
+        return loss + ridge * (weights**2).sum() / 2, slope + ridge * weights
+
+    found = minimize(
+        objective, np.zeros(2 * last), jac=True, method="L-BFGS-B", bounds=[(-BOUND, BOUND)] * 2 * last
+    )
+    weights: Float64 = found.x
+    return weights

@@ -1,0 +1,55 @@
+"""Which items follow each other. In: `Sequences`. Out: sparse counts, and the nearest few of each item.
+
+Two events of a user that are L events apart count 1 / L, in both directions, later ones more.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+
+from export.models.base import Float32, Int64
+from export.models.glr.sequences import Sequences
+
+FARTHEST = 20  # events between two that belong together
+RECENCY = 2.0  # a pair of the log's begin counts exp(-2) of one of its end
+DOUBT = 5.0  # counts that are added to a row's sum: few pairs prove little
+
+
+def pairs(sequences: Sequences, items: int) -> sparse.csr_array:
+    """Weighted counts of items close to each other: [items, items], symmetric, diagonal 0."""
+    s = sequences
+    age = 1 - s.position / max(int(s.position.max(initial=0)) + 1, 1)
+    weight = np.exp(-RECENCY * age)
+    total = sparse.csr_array((items, items))
+    for lag in range(1, min(FARTHEST, max(len(s) - 1, 0)) + 1):
+        one, other = s.row[:-lag], s.row[lag:]
+        near = (s.user[:-lag] == s.user[lag:]) & (one != other) & s.wanted[:-lag] & s.wanted[lag:]
+        if not near.any():
+            break
+        counts = (weight[lag:][near] / lag, (one[near], other[near]))
+        total = total + sparse.coo_array(counts, shape=(items, items)).tocsr()
+    both: sparse.csr_array = (total + total.T).tocsr()
+    return both
+
+
+def nearest(counts: sparse.csr_array, k: int) -> tuple[Int64, Float32]:
+    """The k largest of each row.
+
+    Returns
+    -------
+    rows : int64 [n, k], padded with 0
+    counts : float32 [n, k], descending, padded with 0
+    """
+    n = counts.shape[0]
+    counts = counts.tocsr()
+    counts.sort_indices()
+    row = np.repeat(np.arange(n), np.diff(counts.indptr))
+    order = np.lexsort((counts.indices, -counts.data, row))
+    rank = np.arange(len(order)) - counts.indptr[row]  # `order` keeps rows together
+    kept = rank < k
+    rows, values = np.zeros((n, k), np.int64), np.zeros((n, k), np.float32)
+    at = (row[kept], rank[kept])
+    rows[at] = counts.indices[order][kept]
+    values[at] = counts.data[order][kept]
+    return rows, values

@@ -1,0 +1,298 @@
+"""Train one network. In: sequences, parameters. Out: its parameters as arrays. PyTorch.
+
+The same seed, log, machine and number of threads give the same bits, also when a run was stopped and
+goes on from its checkpoint: the order of batches comes from the seed and the epoch, everything else that is
+random from generators whose state is in the checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from export.models.base import Int64
+from export.models.glr.loss import cross_entropy
+from export.models.glr.network import Neighbours, Network
+from export.models.glr.parameters import Parameters
+from export.models.glr.sequences import Batch, Sequences
+
+WARM_UP = 150  # steps
+LAST_RATE = 0.01  # of the learning rate, at the end
+CLIP = 5.0
+TRIED_STEPS = 20  # before their time says how many epochs there is time for
+NO_ITEM_LOGIT = -30.0
+
+Report = Callable[[str], None]
+Judge = Callable[[Network], dict[str, float]]
+
+
+@dataclass(slots=True)
+class Plan:
+    """How long one network trains.
+
+    Attributes
+    ----------
+    epochs : at most
+    seconds : at most; None for no limit
+    judge : measures a network on held-out events after an epoch; the larger the first number, the better
+    patience : epochs without a better one before the end
+    checkpoint : file to go on from, and to write to after each epoch and on Ctrl-C; None for none
+    """
+
+    epochs: int
+    seconds: float | None = None
+    judge: Judge | None = None
+    patience: int = 2
+    checkpoint: Path | None = None
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where a training is: all that a checkpoint holds beside the tensors."""
+
+    epoch: int = 0
+    step: int = 0  # within the epoch
+    steps: int = 0  # altogether
+    epochs: int = 0
+    best: float = -math.inf
+    best_epoch: int = 0
+    spent_s: float = 0.0
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+
+class Trainer:
+    """One network and its optimiser.
+
+    Parameters
+    ----------
+    items : rows of the item table
+    device : "cpu" or "cuda"
+    """
+
+    def __init__(
+        self,
+        sequences: Sequences,
+        items: int,
+        p: Parameters,
+        neighbours: Neighbours | None,
+        device: str,
+    ) -> None:
+        torch.manual_seed(p.seed)
+        self.p, self.sequences, self.device, self.items = p, sequences, device, items
+        self.network = Network(items, p, neighbours).to(device)
+        self.windows = sequences.windows(p.window)
+        self.progress = Progress()
+        self._best: dict[str, Tensor] = {}
+        own = [self.network.items, self.network.biases]
+        others = [q for q in self.network.parameters() if all(q is not o for o in own)]
+        groups: list[dict[str, Any]] = [
+            {"params": own, "factor": 1.0, "weight_decay": p.weight_decay},
+            {"params": others, "factor": 0.5, "weight_decay": 0.01},
+        ]
+        self.optimiser = torch.optim.AdamW(
+            groups, lr=p.learning_rate, betas=(0.9, 0.99), fused=True
+        )
+
+    def run(self, plan: Plan, report: Report) -> Network:
+        """Train until the plan's end; answers the best network that its judge saw, else the last.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            By Ctrl-C, after the checkpoint was written.
+        """
+        at = self.progress
+        at.epochs = plan.epochs
+        if plan.checkpoint is not None and plan.checkpoint.exists():
+            self._load(plan.checkpoint)
+            report(f"going on from {plan.checkpoint}: epoch {at.epoch + 1}, step {at.step}")
+        with _interruptible() as stopped:
+            while at.epoch < at.epochs:
+                if not self._epoch(plan, stopped):
+                    if plan.checkpoint is not None:
+                        self._save(plan.checkpoint)
+                    raise KeyboardInterrupt
+                judged = self._judge(plan)
+                told = "  ".join(f"{name} {value:.4g}" for name, value in at.curve[-1].items())
+                report(f"  {told}  best {at.best_epoch}" if judged else f"  {told}")
+                if plan.checkpoint is not None:
+                    self._save(plan.checkpoint)
+                if judged and at.epoch - at.best_epoch >= plan.patience:
+                    break
+        if self._best:
+            self.network.load_state_dict(self._best)
+        self.network.eval()
+        return self.network
+
+    def _epoch(self, plan: Plan, stopped: Callable[[], bool]) -> bool:
+        """Go on with the epoch at hand; False when it was interrupted."""
+        at = self.progress
+        order = np.random.default_rng([self.p.seed, at.epoch])
+        batches = list(self.sequences.batches(self.windows, self.p.batch, order))
+        losses: list[float] = []
+        began = time.monotonic() - at.spent_s
+        self.network.train()
+        with tqdm(
+            total=len(batches), initial=at.step, leave=False, disable=None,
+            desc=f"epoch {at.epoch + 1} of {at.epochs}", unit="batch",
+        ) as bar:
+            while at.step < len(batches):
+                if stopped():
+                    return False
+                self._rate(at.steps / max(1, len(batches) * at.epochs))
+                losses.append(self._step(self.sequences.pack(self.windows[batches[at.step]])))
+                at.step += 1
+                at.steps += 1
+                at.spent_s = time.monotonic() - began
+                if at.steps == TRIED_STEPS and plan.seconds is not None:
+                    epoch_s = at.spent_s / TRIED_STEPS * len(batches)
+                    at.epochs = max(1, min(at.epochs, int(plan.seconds / epoch_s)))
+                bar.set_postfix(loss=f"{np.mean(losses[-100:]):.4f}")
+                bar.update()
+        at.epoch, at.step = at.epoch + 1, 0
+        mean = float(np.mean(losses)) if losses else math.nan
+        at.curve.append({"epoch": at.epoch, "loss": round(mean, 4), "seconds": round(at.spent_s, 1)})
+        return True
+
+    def _rate(self, done: float) -> None:
+        warm = min(1.0, (self.progress.steps + 1) / WARM_UP)
+        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        for group in self.optimiser.param_groups:
+            rate = LAST_RATE + (1 - LAST_RATE) * cosine
+            group["lr"] = self.p.learning_rate * group["factor"] * warm * rate
+
+    def _step(self, batch: Batch) -> float:
+        p, network = self.p, self.network
+        rows, types, gaps, targets, weights = (
+            torch.from_numpy(column).to(self.device) for column in batch[:5]
+        )
+        asked = targets > 0
+        wanted = targets[asked]
+        chosen, correction = self._choose(wanted, rows)
+        table = network.table(chosen)
+        if chosen is not None:
+            rows, wanted = torch.searchsorted(chosen, rows), torch.searchsorted(chosen, wanted)
+        interest = network(rows, types, gaps, table)[asked] * network.log_scale.exp()
+        biases = network.biases if chosen is None else network.biases[chosen]
+        if correction is None:  # row 0 is no item
+            correction = torch.zeros_like(biases)
+            correction[0] = NO_ITEM_LOGIT
+        loss = cross_entropy(
+            interest, table, biases, wanted, weights[asked], correction, p.label_smoothing
+        )
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP)
+        self.optimiser.step()
+        return float(loss)
+
+    def _choose(self, wanted: Tensor, rows: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """The items of a step's softmax in ascending order, and what each one stands for."""
+        n, negatives = self.items, self.p.negatives
+        if n <= 2 * negatives:
+            return None, None
+        there = torch.zeros(n, dtype=torch.bool, device=self.device)
+        there[wanted] = True
+        there[rows.flatten()] = True
+        there[0] = True
+        others = torch.nonzero(~there)[:, 0]
+        sampled = others[torch.randperm(len(others), device=self.device)[:negatives]]
+        stands = torch.zeros(n, device=self.device)
+        stands[sampled] = math.log(len(others) / max(len(sampled), 1))
+        stands[0] = NO_ITEM_LOGIT
+        there[sampled] = True
+        chosen = torch.nonzero(there)[:, 0]
+        return chosen, stands[chosen]
+
+    def _judge(self, plan: Plan) -> bool:
+        if plan.judge is None:
+            return False
+        at = self.progress
+        self.network.eval()
+        measured = plan.judge(self.network)
+        at.curve[-1].update(measured)
+        value = next(iter(measured.values()))
+        if value > at.best:
+            at.best, at.best_epoch = value, at.epoch
+            state = self.network.state_dict()
+            self._best = {name: tensor.clone() for name, tensor in state.items()}
+        return True
+
+    def _save(self, file: Path) -> None:
+        content = {
+            "parameters": asdict(self.p),
+            "progress": asdict(self.progress),
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "best": self._best,
+            "random": torch.get_rng_state(),
+        }
+        file.parent.mkdir(parents=True, exist_ok=True)
+        new = file.with_name(file.name + ".new")
+        torch.save(content, new)
+        new.replace(file)
+
+    def _load(self, file: Path) -> None:
+        content = torch.load(file, weights_only=True, map_location=self.device)
+        if content["parameters"] != asdict(self.p):
+            from stream.errors import UsageError
+
+            raise UsageError(
+                f"{file}: was trained with other parameters; delete it to begin anew, or give those"
+            )
+        self.progress = Progress(**content["progress"])
+        self.network.load_state_dict(content["network"])
+        self.optimiser.load_state_dict(content["optimiser"])
+        self._best = content["best"]
+        torch.set_rng_state(content["random"].cpu())
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """The first Ctrl-C in here only shows in what this yields; a second one ends at once."""
+    pressed = False
+
+    def press(number: int, frame: Any) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+
+    try:
+        before = signal.signal(signal.SIGINT, press)
+    except ValueError:  # not the main thread: nobody presses there
+        yield lambda: False
+        return
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@torch.no_grad()
+def interests(
+    network: Network, sequences: Sequences, windows: Int64, events: int, device: str
+) -> Tensor:
+    """The interest before each window's last event: float [len(windows), d], of length 1."""
+    network.eval()
+    found = torch.empty(len(windows), network.p.dim)
+    table = network.table()
+    for some in sequences.batches(windows, events):
+        part = windows[some]
+        batch = sequences.pack(part)
+        columns = (torch.from_numpy(column).to(device) for column in batch[:3])
+        after = network(*columns, table)
+        last = torch.from_numpy(part[:, 1] - part[:, 0] - 2).to(device)
+        found[torch.from_numpy(some)] = after[last, torch.arange(len(some), device=device)].cpu()
+    return found

@@ -1,0 +1,159 @@
+"""The network: item vectors in, an interest vector after every event out. PyTorch.
+
+A gated linear recurrence (one layer):
+
+    v, g, a = W x',  f = sigmoid(a),  h[t] = f h[t-1] + (1 - f) v,  y = x + W (h * silu(g)),  y + MLP(y')
+
+x' is x after LayerNorm. The interest is the sum of two readouts of the last layer's output y'
+
+    mean:   o[t] = f o[t-1] + w u[t], f = sigmoid and w = exp of two numbers of W y'; u: the item's vector
+            (Hou et al. 2022, "CORE", made recurrent)
+    query:  W y'
+
+scaled to length 1. The logit of an item is scale * cosine + bias. `export/models/glr/graphs.py` has the same, one
+event at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from export.models.base import Float32, Int64
+from export.models.glr.parameters import Parameters
+from export.models.glr.scan import scan
+from export.models.glr.sequences import GAPS, TYPES
+
+LEAST_LENGTH = 1e-8
+WIDEST = 4.0  # |log w| of the running mean
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Neighbours:
+    """What is mixed into each item's vector. `rows`: int64 [n, K]; `shares`: float32 [n, K]."""
+
+    rows: Int64
+    shares: Float32
+
+
+class Layer(nn.Module):
+    """One gated linear recurrence with its MLP."""
+
+    def __init__(self, p: Parameters) -> None:
+        super().__init__()
+        self.width = p.state
+        self.before = nn.LayerNorm(p.dim)
+        self.inward = nn.Linear(p.dim, 3 * p.state)
+        self.outward = nn.Linear(p.state, p.dim)
+        self.between = nn.LayerNorm(p.dim)
+        self.widen = nn.Linear(p.dim, p.hidden)
+        self.narrow = nn.Linear(p.hidden, p.dim)
+        self.drop = nn.Dropout(p.dropout)
+        for linear in (self.inward, self.outward, self.widen, self.narrow):
+            nn.init.trunc_normal_(linear.weight, std=linear.in_features**-0.5)
+            nn.init.zeros_(linear.bias)
+        nn.init.normal_(self.inward.weight[2 * p.state :], std=0.02)
+        memory = torch.exp(torch.linspace(math.log(1.1), math.log(p.longest_memory), p.state))
+        with torch.no_grad():
+            self.inward.bias[2 * p.state :] = torch.log(memory - 1)  # logit of 1 - 1 / memory
+            self.outward.weight.mul_(0.5)
+            self.narrow.weight.mul_(0.3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate, forget = self.inward(self.before(x)).split(self.width, -1)
+        forget = torch.sigmoid(forget)
+        states = scan(forget, (1 - forget) * value)
+        x = x + self.drop(self.outward(states * functional.silu(gate)))
+        return x + self.drop(self.narrow(functional.gelu(self.widen(self.between(x)))))
+
+
+class Network(nn.Module):
+    """Item vectors, layers and readouts.
+
+    Parameters
+    ----------
+    items : n, rows of the item table; row 0 is "no item"
+    neighbours : of every row; None for none
+    """
+
+    def __init__(self, items: int, p: Parameters, neighbours: Neighbours | None) -> None:
+        super().__init__()
+        self.p = p
+        self.items = nn.Parameter(torch.randn(items, p.dim) / math.sqrt(p.dim))
+        self.biases = nn.Parameter(torch.zeros(items))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(p.scale)))
+        self.types = nn.Parameter(torch.zeros(TYPES, p.dim))
+        self.gaps = nn.Parameter(torch.zeros(GAPS, p.dim))
+        self.layers = nn.ModuleList([Layer(p) for _ in range(p.layers)])
+        self.last = nn.LayerNorm(p.dim)
+        if p.mean:
+            self.weigh = nn.Linear(p.dim, 2)
+            nn.init.zeros_(self.weigh.weight)
+            with torch.no_grad():
+                self.weigh.bias.copy_(torch.tensor([0.0, 0.5]))
+        if p.query:
+            self.ask = nn.Linear(p.dim, p.dim, bias=False)
+            nn.init.normal_(self.ask.weight, std=0.0 if p.mean else p.dim**-0.5)
+        self.near: Tensor | None = None
+        self.shares: Tensor | None = None
+        if neighbours is not None:
+            self.register_buffer("near", torch.from_numpy(neighbours.rows), persistent=False)
+            self.register_buffer("shares", torch.from_numpy(neighbours.shares), persistent=False)
+
+    def table(self, rows: Tensor | None = None) -> Tensor:
+        """Vectors of length 1 of some rows (int64 [m]) or all: float [m, d]."""
+        own = self.items if rows is None else functional.embedding(rows, self.items)
+        if self.near is None or self.shares is None:
+            return unit(own)
+        near, shares = self.near, self.shares
+        if rows is not None:
+            near, shares = near[rows], shares[rows]
+        if self.training and self.p.edge_dropout:
+            kept = torch.rand(shares.shape, device=shares.device) >= self.p.edge_dropout
+            shares = shares * kept / (1 - self.p.edge_dropout)
+        mixed = functional.embedding_bag(near, self.items, per_sample_weights=shares, mode="sum")
+        return unit(own + self.p.smoothing * mixed)
+
+    def forward(self, rows: Tensor, types: Tensor, gaps: Tensor, table: Tensor) -> Tensor:
+        """The interest after each event.
+
+        Parameters
+        ----------
+        rows : int64 [L, B], of `table`
+        types, gaps : int64 [L, B]
+        table : float [m, d], from `table`
+
+        Returns
+        -------
+        float [L, B, d], of length 1
+        """
+        p = self.p
+        item = functional.dropout(functional.embedding(rows, table), p.input_dropout, self.training)
+        x = item * math.sqrt(p.dim)
+        x = x + functional.embedding(types, self.types) + functional.embedding(gaps, self.gaps)
+        for layer in self.layers:
+            x = layer(x)
+        x = self.last(x)
+        interest = self.ask(x) if p.query else None
+        if p.mean:
+            weight, forget = self.weigh(x).split(1, -1)
+            weight = torch.exp(weight.clamp(-WIDEST, WIDEST))
+            mean = scan(torch.sigmoid(forget), weight * item)
+            interest = mean if interest is None else mean + interest
+        assert interest is not None
+        return unit(interest)
+
+
+def unit(x: Tensor) -> Tensor:
+    """Scaled to length 1 along the last axis; a short one stays short."""
+    return x / (x.norm(dim=-1, keepdim=True) + LEAST_LENGTH)
+
+
+def numbers(network: Network) -> dict[str, Float32]:
+    """The parameters by name, as float32 arrays."""
+    return {name: value.detach().cpu().numpy().astype(np.float32) for name, value in network.state_dict().items()}

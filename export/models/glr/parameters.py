@@ -1,0 +1,65 @@
+"""What a gated linear recurrence is trained with. `--set NAME=VALUE` sets any of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """Defaults hold for logs of short visits; `for_histories` changes those that long ones want.
+
+    Attributes
+    ----------
+    dim : d, length of an item vector (of each member)
+    state : width of a layer's recurrence
+    hidden : width of a layer's MLP
+    layers : gated linear recurrences on top of each other
+    members : networks of different seeds whose vectors are concatenated into one
+    mean, query : the readouts that are added up: a running weighted mean of the vectors of the items
+        a user turned to, and a linear map of the last layer's output
+    longest_memory : the largest time constant, in events, that a gate starts with
+    scale : factor of the cosine in the loss; learned from there
+    smoothing : share of its neighbours' vectors in an item's vector; 0 for none
+    neighbours, edge_dropout : neighbours that it has, and the share of them left out in a step
+    input_dropout, dropout : shares of numbers set to zero, of item vectors and within a layer
+    label_smoothing : probability that the loss spreads over all items
+    recency : an event of the log's begin weighs exp(-recency) against one of its end
+    window : events of a user that are trained on at once; older ones begin another window
+    batch : events in a step
+    negatives : items in a step's softmax beside those that stand in it; a smaller catalogue is
+        taken whole
+    learning_rate, weight_decay : of AdamW; networks learn at half the rate of item vectors
+    epochs : passes over the log, unless the time is over
+    last : interactions that the repeat bias and the co-occurrence term look at
+    companions : co-occurring items that each of them brings
+    min_count : items in fewer events get no row
+    seed : of everything random
+    """
+
+    dim: int = 128
+    state: int = 128
+    hidden: int = 256
+    layers: int = 1
+    members: int = 1
+    mean: bool = True
+    query: bool = False
+    longest_memory: float = 30.0
+    scale: float = 14.0
+    smoothing: float = 0.5
+    neighbours: int = 12
+    edge_dropout: float = 0.4
+    input_dropout: float = 0.35
+    dropout: float = 0.2
+    label_smoothing: float = 0.05
+    recency: float = 1.5
+    window: int = 20
+    batch: int = 2560
+    negatives: int = 4000
+    learning_rate: float = 4e-3
+    weight_decay: float = 0.0
+    epochs: int = 8
+    last: int = 6
+    companions: int = 100
+    min_count: int = 1
+    seed: int = 1
