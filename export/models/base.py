@@ -85,7 +85,6 @@ class Trained:
     recent : how many of a user's last interactions the score graph takes; 0 = none
     calibration : of the listed items' logits, in the score graph; None where there is none
     exclude_seen, metrics : filled in by `export.train.fit`, which measures them
-    recent : interactions that the score graph looks at
     settled : what held-out events decided, for a training on the whole log; None: nothing
     """
 
@@ -107,8 +106,12 @@ class Trained:
     calibration: Calibration | None = None
     exclude_seen: bool = False
     metrics: dict[str, Any] = field(default_factory=dict)
-    recent: int = 0
     settled: Any = None
+
+    def calibrated(self, calibration: Calibration) -> Trained:
+        """The same model with calibrated scores; it must have none yet."""
+        score_onnx = with_calibration(self.score_onnx, calibration)
+        return replace(self, score_onnx=score_onnx, calibration=calibration)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,11 +127,6 @@ class HeldOut:
 
     trained: npt.NDArray[np.bool_]
     asked: Int64
-
-    def calibrated(self, calibration: Calibration) -> Trained:
-        """The same model with calibrated scores; it must have none yet."""
-        score_onnx = with_calibration(self.score_onnx, calibration)
-        return replace(self, score_onnx=score_onnx, calibration=calibration)
 
 
 @dataclass(slots=True, eq=False)

@@ -195,7 +195,7 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP)
         self.optimiser.step()
-        return float(loss)
+        return float(loss.detach())
 
     def _choose(self, wanted: Tensor, rows: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """The items of a step's softmax in ascending order, and what each one stands for."""

@@ -112,7 +112,7 @@ def learn(
         run.report(f"network {number + 1} of {p.members}: {_size(trainer.network):,} numbers")
         network = trainer.run(plan, run.report)
         epochs.append(trainer.progress.best_epoch or trainer.progress.epoch)
-        members.append(graphs.Member(numbers(network), float(network.log_scale.exp())))
+        members.append(graphs.Member(numbers(network), float(network.log_scale.detach().exp())))
         with torch.no_grad():
             tables.append(network.table().cpu().numpy().astype(np.float32))
         biases.append(members[-1].numbers["biases"])
@@ -240,7 +240,7 @@ class Cases:
             found = interests(network, self.sequences, self.windows[some], EVENTS, device)
             with torch.no_grad():
                 table, scale = network.table().cpu(), float(network.log_scale.exp())
-                biases = network.biases.cpu()
+                biases = network.biases.detach().cpu()
             free, kept = _ranks(found * scale, table, biases, self.targets[some], self.seen[some])
             best = free if _ndcg(free) >= _ndcg(kept) else kept
             return {
@@ -297,8 +297,7 @@ class Cases:
             logits = found[part] @ vectors.T + bias
             logits[:, 0] = -torch.inf
             if exclude:
-                for line, rows in zip(logits, self.seen[part], strict=True):
-                    line[torch.from_numpy(rows)] = -torch.inf
+                _strike(logits, self.seen[part])
             yield part, logits
 
     def _base(
@@ -350,12 +349,18 @@ def _ranks(
         logits[:, 0] = -torch.inf
         target = logits.gather(1, torch.from_numpy(targets[part])[:, None])
         free[part] = (logits > target).sum(1).numpy()
-        for line, rows in zip(logits, seen[part], strict=True):
-            line[torch.from_numpy(rows)] = -torch.inf
+        _strike(logits, seen[part])
         kept[part] = (logits > target).sum(1).numpy()
         again = [t in rows for t, rows in zip(targets[part], seen[part], strict=True)]
         kept[part] = np.where(again, len(table), kept[part])
     return free, kept
+
+
+def _strike(logits: Tensor, seen: list[Int64]) -> None:
+    """Rule out what each case's user has seen, in place."""
+    case = np.repeat(np.arange(len(seen)), [len(rows) for rows in seen])
+    rows = np.concatenate(seen)
+    logits[torch.from_numpy(case), torch.from_numpy(rows)] = -torch.inf
 
 
 def _ndcg(ranks: npt.NDArray[np.int64]) -> float:

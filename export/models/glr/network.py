@@ -99,11 +99,13 @@ class Network(nn.Module):
         if p.query:
             self.ask = nn.Linear(p.dim, p.dim, bias=False)
             nn.init.normal_(self.ask.weight, std=0.0 if p.mean else p.dim**-0.5)
-        self.near: Tensor | None = None
-        self.shares: Tensor | None = None
+        near, shares = None, None
         if neighbours is not None:
-            self.register_buffer("near", torch.from_numpy(neighbours.rows), persistent=False)
-            self.register_buffer("shares", torch.from_numpy(neighbours.shares), persistent=False)
+            near, shares = torch.from_numpy(neighbours.rows), torch.from_numpy(neighbours.shares)
+        self.near: Tensor | None
+        self.shares: Tensor | None
+        self.register_buffer("near", near, persistent=False)
+        self.register_buffer("shares", shares, persistent=False)
 
     def table(self, rows: Tensor | None = None) -> Tensor:
         """Vectors of length 1 of some rows (int64 [m]) or all: float [m, d]."""
