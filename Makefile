@@ -29,7 +29,7 @@ UPGRADE ?= --upgrade
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench chaos faults soak fuzz kafka model audit sbom lock clean check-python
+.PHONY: help demo test test-export lint quality bench chaos faults soak fuzz kafka model audit sbom lock clean check-python
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -41,6 +41,10 @@ demo: $(RUNTIME) ## broker, worker, a real shop's baskets and their lists; Ctrl-
 
 test: $(DEV) ## unit, integration and chaos tests, on the brokers that this machine can run
 	@$(BIN)/python -m pytest $(ARGS)
+	@$(if $(ARGS),,$(MAKE) -s test-export)
+
+test-export: build/export/.made ## the tests of training, which need PyTorch (5 GB, once)
+	@build/export/bin/python -m pytest $(if $(ARGS),$(ARGS),tests/training)
 
 lint: $(DEV) ## format, lint and types
 	@$(BIN)/ruff format --check .
@@ -77,9 +81,10 @@ sbom: $(DEV) build/tools/.made build/runtime/.made ## what a worker is made of, 
 	@$(BIN)/python -m tests.support.supply sbom
 
 lock: | $(BIN)/python ## new requirements*.lock from pyproject.toml (UPGRADE= keeps the versions), for every Python
-	@set -e; for lock in 'requirements.lock --extra=embedded' 'requirements-dev.lock --all-extras'; do \
-		set -- $$lock; \
-		echo 'setuptools>=77' | $(COMPILE) pyproject.toml - $$2 -o $$1; done; \
+	@set -e; for lock in 'requirements.lock --extra=embedded' 'requirements-dev.lock --extra=dev' \
+		'requirements-export.lock --extra=dev --extra=export'; do \
+		set -- $$lock; made=$$1; shift; \
+		echo 'setuptools>=77' | $(COMPILE) pyproject.toml - "$$@" -o $$made; done; \
 		echo 'uv==$(UV_VERSION)' | $(COMPILE) - -o requirements-uv.lock; \
 		printf 'cyclonedx-bom>=7\npip-audit>=2.10\n' | $(COMPILE) - -o requirements-tools.lock
 
@@ -113,6 +118,15 @@ $(DEV): requirements-dev.lock pyproject.toml | $(BIN)/python
 	$(call install,$(LOCKED) requirements-dev.lock)
 	$(call install,--no-build-isolation -e .)
 	@touch $@ $(RUNTIME)
+
+# With PyTorch: 5 GB that nothing else needs.
+build/export/.made: INTO := build/export
+build/export/.made: requirements-export.lock pyproject.toml | $(BIN)/python
+	@echo "Setting up build/export with PyTorch (once, minutes)"
+	@$(BIN)/python -m venv --clear $(INTO)
+	$(call install,$(LOCKED) requirements-export.lock)
+	$(call install,--no-build-isolation -e .)
+	@touch $@
 
 # Environments of their own: the tools, and a worker's packages without those of development.
 build/tools/.made: INTO := build/tools
