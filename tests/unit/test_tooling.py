@@ -212,6 +212,7 @@ def test_no_tracked_file_names_a_place_on_somebodys_machine() -> None:
 LOCKS = (
     "requirements.lock",
     "requirements-dev.lock",
+    "requirements-export.lock",
     "requirements-tools.lock",
     "requirements-uv.lock",
 )
@@ -253,9 +254,17 @@ def test_locks_pin_every_dependency_to_a_version_it_allows() -> None:
     }
     for text in [*project["dependencies"], *extras["embedded"]]:
         _assert_satisfied(Requirement(text), runtime)
-    for text in [*extras["dev"], *extras["export"]]:
+    for text in extras["dev"]:
         if not text.startswith("freshet["):
             _assert_satisfied(Requirement(text), everything)
+    training = _lock("requirements-export.lock")
+    for text in extras["export"]:
+        _assert_satisfied(Requirement(text), training)
+    # The same packages at the same versions, and PyTorch with what it needs: 5 GB that stay apart.
+    assert {name: str(training[name]) for name in everything} == {
+        name: str(requirement) for name, requirement in everything.items()
+    }
+    assert "torch" not in everything
 
 
 def _assert_satisfied(wanted: Requirement, lock: dict[str, Requirement]) -> None:

@@ -3,10 +3,10 @@
     added(i) = sum over lags l of  again[l] * [i is the item at lag l]
                                  + together[l] * log(1 + p(i | item at lag l) / RARE)
 
-p is the share of the companions of an item. The weights maximise the likelihood of held-out events under
-softmax(base + added), with the network's logits as base. Only items that stand in `added` change it:
-with b = base - logsumexp(base), the new normaliser is 1 + sum over those of exp(b) (exp(added) - 1).
-So no pass over the whole catalogue is needed while the weights are fitted.
+p is the share of the companions of an item. The weights maximise the likelihood of held-out events
+under softmax(base + added), with the network's logits as base. Only items that stand in `added`
+change it: with b = base - logsumexp(base), the new normaliser is 1 + sum over those of
+exp(b) (exp(added) - 1). So no pass over the whole catalogue is needed while the weights are fitted.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Entries:
     def added(self, weights: Float64) -> Float64:
         """The sum for each pair: float64 [U]."""
         contributions = weights[self.weight] * self.value
-        return np.bincount(self.item, contributions, len(self.case))
+        return np.bincount(self.item, contributions, len(self.case)).astype(np.float64)
 
 
 def fit(entries: Entries, base: Float64, target: Int64, last: int) -> Float64:
@@ -112,7 +112,11 @@ def fit(entries: Entries, base: Float64, target: Int64, last: int) -> Float64:
         return loss + ridge * (weights**2).sum() / 2, slope + ridge * weights
 
     found = minimize(
-        objective, np.zeros(2 * last), jac=True, method="L-BFGS-B", bounds=[(-BOUND, BOUND)] * 2 * last
+        objective,
+        np.zeros(2 * last),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(-BOUND, BOUND)] * 2 * last,
     )
     weights: Float64 = found.x
     return weights

@@ -1,4 +1,4 @@
-"""Which items follow each other. In: `Sequences`. Out: sparse counts, and the nearest few of each item.
+"""Which items follow each other. In: `Sequences`. Out: sparse counts, the nearest few of each.
 
 Two events of a user that are L events apart count 1 / L, in both directions, later ones more.
 """

@@ -1,8 +1,8 @@
 """Train one network. In: sequences, parameters. Out: its parameters as arrays. PyTorch.
 
-The same seed, log, machine and number of threads give the same bits, also when a run was stopped and
-goes on from its checkpoint: the order of batches comes from the seed and the epoch, everything else that is
-random from generators whose state is in the checkpoint.
+The same seed, log, machine and number of threads give the same bits, also when a run was stopped
+and goes on from its checkpoint: the order of batches comes from the seed and the epoch, everything
+else that is random from a generator whose state is in the checkpoint.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from export.models.base import Int64
 from export.models.glr.loss import cross_entropy
 from export.models.glr.network import Neighbours, Network
 from export.models.glr.parameters import Parameters
 from export.models.glr.sequences import Batch, Sequences
+from stream.errors import UsageError
 
-WARM_UP = 150  # steps
+WARM_UP = 150  # steps, or a tenth of them
 LAST_RATE = 0.01  # of the learning rate, at the end
 CLIP = 5.0
 TRIED_STEPS = 20  # before their time says how many epochs there is time for
@@ -45,9 +45,10 @@ class Plan:
     ----------
     epochs : at most
     seconds : at most; None for no limit
-    judge : measures a network on held-out events after an epoch; the larger the first number, the better
+    judge : measures a network on held-out events after an epoch; the larger the first number, the
+        better
     patience : epochs without a better one before the end
-    checkpoint : file to go on from, and to write to after each epoch and on Ctrl-C; None for none
+    checkpoint : file to go on from, and to write to after each epoch and on Ctrl-C
     """
 
     epochs: int
@@ -112,10 +113,11 @@ class Trainer:
         KeyboardInterrupt
             By Ctrl-C, after the checkpoint was written.
         """
-        at = self.progress
-        at.epochs = plan.epochs
+        self.progress.epochs = plan.epochs
         if plan.checkpoint is not None and plan.checkpoint.exists():
             self._load(plan.checkpoint)
+        at = self.progress
+        if at.steps:
             report(f"going on from {plan.checkpoint}: epoch {at.epoch + 1}, step {at.step}")
         with _interruptible() as stopped:
             while at.epoch < at.epochs:
@@ -133,7 +135,8 @@ class Trainer:
         if self._best:
             self.network.load_state_dict(self._best)
         self.network.eval()
-        return self.network
+        network: Network = self.network
+        return network
 
     def _epoch(self, plan: Plan, stopped: Callable[[], bool]) -> bool:
         """Go on with the epoch at hand; False when it was interrupted."""
@@ -144,13 +147,17 @@ class Trainer:
         began = time.monotonic() - at.spent_s
         self.network.train()
         with tqdm(
-            total=len(batches), initial=at.step, leave=False, disable=None,
-            desc=f"epoch {at.epoch + 1} of {at.epochs}", unit="batch",
+            total=len(batches),
+            initial=at.step,
+            leave=False,
+            disable=None,
+            desc=f"epoch {at.epoch + 1} of {at.epochs}",
+            unit="batch",
         ) as bar:
             while at.step < len(batches):
                 if stopped():
                     return False
-                self._rate(at.steps / max(1, len(batches) * at.epochs))
+                self._rate(at.steps, len(batches) * at.epochs)
                 losses.append(self._step(self.sequences.pack(self.windows[batches[at.step]])))
                 at.step += 1
                 at.steps += 1
@@ -162,12 +169,14 @@ class Trainer:
                 bar.update()
         at.epoch, at.step = at.epoch + 1, 0
         mean = float(np.mean(losses)) if losses else math.nan
-        at.curve.append({"epoch": at.epoch, "loss": round(mean, 4), "seconds": round(at.spent_s, 1)})
+        at.curve.append(
+            {"epoch": at.epoch, "loss": round(mean, 4), "seconds": round(at.spent_s, 1)}
+        )
         return True
 
-    def _rate(self, done: float) -> None:
-        warm = min(1.0, (self.progress.steps + 1) / WARM_UP)
-        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    def _rate(self, step: int, steps: int) -> None:
+        warm = min(1.0, (step + 1) / max(1, min(WARM_UP, steps // 10)))
+        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
         for group in self.optimiser.param_groups:
             rate = LAST_RATE + (1 - LAST_RATE) * cosine
             group["lr"] = self.p.learning_rate * group["factor"] * warm * rate
@@ -246,8 +255,6 @@ class Trainer:
     def _load(self, file: Path) -> None:
         content = torch.load(file, weights_only=True, map_location=self.device)
         if content["parameters"] != asdict(self.p):
-            from stream.errors import UsageError
-
             raise UsageError(
                 f"{file}: was trained with other parameters; delete it to begin anew, or give those"
             )
@@ -278,21 +285,3 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
         yield lambda: pressed
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@torch.no_grad()
-def interests(
-    network: Network, sequences: Sequences, windows: Int64, events: int, device: str
-) -> Tensor:
-    """The interest before each window's last event: float [len(windows), d], of length 1."""
-    network.eval()
-    found = torch.empty(len(windows), network.p.dim)
-    table = network.table()
-    for some in sequences.batches(windows, events):
-        part = windows[some]
-        batch = sequences.pack(part)
-        columns = (torch.from_numpy(column).to(device) for column in batch[:3])
-        after = network(*columns, table)
-        last = torch.from_numpy(part[:, 1] - part[:, 0] - 2).to(device)
-        found[torch.from_numpy(some)] = after[last, torch.arange(len(some), device=device)].cpu()
-    return found

@@ -1,8 +1,8 @@
-"""The two graphs of a gated linear recurrence, and the same in NumPy. In: parameters as arrays.
+"""The two graphs of a gated linear recurrence. In: parameters as arrays. Out: serialised ONNX.
 
 The state of a member: the recurrence of each layer, then the running mean (`mean`), then the query
-(`query`); members side by side. An event of a type that changes nothing, or of an item without a row, leaves
-the state as it is. Nodes are standard ONNX; every number of a row depends on that row alone.
+(`query`); members side by side. An event of a type that changes nothing, or of an item without a
+row, leaves the state as it is. Every number of a row depends on that row alone, to the last bit.
 
 Must not know: PyTorch, training, files.
 """
@@ -15,19 +15,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import erf, expit
 
 from export.models.base import Float32, Int64
 from export.models.glr.blend import Companions
 from export.models.glr.parameters import Parameters
-from export.models.glr.sequences import GAP_EDGES_S, gap_bucket
+from export.models.glr.sequences import GAP_EDGES_S
 from export.to_onnx import node, score_graph, update_graph
 
 EPSILON = 1e-5  # of LayerNorm, as in PyTorch
 LEAST_LENGTH = 1e-8
 WIDEST = 4.0
-
-Float64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,88 +72,6 @@ class Recurrence:
         return self.p.dim * len(self.members)
 
 
-class RecurrenceReference:
-    """The recurrence in NumPy, float64 inside."""
-
-    def __init__(self, r: Recurrence, table: Float32, biases: Float32) -> None:
-        self._r, self._table, self._biases = r, table.astype(np.float64), biases.astype(np.float64)
-        self._numbers = [
-            {name: value.astype(np.float64) for name, value in member.numbers.items()}
-            for member in r.members
-        ]
-
-    def update(
-        self, state: Float32, item_rows: Int64, event_types: Int64, gaps_s: Float32
-    ) -> Float32:
-        r, p = self._r, self._r.p
-        kind, gap = r.kinds[event_types], gap_bucket(np.maximum(gaps_s, 0))
-        following = []
-        for at, w in enumerate(self._numbers):
-            own = state[:, at * r.member_size : (at + 1) * r.member_size].astype(np.float64)
-            item = self._table[item_rows, at * p.dim : (at + 1) * p.dim] * math.sqrt(len(r.members))
-            x = item * math.sqrt(p.dim) + w["types"][kind] + w["gaps"][gap]
-            parts = []
-            for layer in range(p.layers):
-                x, h = self._layer(w, layer, x, own[:, layer * p.state : (layer + 1) * p.state])
-                parts.append(h)
-            x = _normed(x, w["last.weight"], w["last.bias"])
-            if p.mean:
-                mean = own[:, p.layers * p.state : p.layers * p.state + p.dim]
-                both = x @ w["weigh.weight"].T + w["weigh.bias"]
-                weight = np.exp(np.clip(both[:, :1], -WIDEST, WIDEST))
-                parts.append(expit(both[:, 1:]) * mean + weight * item)
-            if p.query:
-                parts.append(x @ w["ask.weight"].T)
-            following += parts
-        moved = (kind > 0) & (item_rows > 0)
-        changed: Float32 = np.concatenate(following, axis=1).astype(np.float32)
-        return np.where(moved[:, None], changed, state).astype(np.float32)
-
-    def _layer(
-        self, w: dict[str, Float64], layer: int, x: Float64, h: Float64
-    ) -> tuple[Float64, Float64]:
-        def of(name: str) -> tuple[Float64, Float64]:
-            return w[f"layers.{layer}.{name}.weight"], w[f"layers.{layer}.{name}.bias"]
-
-        def linear(name: str, values: Float64) -> Float64:
-            weight, bias = of(name)
-            return values @ weight.T + bias
-
-        value, gate, forget = np.split(linear("inward", _normed(x, *of("before"))), 3, axis=1)
-        forget = expit(forget)
-        h = forget * h + (1 - forget) * value
-        x = x + linear("outward", h * gate * expit(gate))
-        wide = linear("widen", _normed(x, *of("between")))
-        return x + linear("narrow", wide * (1 + erf(wide / math.sqrt(2))) / 2), h
-
-    def logits(self, state: Float32, beta: float, recent: Any) -> Float32:
-        r, p = self._r, self._r.p
-        parts = []
-        for at, member in enumerate(r.members):
-            own = state[:, at * r.member_size : (at + 1) * r.member_size].astype(np.float64)
-            interest = np.zeros((len(state), p.dim))
-            for back in range(p.mean + p.query):
-                first = p.layers * p.state + back * p.dim
-                interest += own[:, first : first + p.dim]
-            length = np.sqrt((interest**2).sum(axis=1, keepdims=True)) + LEAST_LENGTH
-            parts.append(interest / length * member.scale * math.sqrt(len(r.members)))
-        logits = np.concatenate(parts, axis=1) @ self._table.T
-        for lag in range(len(r.again)):
-            rows = recent.rows[:, lag]
-            counts = r.turned[recent.types[:, lag]].astype(np.float64)
-            at_user = np.arange(len(rows))
-            logits[at_user, rows] += counts * float(r.again[lag])
-            known = np.where(rows < len(r.companions.rows), rows, 0)
-            brought = r.companions.worth[known] * (counts * float(r.together[lag]))[:, None]
-            np.add.at(logits, (at_user[:, None], r.companions.rows[known]), brought)
-        return (beta * logits + self._biases).astype(np.float32)
-
-
-def _normed(x: Float64, weight: Float64, bias: Float64) -> Float64:
-    centred = x - x.mean(axis=1, keepdims=True)
-    return centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + EPSILON) * weight + bias
-
-
 class _Nodes:
     """Nodes and constants as they are written down: every call is a node and answers its output."""
 
@@ -184,18 +99,13 @@ class _Nodes:
         return self("Slice", name, *ends)
 
     def linear(self, x: str, weight: Float32, bias: Float32 | None = None) -> str:
-        """x @ weight' + bias. The constant is packed once, and a row's sums do not depend on the batch."""
+        """x @ weight' + bias. A packed constant: a row's sums do not depend on the batch."""
         product = self("MatMul", x, self.constant(np.ascontiguousarray(weight.T)))
         return product if bias is None else self("Add", product, self.constant(bias))
 
     def normed(self, x: str, weight: Float32, bias: Float32) -> str:
         scale, shift = self.constant(weight), self.constant(bias)
         return self("LayerNormalization", x, scale, shift, axis=-1, epsilon=EPSILON)
-
-    def sigmoid(self, x: str) -> str:
-        """1 / (1 + exp(-x)): ONNX Runtime's Sigmoid gives other bits in another place of a batch."""
-        one = self.constant(1.0)
-        return self("Div", one, self("Add", one, self("Exp", self("Neg", x))))
 
 
 def update(r: Recurrence) -> bytes:
@@ -221,7 +131,9 @@ def update(r: Recurrence) -> bytes:
         x = g("Add", x, g("Gather", g.constant(w["gaps"]), bucket))
         for layer in range(p.layers):
             first = start + layer * p.state
-            x, h = _layer(g, w, f"layers.{layer}.", x, g.columns("state", first, first + p.state), p)
+            x, h = _layer(
+                g, w, f"layers.{layer}.", x, g.columns("state", first, first + p.state), p
+            )
             following.append(h)
         x = g.normed(x, w["last.weight"], w["last.bias"])
         if p.mean:
@@ -230,7 +142,7 @@ def update(r: Recurrence) -> bytes:
             both = g.linear(x, w["weigh.weight"], w["weigh.bias"])
             least, most = g.constant(-WIDEST), g.constant(WIDEST)
             weight = g("Exp", g("Clip", g.columns(both, 0, 1), least, most))
-            forget = g.sigmoid(g.columns(both, 1, 2))
+            forget = g("Sigmoid", g.columns(both, 1, 2))
             following.append(g("Add", g("Mul", forget, mean), g("Mul", weight, item)))
         if p.query:
             following.append(g.linear(x, w["ask.weight"]))
@@ -252,10 +164,10 @@ def _layer(
 
     three = linear("inward", normed("before", x))
     value, gate, forget = (g.columns(three, k * p.state, (k + 1) * p.state) for k in range(3))
-    forget = g.sigmoid(forget)
+    forget = g("Sigmoid", forget)
     new = g("Mul", g("Sub", g.constant(1.0), forget), value)
     h = g("Add", g("Mul", forget, h), new)
-    gated = g("Mul", h, g("Mul", gate, g.sigmoid(gate)))
+    gated = g("Mul", h, g("Mul", gate, g("Sigmoid", gate)))
     x = g("Add", x, linear("outward", gated))
     wide = linear("widen", normed("between", x))
     half = g("Mul", wide, g.constant(0.5))
@@ -294,6 +206,3 @@ def score(r: Recurrence) -> bytes:
     rows, brought = g("Reshape", rows, flat), g("Reshape", brought, flat)
     g.of("ScatterElements", logits, rows, brought, output="logits", axis=1, reduction="add")
     return score_graph(g.nodes, g.constants, r.state_size, r.dim, recent=len(r.again))
-
-
-

@@ -2,15 +2,16 @@
 
 A gated linear recurrence (one layer):
 
-    v, g, a = W x',  f = sigmoid(a),  h[t] = f h[t-1] + (1 - f) v,  y = x + W (h * silu(g)),  y + MLP(y')
+    v, g, a = W x',  f = sigmoid(a),  h[t] = f h[t-1] + (1 - f) v
+    y = x + W (h * silu(g)),  then y + MLP(y')
 
 x' is x after LayerNorm. The interest is the sum of two readouts of the last layer's output y'
 
-    mean:   o[t] = f o[t-1] + w u[t], f = sigmoid and w = exp of two numbers of W y'; u: the item's vector
-            (Hou et al. 2022, "CORE", made recurrent)
+    mean:   o[t] = f o[t-1] + w u[t], f = sigmoid and w = exp of two numbers of W y', u the item's
+            vector (Hou et al. 2022, "CORE", made recurrent)
     query:  W y'
 
-scaled to length 1. The logit of an item is scale * cosine + bias. `export/models/glr/graphs.py` has the same, one
+scaled to length 1. The logit of an item is scale * cosine + bias. `graphs.py` has the same, one
 event at a time.
 """
 
@@ -158,4 +159,7 @@ def unit(x: Tensor) -> Tensor:
 
 def numbers(network: Network) -> dict[str, Float32]:
     """The parameters by name, as float32 arrays."""
-    return {name: value.detach().cpu().numpy().astype(np.float32) for name, value in network.state_dict().items()}
+    return {
+        name: value.detach().cpu().numpy().astype(np.float32)
+        for name, value in network.state_dict().items()
+    }

@@ -16,8 +16,8 @@ class Parameters:
     hidden : width of a layer's MLP
     layers : gated linear recurrences on top of each other
     members : networks of different seeds whose vectors are concatenated into one
-    mean, query : the readouts that are added up: a running weighted mean of the vectors of the items
-        a user turned to, and a linear map of the last layer's output
+    mean, query : the readouts that are added up: a running weighted mean of the vectors of the
+        items a user turned to, and a linear map of the last layer's output
     longest_memory : the largest time constant, in events, that a gate starts with
     scale : factor of the cosine in the loss; learned from there
     smoothing : share of its neighbours' vectors in an item's vector; 0 for none

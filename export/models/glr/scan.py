@@ -1,8 +1,8 @@
 """h[t] = f[t] * h[t-1] + b[t], over time. In: torch tensors [L, B, D]. Out: all states [L, B, D].
 
 On a CPU a loop of fused multiply-adds, which is bound by memory; elsewhere the associative scan of
-Hillis and Steele (1986), log2(L) steps over whole tensors. Both are differentiable: the gradient is the
-same recurrence backwards.
+Hillis and Steele (1986), log2(L) steps over whole tensors. Both are differentiable: the gradient is
+the same recurrence backwards.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class _Scan(torch.autograd.Function):
 
 
 def _run(forget: Tensor, arriving: Tensor) -> Tensor:
-    return in_turn(forget, arriving) if arriving.device.type == "cpu" else doubling(forget, arriving)
+    return (
+        in_turn(forget, arriving) if arriving.device.type == "cpu" else doubling(forget, arriving)
+    )
 
 
 def in_turn(forget: Tensor, arriving: Tensor) -> Tensor:

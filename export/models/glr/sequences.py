@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -141,7 +142,7 @@ class Sequences:
                 cuts.append(at)
                 first, longest = at, of
         cuts.append(len(order))
-        parts = [order[a:b] for a, b in zip(cuts, cuts[1:], strict=False) if b > a]
+        parts = [order[a:b] for a, b in pairwise(cuts) if b > a]
         for at in shuffle.permutation(len(parts)) if shuffle is not None else range(len(parts)):
             yield parts[at]
 

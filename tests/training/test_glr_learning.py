@@ -1,0 +1,183 @@
+"""A network learns, repeats bit for bit, stops and goes on, and is served as it was trained."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from export.bundle import write_bundle
+from export.models.base import Trained
+from export.models.glr.fitting import Plan, Trainer
+from export.models.glr.judging import Cases, interests
+from export.models.glr.learning import Run, learn
+from export.models.glr.parameters import Parameters
+from export.models.glr.sequences import Sequences, trained_kinds
+from stream.core.model import Model
+from stream.core.recent import Recent
+from stream.errors import UsageError
+from tests.training.shops import ITEMS, SMALL, THEMES, newest, walks
+
+VARIANTS = {
+    "mean": {},
+    "query": {"mean": False, "query": True, "smoothing": 0.0},
+    "both, two layers, two members": {"query": True, "layers": 2, "members": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def trained() -> Trained:
+    log = walks(repeats=0.2)
+    return learn(log, held_out=newest(log), epochs=8, **SMALL)
+
+
+def test_it_learns_what_comes_next(trained: Trained) -> None:
+    curve = trained.training["curves"][0]
+    assert curve[-1]["loss"] < curve[0]["loss"] / 2
+    assert curve[-1]["ndcg@20"] > 0.6  # by chance: 0.07
+    assert trained.settled.ndcg > curve[-1]["ndcg@20"] + 0.05  # the last interactions say more
+
+
+def test_a_shop_where_users_go_back_lets_seen_items_come_back(trained: Trained) -> None:
+    assert trained.settled.exclude_seen is False
+    log = walks()
+    ahead = learn(log, held_out=newest(log), epochs=4, **SMALL)
+    assert ahead.settled.exclude_seen is True
+
+
+def sequences_of(p: Parameters) -> tuple[Sequences, int]:
+    log = walks(300)
+    rows = np.arange(1, len(log.items) + 1)
+    return Sequences.of(log, rows, trained_kinds(log), p.recency), len(log.items) + 1
+
+
+def parameters_of(trainer: Trainer) -> list[torch.Tensor]:
+    return [value.clone() for value in trainer.network.state_dict().values()]
+
+
+def test_a_training_that_was_interrupted_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    p = Parameters(**SMALL, epochs=3, smoothing=0.0)
+    sequences, items = sequences_of(p)
+    straight = Trainer(sequences, items, p, None, "cpu")
+    straight.run(Plan(epochs=3), lambda line: None)
+
+    checkpoint = tmp_path / "network"
+    broken = Trainer(sequences, items, p, None, "cpu")
+    steps = 0
+
+    def step_and_press(batch: object) -> float:
+        nonlocal steps
+        steps += 1
+        if steps == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        return Trainer._step(broken, batch)  # type: ignore[arg-type]
+
+    broken._step = step_and_press  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        broken.run(Plan(epochs=3, checkpoint=checkpoint), lambda line: None)
+    torch.manual_seed(99)  # another process would not have the same either
+    resumed = Trainer(sequences, items, p, None, "cpu")
+    said: list[str] = []
+    resumed.run(Plan(epochs=3, checkpoint=checkpoint), said.append)
+    assert said[0].endswith("epoch 1, step 5")
+    for one, other in zip(parameters_of(straight), parameters_of(resumed), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_checkpoint_of_other_parameters_is_refused(tmp_path: Path) -> None:
+    p = Parameters(**SMALL, smoothing=0.0)
+    sequences, items = sequences_of(p)
+    plan = Plan(epochs=1, checkpoint=tmp_path / "network")
+    Trainer(sequences, items, p, None, "cpu").run(plan, lambda line: None)
+    other = Parameters(**{**SMALL, "state": 16}, smoothing=0.0)
+    with pytest.raises(UsageError, match="other parameters; delete it"):
+        Trainer(sequences, items, other, None, "cpu").run(plan, lambda line: None)
+
+
+def test_it_stops_when_nothing_gets_better_and_keeps_the_best() -> None:
+    p = Parameters(**SMALL, smoothing=0.0)
+    sequences, items = sequences_of(p)
+    trainer = Trainer(sequences, items, p, None, "cpu")
+    marks = iter([0.1, 0.5, 0.4, 0.4, 0.4, 0.4])
+    seen: list[torch.Tensor] = []
+
+    def judge(network: torch.nn.Module) -> dict[str, float]:
+        seen.append(network.items.detach().clone())  # type: ignore[operator]
+        return {"mark": next(marks)}
+
+    best = trainer.run(Plan(epochs=6, judge=judge, patience=2), lambda line: None)
+    assert len(seen) == 4
+    assert torch.equal(best.items, seen[1])
+
+
+def test_the_time_limit_sets_the_number_of_epochs() -> None:
+    p = Parameters(**{**SMALL, "batch": 64}, smoothing=0.0)
+    sequences, items = sequences_of(p)
+    trainer = Trainer(sequences, items, p, None, "cpu")
+    trainer.run(Plan(epochs=1000, seconds=1.0), lambda line: None)
+    assert 1 <= trainer.progress.epoch < 1000
+    assert trainer.progress.spent_s < 10
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_torch_the_reference_and_the_graphs_agree(name: str, tmp_path: Path) -> None:
+    log = walks(400, repeats=0.2)
+    held_out = newest(log)
+    p = {**SMALL, **VARIANTS[name]}
+    networks: list[torch.nn.Module] = []
+    trained = learn(log, held_out=held_out, run=Run(keep=networks.append), epochs=1, **p)
+    model = Model(write_bundle(trained, tmp_path / "bundle"), "cpu", spare_rows=0)
+
+    cases = Cases.of(
+        log, held_out, np.arange(1, len(log.items) + 1), trained_kinds(log), Parameters(**p)
+    )
+    windows = cases.windows[:50]
+    asked = [interests(network, cases.sequences, windows, 10_000, "cpu") for network in networks]
+    stops = windows[:, 1] - 1
+    for case, stop in enumerate(stops.tolist()):
+        begin = int(windows[case, 0])
+        state = np.zeros((1, model.state_size), np.float32)
+        kept = state
+        for at in range(begin, stop):
+            since_s = (
+                cases.sequences.time_ms[at] - cases.sequences.time_ms[max(at - 1, begin)]
+            ) / 1000
+            event = (
+                cases.sequences.row[at : at + 1],
+                np.array([2]),
+                np.array([since_s], np.float32),
+            )
+            state, kept = model.update(state, *event), trained.reference.update(kept, *event)
+        np.testing.assert_allclose(state, kept, atol=2e-5)
+        expected = trained.reference.logits(state, 1.0, Recent.nothing(1, trained.recent))
+        vectors = torch.cat([q[case] for q in asked])
+        scale = trained.training["scales"]
+        parts = [vectors[k * p["dim"] : (k + 1) * p["dim"]] * s for k, s in enumerate(scale)]
+        own = torch.cat(parts).numpy() * np.sqrt(len(scale)) @ trained.embeddings.T + trained.biases
+        np.testing.assert_allclose(own[1:], expected[0, 1:], atol=2e-4)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_batch_folds_to_the_same_bits_as_its_events_one_by_one(name: str, tmp_path: Path) -> None:
+    log = walks(400)
+    p = {**SMALL, **VARIANTS[name], "dim": 48, "state": 64}
+    trained = learn(log, held_out=newest(log), epochs=1, **p)
+    model = Model(write_bundle(trained, tmp_path / "bundle"), "cpu", spare_rows=0)
+    rng, n = np.random.default_rng(0), 150
+    state = rng.standard_normal((n, model.state_size)).astype(np.float32)
+    columns = (
+        rng.integers(0, THEMES * ITEMS, n),
+        rng.integers(0, 10, n),
+        (rng.choice([-1, 1], n) * 10 ** rng.uniform(-1, 8, n)).astype(np.float32),
+    )
+    whole = model.update(state, *columns)
+    for size in (1, 2, 3, 7, 16, 33):
+        parts = [
+            model.update(state[at : at + size], *(column[at : at + size] for column in columns))
+            for at in range(0, n, size)
+        ]
+        assert np.array_equal(np.concatenate(parts).view(np.int32), whole.view(np.int32))
