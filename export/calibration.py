@@ -1,7 +1,7 @@
 """Calibration: a monotone piecewise-linear map of logits. In: knots. Out: the map, in NumPy.
 
 With it the scores of a list are probabilities; ranks stay, since it only rises. `to_onnx` puts the
-same map into a score graph. Must not know: models, how the knots were found.
+same map into a score graph. Must not know: models.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy import optimize, special
 
 LEAST_SLOPE = 1e-3  # what rises more slowly would make ties of ranks
 
@@ -58,3 +59,41 @@ class Calibration(NamedTuple):
         x, y = self.x.astype(np.float64), self.y.astype(np.float64)
         stretch = np.clip(np.searchsorted(x, logits, side="right") - 1, 0, len(x) - 2)
         return y[stretch] + self.slopes[stretch] * (logits - x[stretch])
+
+
+def fitted(
+    scores: npt.NDArray[np.floating], hits: npt.NDArray[np.bool_], knots: int = 12
+) -> Calibration | None:
+    """The map that makes listed scores probabilities: isotonic regression on bins of equal mass.
+
+    Zadrozny and Elkan 2002, on logits and with a slope that keeps ranks apart.
+
+    Parameters
+    ----------
+    scores, hits : of one shape; a score of 0 says that nothing is listed there, and is left out
+    knots : at most
+
+    Returns
+    -------
+    None where there is too little to learn from: less than two bins, or no hit
+    """
+    listed = scores > 0
+    logit, hit = special.logit(scores[listed].astype(np.float64)), hits[listed]
+    finite = np.isfinite(logit)
+    logit, hit = logit[finite], hit[finite]
+    if not hit.any():
+        return None
+    edges = np.unique(np.quantile(logit, np.linspace(0, 1, knots + 1)[1:-1]))
+    bin_of = np.searchsorted(edges, logit)
+    size = np.bincount(bin_of, minlength=len(edges) + 1)
+    used = size > 0
+    mass = size[used].astype(np.float64)
+    x = np.bincount(bin_of, logit, len(size))[used] / mass
+    # A bin without hits is not impossible: half a hit, and half a miss, in every bin (Jeffreys).
+    share = (np.bincount(bin_of, hit, len(size))[used] + 0.5) / (mass + 1)
+    rising = special.logit(optimize.isotonic_regression(share, weights=mass).x)
+    x, at = np.unique(x.astype(np.float32), return_index=True)
+    if len(x) < 2:
+        return None
+    least = 2 * LEAST_SLOPE * x.astype(np.float64)  # twice: float32 rounds
+    return Calibration.of(x, np.maximum.accumulate(rising[at] - least) + least)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export.bundle import write_bundle
-from export.calibration import Calibration
+from export.calibration import Calibration, fitted
 from export.models import train
 from export.models.base import Trained
 from export.to_onnx import node, score_graph, with_calibration
@@ -129,3 +129,32 @@ def test_the_map_is_linear_between_knots_and_keeps_its_end_slopes(data: st.DataO
 def test_knots_that_are_no_such_map_are_refused(x: object, y: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Calibration.of(x, y)
+
+
+def test_a_fitted_calibration_makes_scores_probabilities() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(-2, 2, (20_000, 3))
+    chance = 1 / (1 + np.exp(-(0.4 * logits - 1)))  # what a score stands for
+    hits = rng.random(chance.shape) < chance
+    scores = 1 / (1 + np.exp(-logits))
+    found = fitted(scores, hits)
+    assert found is not None
+    calibrated = 1 / (1 + np.exp(-found.apply(logits)))
+    inner = (logits > found.x[0]) & (logits < found.x[-1])
+    assert np.abs(calibrated - chance)[inner].max() < 0.05
+    assert np.abs(scores - chance)[inner].mean() > 0.1
+    assert (
+        np.corrcoef(np.argsort(logits.ravel()), np.argsort(found.apply(logits).ravel()))[0, 1]
+        > 0.999999
+    )
+
+
+def test_what_falls_is_made_to_rise_and_too_little_is_said() -> None:
+    scores = np.repeat(np.linspace(0.1, 0.9, 9), 100)
+    falling = np.tile(np.arange(100) < 50, 9) & (scores < 0.5)
+    found = fitted(scores, falling)
+    assert found is not None
+    assert (np.diff(found.y) > 0).all()
+    assert fitted(scores, np.zeros(len(scores), np.bool_)) is None
+    assert fitted(np.full(10, 0.5), np.ones(10, np.bool_)) is None
+    assert fitted(np.zeros(10), np.ones(10, np.bool_)) is None

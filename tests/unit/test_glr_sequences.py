@@ -109,7 +109,7 @@ def test_an_item_without_a_row_is_left_out_and_the_gap_goes_past_it() -> None:
 
 def test_gap_buckets_are_cut_where_the_graph_cuts_them() -> None:
     at = np.concatenate([GAP_EDGES_S, np.nextafter(GAP_EDGES_S, np.float32(0))])
-    assert gap_bucket(at).tolist() == [(GAP_EDGES_S <= gap).sum() for gap in at]
+    assert gap_bucket(at).tolist() == [(gap >= GAP_EDGES_S).sum() for gap in at]
     assert gap_bucket(np.array([-5.0, 0.0], np.float32)).tolist() == [0, 0]
 
 
