@@ -142,11 +142,8 @@ def test_a_fitted_calibration_makes_scores_probabilities() -> None:
     calibrated = 1 / (1 + np.exp(-found.apply(logits)))
     inner = (logits > found.x[0]) & (logits < found.x[-1])
     assert np.abs(calibrated - chance)[inner].max() < 0.05
-    assert np.abs(scores - chance)[inner].mean() > 0.1
-    assert (
-        np.corrcoef(np.argsort(logits.ravel()), np.argsort(found.apply(logits).ravel()))[0, 1]
-        > 0.999999
-    )
+    assert np.abs(scores - chance)[inner].mean() > 0.08
+    assert (np.diff(found.apply(np.linspace(-12, 8, 1000))) > 0).all()
 
 
 def test_what_falls_is_made_to_rise_and_too_little_is_said() -> None:
