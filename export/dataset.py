@@ -1,5 +1,7 @@
 """Read an event log. In: a file and its format. Out: a `Log`, the columns training works on.
 
+`Cases` are questions with their answers, for evaluation.
+
 Files and formats are `stream.logs`' business, so that training sees what `freshet replay` sends.
 
 Must not know: models, ONNX.
@@ -8,17 +10,27 @@ Must not know: models, ONNX.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 
-from stream.contracts import EVENT_TYPES
+from stream.contracts import EVENT_TYPES, MAX_ID_BYTES, EventType
 from stream.errors import UsageError
-from stream.logs import BadLines, read_events
+from stream.logs import (
+    CLICK_STEP_MS,
+    SESSION_STEP_MS,
+    SESSIONS_BEGIN_MS,
+    BadLines,
+    read_events,
+    read_lines,
+)
+
+Int64 = npt.NDArray[np.int64]
 
 _BAD_TOLD = 3
 SESSION_GAP_MS = 30 * 60_000  # events of a user closer than this belong together
@@ -99,14 +111,103 @@ def read_log(
             quantity=1.0 if event.quantity is None else event.quantity,
             price=event.unit_price or 0.0,
         )
+    _tell(path, format_name, len(columns.rows), bad, report)
+    return columns.log({item: names.most_common(1)[0][0] for item, names in titles.items()})
+
+
+def _tell(
+    path: Path, format_name: str, good: int, bad: BadLines, report: Callable[[str], None]
+) -> None:
+    """Report the bad lines; raise UsageError when there is no good one."""
     told = [f"line {number}: {reason}" for number, reason in sorted(bad)]
-    if not columns.rows:
+    if not good:
         first = f" ({told[0]})" if told else ""
         raise UsageError(f"{path}: holds no event that can be used as {format_name}{first}")
     if told:
         more = f"; and {len(told) - _BAD_TOLD} more" if len(told) > _BAD_TOLD else ""
         report(f"{len(told):,} bad lines left out: {'; '.join(told[:_BAD_TOLD])}{more}")
-    return columns.log({item: names.most_common(1)[0][0] for item, names in titles.items()})
+
+
+@dataclass(slots=True, eq=False)
+class Cases:
+    """Questions with their answers: a user of `log` is a case, whose events are all that is known.
+
+    Attributes
+    ----------
+    targets : int64, one array of codes of `log.items` per user of `log.users`, in that order
+    """
+
+    log: Log
+    targets: list[Int64]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+def read_cases(path: Path, report: Callable[[str], None] = lambda message: None) -> Cases:
+    """Read `prefixes`: a line is item ids in time order, a tab, and the item that came next.
+
+    A line is a case, in the order of the lines; its user is `c` and the line's number. Times are
+    made up as those of `sessions` are. An item may be known as a target alone.
+
+    Raises
+    ------
+    UsageError
+        No such file, or no case at all (with the first bad line).
+    """
+    bad: BadLines = []
+    items: dict[str, int] = {}
+    users: list[str] = []
+    known: list[int] = []
+    lengths: list[int] = []
+    targets: list[int] = []
+    for chunk in read_lines(path, "prefixes", _prefixes, bad):
+        for number, prefix, target in chunk:
+            users.append(f"c{number}")
+            known += [items.setdefault(item, len(items)) for item in prefix]
+            lengths.append(len(prefix))
+            targets.append(items.setdefault(target, len(items)))
+    _tell(path, "prefixes", len(users), bad, report)
+    n = len(known)
+    user = np.repeat(np.arange(len(users)), lengths)
+    log = Log(
+        users=users,
+        items=list(items),
+        user=user,
+        item=np.array(known, np.int64),
+        event_type=np.full(n, int(EventType.CLICK)),
+        time_ms=SESSIONS_BEGIN_MS + np.arange(n) * CLICK_STEP_MS + user * SESSION_STEP_MS,
+        session=user.copy(),
+        quantity=np.ones(n),
+        price=np.zeros(n),
+        titles={},
+    )
+    return Cases(log, [np.array([target]) for target in targets])
+
+
+def _prefixes(text: IO[bytes], bad: BadLines) -> Iterator[tuple[int, list[str], str]]:
+    """Line number, known items and target."""
+    for number, line in enumerate(text, 1):
+        if not line.strip():
+            continue
+        try:
+            before, tab, after = line.decode().partition("\t")
+        except UnicodeDecodeError:
+            bad.append((number, "not_utf8"))
+            continue
+        prefix, target = before.split(), after.split()
+        if not tab:
+            bad.append((number, "no tab before the target"))
+        elif not prefix:
+            bad.append((number, "no item before the tab"))
+        elif len(target) != 1:
+            bad.append((number, f"{len(target)} targets, not one"))
+        elif len(line) > MAX_ID_BYTES and max(map(len, map(str.encode, [*prefix, *target]))) > (
+            MAX_ID_BYTES
+        ):
+            bad.append((number, "id_too_long"))
+        else:
+            yield number, prefix, target[0]
 
 
 class _Columns:

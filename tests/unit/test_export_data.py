@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.dataset import SESSION_GAP_MS, read_log
+from export.dataset import SESSION_GAP_MS, read_cases, read_log
 from export.sample import (
     EVENTS_FILE,
     ITEMS_FILE,
@@ -38,6 +38,14 @@ def line(user: str, item: str, second: int, **fields: object) -> str:
 def write(path: Path, *lines: str) -> Path:
     path.write_text("".join(text + "\n" for text in lines))
     return path
+
+
+def real_data(name: str) -> Path:
+    """A folder of real logs; skips the test where it is absent."""
+    folder = Path(os.environ.get("FRESHET_DATA", ROOT.parent / "shared" / "data")) / name
+    if not folder.is_dir():
+        pytest.skip(f"FRESHET_DATA names no folder with {name}/")
+    return folder
 
 
 def test_events_are_read_in_time_order(tmp_path: Path) -> None:
@@ -150,6 +158,55 @@ def test_other_csv_files_are_refused(tmp_path: Path, text: str, message: str) ->
         read_log(write(tmp_path / "x.csv", text), "online-retail")
 
 
+def test_sessions_are_visits_of_strangers_in_the_order_of_their_lines(tmp_path: Path) -> None:
+    log = read_log(write(tmp_path / "log", "9 8 9", "", "8"), "sessions")
+    assert [log.users[u] for u in log.user] == ["s1", "s1", "s1", "s3"]
+    assert [log.items[i] for i in log.item] == ["9", "8", "9", "8"]
+    assert np.diff(log.time_ms).tolist() == [1000, 1000, 61_000]
+    assert log.session.tolist() == [0, 0, 0, 1]
+    assert set(log.event_type.tolist()) == {EventType.CLICK}
+
+
+def test_histories_end_together(tmp_path: Path) -> None:
+    log = read_log(write(tmp_path / "log", "a b c", "d e"), "histories")
+    assert [log.items[i] for i in log.item] == ["a", "b", "d", "c", "e"]
+    assert [log.users[u] for u in log.user] == ["u1", "u1", "u2", "u1", "u2"]
+    assert len(set(log.session.tolist())) == 5
+    assert (np.diff(log.time_ms[log.user == 0]) > SESSION_GAP_MS).all()
+
+
+def test_prefixes_are_cases(tmp_path: Path) -> None:
+    told: list[str] = []
+    path = write(tmp_path / "test", "a b\ta", "c\tnew", "b", "\tb", "a\tb c", "a\t" + "x" * 257)
+    cases = read_cases(path, told.append)
+    assert len(cases) == 2
+    assert cases.log.users == ["c1", "c2"]
+    assert [[cases.log.items[code] for code in found] for found in cases.targets] == [
+        ["a"],
+        ["new"],
+    ]
+    assert [cases.log.items[i] for i in cases.log.item] == ["a", "b", "c"]
+    assert cases.log.user.tolist() == [0, 0, 1]
+    assert np.diff(cases.log.time_ms).tolist() == [1000, 61_000]
+    assert "4 bad lines" in told[0]
+    assert "line 3: no tab" in told[0]
+
+
+@pytest.mark.parametrize("format_name", ["sessions", "histories"])
+def test_files_of_other_formats_are_no_sessions(tmp_path: Path, format_name: str) -> None:
+    for text, message in [("1 2\t3", "a tab"), ("1,2", "a comma"), (line("u", "i", 0), "is JSON")]:
+        with pytest.raises(UsageError, match=message):
+            read_log(write(tmp_path / "log", "1 2", text), format_name)
+
+
+def test_the_real_sessions_and_their_test_cases() -> None:
+    folder = real_data("diginetica")
+    cases = read_cases(folder / "test_prefixes.txt.gz")
+    assert len(cases) == len(cases.log.users) == 60_858
+    assert np.unique(cases.log.user).size == 60_858
+    assert (np.diff(cases.log.time_ms) > 0).all()
+
+
 def test_the_committed_sample_decodes_and_fits_its_bundle() -> None:
     texts = gzip.decompress((DEMO / ITEMS_FILE).read_bytes()).splitlines()
     items = [decode_item(json.loads(text)["item_id"].encode(), text) for text in texts]
@@ -195,10 +252,7 @@ def test_derived_carts_stand_before_their_purchase(tmp_path: Path) -> None:
 
 
 def test_a_month_of_the_real_log(tmp_path: Path) -> None:
-    folder = os.environ.get("FRESHET_DATA")
-    if folder is None:
-        pytest.skip("FRESHET_DATA names no folder with online-retail/online_retail.csv.gz")
-    path = Path(folder) / "online-retail" / "online_retail.csv.gz"
+    path = real_data("online-retail") / "online_retail.csv.gz"
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         text = "".join(itertools.islice(lines, 42_482))  # up to the end of 2010
     log = read_log(write(tmp_path / "retail.csv", text), "online-retail")
