@@ -7,7 +7,7 @@ the dead letters. Bad lines are told by number. Knows nothing of brokers, models
 
 from stream.logs.lines import BadLines, Event, Line, LoggedEvent, decode_lines
 from stream.logs.reading import FORMATS, read_events, read_lines
-from stream.logs.sessions import CLICK_STEP_MS, SESSION_STEP_MS, SESSIONS_BEGIN_MS
+from stream.logs.sessions import CLICK_STEP_MS, SESSION_STEP_MS, SESSIONS_BEGIN_MS, prefixes
 
 __all__ = [
     "CLICK_STEP_MS",
@@ -19,6 +19,7 @@ __all__ = [
     "Line",
     "LoggedEvent",
     "decode_lines",
+    "prefixes",
     "read_events",
     "read_lines",
 ]

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from stream.contracts import PURCHASE_TYPES, Kind, decode_events
 
-BadLines = list[tuple[int, str]]
+_VALUES: Final = re.compile(r"'.*'|\d+", re.DOTALL)
+
+
+class BadLines(list[tuple[int, str]]):
+    """Lines that cannot be used: (number, reason).
+
+    Attributes
+    ----------
+    passed_over : reason -> lines that are sound and no event, such as postage
+    """
+
+    def __init__(self, bad: Iterable[tuple[int, str]] = ()) -> None:
+        super().__init__(bad)
+        self.passed_over: Counter[str] = Counter()
+
+    def reasons(self) -> Counter[str]:
+        """Reason -> lines, bad ones and passed over; without what is in a single line alone."""
+        return self.passed_over + Counter(_VALUES.sub("...", reason) for _, reason in self)
 
 
 class Event(msgspec.Struct):
@@ -19,9 +38,17 @@ class Event(msgspec.Struct):
     item_id: str | int
     type: str
     event_time_ms: int
+    event_id: str | int | None = None
     session_id: str | int | None = None
     quantity: float | None = None
     unit_price: float | None = None
+    properties: dict[str, Any] | None = None
+
+    @property
+    def rating(self) -> float | None:
+        """`properties.rating`, when it is a number."""
+        rating = None if self.properties is None else self.properties.get("rating")
+        return rating if type(rating) in (int, float) else None
 
 
 class LoggedEvent(NamedTuple):
@@ -32,7 +59,7 @@ class LoggedEvent(NamedTuple):
     number : of the line in the file, from 1
     kind : which topic it belongs on
     key, value : the record's bytes
-    title : of the item, where the log has one
+    about : title, category, brand, price of the item, as far as the line has them
     """
 
     number: int
@@ -40,7 +67,7 @@ class LoggedEvent(NamedTuple):
     key: bytes
     value: bytes
     event: Event
-    title: str | None
+    about: Mapping[str, str]
 
 
 class Line(NamedTuple):
@@ -49,11 +76,12 @@ class Line(NamedTuple):
     Attributes
     ----------
     value : the event as JSON
+    about : see `LoggedEvent`
     """
 
     number: int
     value: bytes
-    title: str | None = None
+    about: Mapping[str, str] = {}
 
 
 class OtherFormatError(Exception):
@@ -72,7 +100,7 @@ def decode_lines(lines: Sequence[Line], bad: BadLines, now_ms: int) -> list[Logg
     now_ms : the clock, to refuse events from the future
     """
     of_kind: dict[Kind, list[LoggedEvent]] = {"clicks": [], "purchases": []}
-    for number, value, title in lines:
+    for number, value, about in lines:
         try:
             event = _DECODER.decode(value)
             key = str(event.user_id).encode()
@@ -81,7 +109,7 @@ def decode_lines(lines: Sequence[Line], bad: BadLines, now_ms: int) -> list[Logg
             bad.append((number, str(error) if shape else "is not JSON"))
             continue
         kind: Kind = "purchases" if event.type in PURCHASE_TYPES else "clicks"
-        of_kind[kind].append(LoggedEvent(number, kind, key, value, event, title))
+        of_kind[kind].append(LoggedEvent(number, kind, key, value, event, about))
     good: list[LoggedEvent] = []
     for kind, found in of_kind.items():
         keys, values = [line.key for line in found], [line.value for line in found]

@@ -12,6 +12,7 @@ from typing import IO, Final, TypeVar
 
 from stream.errors import UsageError
 from stream.logs.lines import BadLines, Line, LoggedEvent, OtherFormatError, decode_lines
+from stream.logs.parquet import parquet
 from stream.logs.sessions import histories, sessions
 from stream.logs.shops import online_retail, rees46
 
@@ -87,6 +88,7 @@ def events(text: IO[bytes], bad: BadLines) -> Iterator[Line]:
 
 FORMATS: Final[dict[str, Reader]] = {
     "events": events,
+    "parquet": parquet,
     "online-retail": online_retail,
     "rees46": rees46,
     "sessions": sessions,

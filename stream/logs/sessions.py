@@ -11,6 +11,7 @@ from typing import IO, Final
 
 import msgspec
 
+from stream.contracts import MAX_ID_BYTES
 from stream.logs.lines import BadLines, Line, OtherFormatError
 
 SESSIONS_BEGIN_MS: Final = 946_684_800_000  # 2000-01-01: room for 12 million sessions until 2025
@@ -47,6 +48,33 @@ def histories(text: IO[bytes], bad: BadLines) -> Iterator[Line]:
         for position, item_id in enumerate(items):
             time_ms = begins_ms + position * HISTORY_STEP_MS
             yield _click(number, f"u{number}", item_id, time_ms, str(position))
+
+
+def prefixes(text: IO[bytes], bad: BadLines) -> Iterator[tuple[int, list[str], str]]:
+    """Cases for evaluation: line number, known items, and after a tab the item that came next."""
+    for number, line in enumerate(text, 1):
+        if not line.strip():
+            continue
+        try:
+            before, tab, after = line.decode().partition("\t")
+        except UnicodeDecodeError:
+            bad.append((number, "not_utf8"))
+            continue
+        known, target = before.split(), after.split()
+        if not tab:
+            bad.append((number, "no tab before the target"))
+        elif not known:
+            bad.append((number, "no item before the tab"))
+        elif len(target) != 1:
+            bad.append((number, f"{len(target)} targets, not one"))
+        elif len(line) > MAX_ID_BYTES and _too_long([*known, *target]):
+            bad.append((number, "id_too_long"))
+        else:
+            yield number, known, target[0]
+
+
+def _too_long(items: list[str]) -> bool:
+    return max(len(item_id.encode()) for item_id in items) > MAX_ID_BYTES
 
 
 def item_lines(text: IO[bytes], bad: BadLines) -> Iterator[tuple[int, list[str]]]:

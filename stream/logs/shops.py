@@ -11,14 +11,17 @@ import msgspec
 
 from stream.logs.lines import BadLines, Line, OtherFormatError
 
+# Fields of an event and what the row says of its item; or why it is passed over.
+_Found = tuple[dict[str, Any], dict[str, str]] | str
+
 
 def online_retail(text: IO[bytes], bad: BadLines) -> Iterator[Line]:
     """UCI Online Retail as CSV: what known customers bought and cancelled.
 
-    A `C` before the invoice number makes a cancellation. Left out without a word, for they are no
-    shopper's choice of a product: lines without a customer, stock corrections, postage and fees (a
-    stock code is a product when it starts with five digits; its case varies in the file), and
-    repeated lines of an invoice.
+    A `C` before the invoice number makes a cancellation. Passed over, for they are no shopper's
+    choice of a product: lines without a customer, stock corrections, postage and fees (a stock code
+    is a product when it starts with five digits; its case varies in the file), and repeated lines
+    of an invoice.
     """
     names = (
         *("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice"),
@@ -26,13 +29,18 @@ def online_retail(text: IO[bytes], bad: BadLines) -> Iterator[Line]:
     )
     seen: set[tuple[str, str]] = set()
 
-    def event(cells: list[str]) -> tuple[dict[str, Any], str] | None:
+    def event(cells: list[str]) -> _Found:
         invoice, stock_code, title, count, date, price, customer = cells
         item_id, quantity = stock_code.strip().upper(), int(count)
         cancelled = invoice.startswith("C")
-        usable = customer and item_id[:5].isdigit() and (quantity > 0) != cancelled
-        if not usable or (invoice, item_id) in seen:
-            return None
+        if not customer:
+            return "no customer"
+        if not item_id[:5].isdigit():
+            return "no product: postage, fees, ..."
+        if (quantity > 0) == cancelled:
+            return "stock correction"
+        if (invoice, item_id) in seen:
+            return "repeated line of an invoice"
         fields = {
             "user_id": customer.split(".")[0],
             "item_id": item_id,
@@ -44,18 +52,21 @@ def online_retail(text: IO[bytes], bad: BadLines) -> Iterator[Line]:
             "currency": "GBP",
         }
         seen.add((invoice, item_id))
-        return fields, title.strip()
+        return fields, _known(title=title, price=price)
 
     return _csv(text, bad, names, event)
 
 
 def rees46(text: IO[bytes], bad: BadLines) -> Iterator[Line]:
     """REES46 shop logs as CSV: view, cart, remove_from_cart and purchase events."""
-    names = ("event_time", "event_type", "product_id", "price", "user_id", "user_session")
+    names = (
+        *("event_time", "event_type", "product_id", "category_code", "brand", "price"),
+        *("user_id", "user_session"),
+    )
     types = {"cart": "add_to_cart"}
 
-    def event(cells: list[str]) -> tuple[dict[str, Any], None]:
-        date, given, product_id, price, user_id, session_id = cells
+    def event(cells: list[str]) -> _Found:
+        date, given, product_id, category, brand, price, user_id, session_id = cells
         name = types.get(given, given)
         fields: dict[str, Any] = {
             "user_id": user_id,
@@ -67,9 +78,13 @@ def rees46(text: IO[bytes], bad: BadLines) -> Iterator[Line]:
             fields["session_id"] = session_id
         if name == "purchase":
             fields["unit_price"] = float(price)
-        return fields, None
+        return fields, _known(category=category, brand=brand, price=price)
 
     return _csv(text, bad, names, event)
+
+
+def _known(**about: str) -> dict[str, str]:
+    return {name: text.strip() for name, text in about.items() if text.strip()}
 
 
 def _moment_ms(date: str) -> int:
@@ -80,9 +95,9 @@ def _csv(
     text: IO[bytes],
     bad: BadLines,
     names: tuple[str, ...],
-    event: Callable[[list[str]], tuple[dict[str, Any], str | None] | None],
+    event: Callable[[list[str]], _Found],
 ) -> Iterator[Line]:
-    """Turn rows into events by `event`, which gets the columns `names` and leaves out by None."""
+    """Turn rows into events by `event`, which gets the columns `names`."""
     rows = csv.reader(line.decode("utf-8", "replace") for line in text)
     head = next(rows, [])
     if missing := [name for name in names if name not in head]:
@@ -101,6 +116,8 @@ def _csv(
         except (ValueError, OverflowError, csv.Error) as error:
             bad.append((rows.line_num, str(error)))
             continue
-        if found is not None:
-            fields, title = found
-            yield Line(rows.line_num, msgspec.json.encode(fields), title)
+        if isinstance(found, str):
+            bad.passed_over[found] += 1
+        else:
+            fields, about = found
+            yield Line(rows.line_num, msgspec.json.encode(fields), about)

@@ -116,8 +116,8 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     ]:
         with pytest.raises(UsageError, match=message):
             read_log(tmp_path / name, "events")
-    with pytest.raises(UsageError, match="events, online-retail"):
-        read_log(tmp_path / "none", "parquet")
+    with pytest.raises(UsageError, match="events, parquet, online-retail"):
+        read_log(tmp_path / "none", "xml")
 
 
 def test_online_retail_keeps_what_known_customers_bought(tmp_path: Path) -> None:
