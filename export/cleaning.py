@@ -50,7 +50,7 @@ class Rules:
         lines of an order, count once. 0 = no limit
     cancel_within_h : a cancellation within so many hours undoes its purchase, and both go; a later
         one is a return, and stays. One without a purchase goes. 0 = all stay
-    min_item_events, min_user_events : items, then users, with fewer go
+    min_count, min_user_events : items, then users, with fewer go
     """
 
     duplicates: bool = True
@@ -58,7 +58,7 @@ class Rules:
     max_per_minute: int = 120
     max_per_day: int = 5000
     cancel_within_h: float = 24.0
-    min_item_events: int = 1
+    min_count: int = 1
     min_user_events: int = 1
 
 
@@ -127,8 +127,8 @@ def clean(log: Log, rules: Rules | None = None) -> tuple[Log, Report]:
         found = _match_cancellations(log, rules.cancel_within_h * HOUR_MS)
         log = log.with_columns(quantity=found.quantity)
         log = without(log, {CANCELLED: found.undone, NOTHING_CANCELLED: found.of_nothing})
-    if rules.min_item_events > 1:
-        log = without(log, {RARE_ITEM: _rare(log.item, rules.min_item_events)})
+    if rules.min_count > 1:
+        log = without(log, {RARE_ITEM: _rare(log.item, rules.min_count)})
     if rules.min_user_events > 1:
         log = without(log, {SHORT_USER: _rare(log.user, rules.min_user_events)})
     if len(log) == 0:

@@ -115,7 +115,8 @@ def _differ(keys: tuple[AnyColumn, ...], here: Int64, before: Int64) -> npt.NDAr
 
 
 def _mapped(file: IO[bytes], dtype: np.dtype[Any], n: int) -> AnyColumn:
-    return np.asarray(np.memmap(file, dtype, "r+", shape=(n,))) if n else np.empty(0, dtype)
+    with file:  # the map stays when it is closed
+        return np.asarray(np.memmap(file, dtype, "r+", shape=(n,))) if n else np.empty(0, dtype)
 
 
 def _no_room(error: OSError) -> UsageError:

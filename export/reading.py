@@ -69,13 +69,18 @@ class LogColumns:
 
     def in_time_order(self) -> dict[str, AnyColumn]:
         """The columns of `Log`, sorted; nothing may be added after that."""
+        self._append.clear()  # it keeps the columns alive
         found: dict[str, AnyColumn] = {}
-        time_ms = self._columns["time_ms"].array()
+        time_ms = self._columns.pop("time_ms").array()
         order = None
         if (time_ms[1:] < time_ms[:-1]).any():
             order = np.argsort(time_ms, kind="stable")  # file order within a moment
+
+        def sorted_(column: AnyColumn) -> AnyColumn:
+            return column if order is None else take(column, order, self._scratch)
+
+        found["time_ms"] = sorted_(time_ms)
         for name in list(self._columns):
-            column = self._columns.pop(name).array()
-            found[name] = column if order is None else take(column, order, self._scratch)
+            found[name] = sorted_(self._columns.pop(name).array())
         found["session"] = number_sessions(found["user"], found["time_ms"], found["session"])
         return found

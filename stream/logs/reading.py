@@ -13,6 +13,7 @@ from typing import IO, Final, TypeVar
 from stream.errors import UsageError
 from stream.logs.lines import BadLines, Line, LoggedEvent, OtherFormatError, decode_lines
 from stream.logs.parquet import parquet
+from stream.logs.ratings import ratings
 from stream.logs.sessions import histories, sessions
 from stream.logs.shops import online_retail, rees46
 
@@ -91,6 +92,7 @@ FORMATS: Final[dict[str, Reader]] = {
     "parquet": parquet,
     "online-retail": online_retail,
     "rees46": rees46,
+    "ratings": ratings,
     "sessions": sessions,
     "histories": histories,
 }

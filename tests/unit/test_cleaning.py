@@ -102,7 +102,7 @@ def test_a_cancellation_looks_back_alone() -> None:
 
 def test_rare_items_go_before_short_users() -> None:
     log = log_of([("u", "a", 0), ("u", "rare", 1), ("v", "a", 2), ("v", "a", 3)])
-    kept, report = clean(log, replace(NO_RULES, min_item_events=2, min_user_events=2))
+    kept, report = clean(log, replace(NO_RULES, min_count=2, min_user_events=2))
     assert told(kept) == [("v", "a"), ("v", "a")]
     assert report.dropped == {cleaning.RARE_ITEM: 1, cleaning.SHORT_USER: 1}
     assert report.table().splitlines() == [
@@ -115,7 +115,7 @@ def test_rare_items_go_before_short_users() -> None:
 
 def test_nothing_left_is_told_with_the_reasons() -> None:
     with pytest.raises(UsageError, match="too few events"):
-        clean(log_of([("u", "a", 0)]), Rules(min_item_events=2))
+        clean(log_of([("u", "a", 0)]), Rules(min_count=2))
 
 
 def test_what_could_not_be_read_is_in_the_report() -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from export import columns, reading
+from export.catalogue import read_items
 from export.dataset import SESSION_GAP_MS, read_cases, read_log
 from export.sample import (
     EVENTS_FILE,
@@ -24,6 +26,7 @@ from export.sample import (
 from stream.contracts import CLICK_TYPES, EventType, Kind, decode_events, decode_item
 from stream.core.bundle import Bundle
 from stream.errors import UsageError
+from tests.support.logs import told
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "stream" / "demo" / "data"
@@ -173,6 +176,107 @@ def test_histories_end_together(tmp_path: Path) -> None:
     assert [log.users[u] for u in log.user] == ["u1", "u1", "u2", "u1", "u2"]
     assert len(set(log.session.tolist())) == 5
     assert (np.diff(log.time_ms[log.user == 0]) > SESSION_GAP_MS).all()
+
+
+def test_ratings_are_read_in_both_forms(tmp_path: Path) -> None:
+    old = read_log(
+        write(tmp_path / "old", "1::50::5::978300760", "2::51::3.5::978300761"), "ratings"
+    )
+    header = "userId,movieId,rating,timestamp"
+    path = write(tmp_path / "new", header, "1,50,5.0,978300760", "2,51,3.5,978300761")
+    for log in (old, read_log(path, "ratings")):
+        assert log.rating.tolist() == [5, 3.5]
+        assert told(log) == [("1", "50"), ("2", "51")]
+        assert log.ends == "2000-12-31T22:12:41+00:00"
+    clicks = read_log(
+        write(tmp_path / "log", line("u", "i", 0, properties={"rating": "A"})), "events"
+    )
+    assert np.isnan(clicks.rating).all()
+
+
+def test_what_lines_and_catalogue_say_of_items(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "rees.csv",
+        "event_time,event_type,product_id,category_id,category_code,brand,price,user_id,user_session",
+        "2019-10-01 00:00:00 UTC,view,1,2,tools.drill,acme,35.79,7,s",
+        "2019-10-01 00:00:01 UTC,view,2,2,,,,7,s",
+        "2019-10-01 00:00:02 UTC,view,3,2,,acme,odd,7,s",
+    )
+    log = read_log(path, "rees46")
+    assert log.attributes == {
+        "1": {"category": "tools.drill", "brand": "acme", "price": "32-64"},
+        "3": {"brand": "acme"},
+    }
+    catalogue = write(
+        tmp_path / "items",
+        '{"item_id": "1", "title": "Drill", "price": 0.75, "tags": ["new", "red"]}',
+        '{"item_id": 2, "kind": "coupon", "embedding": [1, 0.5]}',
+        '{"item_id": "9", "title": "Never seen", "category": "x"}',
+        '{"item_id": "9", "title": 9}',
+        "[]",
+    )
+    said: list[str] = []
+    log = read_log(path, "rees46", items=read_items([catalogue], said.append))
+    assert log.titles == {"1": "Drill", "9": "Never seen"}
+    drill = {"category": "tools.drill", "brand": "acme", "price": "0.5-1", "tags": "new red"}
+    assert log.attributes == {
+        "1": drill,
+        "2": {"kind": "coupon"},
+        "3": {"brand": "acme"},
+        "9": {"category": "x"},
+    }
+    assert log.embeddings["2"].tolist() == [1, 0.5]
+    assert "2 bad lines" in said[0]
+    with pytest.raises(UsageError, match=r"no item \(line 1"):
+        read_items([write(tmp_path / "none", "[]")])
+
+
+def test_a_folder_is_read_file_by_file(tmp_path: Path) -> None:
+    write(tmp_path / "2", line("u", "b", 0), "nonsense")
+    write(tmp_path / "1", line("u", "a", 0))
+    log = read_log(tmp_path, "events")
+    assert told(log) == [("u", "a"), ("u", "b")]
+    assert log.unusable == {"is not JSON": 1}
+    with pytest.raises(UsageError, match="named after its lines"):
+        read_log(tmp_path, "sessions")
+
+
+def test_a_log_on_disk_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    lines = [
+        line(f"u{u}", f"i{i}", int(at), session_id=None if at % 3 else f"s{at // 3000}")
+        for u, i, at in zip(*rng.integers(0, [[9], [50], [90_000]], (3, 500)), strict=True)
+    ]
+    path = write(tmp_path / "log", *lines)
+    whole = read_log(path, "events")
+    monkeypatch.setattr(columns, "BLOCK", 64)
+    monkeypatch.setattr(reading, "BLOCK", 64)
+    scratch = tmp_path / "scratch"
+    log = read_log(path, "events", scratch=scratch)
+    half = whole.select(whole.item % 2 == 0), log.select(log.item % 2 == 0)
+    early = tuple(found.before(int(whole.time_ms[250])) for found in (whole, log))
+    for in_memory, on_disk in [(whole, log), half, early]:
+        for name in reading.COLUMNS:
+            expected, found = getattr(in_memory, name), getattr(on_disk, name)
+            assert found.dtype == reading.COLUMNS[name] == expected.dtype
+            np.testing.assert_array_equal(found, expected)
+    assert isinstance(half[1].item.base, np.memmap)
+    assert list(scratch.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="--scratch"):
+        read_log(path, "events", scratch=tmp_path / "file")
+
+
+def test_sessions_are_numbered_by_their_first_event(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "log",
+        line("b", "i", 5, session_id="x"),
+        line("a", "i", 1),
+        line("b", "i", 2, session_id="y"),
+        line("a", "i", 6),
+        line("b", "i", 7, session_id="y"),
+    )
+    assert read_log(path, "events").session.tolist() == [0, 1, 2, 0, 1]
 
 
 def test_prefixes_are_cases(tmp_path: Path) -> None:
