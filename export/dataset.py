@@ -170,8 +170,8 @@ def read_log(
 ) -> Log:
     """Read a log; lines that cannot be used are left out and told to `report`.
 
-    Takes about 80 bytes of memory an event at its height, 37 of them for the columns, and 200 an
-    id; with `scratch` 30 an event, the columns being on disk.
+    Takes about 85 bytes of memory an event at its height, 37 of them for the columns, and 200 an
+    id; with `scratch` about 30 an event, the columns being on disk.
 
     Parameters
     ----------
