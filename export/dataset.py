@@ -171,7 +171,7 @@ def read_log(
     """Read a log; lines that cannot be used are left out and told to `report`.
 
     Takes about 85 bytes of memory an event at its height, 37 of them for the columns, and 200 an
-    id; with `scratch` about 30 an event, the columns being on disk.
+    id; with `scratch` some 30 an event while it is sorted, the columns being on disk.
 
     Parameters
     ----------

@@ -23,6 +23,7 @@ from export.sample import (
     choose,
     event_records,
 )
+from export.splits import by_session
 from stream.contracts import CLICK_TYPES, EventType, Kind, decode_events, decode_item
 from stream.core.bundle import Bundle
 from stream.errors import UsageError
@@ -309,6 +310,16 @@ def test_the_real_sessions_and_their_test_cases() -> None:
     assert len(cases) == len(cases.log.users) == 60_858
     assert np.unique(cases.log.user).size == 60_858
     assert (np.diff(cases.log.time_ms) > 0).all()
+
+
+def test_the_real_shop_log_with_what_it_says_of_its_items() -> None:
+    log = read_log(real_data("rees46-sample") / "2019-Oct.csv.gz", "rees46")
+    assert len(log) == 17_434
+    assert set(log.event_type.tolist()) == {1, 3, 8}
+    assert set(log.attributes) == set(log.items)
+    train, cases = by_session(log)
+    assert train.time_ms[-1] < cases.log.time_ms[-1]
+    assert len(cases) > 1_000
 
 
 def test_the_committed_sample_decodes_and_fits_its_bundle() -> None:
