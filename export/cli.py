@@ -17,13 +17,14 @@ from typing import Any
 
 from export.bundle import write_bundle
 from export.dataset import read_log
+from export.describe import describe
 from export.models import MODELS
+from export.options import add_log_options, open_log, provenance
 from export.sample import write_sample
 from export.train import compare, fit, hold_out, parse_parameters
 from stream.core.bundle import Bundle
 from stream.core.model import Model
 from stream.errors import FreshetError, UsageError
-from stream.logs import FORMATS
 from stream.terminal import LINES, printable, printable_json
 
 
@@ -48,17 +49,21 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = _command(commands, "train", _train, "train a model on a log and write a bundle")
-    _log_options(command)
+    _model_options(command)
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="bundle folder")
     command.add_argument("--name", help="name in the manifest (default: the model's)")
 
     command = _command(commands, "evaluate", _evaluate, "measure a model beside the baseline")
-    _log_options(command)
+    _model_options(command)
     command.add_argument(
         "--since",
         metavar="DATE",
         help="train before this ISO date, measure from it on (default: the newest 15%% of events)",
     )
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+    command = _command(commands, "describe", _describe, "say what a log holds and what is left out")
+    _log(command)
     command.add_argument("--json", action="store_true", help="print JSON")
 
     command = _command(commands, "bundle", _bundle, "verify a bundle and show its manifest")
@@ -79,14 +84,15 @@ def _command(
     return command
 
 
-def _log_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("log", type=Path, metavar="LOG", help="event log, plain or gzip")
+def _log(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--format",
-        choices=list(FORMATS),
-        default="events",
-        help="events: JSON lines as the topics hold them (default)",
+        "log", type=Path, metavar="LOG", help="event log, plain or gzip, or a folder of them"
     )
+    add_log_options(command)
+
+
+def _model_options(command: argparse.ArgumentParser) -> None:
+    _log(command)
     command.add_argument(
         "--model", choices=sorted(MODELS), default="decay", help="kind of model (default: decay)"
     )
@@ -102,9 +108,9 @@ def _log_options(command: argparse.ArgumentParser) -> None:
 def _train(options: argparse.Namespace) -> None:
     parameters = _parameters(options)
     report = _reporter()
-    report(f"reading {options.log}")
-    log = read_log(options.log, options.format, report)
+    log, cleaning = open_log(options, report)
     trained = fit(log, options.model, parameters, report)
+    trained.training |= provenance(log, cleaning)
     bundle = write_bundle(trained, options.out, options.name)
     Model(bundle, "cpu")
     report("bundle verified: golden sequences replayed")
@@ -115,8 +121,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     parameters = _parameters(options)
     since_ms = None if options.since is None else _moment(options.since)
     report = _reporter()
-    report(f"reading {options.log}")
-    log = read_log(options.log, options.format, report)
+    log, _ = open_log(options, report)
     if since_ms is None:
         since_ms = hold_out(log)
     results = compare(log, options.model, parameters, since_ms, report)
@@ -127,6 +132,15 @@ def _evaluate(options: argparse.Namespace) -> None:
         for moment, metrics in moments.items():
             values = "  ".join(f"{name} {value:g}" for name, value in metrics.items())
             print(f"{label:38} {moment:15} {values}")
+
+
+def _describe(options: argparse.Namespace) -> None:
+    log, cleaning = open_log(options, _reporter())
+    found = describe(log, cleaning)
+    if options.json:
+        print(json.dumps(found.as_dict(), indent=2))
+    else:
+        print(*cleaning.table().splitlines(), "", *found.lines(), sep="\n")
 
 
 def _bundle(options: argparse.Namespace) -> None:

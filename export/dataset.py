@@ -1,6 +1,8 @@
-"""Read an event log. In: a file and its format. Out: a `Log`, the columns training works on.
+"""Event logs as training sees them. In: events, or a file of them. Out: a `Log` of columns.
 
-Files and formats are `stream.logs`' business, so that training sees what `freshet replay` sends.
+`Cases` are questions with their answers, for evaluation. Where events come from is the business of
+`export.sources`; files and formats are `stream.logs`', so that training sees what `freshet replay`
+sends.
 
 Must not know: models, ONNX.
 """
@@ -8,170 +10,259 @@ Must not know: models, ONNX.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from stream.contracts import EVENT_TYPES
+from export.columns import AnyColumn, take
+from export.reading import COLUMNS, LogColumns
+from export.sources import Asides, events_of, files_of
+from export.visits import SESSION_GAP_MS
+from stream.contracts import EventType, Item
 from stream.errors import UsageError
-from stream.logs import BadLines, read_events
+from stream.logs import (
+    CLICK_STEP_MS,
+    SESSION_STEP_MS,
+    SESSIONS_BEGIN_MS,
+    BadLines,
+    prefixes,
+    read_lines,
+)
+
+__all__ = ["COLUMNS", "SESSION_GAP_MS", "Cases", "Log", "by_user", "read_cases", "read_log"]
 
 _BAD_TOLD = 3
-SESSION_GAP_MS = 30 * 60_000  # events of a user closer than this belong together
+
+Int64 = npt.NDArray[np.int64]
+Float32 = npt.NDArray[np.float32]
 
 
 @dataclass(slots=True, eq=False)
 class Log:
-    """Events in time order, as columns.
+    """Events in time order, as columns: 37 bytes an event, and about 200 an id.
+
+    Codes are int32: make them int64 before multiplying them.
 
     Attributes
     ----------
     users, items : ids; the codes in `user` and `item` index them
-    user, item : int64, shape (n,)
-    event_type : int64, shape (n,), codes of `EventType`
+    user, item : int32, shape (n,)
+    event_type : uint8, shape (n,), codes of `EventType`
     time_ms : int64, shape (n,), ascending
-    session : int64, shape (n,); equal for the events of one basket or visit of one user
-    quantity, price : float64, shape (n,); 1 and 0 where the log does not say
-    titles : title by item id, where the log has them
+    session : int32, shape (n,); equal for the events of one basket or visit of one user
+    quantity, price : float32, shape (n,); 1 and 0 where the log does not say
+    titles : title by item id, where the log or the catalogue has them; also of items without events
+    rating : float32, shape (n,); NaN where the event is none
+    event_hash : uint32, shape (n,); 0 = the event had no event_id
+    attributes : by item id: category, brand, price (a range), ... as texts
+    embeddings : by item id: float32, shape (dim,), where the catalogue has them
+    unusable : reason -> lines of the log that are none of these events
+    offsets : topic -> partition -> offset that reading stopped before, of a log from topics
+    scratch : folder whose nameless files hold the columns; None when they are in memory
     """
 
     users: list[str]
     items: list[str]
-    user: npt.NDArray[np.int64]
-    item: npt.NDArray[np.int64]
-    event_type: npt.NDArray[np.int64]
-    time_ms: npt.NDArray[np.int64]
-    session: npt.NDArray[np.int64]
-    quantity: npt.NDArray[np.float64]
-    price: npt.NDArray[np.float64]
+    user: AnyColumn
+    item: AnyColumn
+    event_type: AnyColumn
+    time_ms: AnyColumn
+    session: AnyColumn
+    quantity: AnyColumn
+    price: AnyColumn
     titles: dict[str, str]
+    rating: AnyColumn = field(default_factory=lambda: np.empty(0, np.float32))
+    event_hash: AnyColumn = field(default_factory=lambda: np.empty(0, np.uint32))
+    attributes: dict[str, dict[str, str]] = field(default_factory=dict)
+    embeddings: dict[str, Float32] = field(default_factory=dict)
+    unusable: Counter[str] = field(default_factory=Counter)
+    offsets: dict[str, dict[int, int]] = field(default_factory=dict)
+    scratch: Path | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.rating) != len(self):
+            self.rating = np.full(len(self), np.nan, np.float32)
+        if len(self.event_hash) != len(self):
+            self.event_hash = np.zeros(len(self), np.uint32)
 
     def __len__(self) -> int:
         return len(self.user)
 
     def select(self, mask: npt.NDArray[np.bool_]) -> Log:
         """The events where `mask` holds. Codes keep their meaning."""
-        columns = ("user", "item", "event_type", "time_ms", "session", "quantity", "price")
-        chosen = {name: getattr(self, name)[mask] for name in columns}
-        return Log(self.users, self.items, **chosen, titles=self.titles)
+        return self.at(np.flatnonzero(mask))
+
+    def at(self, positions: Int64) -> Log:
+        """The events at ascending positions. Codes keep their meaning."""
+        return self.with_columns(
+            **{name: take(getattr(self, name), positions, self.scratch) for name in COLUMNS}
+        )
 
     def before(self, time_ms: int) -> Log:
-        """The events before a moment."""
-        return self.select(self.time_ms < time_ms)
+        """The events before a moment; no copy."""
+        end = int(np.searchsorted(self.time_ms, time_ms))
+        return self.with_columns(**{name: getattr(self, name)[:end] for name in COLUMNS})
+
+    def with_columns(self, **columns: Any) -> Log:
+        """The same with other columns."""
+        return replace(self, **columns)
+
+    def only_users(self, codes: Int64) -> Log:
+        """The events of these users, which become users 0, 1, ... in the order given."""
+        code_by_user = np.full(len(self.users), -1, np.int32)
+        code_by_user[codes] = np.arange(len(codes), dtype=np.int32)
+        chosen = self.select(code_by_user[self.user] >= 0)
+        users = [self.users[code] for code in codes.tolist()]
+        return replace(chosen, users=users, user=code_by_user[chosen.user])
+
+    @property
+    def begins(self) -> str:
+        """ISO 8601 time of the oldest event."""
+        return _iso(int(self.time_ms[0]))
 
     @property
     def ends(self) -> str:
         """ISO 8601 time of the newest event."""
-        newest = int(self.time_ms[-1]) / 1000
-        return datetime.fromtimestamp(newest, UTC).isoformat(timespec="seconds")
+        return _iso(int(self.time_ms[-1]))
+
+
+def _iso(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="seconds")
+
+
+def by_user(log: Log) -> Int64:
+    """Positions of the events, user by user, each user's in time order: int64, shape (n,)."""
+    return np.argsort(log.user, kind="stable")
+
+
+@dataclass(slots=True, eq=False)
+class Cases:
+    """Questions with their answers: a user of `log` is a case, whose events are all that is known.
+
+    Attributes
+    ----------
+    targets : int64, one array of codes of `log.items` per user of `log.users`, in that order
+    """
+
+    log: Log
+    targets: list[Int64]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+Report = Callable[[str], None]
 
 
 def read_log(
-    path: Path, format_name: str, report: Callable[[str], None] = lambda message: None
+    path: Path,
+    format_name: str,
+    report: Report = lambda message: None,
+    *,
+    items: Sequence[Item] = (),
+    scratch: Path | None = None,
+    until: Mapping[tuple[str, int], int] | None = None,
 ) -> Log:
-    """Read a log; bad lines are left out and told to `report`.
+    """Read a log; lines that cannot be used are left out and told to `report`.
 
-    An item's title is its most frequent one: a few lines carry a clerk's note instead.
+    Takes about 85 bytes of memory an event at its height, 37 of them for the columns, and 200 an
+    id; with `scratch` some 30 an event while it is sorted, the columns being on disk.
+
+    Parameters
+    ----------
+    path : a file, or a folder whose files are read in the order of their names
+    format_name : one of `SOURCES`; "kafka" reads the topics of the settings file `path`
+    items : the catalogue: titles and attributes that go before those of the log
+    scratch : folder for the columns of a log that does not fit into memory
+    until : for "kafka": (topic, partition) -> offset to stop before
 
     Raises
     ------
     UsageError
         No such file or format, or no event at all (with the first bad line).
     """
-    columns = _Columns()
-    titles: dict[str, Counter[str]] = {}
-    bad: BadLines = []
-    for line in read_events(path, format_name, bad):
-        event = line.event
-        item = str(event.item_id)
-        if line.title is not None:
-            titles.setdefault(item, Counter())[line.title] += 1
-        columns.add(
-            user=line.key.decode(),
-            item=item,
-            event_type=int(EVENT_TYPES[event.type]),
-            time_ms=event.event_time_ms,
-            session=None if event.session_id is None else str(event.session_id),
-            quantity=1.0 if event.quantity is None else event.quantity,
-            price=event.unit_price or 0.0,
-        )
+    columns = LogColumns(scratch)
+    asides = Asides()
+    unusable: Counter[str] = Counter()
+    first_bad = ""
+    for file in files_of(path, format_name):
+        asides.bad = BadLines()
+        for line in events_of(file, format_name, asides, until):
+            columns.add(line)
+        unusable.update(asides.bad.reasons())
+        first_bad = first_bad or _tell(file, asides.bad, report)
+    if not columns.users:
+        raise UsageError(f"{path}: holds no event that can be used as {format_name}{first_bad}")
+    facts = asides.facts
+    facts.join(items)
+    return Log(
+        list(columns.users),
+        list(columns.items),
+        **columns.in_time_order(),
+        titles=facts.titles(),
+        attributes=facts.attributes(),
+        embeddings=facts.embeddings,
+        unusable=unusable,
+        offsets=asides.offsets,
+        scratch=scratch,
+    )
+
+
+def _tell(path: Path, bad: BadLines, report: Report) -> str:
+    """Report bad lines, if any; the first one in brackets."""
     told = [f"line {number}: {reason}" for number, reason in sorted(bad)]
-    if not columns.rows:
-        first = f" ({told[0]})" if told else ""
-        raise UsageError(f"{path}: holds no event that can be used as {format_name}{first}")
     if told:
         more = f"; and {len(told) - _BAD_TOLD} more" if len(told) > _BAD_TOLD else ""
-        report(f"{len(told):,} bad lines left out: {'; '.join(told[:_BAD_TOLD])}{more}")
-    return columns.log({item: names.most_common(1)[0][0] for item, names in titles.items()})
+        report(f"{path}: {len(told):,} bad lines left out: {'; '.join(told[:_BAD_TOLD])}{more}")
+    return f" ({told[0]})" if told else ""
 
 
-class _Columns:
-    """Rows collected in file order; `log` sorts them and numbers ids by first appearance."""
+def read_cases(path: Path, report: Report = lambda message: None) -> Cases:
+    """Read `prefixes`: a line is item ids in time order, a tab, and the item that came next.
 
-    def __init__(self) -> None:
-        self.users: dict[str, int] = {}
-        self.items: dict[str, int] = {}
-        self.sessions: dict[str, int] = {}
-        self.rows: list[tuple[int, int, int, int, int, float, float]] = []
+    A line is a case, in the order of the lines; its user is `c` and the line's number. Times are
+    made up as those of `sessions` are. An item may be known as a target alone.
 
-    def add(
-        self,
-        *,
-        user: str,
-        item: str,
-        event_type: int,
-        time_ms: int,
-        session: str | None,
-        quantity: float,
-        price: float,
-    ) -> None:
-        key = -1
-        if session is not None:  # a session id is one user's: two users may both have "1"
-            key = self.sessions.setdefault(f"{user}\0{session}", len(self.sessions))
-        self.rows.append(
-            (
-                self.users.setdefault(user, len(self.users)),
-                self.items.setdefault(item, len(self.items)),
-                event_type,
-                time_ms,
-                key,
-                quantity,
-                price,
-            )
-        )
-
-    def log(self, titles: dict[str, str]) -> Log:
-        ordered = sorted(self.rows, key=lambda row: row[3])  # stable: file order within a moment
-        columns = [np.array(column) for column in zip(*ordered, strict=True)] or [np.empty(0)] * 7
-        user, item, event_type, time_ms, session = (c.astype(np.int64) for c in columns[:5])
-        return Log(
-            list(self.users),
-            list(self.items),
-            user,
-            item,
-            event_type,
-            time_ms,
-            _sessions(user, time_ms, session),
-            columns[5].astype(np.float64),
-            columns[6].astype(np.float64),
-            titles,
-        )
-
-
-def _sessions(
-    user: npt.NDArray[np.int64], time_ms: npt.NDArray[np.int64], given: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
-    """Number the visits of events that name no session, after the sessions that are named."""
-    session = given.copy()
-    unnamed = np.flatnonzero(given < 0)
-    if len(unnamed) == 0:
-        return session
-    order = unnamed[np.lexsort((time_ms[unnamed], user[unnamed]))]
-    starts = np.ones(len(order), np.bool_)
-    starts[1:] = (np.diff(user[order]) != 0) | (np.diff(time_ms[order]) > SESSION_GAP_MS)
-    session[order] = np.cumsum(starts) + max(int(given.max()), -1)
-    return session
+    Raises
+    ------
+    UsageError
+        No such file, or no case at all (with the first bad line).
+    """
+    bad = BadLines()
+    items: dict[str, int] = {}
+    users: list[str] = []
+    known: list[int] = []
+    lengths: list[int] = []
+    targets: list[int] = []
+    for chunk in read_lines(path, "prefixes", prefixes, bad):
+        for number, prefix, target in chunk:
+            users.append(f"c{number}")
+            known += [items.setdefault(item, len(items)) for item in prefix]
+            lengths.append(len(prefix))
+            targets.append(items.setdefault(target, len(items)))
+    first_bad = _tell(path, bad, report)
+    if not users:
+        raise UsageError(f"{path}: holds no case that can be used as prefixes{first_bad}")
+    n = len(known)
+    user = np.repeat(np.arange(len(users), dtype=np.int32), lengths)
+    log = Log(
+        users=users,
+        items=list(items),
+        user=user,
+        item=np.array(known, np.int32),
+        event_type=np.full(n, int(EventType.CLICK), np.uint8),
+        time_ms=SESSIONS_BEGIN_MS
+        + np.arange(n) * CLICK_STEP_MS
+        + user.astype(np.int64) * SESSION_STEP_MS,
+        session=user.copy(),
+        quantity=np.ones(n, np.float32),
+        price=np.zeros(n, np.float32),
+        titles={},
+        unusable=bad.reasons(),
+    )
+    return Cases(log, [np.array([target]) for target in targets])

@@ -39,7 +39,7 @@ class Log:
     kinds: list[Kind] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
     values: list[bytes] = field(default_factory=list)
-    bad: BadLines = field(default_factory=list)
+    bad: BadLines = field(default_factory=BadLines)
 
     def __len__(self) -> int:
         return len(self.times_ms)

@@ -446,10 +446,17 @@ SHOP_LOGS = {
         "2019-10-01 00:00:01 UTC,purchase,3,2,,shiseido,35.79,541312141,",
         "2019-10-01 00:00:03 UTC,stare,3,2,,shiseido,35.79,541312141,s2",
     ],
+    "ratings": ["1::1193::5::978300760", "1::661::bad::978302109", "2::1193::3.5::978300275"],
+    "sessions": ["7 8 7", "", "8 " + "x" * 257],
+    "histories": ["7 8 7", "8 " + "x" * 257, "8 9"],
 }
 
 
-@pytest.mark.parametrize("log_format", FORMATS)
+def test_every_format_of_text_has_an_example() -> None:
+    assert {*SHOP_LOGS, "parquet"} == set(FORMATS)
+
+
+@pytest.mark.parametrize("log_format", SHOP_LOGS)
 def test_replay_sends_what_training_sees(tmp_path: Path, log_format: str) -> None:
     content = "\n".join(SHOP_LOGS[log_format]).encode()
     log = _log(tmp_path, content, log_format)
@@ -485,7 +492,7 @@ def test_rees46_lines(tmp_path: Path) -> None:
     assert not log.bad
 
 
-@pytest.mark.parametrize("log_format", sorted(set(FORMATS) - {"events"}))
+@pytest.mark.parametrize("log_format", sorted(set(SHOP_LOGS) - {"events"}))
 def test_log_of_another_format_is_a_usage_error(tmp_path: Path, log_format: str) -> None:
     with pytest.raises(UsageError, match="--format"):
         _log(tmp_path, b"a,b\n1,2\n", log_format)

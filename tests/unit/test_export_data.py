@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.dataset import SESSION_GAP_MS, read_log
+from export import columns, reading
+from export.catalogue import read_items
+from export.dataset import SESSION_GAP_MS, read_cases, read_log
 from export.sample import (
     EVENTS_FILE,
     ITEMS_FILE,
@@ -21,9 +23,11 @@ from export.sample import (
     choose,
     event_records,
 )
+from export.splits import by_session
 from stream.contracts import CLICK_TYPES, EventType, Kind, decode_events, decode_item
 from stream.core.bundle import Bundle
 from stream.errors import UsageError
+from tests.support.logs import told
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "stream" / "demo" / "data"
@@ -38,6 +42,14 @@ def line(user: str, item: str, second: int, **fields: object) -> str:
 def write(path: Path, *lines: str) -> Path:
     path.write_text("".join(text + "\n" for text in lines))
     return path
+
+
+def real_data(name: str) -> Path:
+    """A folder of real logs; skips the test where it is absent."""
+    folder = Path(os.environ.get("FRESHET_DATA", ROOT.parent / "shared" / "data")) / name
+    if not folder.is_dir():
+        pytest.skip(f"FRESHET_DATA names no folder with {name}/")
+    return folder
 
 
 def test_events_are_read_in_time_order(tmp_path: Path) -> None:
@@ -108,8 +120,8 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     ]:
         with pytest.raises(UsageError, match=message):
             read_log(tmp_path / name, "events")
-    with pytest.raises(UsageError, match="events, online-retail"):
-        read_log(tmp_path / "none", "parquet")
+    with pytest.raises(UsageError, match="events, parquet, online-retail"):
+        read_log(tmp_path / "none", "xml")
 
 
 def test_online_retail_keeps_what_known_customers_bought(tmp_path: Path) -> None:
@@ -148,6 +160,166 @@ def test_online_retail_keeps_what_known_customers_bought(tmp_path: Path) -> None
 def test_other_csv_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         read_log(write(tmp_path / "x.csv", text), "online-retail")
+
+
+def test_sessions_are_visits_of_strangers_in_the_order_of_their_lines(tmp_path: Path) -> None:
+    log = read_log(write(tmp_path / "log", "9 8 9", "", "8"), "sessions")
+    assert [log.users[u] for u in log.user] == ["s1", "s1", "s1", "s3"]
+    assert [log.items[i] for i in log.item] == ["9", "8", "9", "8"]
+    assert np.diff(log.time_ms).tolist() == [1000, 1000, 61_000]
+    assert log.session.tolist() == [0, 0, 0, 1]
+    assert set(log.event_type.tolist()) == {EventType.CLICK}
+
+
+def test_histories_end_together(tmp_path: Path) -> None:
+    log = read_log(write(tmp_path / "log", "a b c", "d e"), "histories")
+    assert [log.items[i] for i in log.item] == ["a", "b", "d", "c", "e"]
+    assert [log.users[u] for u in log.user] == ["u1", "u1", "u2", "u1", "u2"]
+    assert len(set(log.session.tolist())) == 5
+    assert (np.diff(log.time_ms[log.user == 0]) > SESSION_GAP_MS).all()
+
+
+def test_ratings_are_read_in_both_forms(tmp_path: Path) -> None:
+    old = read_log(
+        write(tmp_path / "old", "1::50::5::978300760", "2::51::3.5::978300761"), "ratings"
+    )
+    header = "userId,movieId,rating,timestamp"
+    path = write(tmp_path / "new", header, "1,50,5.0,978300760", "2,51,3.5,978300761")
+    for log in (old, read_log(path, "ratings")):
+        assert log.rating.tolist() == [5, 3.5]
+        assert told(log) == [("1", "50"), ("2", "51")]
+        assert log.ends == "2000-12-31T22:12:41+00:00"
+    clicks = read_log(
+        write(tmp_path / "log", line("u", "i", 0, properties={"rating": "A"})), "events"
+    )
+    assert np.isnan(clicks.rating).all()
+
+
+def test_what_lines_and_catalogue_say_of_items(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "rees.csv",
+        "event_time,event_type,product_id,category_id,category_code,brand,price,user_id,user_session",
+        "2019-10-01 00:00:00 UTC,view,1,2,tools.drill,acme,35.79,7,s",
+        "2019-10-01 00:00:01 UTC,view,2,2,,,,7,s",
+        "2019-10-01 00:00:02 UTC,view,3,2,,acme,odd,7,s",
+    )
+    log = read_log(path, "rees46")
+    assert log.attributes == {
+        "1": {"category": "tools.drill", "brand": "acme", "price": "32-64"},
+        "3": {"brand": "acme"},
+    }
+    catalogue = write(
+        tmp_path / "items",
+        '{"item_id": "1", "title": "Drill", "price": 0.75, "tags": ["new", "red"]}',
+        '{"item_id": 2, "kind": "coupon", "embedding": [1, 0.5]}',
+        '{"item_id": "9", "title": "Never seen", "category": "x"}',
+        '{"item_id": "9", "title": 9}',
+        "[]",
+    )
+    said: list[str] = []
+    log = read_log(path, "rees46", items=read_items([catalogue], said.append))
+    assert log.titles == {"1": "Drill", "9": "Never seen"}
+    drill = {"category": "tools.drill", "brand": "acme", "price": "0.5-1", "tags": "new red"}
+    assert log.attributes == {
+        "1": drill,
+        "2": {"kind": "coupon"},
+        "3": {"brand": "acme"},
+        "9": {"category": "x"},
+    }
+    assert log.embeddings["2"].tolist() == [1, 0.5]
+    assert "2 bad lines" in said[0]
+    with pytest.raises(UsageError, match=r"no item \(line 1"):
+        read_items([write(tmp_path / "none", "[]")])
+
+
+def test_a_folder_is_read_file_by_file(tmp_path: Path) -> None:
+    write(tmp_path / "2", line("u", "b", 0), "nonsense")
+    write(tmp_path / "1", line("u", "a", 0))
+    log = read_log(tmp_path, "events")
+    assert told(log) == [("u", "a"), ("u", "b")]
+    assert log.unusable == {"is not JSON": 1}
+    with pytest.raises(UsageError, match="named after its lines"):
+        read_log(tmp_path, "sessions")
+
+
+def test_a_log_on_disk_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    lines = [
+        line(f"u{u}", f"i{i}", int(at), session_id=None if at % 3 else f"s{at // 3000}")
+        for u, i, at in zip(*rng.integers(0, [[9], [50], [90_000]], (3, 500)), strict=True)
+    ]
+    path = write(tmp_path / "log", *lines)
+    whole = read_log(path, "events")
+    monkeypatch.setattr(columns, "BLOCK", 64)
+    monkeypatch.setattr(reading, "BLOCK", 64)
+    scratch = tmp_path / "scratch"
+    log = read_log(path, "events", scratch=scratch)
+    half = whole.select(whole.item % 2 == 0), log.select(log.item % 2 == 0)
+    early = tuple(found.before(int(whole.time_ms[250])) for found in (whole, log))
+    for in_memory, on_disk in [(whole, log), half, early]:
+        for name in reading.COLUMNS:
+            expected, found = getattr(in_memory, name), getattr(on_disk, name)
+            assert found.dtype == reading.COLUMNS[name] == expected.dtype
+            np.testing.assert_array_equal(found, expected)
+    assert isinstance(half[1].item.base, np.memmap)
+    assert list(scratch.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="--scratch"):
+        read_log(path, "events", scratch=tmp_path / "file")
+
+
+def test_sessions_are_numbered_by_their_first_event(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "log",
+        line("b", "i", 5, session_id="x"),
+        line("a", "i", 1),
+        line("b", "i", 2, session_id="y"),
+        line("a", "i", 6),
+        line("b", "i", 7, session_id="y"),
+    )
+    assert read_log(path, "events").session.tolist() == [0, 1, 2, 0, 1]
+
+
+def test_prefixes_are_cases(tmp_path: Path) -> None:
+    told: list[str] = []
+    path = write(tmp_path / "test", "a b\ta", "c\tnew", "b", "\tb", "a\tb c", "a\t" + "x" * 257)
+    cases = read_cases(path, told.append)
+    assert len(cases) == 2
+    assert cases.log.users == ["c1", "c2"]
+    assert [[cases.log.items[code] for code in found] for found in cases.targets] == [
+        ["a"],
+        ["new"],
+    ]
+    assert [cases.log.items[i] for i in cases.log.item] == ["a", "b", "c"]
+    assert cases.log.user.tolist() == [0, 0, 1]
+    assert np.diff(cases.log.time_ms).tolist() == [1000, 61_000]
+    assert "4 bad lines" in told[0]
+    assert "line 3: no tab" in told[0]
+
+
+@pytest.mark.parametrize("format_name", ["sessions", "histories"])
+def test_files_of_other_formats_are_no_sessions(tmp_path: Path, format_name: str) -> None:
+    for text, message in [("1 2\t3", "a tab"), ("1,2", "a comma"), (line("u", "i", 0), "is JSON")]:
+        with pytest.raises(UsageError, match=message):
+            read_log(write(tmp_path / "log", "1 2", text), format_name)
+
+
+def test_the_real_sessions_and_their_test_cases() -> None:
+    folder = real_data("diginetica")
+    cases = read_cases(folder / "test_prefixes.txt.gz")
+    assert len(cases) == len(cases.log.users) == 60_858
+    assert np.unique(cases.log.user).size == 60_858
+    assert (np.diff(cases.log.time_ms) > 0).all()
+
+
+def test_the_real_shop_log_with_what_it_says_of_its_items() -> None:
+    log = read_log(real_data("rees46-sample") / "2019-Oct.csv.gz", "rees46")
+    assert len(log) == 17_434
+    assert set(log.event_type.tolist()) == {1, 3, 8}
+    assert set(log.attributes) == set(log.items)
+    train, cases = by_session(log)
+    assert train.time_ms[-1] < cases.log.time_ms[-1]
+    assert len(cases) > 1_000
 
 
 def test_the_committed_sample_decodes_and_fits_its_bundle() -> None:
@@ -195,10 +367,7 @@ def test_derived_carts_stand_before_their_purchase(tmp_path: Path) -> None:
 
 
 def test_a_month_of_the_real_log(tmp_path: Path) -> None:
-    folder = os.environ.get("FRESHET_DATA")
-    if folder is None:
-        pytest.skip("FRESHET_DATA names no folder with online-retail/online_retail.csv.gz")
-    path = Path(folder) / "online-retail" / "online_retail.csv.gz"
+    path = real_data("online-retail") / "online_retail.csv.gz"
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         text = "".join(itertools.islice(lines, 42_482))  # up to the end of 2010
     log = read_log(write(tmp_path / "retail.csv", text), "online-retail")
