@@ -10,16 +10,16 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from export import evaluation
 from export.bundle import write_bundle
 from export.dataset import read_log
 from export.models import MODELS
 from export.sample import write_sample
-from export.train import compare, fit, hold_out, parse_parameters
+from export.train import fit, parse_parameters
 from stream.core.bundle import Bundle
 from stream.core.model import Model
 from stream.errors import FreshetError, UsageError
@@ -53,13 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--name", help="name in the manifest (default: the model's)")
 
     command = _command(commands, "evaluate", _evaluate, "measure a model beside the baseline")
-    _log_options(command)
-    command.add_argument(
-        "--since",
-        metavar="DATE",
-        help="train before this ISO date, measure from it on (default: the newest 15%% of events)",
-    )
-    command.add_argument("--json", action="store_true", help="print JSON")
+    _log_options(command, needed=False, formats=[*FORMATS, evaluation.PREFIXES])
+    evaluation.add_options(command)
 
     command = _command(commands, "bundle", _bundle, "verify a bundle and show its manifest")
     command.add_argument("folder", type=Path, metavar="DIR")
@@ -79,11 +74,16 @@ def _command(
     return command
 
 
-def _log_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("log", type=Path, metavar="LOG", help="event log, plain or gzip")
+def _log_options(
+    command: argparse.ArgumentParser, needed: bool = True, formats: Iterable[str] = FORMATS
+) -> None:
+    many = None if needed else "?"
+    command.add_argument(
+        "log", type=Path, metavar="LOG", nargs=many, help="event log, plain or gzip"
+    )
     command.add_argument(
         "--format",
-        choices=list(FORMATS),
+        choices=list(formats),
         default="events",
         help="events: JSON lines as the topics hold them (default)",
     )
@@ -112,21 +112,7 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    parameters = _parameters(options)
-    since_ms = None if options.since is None else _moment(options.since)
-    report = _reporter()
-    report(f"reading {options.log}")
-    log = read_log(options.log, options.format, report)
-    if since_ms is None:
-        since_ms = hold_out(log)
-    results = compare(log, options.model, parameters, since_ms, report)
-    if options.json:
-        print(json.dumps(results, indent=2))
-        return
-    for label, moments in results.items():
-        for moment, metrics in moments.items():
-            values = "  ".join(f"{name} {value:g}" for name, value in metrics.items())
-            print(f"{label:38} {moment:15} {values}")
+    evaluation.run(options, _parameters(options), _reporter())
 
 
 def _bundle(options: argparse.Namespace) -> None:
@@ -161,16 +147,6 @@ def _parameters(options: argparse.Namespace) -> dict[str, Any]:
             raise UsageError(f"--set {pair}: write NAME=VALUE")
         given[name.strip()] = value.strip()
     return parse_parameters(options.model, given)
-
-
-def _moment(text: str) -> int:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"--since {text}: not an ISO date such as 2011-11-01") from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return int(moment.timestamp() * 1000)
 
 
 def _reporter() -> Callable[[str], None]:

@@ -7,6 +7,7 @@ Must not know: models, ONNX.
 
 from __future__ import annotations
 
+import gzip
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from stream.contracts import EVENT_TYPES
+from stream.contracts import EVENT_TYPES, MIN_EVENT_TIME_MS, EventType
 from stream.errors import UsageError
 from stream.logs import BadLines, read_events
 
@@ -70,6 +71,22 @@ class Log:
         return datetime.fromtimestamp(newest, UTC).isoformat(timespec="seconds")
 
 
+@dataclass(slots=True, eq=False)
+class Cases:
+    """Questions with their answers: each user of `log` is one case, whose events are all known.
+
+    Attributes
+    ----------
+    targets : int64, one array of codes of `log.items` per user of `log.users`, in that order
+    """
+
+    log: Log
+    targets: list[npt.NDArray[np.int64]]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
 def read_log(
     path: Path, format_name: str, report: Callable[[str], None] = lambda message: None
 ) -> Log:
@@ -107,6 +124,47 @@ def read_log(
         more = f"; and {len(told) - _BAD_TOLD} more" if len(told) > _BAD_TOLD else ""
         report(f"{len(told):,} bad lines left out: {'; '.join(told[:_BAD_TOLD])}{more}")
     return columns.log({item: names.most_common(1)[0][0] for item, names in titles.items()})
+
+
+def read_cases(path: Path, report: Callable[[str], None] = lambda message: None) -> Cases:
+    """Read `prefixes`: a line is item ids in time order, a tab, and the item that came next.
+
+    A line is a case; its user is `c` and the line's number. An item may be known as a target alone.
+
+    Raises
+    ------
+    UsageError
+        No such file, or no case at all.
+    """
+    columns, targets = _Columns(), []
+    try:
+        packed = path.open("rb").read(2) == b"\x1f\x8b"
+        with gzip.open(path, "rt") if packed else path.open() as lines:
+            for number, line in enumerate(lines, 1):
+                before, tab, target = line.rstrip("\n").partition("\t")
+                if not tab or not target:
+                    report(f"line {number} left out: not items, a tab and a target")
+                    continue
+                user = f"c{number}"
+                columns.users[user] = len(columns.users)
+                targets.append(columns.items.setdefault(target, len(columns.items)))
+                for position, item in enumerate(before.split()):
+                    columns.add(
+                        user=user,
+                        item=item,
+                        event_type=int(EventType.CLICK),
+                        time_ms=MIN_EVENT_TIME_MS + number * 60_000 + position * 1_000,
+                        session=user,
+                        quantity=1.0,
+                        price=0.0,
+                    )
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file; give a file of prefixes") from None
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read ({error}); give a text or gzip file") from None
+    if not targets:
+        raise UsageError(f"{path}: holds nothing that can be used as prefixes")
+    return Cases(columns.log({}), [np.array([code]) for code in targets])
 
 
 class _Columns:
