@@ -8,6 +8,7 @@ Must not know: models, ONNX.
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -138,30 +139,31 @@ def read_cases(path: Path, report: Callable[[str], None] = lambda message: None)
     """
     columns, targets = _Columns(), []
     try:
-        packed = path.open("rb").read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rt") if packed else path.open() as lines:
-            for number, line in enumerate(lines, 1):
-                before, tab, target = line.rstrip("\n").partition("\t")
-                if not tab or not target:
-                    report(f"line {number} left out: not items, a tab and a target")
-                    continue
-                user = f"c{number}"
-                columns.users[user] = len(columns.users)
-                targets.append(columns.items.setdefault(target, len(columns.items)))
-                for position, item in enumerate(before.split()):
-                    columns.add(
-                        user=user,
-                        item=item,
-                        event_type=int(EventType.CLICK),
-                        time_ms=MIN_EVENT_TIME_MS + number * 60_000 + position * 1_000,
-                        session=user,
-                        quantity=1.0,
-                        price=0.0,
-                    )
+        content = path.read_bytes()
+        text = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+        lines = text.decode().splitlines()
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file; give a file of prefixes") from None
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read ({error}); give a text or gzip file") from None
+    for number, line in enumerate(lines, 1):
+        before, tab, target = line.partition("\t")
+        if not tab or not target:
+            report(f"line {number} left out: not items, a tab and a target")
+            continue
+        user = f"c{number}"
+        columns.users[user] = len(columns.users)
+        targets.append(columns.items.setdefault(target, len(columns.items)))
+        for position, item in enumerate(before.split()):
+            columns.add(
+                user=user,
+                item=item,
+                event_type=int(EventType.CLICK),
+                time_ms=MIN_EVENT_TIME_MS + number * 60_000 + position * 1_000,
+                session=user,
+                quantity=1.0,
+                price=0.0,
+            )
     if not targets:
         raise UsageError(f"{path}: holds nothing that can be used as prefixes")
     return Cases(columns.log({}), [np.array([code]) for code in targets])

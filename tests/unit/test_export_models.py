@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from scipy import sparse
 
 from export.bundle import bundle_files, write_bundle
 from export.dataset import Log, read_log
@@ -275,10 +276,19 @@ def test_the_table_of_parameters_is_as_the_code_has_it() -> None:
         assert documented[model] == {name: f"{value:.10g}" for name, value in fields.items()}
 
 
-def test_neighbours_do_not_depend_on_the_chunk(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = train("cooccurrence", log, dim=8)
-    monkeypatch.setattr(cooccurrence, "CHUNK", 7)
-    assert train("cooccurrence", log, dim=8).score_onnx == whole.score_onnx
+def test_neighbours_are_the_strongest_nearest_first() -> None:
+    together = np.zeros((7, 7))
+    together[1, 2:] = [1, 4, 4, 9, 1]
+    together += together.T
+    counts = np.array([0.0, 4, 1, 4, 4, 9, 1])
+    p = cooccurrence.Parameters(neighbours=3, normalising=0.5)
+    rows, weights = cooccurrence._neighbours(sparse.csr_array(together), counts, p)
+    strength = together[1, 1:] / (4**0.75 * counts[1:] ** 0.5) * np.maximum(counts, 1).mean() ** 0.5
+    assert rows[1].tolist() == [5, 3, 4]  # equal ones in the order of rows
+    np.testing.assert_allclose(weights[1], strength[[4, 2, 3]], rtol=1e-6)
+    assert rows[2].tolist() == [1, 0, 0]
+    assert weights[2, 1:].tolist() == [0, 0]
+    assert not weights[0].any()
 
 
 def test_the_manifests_fields_are_documented() -> None:
