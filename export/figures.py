@@ -53,9 +53,8 @@ def counts_by_row(answers: Answers, bundle: Bundle, trained_on: Log | None) -> F
 def of_all_lists(
     answers: Answers, model: Model, counts: Float64, ks: Sequence[int]
 ) -> dict[str, float]:
-    questions = answers.questions
     """Coverage and the like at every k, by `name@k`; `counts` is `counts_by_row`'s."""
-    known = [answers.row_by_code[questions.known(query)] for query in questions.queries]
+    known = _known_popularity(answers, counts)
     items = model.bundle.manifest.items - 1
     figures: dict[str, float] = {}
     for k in ks:
@@ -70,6 +69,21 @@ def of_all_lists(
             f"popularity_lift@{k}": lists.popularity_lift(listed, known, counts),
         }
     return figures
+
+
+def _known_popularity(answers: Answers, counts: Float64) -> Float64:
+    """Mean count of the items that each query knows: float64, shape (n,); nan where none is."""
+    questions = answers.questions
+    of_user: dict[int, Float64] = {}
+    found = np.full(len(questions.queries), np.nan)
+    for number, query in enumerate(questions.queries):
+        if query.user not in of_user:
+            rows = answers.row_by_code[questions.log.item[questions.histories[query.user]]]
+            having = np.cumsum(rows > 0)
+            of_user[query.user] = np.cumsum(counts[rows]) / np.where(having, having, np.nan)
+        if query.position:
+            found[number] = of_user[query.user][query.position - 1]
+    return found
 
 
 def by_slice(

@@ -25,7 +25,7 @@ def folds(log: Log, n: int, seed: int = 0) -> Iterator[tuple[Log, Cases]]:
     to other users, not to later times (`rolling`).
     """
     if n < 2:
-        raise UsageError(f"{n} folds: at least two are needed")
+        raise UsageError(f"{n} folds; give 2 folds or more")
     dealt = np.random.default_rng(seed).permutation(len(log.users)) % n
     towards = turns_towards(log)
     for fold in range(n):

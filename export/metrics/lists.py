@@ -59,7 +59,7 @@ def average_popularity(listed: Int64, counts: Float64) -> float:
     return _mean(sums[places > 0] / places[places > 0])
 
 
-def popularity_lift(listed: Int64, known: list[Int64], counts: Float64) -> float:
+def popularity_lift(listed: Int64, known: Float64, counts: Float64) -> float:
     """How much more popular lists are than what their users turned to, 0 being the same.
 
     (GAP of lists - GAP of histories) / GAP of histories, GAP being the mean over users of the mean
@@ -67,16 +67,10 @@ def popularity_lift(listed: Int64, known: list[Int64], counts: Float64) -> float
 
     Parameters
     ----------
-    known : of each list, the rows of the user's history; 0 is left out
+    known : float64, shape (n,); mean count of the items of the user's history, nan for none
     """
-    lengths = np.array([len(rows) for rows in known], np.int64)
-    flat = np.concatenate([*known, np.zeros(0, np.int64)])
-    whose = np.repeat(np.arange(len(known)), lengths)[flat > 0]
-    flat = flat[flat > 0]
-    having = np.bincount(whose, minlength=len(known))
-    sums = np.bincount(whose, counts[flat], minlength=len(known))
-    some = having > 0
-    theirs = _mean(sums[some] / having[some])
+    some = ~np.isnan(known)
+    theirs = _mean(known[some])
     return average_popularity(listed[some], counts) / theirs - 1 if theirs else 0.0
 
 

@@ -121,10 +121,10 @@ def _neighbours(
     order = np.lexsort((pairs.col, -strength, pairs.row))
     row = pairs.row[order]
     place = np.arange(len(row)) - np.searchsorted(row, row)
-    order, row, place = (column[place < k] for column in (order, row, place))
+    near = place < k
     rows, weights = np.zeros((n, k), np.int64), np.zeros((n, k), np.float32)
-    rows[row, place] = pairs.col[order]
-    weights[row, place] = strength[order]
+    rows[row[near], place[near]] = pairs.col[order[near]]
+    weights[row[near], place[near]] = strength[order[near]]
     return rows, weights
 
 

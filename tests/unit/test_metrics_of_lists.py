@@ -83,10 +83,10 @@ def test_what_all_lists_are_like_worked_by_hand() -> None:
     bits = -np.log2(np.array([8, 4, 2, 2]) / 16)  # one added to each
     assert lists.novelty(listed, popularity) == pytest.approx((3 * bits[0] + bits[1] + bits[2]) / 5)
     assert lists.average_popularity(listed, popularity) == pytest.approx((5 + 4 + 7) / 3)
-    known = [np.array([3]), np.array([2, 0, 3]), np.array([], np.int64)]
-    theirs, of_lists = (1 + 2) / 2, (5 + 4) / 2
-    assert lists.popularity_lift(listed, known, popularity) == pytest.approx(of_lists / theirs - 1)
-    assert lists.popularity_lift(listed, [known[2]] * 3, popularity) == 0
+    known = np.array([1.0, 2.0, np.nan])  # the third user has no history
+    lift = ((5 + 4) / 2) / ((1 + 2) / 2) - 1
+    assert lists.popularity_lift(listed, known, popularity) == pytest.approx(lift)
+    assert lists.popularity_lift(listed, np.full(3, np.nan), popularity) == 0
 
 
 def test_diversity_is_the_mean_over_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
