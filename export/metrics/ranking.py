@@ -45,7 +45,7 @@ def find_hits(listed: Int64, targets: Sequence[Int64]) -> Hits:
     stride = max(int(listed.max(initial=0)), int(flat.max(initial=0))) + 1
     keys = (np.repeat(np.arange(len(targets)), wanted) * stride + flat)[flat > 0]
     own = np.arange(len(targets))[:, None] * stride + listed
-    return Hits(np.isin(own, keys) & (listed > 0), wanted)
+    return Hits(np.isin(own, keys), wanted)
 
 
 def recall(hits: Hits, k: int) -> Float64:

@@ -128,7 +128,7 @@ def test_figures_of_a_bundle(bundle: Bundle) -> None:
     best = bundle.biases[1:].argsort()[::-1] + 1  # what a guest is shown, best first
     guest = bundle.item_ids[best[1]]
     cases = cases_of(("", guest), ("", "gone"), ("", f"{bundle.item_ids[best[0]]} gone"))
-    found = measure(bundle, cases, [1, 2])
+    found = measure(bundle, cases, [2, 1, 2])
     assert (found.cases, found.targets, found.unknown_targets) == (3, 4, 2)
     assert found.metrics["recall@2"] == pytest.approx((1 + 0 + 1 / 2) / 3, abs=1e-6)
     assert found.metrics["recall@1"] == pytest.approx((0 + 0 + 1 / 2) / 3, abs=1e-6)
@@ -286,7 +286,19 @@ def test_a_bundle_is_measured_beside_the_baseline(
     assert ET.parse(plots / "reliability.svg").getroot().tag.endswith("svg")
     code, out, err = run(capsys, *asked, *more)
     assert code == 0, err
+    assert re.search(r"^recall@8 .* 0\.6667  \+0\.0000  1\.000$", out, re.M)  # against itself
     assert re.search(r"^recall@8 +0\.6667  0\.\d+ to 1\.0000 ", out, re.M)
+
+
+def test_the_baseline_leaves_out_what_the_bundle_leaves_out(
+    shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = random_decay_bundle(tmp_path / "bundle", ITEMS, dim=8, exclude_seen=True)
+    asked = ("evaluate", "--bundle", bundle.path, "--test", shop, "--baseline", shop, "--json")
+    code, out, err = run(capsys, *asked)
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["exclude_seen"] is found["baseline"]["exclude_seen"] is True
 
 
 def test_a_bundle_is_measured_on_a_log(
@@ -316,7 +328,8 @@ def test_a_comparison_has_intervals_and_a_test(
     assert 0 <= moment["against_baseline"]["recall@3"]["p"] <= 1
     assert moment["recall@3"] > 0
     assert "against_baseline" not in found["cooccurrence, repeats allowed"]["rest_of_basket"]
-    assert (plots / "learning.svg").read_text().count("<circle") >= 4
+    curve = re.findall(r"<title>decay: (\d+), ", (plots / "learning.svg").read_text())
+    assert [int(events) for events in curve] == [21, 42, 85, 170]  # the whole is last
     code, out, err = run(capsys, "evaluate", shop, *options[:2])
     assert code == 0, err
     assert re.search(r"^decay, seen items excluded +rest_of_basket .* p [01]\.", out, re.M)
