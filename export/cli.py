@@ -10,18 +10,18 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from export import evaluation
 from export.bundle import write_bundle
 from export.dataset import read_log
 from export.describe import describe
 from export.models import MODELS
 from export.options import add_log_options, open_log, provenance
 from export.sample import write_sample
-from export.train import compare, fit, hold_out, parse_parameters
+from export.train import fit, parse_parameters
 from stream.core.bundle import Bundle
 from stream.core.model import Model
 from stream.errors import FreshetError, UsageError
@@ -49,18 +49,15 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = _command(commands, "train", _train, "train a model on a log and write a bundle")
+    _log(command)
     _model_options(command)
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="bundle folder")
     command.add_argument("--name", help="name in the manifest (default: the model's)")
 
     command = _command(commands, "evaluate", _evaluate, "measure a model beside the baseline")
+    _log(command, needed=False, more=[evaluation.PREFIXES])
     _model_options(command)
-    command.add_argument(
-        "--since",
-        metavar="DATE",
-        help="train before this ISO date, measure from it on (default: the newest 15%% of events)",
-    )
-    command.add_argument("--json", action="store_true", help="print JSON")
+    evaluation.add_options(command)
 
     command = _command(commands, "describe", _describe, "say what a log holds and what is left out")
     _log(command)
@@ -84,15 +81,18 @@ def _command(
     return command
 
 
-def _log(command: argparse.ArgumentParser) -> None:
+def _log(command: argparse.ArgumentParser, needed: bool = True, more: Iterable[str] = ()) -> None:
     command.add_argument(
-        "log", type=Path, metavar="LOG", help="event log, plain or gzip, or a folder of them"
+        "log",
+        type=Path,
+        metavar="LOG",
+        nargs=None if needed else "?",
+        help="event log, plain or gzip, or a folder of them",
     )
-    add_log_options(command)
+    add_log_options(command, more)
 
 
 def _model_options(command: argparse.ArgumentParser) -> None:
-    _log(command)
     command.add_argument(
         "--model", choices=sorted(MODELS), default="decay", help="kind of model (default: decay)"
     )
@@ -118,20 +118,7 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    parameters = _parameters(options)
-    since_ms = None if options.since is None else _moment(options.since)
-    report = _reporter()
-    log, _ = open_log(options, report)
-    if since_ms is None:
-        since_ms = hold_out(log)
-    results = compare(log, options.model, parameters, since_ms, report)
-    if options.json:
-        print(json.dumps(results, indent=2))
-        return
-    for label, moments in results.items():
-        for moment, metrics in moments.items():
-            values = "  ".join(f"{name} {value:g}" for name, value in metrics.items())
-            print(f"{label:38} {moment:15} {values}")
+    evaluation.run(options, _parameters(options), _reporter())
 
 
 def _describe(options: argparse.Namespace) -> None:
@@ -175,16 +162,6 @@ def _parameters(options: argparse.Namespace) -> dict[str, Any]:
             raise UsageError(f"--set {pair}: write NAME=VALUE")
         given[name.strip()] = value.strip()
     return parse_parameters(options.model, given)
-
-
-def _moment(text: str) -> int:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"--since {text}: not an ISO date such as 2011-11-01") from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return int(moment.timestamp() * 1000)
 
 
 def _reporter() -> Callable[[str], None]:

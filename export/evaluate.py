@@ -1,28 +1,24 @@
-"""Measure a bundle on a log it was not trained on. In: a model, a log, a moment. Out: metrics.
+"""Ask a model its questions. In: a served model, `Questions`. Out: the lists that it answers.
 
-Replays every user's events in time order through the engine's own fold (states quantised after each
-event, the ring of interactions) and asks for lists as a placement makes them, of the full catalogue
-(no sampled negatives), at two kinds of moment of every order after `since_ms`:
+Users' events are replayed in time order through the engine's own fold (states quantised after each
+event, the ring of interactions), and lists are made as a placement makes them, of the full
+catalogue (no sampled negatives).
 
-- `next_basket`: before the order, what will be in it;
-- `rest_of_basket`: with half of the order's events folded, what the other half is. Items of the
-  first half are left out, as a shop does with what lies in the cart.
-
-Must not know: which model it is.
+Must not know: which model it is, what a good list is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
 from export.dataset import Log
-from export.models.base import EVENT_WEIGHTS, Int64
+from export.metrics.ranking import by_list, find_hits
+from export.questions import MOMENTS, Int64, Query, Questions, baskets
 from stream.config import Placement as PlacementRules
 from stream.config import Settings
 from stream.contracts import Events
@@ -37,63 +33,142 @@ from stream.core.wire import Layout
 
 RING = Settings().state.ring
 AS_SERVED = PlacementRules()
-BATCH = 64
-
-MOMENTS = ("next_basket", "rest_of_basket")
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """Ask for a list before a user folds the event at `position`."""
-
-    moment: str
-    targets: Int64  # codes of `Log.items`
-    taken: Int64  # codes that are in the basket already
+BATCH = 64  # lists made at once
+BLOCK = 8_192  # users replayed at once: 20 MB of states of 320 numbers, twice
 
 
-@dataclass(slots=True)
-class Tally:
-    """Sums over queries of one moment."""
-
-    queries: int = 0
-    recall: float = 0.0
-    ndcg: float = 0.0
-    reciprocal_rank: float = 0.0
-
-    def add(self, ranked: Int64, targets: Int64) -> None:
-        """One list: `ranked` codes best first (-1 = none), against `targets`."""
-        hits = np.isin(ranked, targets)
-        discounts = 1 / np.log2(np.arange(2, len(ranked) + 2))
-        self.queries += 1
-        self.recall += hits.sum() / len(targets)
-        self.ndcg += (hits * discounts).sum() / discounts[: len(targets)].sum()
-        self.reciprocal_rank += 1 / (np.argmax(hits) + 1) if hits.any() else 0.0
-
-    def means(self, k: int) -> dict[str, float]:
-        """Means, rounded: `recall@k`, `ndcg@k`, `mrr@k`, and the number of queries."""
-        n = max(self.queries, 1)
-        return {
-            "queries": self.queries,
-            f"recall@{k}": round(float(self.recall / n), 4),
-            f"ndcg@{k}": round(float(self.ndcg / n), 4),
-            f"mrr@{k}": round(float(self.reciprocal_rank / n), 4),
-        }
-
-
-class Asked(NamedTuple):
-    """One list that was asked for.
+@dataclass(slots=True, eq=False)
+class Answers:
+    """The lists to n queries, in their order.
 
     Attributes
     ----------
-    user : code of `Log.users`
-    folded : events of the user that the list reflects
-    ranked : int64, shape (k,); codes of `Log.items`, best first, -1 where nothing is listed
+    listed : int64, shape (n, k); item rows of the bundle, best first, 0 where nothing is listed
+    scores : float32, shape (n, k); 0 where nothing is listed
+    row_by_code : int64, shape (len(log.items),); rows of the log's items, 0 for unknown ones
     """
 
-    query: Query
-    user: int
-    folded: int
-    ranked: Int64
+    questions: Questions
+    listed: Int64
+    scores: npt.NDArray[np.float32]
+    row_by_code: Int64
+
+    def of(self, moment: str) -> Answers:
+        """Those to the questions of one moment."""
+        asked, log = self.questions, self.questions.log
+        at = [number for number, query in enumerate(asked.queries) if query.moment == moment]
+        chosen = Questions(log, asked.histories, [asked.queries[number] for number in at])
+        return Answers(chosen, self.listed[at], self.scores[at], self.row_by_code)
+
+    def targets(self) -> list[Int64]:
+        """Rows of each query's targets, 0 for items that the bundle does not know."""
+        return [self.row_by_code[query.targets] for query in self.questions.queries]
+
+
+def replay(
+    model: Model,
+    questions: Questions,
+    *,
+    rules: PlacementRules = AS_SERVED,
+    storage: str | None = None,
+    ring: int = RING,
+    strike_history: bool = False,
+) -> Answers:
+    """Answer all questions.
+
+    Parameters
+    ----------
+    rules : the placement's settings; the default is a placement's default
+    storage : how states are kept; None takes the bundle's
+    ring : interactions remembered per user; the default is the engine's
+    strike_history : leave out every item of the user's history, as published protocols do, also
+        what the ring has forgotten
+    """
+    served = _Served(model, questions.log, rules, storage, ring)
+    n = len(questions.queries)
+    k = min(rules.k, model.rows)
+    answers = Answers(
+        questions, np.zeros((n, k), np.int64), np.zeros((n, k), np.float32), served.row_by_code
+    )
+    last = np.full(len(questions.histories), -1, np.int64)  # events before a user's last question
+    for query in questions.queries:
+        last[query.user] = max(last[query.user], query.position)
+    asked = np.flatnonzero(last >= 0)
+    asked = asked[np.argsort(-last[asked], kind="stable")]
+    queries_of = defaultdict(list)
+    for number, query in enumerate(questions.queries):
+        queries_of[query.user].append(number)
+    events = int(last[asked].sum())
+    with tqdm(total=events, unit="event", unit_scale=True, leave=False, disable=None) as progress:
+        for first in range(0, len(asked), BLOCK):
+            block = asked[first : first + BLOCK]
+            due: dict[int, list[tuple[int, int]]] = defaultdict(list)
+            for who, user in enumerate(block.tolist()):
+                for number in queries_of[user]:
+                    due[questions.queries[number].position].append((who, number))
+            users = served.newcomers(len(block))
+            for position in range(int(last[block[0]]) + 1):
+                served.ask(users, answers, due.pop(position, []), strike_history)
+                active = block[: np.searchsorted(-last[block], -position)].tolist()
+                if active:
+                    at = [questions.histories[user][position] for user in active]
+                    served.fold(users, np.array(at))
+                    progress.update(len(at))
+    return answers
+
+
+class _Served:
+    """A model behind one placement, as the engine has it."""
+
+    def __init__(
+        self, model: Model, log: Log, rules: PlacementRules, storage: str | None, ring: int
+    ) -> None:
+        bundle = model.bundle
+        kept = storage or bundle.manifest.state.storage
+        self._model, self._log = model, log
+        self._catalogue = Catalogue(bundle.item_ids)
+        self._layout = Layout(model.state_size, kept, ring, bundle.version)
+        bias = np.full(model.rows, NEVER_LISTED, np.float32)
+        bias[: len(bundle.biases)] = bundle.biases
+        self._placement = Placement("measured", rules, model, self._catalogue, bias)
+        self.row_by_code = self._catalogue.rows(log.items)
+
+    def newcomers(self, count: int) -> Users:
+        """Users of whom nothing is known."""
+        return Users.of(UserShard(self._layout), [b"%d" % user for user in range(count)])
+
+    def ask(
+        self, users: Users, answers: Answers, due: list[tuple[int, int]], strike_history: bool
+    ) -> None:
+        """Make the lists that are due, each a number in `users` and one of a query."""
+        questions = answers.questions
+        for first in range(0, len(due), BATCH):
+            who, numbers = np.array(due[first : first + BATCH]).T
+            queries = [questions.queries[number] for number in numbers]
+            struck = [self._struck(questions, query, strike_history) for query in queries]
+            ring = Ring.of(self._model, self._catalogue, users, who)
+            listed, scores = self._placement.rank(users.vectors[who], ring, _padded(struck))
+            answers.listed[numbers] = np.where(scores > 0, listed, 0)
+            answers.scores[numbers] = scores
+
+    def _struck(self, questions: Questions, query: Query, strike_history: bool) -> Int64:
+        codes = query.taken
+        if strike_history:
+            codes = np.concatenate([codes, questions.known(query)])
+        return np.unique(self.row_by_code[codes])
+
+    def fold(self, users: Users, at: Int64) -> None:
+        """Fold the events at these positions of the log, one of each of the first users."""
+        log = self._log
+        events = Events(
+            users=users.keys[: len(at)],
+            items=[log.items[code] for code in log.item[at].tolist()],
+            types=log.event_type[at].astype(np.uint8),
+            times_ms=log.time_ms[at],
+            event_hashes=np.zeros(len(at), np.uint32),
+            offsets=at,
+        )
+        fold(self._model, self._catalogue, users, np.arange(len(at)), events)
 
 
 def evaluate(
@@ -105,77 +180,22 @@ def evaluate(
     storage: str | None = None,
     ring: int = RING,
 ) -> dict[str, dict[str, float]]:
-    """Metrics by moment.
-
-    Parameters
-    ----------
-    log : all events; those before `since_ms` only build the states up
-    rules : the placement's settings; the default is a placement's default
-    storage : how states are kept; None takes the bundle's
-    ring : interactions remembered per user; the default is the engine's
-    """
-    tallies = {moment: Tally() for moment in MOMENTS}
-    for asked in replay(model, log, since_ms, rules=rules, storage=storage, ring=ring):
-        tallies[asked.query.moment].add(asked.ranked, asked.query.targets)
-    return {moment: tally.means(rules.k) for moment, tally in tallies.items()}
-
-
-def replay(
-    model: Model,
-    log: Log,
-    since_ms: int,
-    *,
-    rules: PlacementRules,
-    storage: str | None = None,
-    ring: int = RING,
-) -> Iterator[Asked]:
-    """The lists that `evaluate` measures, user by user in no particular order."""
-    bundle = model.bundle
-    kept = storage or bundle.manifest.state.storage
-    catalogue = Catalogue(bundle.item_ids)
-    shard = UserShard(Layout(model.state_size, kept, ring, bundle.version))
-    bias = np.full(model.rows, NEVER_LISTED, np.float32)
-    bias[: len(bundle.biases)] = bundle.biases
-    placement = Placement("measured", rules, model, catalogue, bias)
-    row_by_code = catalogue.rows(log.items)
-    code_by_row = np.full(model.rows, -1, np.int64)
-    code_by_row[row_by_code] = np.arange(len(row_by_code))
-    code_by_row[0] = -1
-    histories = _histories(log)
-    queries = _queries(log, histories, since_ms)
-    users = Users.of(shard, [b"%d" % user for user in range(len(histories))])
-    active = len(histories)
-    progress = tqdm(total=len(log), unit="event", unit_scale=True, leave=False, disable=None)
-    with progress:
-        for position in range(max(map(len, histories), default=0)):
-            while active and len(histories[active - 1]) <= position:
-                active -= 1
-            due = [(u, query) for u in range(active) for query in queries.get((u, position), ())]
-            for first in range(0, len(due), BATCH):
-                part = due[first : first + BATCH]
-                who = np.array([user for user, _ in part])
-                struck = _padded([row_by_code[query.taken] for _, query in part])
-                listed, scores = placement.rank(
-                    users.vectors[who], Ring.of(model, catalogue, users, who), struck
-                )
-                ranked = np.where(scores > 0, code_by_row[listed], -1)
-                for codes, (user, query) in zip(ranked, part, strict=True):
-                    yield Asked(query, int(log.user[histories[user][0]]), position, codes)
-            at = np.array([history[position] for history in histories[:active]])
-            fold(model, catalogue, users, np.arange(active), _events(users, log, at))
-            progress.update(active)
+    """Recall, NDCG and MRR of the orders from `since_ms` on, by moment (`questions.baskets`)."""
+    answers = replay(model, baskets(log, since_ms), rules=rules, storage=storage, ring=ring)
+    moments = np.array([query.moment for query in answers.questions.queries])
+    values = by_list(find_hits(answers.listed, answers.targets()), [rules.k], BRIEFLY)
+    found: dict[str, dict[str, float]] = {}
+    for moment in MOMENTS:
+        of = moments == moment
+        means = {name: float(v[of].mean()) if of.any() else 0.0 for name, v in values.items()}
+        found[moment] = {
+            "queries": int(of.sum()),
+            **{name: round(mean, 4) for name, mean in means.items()},
+        }
+    return found
 
 
-def _events(users: Users, log: Log, at: Int64) -> Events:
-    """The events at these positions of the log, each of another user, as the engine gets them."""
-    return Events(
-        users=users.keys[: len(at)],
-        items=[log.items[code] for code in log.item[at].tolist()],
-        types=log.event_type[at].astype(np.uint8),
-        times_ms=log.time_ms[at],
-        event_hashes=np.zeros(len(at), np.uint32),
-        offsets=at,
-    )
+BRIEFLY = ("recall", "ndcg", "mrr")
 
 
 def _padded(lists: list[Int64]) -> Int64:
@@ -184,41 +204,3 @@ def _padded(lists: list[Int64]) -> Int64:
     for line, rows in zip(padded, lists, strict=True):
         line[: len(rows)] = rows
     return padded
-
-
-def _histories(log: Log) -> list[Int64]:
-    """Positions in the log of each user's events, in time order; longest history first."""
-    order = np.argsort(log.user, kind="stable")
-    bounds = np.flatnonzero(np.diff(log.user[order])) + 1
-    return sorted(np.split(order, bounds), key=len, reverse=True) if len(log) else []
-
-
-def _queries(log: Log, histories: list[Int64], since_ms: int) -> dict[tuple[int, int], list[Query]]:
-    """Queries by (user, position): at each later order's begin and at its middle."""
-    queries: dict[tuple[int, int], list[Query]] = {}
-    for user, history in enumerate(histories):
-        if log.time_ms[history[-1]] < since_ms:
-            continue
-        sessions = log.session[history]
-        later = np.unique(sessions[log.time_ms[history] >= since_ms])
-        for session in later:
-            positions = np.flatnonzero((sessions == session) & _turns_towards(log, history))
-            if len(positions) == 0 or log.time_ms[history[positions[0]]] < since_ms:
-                continue
-            codes, first = np.unique(log.item[history[positions]], return_index=True)
-            order = np.argsort(first)  # each item once, where the order first turns to it
-            codes, positions = codes[order], positions[first[order]]
-            start, middle = int(positions[0]), len(positions) // 2
-            if start > 0:
-                whole = Query("next_basket", np.unique(codes), codes[:0])
-                queries.setdefault((user, start), []).append(whole)
-            rest = np.setdiff1d(codes[middle:], codes[:middle])
-            if middle and len(rest):
-                query = Query("rest_of_basket", rest, codes[:middle])
-                queries.setdefault((user, int(positions[middle])), []).append(query)
-    return queries
-
-
-def _turns_towards(log: Log, history: Int64) -> npt.NDArray[np.bool_]:
-    liked = [int(t) for t, weight in EVENT_WEIGHTS.items() if weight > 0]
-    return np.isin(log.event_type[history], liked)

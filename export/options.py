@@ -6,7 +6,7 @@ Must not know: models.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,16 @@ from stream.errors import UsageError
 RULES = Rules()
 
 
-def add_log_options(command: argparse.ArgumentParser) -> None:
-    """The options that `open_log` reads."""
+def add_log_options(command: argparse.ArgumentParser, more: Iterable[str] = ()) -> None:
+    """The options that `open_log` reads.
+
+    Parameters
+    ----------
+    more : formats beside those of logs
+    """
     command.add_argument(
         "--format",
-        choices=SOURCES,
+        choices=[*SOURCES, *more],
         default="events",
         help="events: JSON lines as the topics hold them (default); kafka: the topics themselves, "
         "LOG being the settings file, or - for the environment alone",

@@ -2,7 +2,7 @@
 
 The newest events are held out; a model trained on the rest is measured on them, which decides
 whether seen items may come back and how states are stored. The model that is handed out is then
-trained on everything. `compare` puts a model beside the baseline on the same held-out events.
+trained on everything.
 
 Must not know: files of a log, the command line.
 """
@@ -20,8 +20,9 @@ import numpy as np
 
 from export.bundle import write_bundle
 from export.dataset import Log
-from export.evaluate import MOMENTS, evaluate
+from export.evaluate import evaluate
 from export.models import MODELS, PARAMETERS, Trained, train
+from export.questions import MOMENTS
 from stream.config import Placement as PlacementRules
 from stream.core.model import Model
 from stream.errors import UsageError
@@ -104,23 +105,6 @@ def fit(log: Log, model: str, parameters: Mapping[str, Any], report: Report) -> 
     if storage == "float32":
         final.storage = "float32"
     return final
-
-
-def compare(
-    log: Log, model: str, parameters: Mapping[str, Any], since_ms: int, report: Report
-) -> dict[str, Metrics]:
-    """Metrics of a model and of the baseline, trained on the events before `since_ms`."""
-    older = log.before(since_ms)
-    if len(older) == 0 or len(older) == len(log):
-        raise UsageError("no events on one side of the split; give another --since")
-    results: dict[str, Metrics] = {}
-    for name in dict.fromkeys((model, "cooccurrence")):
-        report(f"training {name} on {len(older):,} events")
-        with loaded(train(name, older, **(parameters if name == model else {}))) as served:
-            report(f"measuring {name} on {len(log) - len(older):,} events")
-            for label, rules in EXCLUSIONS.items():
-                results[f"{name}, {label}"] = evaluate(served, log, since_ms, rules=rules)
-    return results
 
 
 @contextmanager

@@ -10,12 +10,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from scipy import sparse
 
 from export.bundle import bundle_files, write_bundle
 from export.dataset import Log, read_log
-from export.evaluate import Tally, evaluate, replay
+from export.evaluate import evaluate, replay
 from export.models import MODELS, PARAMETERS, cooccurrence, train
 from export.models.base import EVENT_WEIGHTS, Baskets, item_vectors
+from export.questions import baskets
 from stream.config import Placement
 from stream.contracts import EVENT_TYPES, EventType, decode_recommendation
 from stream.core.bundle import Bundle, Manifest
@@ -174,18 +176,6 @@ def test_a_bundle_replaces_a_bundle_and_nothing_else(log: Log, tmp_path: Path) -
         write_bundle(trained, tmp_path / "nul")
 
 
-def test_metrics_of_a_list_worked_by_hand() -> None:
-    tally = Tally()
-    tally.add(np.array([9, 4, -1, 7]), np.array([4, 7, 5]))
-    ideal = 1 + 1 / np.log2(3) + 1 / 2
-    assert tally.means(4) == {
-        "queries": 1,
-        "recall@4": 0.6667,
-        "ndcg@4": round((1 / np.log2(3) + 1 / np.log2(5)) / ideal, 4),
-        "mrr@4": 0.5,
-    }
-
-
 def test_an_item_carted_and_then_bought_is_asked_for_once(tmp_path: Path) -> None:
     def order(number: int) -> list[str]:
         items = [f"t{number % 4}-{i}" for i in range(4)]
@@ -241,10 +231,8 @@ def test_what_is_measured_is_what_the_engine_serves(
     ]
     log = read_log(write_lines(tmp_path / "log", text), "events")
     model = Model(write_bundle(train(name, log, dim=8), tmp_path / "bundle"), "cpu")
-    asked = [
-        a for a in replay(model, log, 0, rules=rules, ring=6) if a.query.moment == "next_basket"
-    ]
-    assert len(asked) > 50
+    answers = replay(model, baskets(log, 0), rules=rules, ring=6).of("next_basket")
+    assert len(answers.listed) > 50
     engine = Engine(
         model,
         Catalogue(model.bundle.item_ids),
@@ -263,9 +251,10 @@ def test_what_is_measured_is_what_the_engine_serves(
         folded[user] += 1
         items = decode_recommendation(listed).lists["home"].items
         served[user, folded[user]] = [item.item_id for item in items]
-    for a in asked:
-        ranked = [log.items[code] for code in a.ranked if code >= 0]
-        assert ranked == served[log.users[a.user], a.folded]
+    for query, listed in zip(answers.questions.queries, answers.listed, strict=True):
+        user = log.users[log.user[answers.questions.histories[query.user][0]]]
+        ranked = [model.bundle.item_ids[row] for row in listed if row > 0]
+        assert ranked == served[user, query.position]
 
 
 def test_the_table_of_parameters_is_as_the_code_has_it() -> None:
@@ -287,10 +276,19 @@ def test_the_table_of_parameters_is_as_the_code_has_it() -> None:
         assert documented[model] == {name: f"{value:.10g}" for name, value in fields.items()}
 
 
-def test_neighbours_do_not_depend_on_the_chunk(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = train("cooccurrence", log, dim=8)
-    monkeypatch.setattr(cooccurrence, "CHUNK", 7)
-    assert train("cooccurrence", log, dim=8).score_onnx == whole.score_onnx
+def test_neighbours_are_the_strongest_nearest_first() -> None:
+    together = np.zeros((7, 7))
+    together[1, 2:] = [1, 4, 4, 9, 1]
+    together += together.T
+    counts = np.array([0.0, 4, 1, 4, 4, 9, 1])
+    p = cooccurrence.Parameters(neighbours=3, normalising=0.5)
+    rows, weights = cooccurrence._neighbours(sparse.csr_array(together), counts, p)
+    strength = together[1, 1:] / (4**0.75 * counts[1:] ** 0.5) * np.maximum(counts, 1).mean() ** 0.5
+    assert rows[1].tolist() == [5, 3, 4]  # equal ones in the order of rows
+    np.testing.assert_allclose(weights[1], strength[[4, 2, 3]], rtol=1e-6)
+    assert rows[2].tolist() == [1, 0, 0]
+    assert weights[2, 1:].tolist() == [0, 0]
+    assert not weights[0].any()
 
 
 def test_the_manifests_fields_are_documented() -> None:

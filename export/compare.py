@@ -1,0 +1,139 @@
+"""Put a model beside the baseline. In: a log, a kind of model. Out: what was measured on each.
+
+Both are trained on the same older events and asked the same questions about the newer ones. The
+baseline is co-occurrence, which every other model must beat.
+
+Must not know: files of a log, the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from export.dataset import Cases, Log
+from export.evaluate import replay
+from export.measure import KS, Measured, checked, judge, measure_model
+from export.models import train
+from export.questions import MOMENTS, baskets
+from export.train import EXCLUSIONS, Report, loaded
+from stream.errors import UsageError
+
+BASELINE = "cooccurrence"
+SHARES = (0.125, 0.25, 0.5, 1.0)  # of the training events, in a learning curve
+
+Parameters = Mapping[str, Any]
+
+
+class Setting(NamedTuple):
+    """What was asked under which exclusions: a line of the results."""
+
+    exclusion: str
+    moment: str
+
+
+Results = dict[str, dict[Setting, Measured]]  # by model, the baseline last
+
+
+def compare(
+    log: Log,
+    model: str,
+    parameters: Parameters,
+    since_ms: int,
+    report: Report,
+    ks: Sequence[int] = KS,
+) -> Results:
+    """Train on the events before `since_ms`, measure on the orders from it on."""
+    older = log.before(since_ms)
+    if len(older) == 0 or len(older) == len(log):
+        raise UsageError("no events on one side of the split; give another --since")
+    asked = baskets(log, since_ms)
+    ks = checked(ks)
+    results: Results = {}
+    for name in dict.fromkeys((model, BASELINE)):
+        report(f"training {name} on {len(older):,} events")
+        with loaded(train(name, older, **(parameters if name == model else {}))) as served:
+            report(f"measuring {name} on {len(log) - len(older):,} events")
+            results[name] = {}
+            for exclusion, rules in EXCLUSIONS.items():
+                answers = replay(served, asked, rules=msgspec.structs.replace(rules, k=ks[-1]))
+                seen = bool(rules.exclude_seen)
+                for moment in MOMENTS:
+                    if (of := answers.of(moment)).questions.queries:
+                        judged = judge(served, of, ks, seen, "ring", older)
+                        results[name][Setting(exclusion, moment)] = judged
+    if not results[model]:
+        raise UsageError("no order to ask about on the newer side; give another --since")
+    return results
+
+
+def cross_validate(
+    splits: Iterable[tuple[Log, Cases]],
+    model: str,
+    parameters: Parameters,
+    report: Report,
+    ks: Sequence[int] = KS,
+) -> list[Results]:
+    """Train and measure on every split. Seen items are excluded, and not."""
+    found: list[Results] = []
+    for number, (older, cases) in enumerate(splits, 1):
+        results: Results = {}
+        for name in dict.fromkeys((model, BASELINE)):
+            report(f"split {number}: {name} on {len(older):,} events, {len(cases):,} cases")
+            with loaded(train(name, older, **(parameters if name == model else {}))) as served:
+                results[name] = {
+                    Setting(exclusion, "case"): measure_model(
+                        served, cases, ks, rules=rules, trained_on=older
+                    )
+                    for exclusion, rules in EXCLUSIONS.items()
+                }
+        found.append(results)
+    if not found:
+        raise UsageError("the log is too small for these splits: no case is left in any")
+    return found
+
+
+def learning_curve(
+    log: Log,
+    model: str,
+    parameters: Parameters,
+    since_ms: int,
+    report: Report,
+    k: int,
+) -> dict[str, list[tuple[float, float]]]:
+    """Recall over moments against the training events, of the model and of the baseline.
+
+    Each point is trained on the newest events before `since_ms`, as a shop with a shorter log would
+    have had them, and measured on the same orders, repeats allowed.
+    """
+    older = log.before(since_ms)
+    rules = EXCLUSIONS["repeats allowed"]
+    asked = baskets(log, since_ms)
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for name in dict.fromkeys((model, BASELINE)):
+        curves[name] = []
+        for share in SHARES:
+            part = older.select(np.arange(len(older)) >= len(older) * (1 - share))
+            report(f"learning curve: {name} on {len(part):,} events")
+            try:
+                trained = train(name, part, **(parameters if name == model else {}))
+            except UsageError:  # too little of a log
+                continue
+            with loaded(trained) as served:
+                found = measure_model(served, asked, [k], rules=rules, trained_on=part)
+            curves[name].append((float(len(part)), found.metrics[f"recall@{k}"]))
+    return curves
+
+
+def spread(found: Sequence[Measured], name: str) -> dict[str, Any]:
+    """Mean and standard deviation of a metric over splits; the deviation is 0 for one split."""
+    values = [measured.metrics[name] for measured in found]
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    return {
+        "mean": round(float(np.mean(values)), 6),
+        "deviation": round(deviation, 6),
+        "splits": values,
+    }

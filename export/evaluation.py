@@ -1,0 +1,201 @@
+"""`freshet-export evaluate`: measure. In: its options. Out: text or JSON on stdout, charts.
+
+A log with `--model` trains before it measures; `--bundle` and `--test` measure what exists. Must
+not know: how models work, how figures are computed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from export import report as told
+from export.compare import BASELINE, compare, cross_validate, learning_curve
+from export.dataset import Log, read_cases, read_log
+from export.measure import KS, Measured, checked, measure, measure_model
+from export.models import train
+from export.options import open_log
+from export.questions import Questions, cases_asked, last_items, next_items
+from export.splits import folds, rolling
+from export.train import hold_out, loaded
+from stream.config import Placement as PlacementRules
+from stream.core.bundle import Bundle
+from stream.errors import UsageError
+from stream.logs import FORMATS
+
+PREFIXES = "prefixes"
+_FORMAT_OF_BASELINE = {PREFIXES: "sessions"}
+
+Report = Callable[[str], None]
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """The options that only this command has."""
+    command.add_argument(
+        "--since",
+        metavar="DATE",
+        help="train before this ISO date, measure from it on (default: the newest 15%% of events); "
+        "with --bundle: measure from it on (default: all)",
+    )
+    splits = command.add_mutually_exclusive_group()
+    splits.add_argument("--folds", type=int, metavar="N", help="k-fold over users: mean and spread")
+    splits.add_argument("--rolling", type=int, metavar="N", help="N moments in time, likewise")
+    command.add_argument("--bundle", type=Path, metavar="DIR", help="measure this bundle instead")
+    command.add_argument("--test", type=Path, metavar="FILE", help="what --bundle is measured on")
+    command.add_argument("--against", type=Path, metavar="DIR", help="a second bundle: paired test")
+    command.add_argument(
+        "--baseline", type=Path, metavar="LOG", help="training log: trains the baseline beside it"
+    )
+    command.add_argument(
+        "--baseline-format",
+        choices=list(FORMATS),
+        help="of --baseline (default: that of --test; sessions for prefixes)",
+    )
+    command.add_argument(
+        "--whole-history",
+        action="store_true",
+        help="where seen items are excluded: all of the history, not what the ring remembers",
+    )
+    command.add_argument("--k", type=_lengths, default=KS, metavar="K,K", help="default: 10,20")
+    command.add_argument("--plots", type=Path, metavar="DIR", help="write charts as SVG")
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(options: argparse.Namespace, parameters: dict[str, Any], report: Report) -> None:
+    """Measure what the options ask for.
+
+    Parameters
+    ----------
+    parameters : of the model that is trained
+    """
+    ks = checked(options.k)
+    if options.bundle is None:
+        _log(options, parameters, ks, report)
+    else:
+        _bundle(options, ks, report)
+    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if sys.platform == "darwin":  # bytes there
+        peak_kib //= 1024
+    report(f"peak memory {peak_kib / 1024:,.0f} MiB")
+
+
+def _log(
+    options: argparse.Namespace, parameters: dict[str, Any], ks: tuple[int, ...], report: Report
+) -> None:
+    for option in ("test", "against", "baseline", "baseline_format"):
+        if getattr(options, option) is not None:
+            raise UsageError(f"--{option.replace('_', '-')}: goes with --bundle")
+    if options.log is None:
+        raise UsageError("give a log to train and measure on, or --bundle DIR --test FILE")
+    if options.format == PREFIXES:
+        raise UsageError("--format prefixes: cases, not a log; measure a bundle on them: --bundle")
+    since_ms = None if options.since is None else moment_ms(options.since)
+    log, _ = open_log(options, report)
+    if options.folds is not None or options.rolling is not None:
+        if options.since is not None:
+            raise UsageError("--since: --folds and --rolling choose their own moments")
+        rounds = options.folds is not None
+        splits = folds(log, options.folds) if rounds else rolling(log, options.rolling)
+        found = cross_validate(splits, options.model, parameters, report, ks)
+        _print(told.splits_json(found) if options.json else told.splits_text(found))
+        return
+    if since_ms is None:
+        since_ms = hold_out(log)
+    results = compare(log, options.model, parameters, since_ms, report, ks)
+    _print(told.results_json(results) if options.json else told.results_text(results))
+    if options.plots is not None:
+        curves = learning_curve(log, options.model, parameters, since_ms, report, ks[-1])
+        bins = {
+            f"{model}, {setting.moment}": measured.calibration
+            for model, of_model in results.items()
+            for setting, measured in of_model.items()
+            if setting.exclusion == "repeats allowed"
+        }
+        _charts(options.plots, bins, curves, ks[-1], report)
+
+
+def _bundle(options: argparse.Namespace, ks: tuple[int, ...], report: Report) -> None:
+    if options.log is not None or options.folds is not None or options.rolling is not None:
+        raise UsageError("--bundle: a log, --folds and --rolling are for models trained first")
+    if options.test is None:
+        raise UsageError("--bundle: say with --test FILE on what to measure it")
+    bundle = Bundle.load(options.bundle)
+    other = None if options.against is None else Bundle.load(options.against)
+    report(f"reading {options.test}")
+    asked = _questions(options, report)
+    trained_on = _training_log(options, report)
+    report(f"measuring {bundle.manifest.model} on {len(asked.queries):,} cases")
+    given: dict[str, Any] = {"trained_on": trained_on, "whole_history": options.whole_history}
+    measured = measure(bundle, asked, ks, **given)
+    against = None
+    if other is not None:
+        report(f"measuring {other.manifest.model} of {options.against}")
+        against = measure(other, asked, ks, **given)
+    baseline: Measured | Any = bundle.manifest.metrics.get("baseline")
+    if trained_on is not None:
+        report(f"training {BASELINE} on {len(trained_on):,} events")
+        rules = PlacementRules(exclude_seen=measured.exclude_seen)
+        with loaded(train(BASELINE, trained_on)) as served:
+            report(f"measuring {BASELINE}")
+            baseline = measure_model(served, asked, ks, rules=rules, **given)
+    form = told.bundle_json if options.json else told.bundle_text
+    _print(form(measured, baseline, against))
+    if options.plots is not None:
+        models = {"bundle": measured, "baseline": baseline, "other": against}
+        bins = {name: m.calibration for name, m in models.items() if isinstance(m, Measured)}
+        _charts(options.plots, bins, {}, ks[-1], report)
+
+
+def _questions(options: argparse.Namespace, report: Report) -> Questions:
+    if options.format == PREFIXES:
+        if options.since is not None:
+            raise UsageError("--since: prefixes carry no times")
+        return cases_asked(read_cases(options.test, report))
+    log = read_log(options.test, options.format, report)
+    if options.format == "histories":
+        return last_items(log)
+    return next_items(log, 0 if options.since is None else moment_ms(options.since))
+
+
+def _training_log(options: argparse.Namespace, report: Report) -> Log | None:
+    if options.baseline is None:
+        return None
+    report(f"reading {options.baseline}")
+    same = _FORMAT_OF_BASELINE.get(options.format, options.format)
+    return read_log(options.baseline, options.baseline_format or same, report)
+
+
+def _charts(folder: Path, bins: Any, curves: Any, k: int, report: Report) -> None:
+    for path in told.write_charts(folder, bins, curves, k):
+        report(f"wrote {path}")
+
+
+def _print(result: str | dict[str, Any]) -> None:
+    print(result if isinstance(result, str) else json.dumps(result, indent=2))
+
+
+def _lengths(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+def moment_ms(text: str) -> int:
+    """An ISO date in ms; without a zone it is UTC.
+
+    Raises
+    ------
+    UsageError
+        It is none.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"--since {text}: not an ISO date such as 2011-11-01") from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return int(moment.timestamp() * 1000)

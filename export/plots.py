@@ -1,0 +1,93 @@
+"""Draw curves. In: points. Out: SVG that needs nothing else, for a browser or a report.
+
+Must not know: what is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+Points = Sequence[tuple[float, float]]
+
+WIDTH, HEIGHT = 640, 400
+LEFT, RIGHT, TOP, BOTTOM = 70, 20, 40, 50
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe and Ito 2008
+TICKS = 5
+
+
+def chart(
+    title: str,
+    curves: Mapping[str, Points],
+    across: str,
+    up: str,
+    *,
+    diagonal: bool = False,
+) -> str:
+    """A chart of named curves as SVG.
+
+    Parameters
+    ----------
+    curves : points (x, y) by name, in the order of x
+    across, up : what x and y are
+    diagonal : draw y = x too, and both axes alike
+    """
+    points = [point for curve in curves.values() for point in curve] or [(0.0, 0.0)]
+    x_range = _range([x for x, _ in points])
+    y_range = _range([y for _, y in points])
+    if diagonal:
+        x_range = y_range = (0.0, max(x_range[1], y_range[1]))
+
+    def at(x: float, y: float) -> str:
+        along = (x - x_range[0]) / (x_range[1] - x_range[0])
+        above = (y - y_range[0]) / (y_range[1] - y_range[0])
+        drawn_x = LEFT + along * (WIDTH - LEFT - RIGHT)
+        return f"{drawn_x:.1f},{HEIGHT - BOTTOM - above * (HEIGHT - TOP - BOTTOM):.1f}"
+
+    def line(points: Points, colour: str, extra: str = "") -> str:
+        path = " ".join(at(x, y) for x, y in points)
+        return f'<polyline points="{path}" fill="none" stroke="{colour}" {extra}/>'
+
+    def text(place: str, words: str, anchor: str = "middle", extra: str = "") -> str:
+        x, y = place.split(",")
+        return f'<text x="{x}" y="{y}" text-anchor="{anchor}" {extra}>{escape(words)}</text>'
+
+    parts = [text(f"{WIDTH / 2},24", title, extra='font-size="15"')]
+    for step in range(TICKS + 1):
+        x = x_range[0] + (x_range[1] - x_range[0]) * step / TICKS
+        y = y_range[0] + (y_range[1] - y_range[0]) * step / TICKS
+        parts.append(line([(x_range[0], y), (x_range[1], y)], "#ddd"))
+        parts.append(text(f"{at(x, y_range[0]).split(',')[0]},{HEIGHT - BOTTOM + 18}", f"{x:.3g}"))
+        parts.append(text(f"{LEFT - 8},{float(at(0, y).split(',')[1]) + 4}", f"{y:.3g}", "end"))
+    middle = (TOP + HEIGHT - BOTTOM) / 2
+    turned = f'transform="rotate(-90 16 {middle})"'
+    parts += [
+        text(f"{(LEFT + WIDTH - RIGHT) / 2},{HEIGHT - 10}", across),
+        text(f"16,{middle}", up, extra=turned),
+    ]
+    if diagonal:
+        parts.append(line([(0, 0), (x_range[1], x_range[1])], "#999", 'stroke-dasharray="4 4"'))
+    for number, (name, curve) in enumerate(curves.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        parts.append(line(curve, colour, 'stroke-width="2"'))
+        for x, y in curve:
+            centre_x, centre_y = at(x, y).split(",")
+            told = escape(f"{name}: {x:.4g}, {y:.4g}")
+            parts.append(
+                f'<circle cx="{centre_x}" cy="{centre_y}" r="3" fill="{colour}">'
+                f"<title>{told}</title></circle>"
+            )
+        height = TOP + 14 + 16 * number
+        parts.append(text(f"{LEFT + 10},{height}", name, "start", f'fill="{colour}"'))
+    body = "\n".join(parts)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
+        f'height="{HEIGHT}" font-family="sans-serif" font-size="12">\n'
+        f'<rect width="100%" height="100%" fill="white"/>\n{body}\n</svg>\n'
+    )
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    """From 0, or the least below it, to the largest; never empty."""
+    low, high = min(0.0, *values, 0.0), max(values)
+    return low, high if high > low else low + 1.0

@@ -1,0 +1,182 @@
+"""Say what was measured. In: `Measured`. Out: text for people, JSON-ready values, charts.
+
+Must not know: where the figures come from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from export.compare import BASELINE, Results, spread
+from export.measure import Measured
+from export.metrics.calibration import Reliability
+from export.plots import Points, chart
+from stream.errors import UsageError
+from stream.terminal import printable
+
+
+def bundle_text(
+    measured: Measured, baseline: Measured | Any, against: Measured | None = None
+) -> str:
+    """A measured bundle beside the baseline.
+
+    Parameters
+    ----------
+    baseline : measured on the same questions, or what the manifest says of it, or None: unknown
+    against : another bundle, on the same questions
+    """
+    seen = f"seen items excluded ({measured.seen_in})" if measured.exclude_seen else "repeats come"
+    lines = [
+        f"bundle    {measured.bundle_id}  {printable(measured.model)}, {measured.items:,} items",
+        f"measured  {measured.cases:,} lists of {measured.users:,} users; {seen}",
+    ]
+    if measured.unknown_targets:
+        lines.append(
+            f"misses    {measured.unknown_targets:,} of {measured.targets:,} targets are items "
+            "that the bundle does not know"
+        )
+    others = {"baseline": baseline, "other": against}
+    known = {name: other for name, other in others.items() if isinstance(other, Measured)}
+    if "baseline" not in known:
+        told = "unknown; give its training log with --baseline"
+        if baseline is not None:
+            told = f"as measured at training: {printable(json.dumps(baseline))}"
+        lines.append(f"baseline  {told}")
+    else:
+        lines.append(f"baseline  {BASELINE}, trained anew")
+    if against is not None:
+        lines.append(f"other     {against.bundle_id}  {printable(against.model)}")
+    tested = {name: measured.against(other) for name, other in known.items()}
+    lines += ["", _row("", "", "95% interval", *(f"{name}, difference, p" for name in known))]
+    for name, value in measured.metrics.items():
+        beside = []
+        for other_name, other in known.items():
+            test = tested[other_name].get(name)
+            told = f"  {test['difference']:+.4f}  {test['p']:.3f}" if test else ""
+            beside.append(f"{other.metrics[name]:.4f}{told}")
+        low, high = measured.confidence.get(name, (None, None))
+        interval = "" if low is None else f"{low:.4f} to {high:.4f}"
+        lines.append(_row(name, f"{value:.4f}", interval, *beside))
+    lines += ["", "slices (with the longest list)"]
+    for name, figures in measured.slices.items():
+        values = "  ".join(
+            f"{metric} {value:.4f}" for metric, value in figures.items() if metric != "cases"
+        )
+        lines.append(f"  {name:16} {figures['cases']:>9,}  {values}")
+    lines.append(f"calibration error {measured.calibration.error:.5f}")
+    lines.append(f"popularity counted in the {measured.popularity_of}")
+    return "\n".join(lines)
+
+
+def bundle_json(
+    measured: Measured, baseline: Measured | Any, against: Measured | None = None
+) -> dict[str, Any]:
+    """The same as JSON: what was measured at the top, the others below."""
+    found = measured.to_json()
+    if isinstance(baseline, Measured):
+        found["baseline"] = baseline.to_json()
+        found["against_baseline"] = measured.against(baseline)
+    else:
+        found["baseline"] = "unknown" if baseline is None else baseline
+    if against is not None:
+        found["other"] = against.to_json()
+        found["against_other"] = measured.against(against)
+    return found
+
+
+def results_text(results: Results) -> str:
+    """Models of one comparison, line by line; p is that of the difference to the baseline."""
+    lines = []
+    for model, of_model in results.items():
+        for setting, measured in of_model.items():
+            test = measured.against(results[BASELINE][setting]) if model != BASELINE else {}
+            values = []
+            for name in (
+                f"{metric}@{k}" for k in measured.ks for metric in ("recall", "ndcg", "mrr")
+            ):
+                low, high = measured.confidence[name]
+                value = f"{name} {measured.metrics[name]:.4f} [{low:.4f} {high:.4f}]"
+                values.append(f"{value} p {test[name]['p']:.3f}" if test else value)
+            label = f"{model}, {setting.exclusion}"
+            lines.append(
+                f"{label:38} {setting.moment:15} lists {measured.cases}  {'  '.join(values)}"
+            )
+    return "\n".join(lines)
+
+
+def results_json(results: Results) -> dict[str, dict[str, Any]]:
+    """The same as JSON: by model and exclusion, then by moment."""
+    found: dict[str, dict[str, Any]] = {}
+    for model, of_model in results.items():
+        for setting, measured in of_model.items():
+            entry = measured.to_json()
+            if model != BASELINE:
+                entry["against_baseline"] = measured.against(results[BASELINE][setting])
+            found.setdefault(f"{model}, {setting.exclusion}", {})[setting.moment] = entry
+    return found
+
+
+def splits_json(found: Sequence[Results]) -> dict[str, dict[str, Any]]:
+    """Mean and deviation over splits, by model and exclusion, then by metric."""
+    return {
+        f"{model}, {setting.exclusion}": {
+            name: spread([results[model][setting] for results in found], name)
+            for name in measured.metrics
+        }
+        for model, of_model in found[0].items()
+        for setting, measured in of_model.items()
+    }
+
+
+def splits_text(found: Sequence[Results]) -> str:
+    """The same as text."""
+    lines = []
+    for label, metrics in splits_json(found).items():
+        values = "  ".join(
+            f"{name} {figures['mean']:.4f} +- {figures['deviation']:.4f}"
+            for name, figures in metrics.items()
+            if name.split("@")[0] in ("recall", "ndcg", "mrr")
+        )
+        lines.append(f"{label:38} {len(found)} splits  {values}")
+    return "\n".join(lines)
+
+
+def write_charts(
+    folder: Path,
+    reliabilities: Mapping[str, Reliability],
+    learning: Mapping[str, Points],
+    k: int,
+) -> list[Path]:
+    """Write `reliability.svg`, and `learning.svg` where there is a curve; answers their paths.
+
+    Raises
+    ------
+    UsageError
+        The folder cannot be written.
+    """
+    bins = {
+        name: list(zip(found.score.tolist(), found.hits.tolist(), strict=True))
+        for name, found in reliabilities.items()
+    }
+    charts = {
+        "reliability.svg": chart(
+            "Are scores probabilities?", bins, "mean score", "share wanted", diagonal=True
+        )
+    }
+    if any(learning.values()):
+        charts["learning.svg"] = chart("Learning curve", learning, "training events", f"recall@{k}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in charts.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be written ({error.strerror})") from None
+    return [folder / name for name in charts]
+
+
+def _row(name: str, value: str, interval: str, *others: str) -> str:
+    beside = "  ".join(f"{other:26}" for other in others)
+    return f"{name:19} {value:>10}  {interval:18} {beside}".rstrip()
