@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,6 +37,10 @@ class Log:
     session : int64, shape (n,); equal for the events of one basket or visit of one user
     quantity, price : float64, shape (n,); 1 and 0 where the log does not say
     titles : title by item id, where the log has them
+    attributes : what else is known of items: item id -> name ("category", "brand", "price", "tags",
+        "kind") -> text
+    embeddings : an image's or a text's vector by item id, all of one length
+    rating : float64, shape (n,); NaN where the event rates nothing; left out: no event does
     """
 
     users: list[str]
@@ -49,6 +53,13 @@ class Log:
     quantity: npt.NDArray[np.float64]
     price: npt.NDArray[np.float64]
     titles: dict[str, str]
+    attributes: dict[str, dict[str, str]] = field(default_factory=dict)
+    embeddings: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    rating: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+
+    def __post_init__(self) -> None:
+        if len(self.rating) != len(self.user):
+            self.rating = np.full(len(self.user), np.nan)
 
     def __len__(self) -> int:
         return len(self.user)
@@ -56,8 +67,9 @@ class Log:
     def select(self, mask: npt.NDArray[np.bool_]) -> Log:
         """The events where `mask` holds. Codes keep their meaning."""
         columns = ("user", "item", "event_type", "time_ms", "session", "quantity", "price")
-        chosen = {name: getattr(self, name)[mask] for name in columns}
-        return Log(self.users, self.items, **chosen, titles=self.titles)
+        chosen = {name: getattr(self, name)[mask] for name in (*columns, "rating")}
+        of_items = {name: getattr(self, name) for name in ("titles", "attributes", "embeddings")}
+        return Log(self.users, self.items, **chosen, **of_items)
 
     def before(self, time_ms: int) -> Log:
         """The events before a moment."""
