@@ -18,6 +18,7 @@ from scipy import sparse
 from scipy.sparse.linalg import eigsh
 
 from export.dataset import Log
+from export.models.content_map import ContentMap
 from stream.contracts import EventType
 from stream.core.bundle import NEVER_LISTED, Additive
 from stream.errors import UsageError
@@ -64,7 +65,7 @@ class Trained:
     ----------
     model : its name in `MODELS`
     item_ids : n ids, the first one ""
-    embeddings : float32, shape (n, D); of length 1, or zeros; row 0 zeros
+    embeddings : float32, shape (n, D); lengths of about 1, or zeros; row 0 zeros
     biases : float32, shape (n,); added to every logit; row 0 `NEVER_LISTED`
     state_size : S, numbers in a user's state; a user's first state is zeros
     storage : how the engine keeps them; "int8" only where that costs no recall
@@ -75,6 +76,7 @@ class Trained:
     reference : the same in NumPy; golden sequences come from it
     created : ISO time of the newest event trained on
     training : what the model was made from and with: counts, parameters
+    content : vectors of items that were not trained on, from their records; None if it has no such
     exclude_seen, metrics : filled in by `export.train.fit`, which measures them
     """
 
@@ -92,6 +94,7 @@ class Trained:
     reference: Reference
     created: str
     training: dict[str, Any]
+    content: ContentMap | None = None
     exclude_seen: bool = False
     metrics: dict[str, Any] = field(default_factory=dict)
 

@@ -46,7 +46,14 @@ def themed_log(path: Path, themes: int = 6, visits: int = 40) -> Log:
         for step in rng.permutation(8)[:5]:
             second += 60
             lines.append(line(f"u{visit % 12}", f"t{theme}-{step}", second, session_id=f"s{visit}"))
-    return read_log(write(path, *lines), "events")
+    return titled(read_log(write(path, *lines), "events"))
+
+
+def titled(log: Log) -> Log:
+    """With titles, that models of content want: "theme 3 step 0" of "t3-0"."""
+    words = [item_id.replace("t", "theme ").replace("-", " step ") for item_id in log.items]
+    log.titles.update(zip(log.items, words, strict=True))
+    return log
 
 
 @pytest.fixture
@@ -239,7 +246,7 @@ def test_what_is_measured_is_what_the_engine_serves(
         )
         for second in np.cumsum(rng.choice([60, 7_200], 400))
     ]
-    log = read_log(write_lines(tmp_path / "log", text), "events")
+    log = titled(read_log(write_lines(tmp_path / "log", text), "events"))
     model = Model(write_bundle(train(name, log, dim=8), tmp_path / "bundle"), "cpu")
     asked = [
         a for a in replay(model, log, 0, rules=rules, ring=6) if a.query.moment == "next_basket"
