@@ -26,6 +26,8 @@ from stream.core.bundle import FadingSum
 from stream.core.content import features
 from stream.errors import UsageError
 
+EXAMPLES = 6  # records that go into the bundle
+
 
 @dataclass(frozen=True, slots=True)
 class Parameters(mf.Parameters):
@@ -96,6 +98,7 @@ def fuse(
     content = ContentMap.fit(
         found.of(some), factors[some].astype(np.float64), p.features, embedding, p.shrinkage
     )
+    content.examples = [record(log, item_ids[row]) for row in some[:EXAMPLES]]
     share = np.where(said_something, counts / np.maximum(counts + p.trust, 1e-12), 1)[:, None]
     table: Float32 = (share * factors + (1 - share) * content.vectors(found)).astype(np.float32)
     return table, content
@@ -105,6 +108,7 @@ def record(log: Log, item_id: str) -> Item:
     """The catalogue record of an item, as far as the log has it."""
     of_item = log.attributes.get(item_id, {})
     kind = of_item.get("kind", "product")
+    given = log.embeddings.get(item_id)
     return Item(
         item_id,
         kind=kind if kind in ITEM_KINDS else "product",  # type: ignore[arg-type]
@@ -113,7 +117,7 @@ def record(log: Log, item_id: str) -> Item:
         brand=of_item.get("brand"),
         price=_price(of_item.get("price")),
         tags=tuple(filter(None, map(str.strip, of_item.get("tags", "").split(",")))),
-        embedding=log.embeddings.get(item_id),
+        embedding=None if given is None else tuple(map(float, given)),
     )
 
 

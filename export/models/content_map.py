@@ -8,22 +8,26 @@ Must not know: the log, the bundle's files.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 from scipy.linalg import solve
 
 from export.to_onnx import content_graph, node
-from stream.core.content import Features
+from stream.contracts import Item
+from stream.core.content import Features, features
 from stream.errors import UsageError
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
 MAX_FEATURES = 16_384  # more than as many items are solved for in 16 bytes times its square
+PROBES = (Item("of everything", "ad", "Caf\u00e9 \u2167 Mug", "A.b", "B&B", 2.5, tags=("x y",)),
+          Item("of nothing"))  # fmt: skip
 TINY = 1e-12  # square of a length below which there is no text
 
 
@@ -39,12 +43,14 @@ class ContentMap:
     embedding : numbers of a given embedding
     idf : float32, shape (size + embedding,)
     matrix : float32, shape (size + embedding, D)
+    examples : records for the bundle to prove itself with
     """
 
     size: int
     embedding: int
     idf: Float32
     matrix: Float32
+    examples: list[Item] = field(default_factory=list)
 
     @classmethod
     def fit(
@@ -96,6 +102,18 @@ class ContentMap:
         for row, (ids, of_row) in enumerate(zip(features.ids, weights, strict=True)):
             vectors[row] = of_row @ matrix[ids]
         return vectors.astype(np.float32)
+
+    def spec(self) -> dict[str, int]:
+        """The manifest's `content`."""
+        return {"size": self.size, "embedding": self.embedding}
+
+    def golden(self) -> dict[str, npt.NDArray[Any]]:
+        """Records and their vectors, so that a loader finds out whether it reads them the same."""
+        examples = [*self.examples, *PROBES]
+        return {
+            "content_records": np.array([msgspec.json.encode(item).decode() for item in examples]),
+            "content_vectors": self.vectors(features(examples, self.size, self.embedding)),
+        }
 
     def to_onnx(self) -> bytes:
         """`content.onnx`."""

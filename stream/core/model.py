@@ -21,6 +21,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from stream.core.bundle import NEVER_LISTED, Bundle
+from stream.core.content_graph import ContentGraph
 from stream.core.sessions import brief, open_sessions
 from stream.errors import BundleError
 
@@ -74,6 +75,10 @@ class Model:
     spare_rows : rows kept free for items that the bundle does not know
     threads : threads of a session on the CPU
 
+    Attributes
+    ----------
+    content : makes vectors of catalogue records; None where the bundle has no such graph
+
     Raises
     ------
     ProviderError
@@ -103,6 +108,7 @@ class Model:
         table[: manifest.items] = bundle.embeddings
         self._table = _Resident(table, self.provider)
         with self._at_most(REPLAY_LIMIT_S):
+            self.content = ContentGraph.of(bundle, self._run_options)
             self._replay_golden()
 
     @property
