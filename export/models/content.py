@@ -11,6 +11,7 @@ Must not know: the bundle's files, evaluation.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -27,6 +28,8 @@ from stream.core.content import features
 from stream.errors import UsageError
 
 EXAMPLES = 6  # records that go into the bundle
+_BETWEEN_TAGS = re.compile(r"[,;]")
+_NUMBER = re.compile(r"(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +118,14 @@ def record(log: Log, item_id: str) -> Item:
         title=log.titles.get(item_id) or of_item.get("title"),
         category=of_item.get("category"),
         brand=of_item.get("brand"),
-        price=_price(of_item.get("price")),
-        tags=tuple(filter(None, map(str.strip, of_item.get("tags", "").split(",")))),
+        price=_price(of_item.get("price", "")),
+        tags=tuple(_BETWEEN_TAGS.sub(" ", of_item.get("tags", "")).split()),
         embedding=None if given is None else tuple(map(float, given)),
     )
 
 
-def _price(text: str | None) -> float | None:
-    try:
-        price = float(text or "nan")
-    except ValueError:
-        return None
-    return price if math.isfinite(price) and price >= 0 else None
+def _price(text: str) -> float | None:
+    """A price, or the lower end of a range such as "8-16"."""
+    number = _NUMBER.match(text.strip())
+    price = float(number[0]) if number else math.inf
+    return price if price < math.inf else None

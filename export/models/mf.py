@@ -111,7 +111,7 @@ def interactions(log: Log, item_ids: list[str], pause_s: float) -> tuple[sparse.
     begins = np.ones(len(order), np.bool_)
     begins[1:] = (np.diff(user) != 0) | (np.diff(time_ms) > pause_s * 1000)
     row = np.cumsum(begins) - 1
-    target = np.where(weight > 0, _rating_targets(log.rating[order]), 0)
+    target = np.where(weight > 0, _rating_targets(log.rating[order].astype(np.float64)), 0)
     column, size = row_by_code[log.item[order]], np.abs(weight) / np.abs(weight).mean()
     shape = (int(row[-1]) + 1, len(item_ids))
     weights = sparse.csr_array((size, (row, column)), shape=shape)

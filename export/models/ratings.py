@@ -40,7 +40,7 @@ class Ratings:
     def of(cls, log: Log) -> Ratings:
         """What the events of a log rate; a later rating replaces an earlier."""
         at = np.flatnonzero(np.isfinite(log.rating))[::-1]
-        pairs = log.user[at] * len(log.items) + log.item[at]
+        pairs = log.user[at].astype(np.int64) * len(log.items) + log.item[at]
         at = np.sort(at[np.unique(pairs, return_index=True)[1]])
         return cls(log.user[at], log.item[at], log.rating[at])
 

@@ -7,8 +7,8 @@ highest bit, so that texts which share an id cancel on average.
 
     w:WORD     each word of the title             k:KIND     the kind
     p:A B      each two words next to each other  b:BRAND    the brand
-    n:GRAM     each 3 and 4 characters of <WORD>  t:TAG      each tag
-    c:A, c:A/B each level of the category         $:N        the price, two steps a doubling
+    n:GRAM     each 3 and 4 characters of <WORD>  t:WORD     each word of the tags
+    c:A, c:A/B each level of the category         $:N        the price, from 2^N on
 
 Texts are folded first: Unicode NFKC, lower case. A given embedding follows as the ids from `size`
 on, scaled to length 1. What a feature weighs is the bundle's business (`content.onnx`).
@@ -33,7 +33,7 @@ GRAMS: Final = (3, 4)
 MAX_TITLE: Final = 512  # characters; a record may have 64 KiB of them
 MAX_LABEL: Final = 256
 MAX_TAGS: Final = 64
-_ROOT_HALF: Final = math.sqrt(0.5)
+MAX_TAG: Final = 64
 _SIGN: Final = 1 << 31
 _WORD: Final = re.compile(r"[^\W_]+")
 _LEVEL: Final = re.compile(r"[./>|]+")
@@ -109,11 +109,10 @@ def _said(item: Item) -> Iterator[str]:
     if brand := _folded(item.brand, MAX_LABEL):
         yield f"b:{brand}"
     for tag in item.tags[:MAX_TAGS]:
-        if folded := _folded(tag, MAX_LABEL):
-            yield f"t:{folded}"
+        for word in _WORD.findall(_folded(tag, MAX_TAG)):
+            yield f"t:{word}"
     if item.price is not None and 0 < item.price < math.inf:
-        mantissa, exponent = math.frexp(item.price)
-        yield f"$:{2 * exponent + (mantissa >= _ROOT_HALF)}"
+        yield f"$:{math.frexp(item.price)[1] - 1}"
 
 
 def _folded(text: str | None, most: int) -> str:
