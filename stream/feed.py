@@ -12,8 +12,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from msgspec.structs import replace
-
 from stream import metrics
 from stream.contracts import Item, dead_letter_headers, decode_item
 from stream.core.catalogue import Catalogue, unit_embedding
@@ -150,7 +148,8 @@ class CatalogueFeed:
                 if item is None:
                     self._catalogue.remove((record.key or b"").decode())
                     continue
-                row = self._catalogue.put(self._as_vector(item))
+                row = self._catalogue.put(item)
+                described.pop(row, None)
                 if item.embedding is None or self._reads_embedding:
                     described[row] = item
             except RecordError as error:
@@ -159,15 +158,8 @@ class CatalogueFeed:
         for kind, count in self._catalogue.count_by_kind().items():
             metrics.CATALOGUE_ITEMS.labels(kind).set(count)
 
-    def _as_vector(self, item: Item) -> Item:
-        """The item with an embedding only where that is the vector of the item."""
-        if item.embedding is None or not self._reads_embedding:
-            return item
-        unit_embedding(item.embedding)
-        return replace(item, embedding=None)
-
     def _describe(self, items: dict[int, Item]) -> None:
-        """Vectors of items by row, where the model has none."""
+        """Vectors of items by row, where the model has none; in the place of what came for one."""
         if self._content is None:
             return
         rows = [row for row in items if not self._catalogue.is_trained(row)]

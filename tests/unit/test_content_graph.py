@@ -175,6 +175,11 @@ def test_a_vector_that_comes_with_the_record_wins(written: Path) -> None:
     shop = Shop(written)
     shop.put({"item_id": "new", "title": "kitchen mug", "embedding": [0, 2] + [0] * (DIM - 2)})
     assert shop.vector("new").tolist() == [0, 1] + [0] * (DIM - 2)
+    shop.put(
+        {"item_id": "later", "title": "kitchen mug"},
+        {"item_id": "later", "title": "kitchen mug", "embedding": [3] + [0] * (DIM - 1)},
+    )
+    assert shop.vector("later").tolist() == [1] + [0] * (DIM - 1)
     shop.put({"item_id": "worse", "embedding": [1, 2, 3]})
     assert [bad.reason for bad in shop.feed._bad] == ["out_of_range"]
 

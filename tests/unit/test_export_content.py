@@ -137,6 +137,12 @@ def test_whatever_a_record_says_has_bounded_features(
     assert len(texts(item)) < 4 * MAX_TITLE + 64 * MAX_TAGS
 
 
+def test_long_lists_and_titles_are_cut() -> None:
+    assert len(texts(Item("i", tags=("new",) * 1_000))) == MAX_TAGS + 1
+    assert texts(Item("i", title="a " * 1_000)).count("w:a") == MAX_TITLE // 2
+    assert len(texts(Item("i", brand="x" * 10_000))[0]) == len("b:") + 256
+
+
 def test_an_embedding_follows_the_texts_at_length_1() -> None:
     items = [Item("a", embedding=(3.0, 4.0)), Item("b", embedding=(1.0, 2.0, 3.0)),
              Item("c", embedding=(0.0, 0.0)), Item("d", embedding=(math.nan, 1.0))]  # fmt: skip
@@ -190,6 +196,7 @@ def test_the_graph_is_the_reference_and_padding_says_nothing(embedding: int) -> 
         (vectors,) = session.run(None, {"feature_ids": some.ids, "feature_values": some.values})
         return np.asarray(vectors)
 
+    assert (made.idf[64:] == 1).all()  # of the embedding's numbers
     whole = run(found)
     np.testing.assert_allclose(whole, made.vectors(found), atol=1e-6)
     assert np.linalg.norm(whole, axis=1).min() > 0.1
