@@ -25,6 +25,7 @@ from export.models.base import Int64, Trained
 from export.to_onnx import OPSET
 from stream.contracts import EVENT_TYPES, EventType
 from stream.core.bundle import (
+    CONTENT,
     FORMAT,
     ITEMS,
     MANIFEST,
@@ -81,6 +82,8 @@ def bundle_files(trained: Trained, name: str) -> dict[str, bytes]:
         SCORE: trained.score_onnx,
         GOLDEN: _golden(trained),
     }
+    if trained.content is not None:
+        content[CONTENT] = trained.content.to_onnx()
     fields: dict[str, Any] = {
         "format": FORMAT,
         "name": name,
@@ -93,6 +96,7 @@ def bundle_files(trained: Trained, name: str) -> dict[str, bytes]:
         "event_types": {wire: int(code) for wire, code in EVENT_TYPES.items()},
         "event_weights": {t.name.lower(): w for t, w in trained.event_weights.items()},
         "additive": msgspec.to_builtins(trained.additive),
+        "content": None if trained.content is None else trained.content.spec(),
         "beta": trained.beta,
         "recent": trained.recent,
         "exclude_seen": trained.exclude_seen,
@@ -141,6 +145,7 @@ def _golden(trained: Trained) -> bytes:
         excluded=excluded,
         rows=listed,
         scores=scores.astype(np.float32),
+        **({} if trained.content is None else trained.content.golden()),
         **seen,
     )
 

@@ -1,4 +1,4 @@
-"""Build the two graphs of a bundle. In: a model's nodes and constants. Out: serialised ONNX.
+"""Build the graphs of a bundle. In: a model's nodes and constants. Out: serialised ONNX.
 
 `update_graph` and `score_graph` fix the signature that `stream.core.model` checks; a model brings
 the nodes between. Opset 18 with an IR version that ONNX Runtime 1.22 and later read.
@@ -152,6 +152,16 @@ def _probabilities(calibration: Calibration | None) -> tuple[list[Any], Constant
         "first_knot": calibration.y[:1],
     }
     return nodes, constants
+
+
+def content_graph(nodes: Sequence[Any], constants: Constants, dim: int) -> bytes:
+    """`content.onnx`: `nodes` make `vector` [B, dim] from hashed features, padded with zeros."""
+    inputs = [
+        _tensor("feature_ids", _INT64, ["B", "F"]),
+        _tensor("feature_values", _FLOAT, ["B", "F"]),
+    ]
+    outputs = [_tensor("vector", _FLOAT, ["B", dim])]
+    return _serialise("content", nodes, constants, inputs, outputs)
 
 
 def _tensor(name: str, kind: int, shape: Sequence[int | str]) -> Any:

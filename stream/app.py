@@ -73,6 +73,7 @@ def build_app(settings: Settings) -> BatchApp:
         engine.catalogue,
         engine.model.embedding_dim,
         owns=lambda partition: partition in interests.holdings,
+        content=engine.model.content,
     )
     app.sidecar = Sidecar(
         settings, feed, recovered=lambda: app.serving and interests.ready, fatal=app.fatal

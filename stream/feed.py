@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from stream import metrics
 from stream.contracts import Item, dead_letter_headers, decode_item
 from stream.core.catalogue import Catalogue, unit_embedding
+from stream.core.content_graph import ContentGraph
 from stream.errors import RecordError
 from stream.kafka.cluster import Cluster
 from stream.kafka.follower import TopicFollower
@@ -65,8 +66,10 @@ class CatalogueFeed:
 
     Parameters
     ----------
-    embedding_dim : length that an item's embedding must have
+    embedding_dim : length of an item vector
     owns : whether a partition is assigned to this worker now
+    content : makes vectors of records, for items that the model was not trained on and whose record
+        brings no vector. Where it reads an embedding, a record's is that one
     """
 
     def __init__(
@@ -75,10 +78,13 @@ class CatalogueFeed:
         catalogue: Catalogue,
         embedding_dim: int,
         owns: Callable[[int], bool],
+        content: ContentGraph | None = None,
     ) -> None:
+        self._content = content
+        self._reads_embedding = content is not None and content.spec.embedding > 0
         self._settings = settings
         self._catalogue = catalogue
-        self._dim = embedding_dim
+        self._dim = content.spec.embedding if content and self._reads_embedding else embedding_dim
         self._owns = owns
         cluster = Cluster.of(settings)
         self._follower = TopicFollower(
@@ -135,17 +141,31 @@ class CatalogueFeed:
         await self._letters.stop()
 
     def _put(self, records: Sequence[Record]) -> None:
+        described: dict[int, Item] = {}
         for record in records:
             try:
                 item = self._read(record)
                 if item is None:
                     self._catalogue.remove((record.key or b"").decode())
-                else:
-                    self._catalogue.put(item)
+                    continue
+                row = self._catalogue.put(item)
+                described.pop(row, None)
+                if item.embedding is None or self._reads_embedding:
+                    described[row] = item
             except RecordError as error:
                 self._keep(record, error)
+        self._describe(described)
         for kind, count in self._catalogue.count_by_kind().items():
             metrics.CATALOGUE_ITEMS.labels(kind).set(count)
+
+    def _describe(self, items: dict[int, Item]) -> None:
+        """Vectors of items by row, where the model has none; in the place of what came for one."""
+        if self._content is None:
+            return
+        rows = [row for row in items if not self._catalogue.is_trained(row)]
+        vectors = self._content.vectors([items[row] for row in rows])
+        for row, vector in zip(rows, vectors, strict=True):
+            self._catalogue.describe(row, vector)
 
     def _read(self, record: Record) -> Item | None:
         item = decode_item(record.key, record.value)

@@ -4,17 +4,21 @@ from collections.abc import Callable
 from typing import Any
 
 from export.dataset import Log
-from export.models import cooccurrence, decay
+from export.models import content, cooccurrence, decay, mf
 from export.models.base import Reference, Trained
 
 MODELS: dict[str, Callable[..., Trained]] = {
     "decay": decay.train,
     "cooccurrence": cooccurrence.train,
+    "mf": mf.train,
+    "content": content.train,
 }
 
 PARAMETERS: dict[str, type[Any]] = {
     "decay": decay.Parameters,
     "cooccurrence": cooccurrence.Parameters,
+    "mf": mf.Parameters,
+    "content": content.Parameters,
 }
 
 

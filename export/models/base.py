@@ -19,6 +19,7 @@ from scipy.sparse.linalg import eigsh
 
 from export.calibration import Calibration
 from export.dataset import Log
+from export.models.content_map import ContentMap
 from export.to_onnx import with_calibration
 from stream.contracts import EventType
 from stream.core.bundle import NEVER_LISTED, Additive
@@ -71,7 +72,7 @@ class Trained:
     ----------
     model : its name in `MODELS`
     item_ids : n ids, the first one ""
-    embeddings : float32, shape (n, D); of length 1, or zeros; row 0 zeros
+    embeddings : float32, shape (n, D); lengths of about 1, or zeros; row 0 zeros
     biases : float32, shape (n,); added to every logit; row 0 `NEVER_LISTED`
     state_size : S, numbers in a user's state; a user's first state is zeros
     storage : how the engine keeps them; "int8" only where that costs no recall
@@ -84,6 +85,7 @@ class Trained:
     training : what the model was made from and with: counts, parameters
     recent : how many of a user's last interactions the score graph takes; 0 = none
     calibration : of the listed items' logits, in the score graph; None where there is none
+    content : vectors of items that were not trained on, from their records; None if it has no such
     exclude_seen, metrics : filled in by `export.train.fit`, which measures them
     settled : what held-out events decided, for a training on the whole log; None: nothing
     """
@@ -104,6 +106,7 @@ class Trained:
     training: dict[str, Any]
     recent: int = 0
     calibration: Calibration | None = None
+    content: ContentMap | None = None
     exclude_seen: bool = False
     metrics: dict[str, Any] = field(default_factory=dict)
     settled: Any = None

@@ -112,7 +112,8 @@ class Item(Struct, frozen=True, gc=False, omit_defaults=True):
     Attributes
     ----------
     price : in the shop's currency, >= 0
-    embedding : the model's item vector of an item that it was not trained on, shape (dim,)
+    embedding : the model's item vector of an item that it was not trained on, shape (dim,); or that
+        of an image or a text, where the model was trained with such
     """
 
     item_id: TextId

@@ -25,6 +25,7 @@ from stream.core.golden import Golden
 from stream.core.graph import check_graph
 from stream.core.manifest import (
     AGAIN,
+    CONTENT,
     FORMAT,
     ITEMS,
     MANIFEST,
@@ -35,6 +36,7 @@ from stream.core.manifest import (
     SCORE,
     UPDATE,
     Additive,
+    ContentSpec,
     FadingSum,
     Manifest,
     StateLayout,
@@ -46,6 +48,7 @@ from stream.core.recent import Recent
 from stream.errors import BundleError
 
 __all__ = [
+    "CONTENT",
     "FORMAT",
     "ITEMS",
     "MANIFEST",
@@ -54,6 +57,8 @@ __all__ = [
     "UPDATE",
     "Additive",
     "Bundle",
+    "Content",
+    "ContentSpec",
     "FadingSum",
     "Golden",
     "Manifest",
@@ -66,6 +71,19 @@ Float32 = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Content:
+    """What makes vectors of catalogue records, and what the reference made of a few.
+
+    `onnx`: the verified graph; `records`: G records of `items` as JSON; `vectors`: float32 [G, D].
+    """
+
+    spec: ContentSpec
+    onnx: bytes
+    records: list[str]
+    vectors: Float32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Bundle:
     """A verified bundle.
 
@@ -75,6 +93,7 @@ class Bundle:
     embeddings : float32, shape (n, D); row 0 is zeros; read-only
     biases : float32, shape (n,); row 0 is -1e30; read-only
     update_onnx, score_onnx : the verified graphs
+    content : for items that the model was not trained on; None: it knows nothing of content
     """
 
     path: Path
@@ -85,6 +104,7 @@ class Bundle:
     golden: Golden
     update_onnx: bytes
     score_onnx: bytes
+    content: Content | None = None
 
     @property
     def bundle_id(self) -> str:
@@ -112,7 +132,8 @@ class Bundle:
         manifest = read_manifest(folder)
         content = {name: _verified(folder, name, sha) for name, sha in manifest.files.items()}
         dim, n = manifest.embedding_dim, manifest.items
-        for graph in (UPDATE, SCORE):
+        graphs = (UPDATE, SCORE) if manifest.content is None else (UPDATE, SCORE, CONTENT)
+        for graph in graphs:
             check_graph(folder / graph, content[graph], manifest.opset)
         item_bytes = n * 4 * (dim + 1 + MAX_ID_CHARACTERS) + 3 * 1024  # and the arrays' headers
         items = read_arrays(folder / ITEMS, content[ITEMS], item_bytes, AGAIN)
@@ -127,7 +148,21 @@ class Bundle:
             golden=_golden(folder, manifest, content[manifest.golden.file]),
             update_onnx=content[UPDATE],
             score_onnx=content[SCORE],
+            content=_content(folder, manifest, content),
         )
+
+
+def _content(folder: Path, manifest: Manifest, files: dict[str, bytes]) -> Content | None:
+    if manifest.content is None:
+        return None
+    file = folder / manifest.golden.file
+    arrays = read_arrays(file, files[manifest.golden.file], MAX_GOLDEN_BYTES, AGAIN)
+    records = arrays.get("content_records")
+    if records is None or records.dtype.kind != "U" or records.ndim != 1 or len(records) == 0:
+        raise BundleError(f"{file}: content_records must be unicode strings; {AGAIN}")
+    shape = (len(records), manifest.embedding_dim)
+    vectors = _array(file, arrays, "content_vectors", np.float32, shape)
+    return Content(manifest.content, files[CONTENT], records.tolist(), vectors)
 
 
 def _verified(folder: Path, name: str, sha256: str) -> bytes:

@@ -36,8 +36,8 @@ class Catalogue:
     hashes : uint64, shape (capacity,); `contracts.item_hash` of each row, 0 for row 0
     prices : of each row, None where the shop tells none
     changed : rows that are new or changed since the engine last took note
-    embeddings : row -> embedding, of length 1, that the engine has yet to put into the item table;
-        only of rows that the model was not trained on
+    embeddings : row -> vector that the engine has yet to put into the item table; only of rows that
+        the model was not trained on
     """
 
     def __init__(self, item_ids: Sequence[str]) -> None:
@@ -45,7 +45,7 @@ class Catalogue:
         self.prices: list[float | None] = [None]
         self.hashes = np.zeros(1024, np.uint64)
         self.changed: set[int] = set()
-        self.embeddings: dict[int, tuple[float, ...]] = {}
+        self.embeddings: dict[int, tuple[float, ...] | NDArray[np.float32]] = {}
         self._row_by_id: dict[str, int] = {}
         self._row_by_hash = HashIndex()
         self._kind = np.zeros(1024, np.int8)
@@ -119,6 +119,15 @@ class Catalogue:
             self.embeddings[row] = embedding
         self.changed.add(row)
         return row
+
+    def is_trained(self, row: int) -> bool:
+        """Whether the model has a vector of its own for the row."""
+        return row < self._first_untrained
+
+    def describe(self, row: int, vector: NDArray[np.float32]) -> None:
+        """Give an item that the model was not trained on the vector of its content: shape (D,)."""
+        self.embeddings[row] = vector
+        self.changed.add(row)
 
     def remove(self, item_id: str) -> None:
         """The item is gone from the shop; its row stays, since histories refer to it."""

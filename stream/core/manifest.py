@@ -28,6 +28,7 @@ MANIFEST = "manifest.json"
 ITEMS = "items.npz"
 UPDATE = "update.onnx"
 SCORE = "score.onnx"
+CONTENT = "content.onnx"
 NEVER_LISTED = -1e30  # as a bias or a logit: below every score that a model can give
 AGAIN = "copy the bundle again, or make it again with `freshet-export train`"
 
@@ -38,6 +39,7 @@ MAX_ITEMS = 50_000_000
 MAX_TABLE_BYTES = 16 << 30  # items times dimensions, float32
 MAX_ID_CHARACTERS = 256
 MAX_SUMS = 64
+MAX_FEATURES = 1 << 20
 MAX_RECENT = 64  # interactions; rings hold 50 unless set otherwise
 MAX_TOLERANCE = 0.01
 MAX_GOLDEN_BYTES = 256 << 20
@@ -46,6 +48,7 @@ MAX_FILE_BYTES = {
     ITEMS: MAX_TABLE_BYTES + (1 << 30),
     UPDATE: 256 << 20,
     SCORE: 256 << 20,
+    CONTENT: 256 << 20,
 }
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -72,6 +75,15 @@ class FadingSum(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     share: float
 
 
+class ContentSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What `content.onnx` reads of an item: `size` ids of texts (`content.py`), and a given
+    embedding of `embedding` numbers; 0: it reads none.
+    """
+
+    size: int
+    embedding: int
+
+
 class Additive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A state that is nothing but fading sums of item vectors, so that every interaction has an
     exact share in a score.
@@ -89,8 +101,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """`manifest.json`, typed. `items` counts the rows of `items.npz`, row 0 ("no item") included.
 
     `created` is the event time of the newest training event, not the clock's: the same log gives
-    the same bundle, with the same id. `additive` is None for a model that is no such sum. `recent`
-    counts the last interactions that the score graph takes.
+    the same bundle, with the same id. `additive` is None for a model that is no such sum, `content`
+    for one that knows nothing of what items are. `recent` counts the last interactions that the
+    score graph takes.
     """
 
     format: int
@@ -105,6 +118,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     event_types: dict[str, int]
     event_weights: dict[str, float]
     additive: Additive | None
+    content: ContentSpec | None = None
     beta: float
     recent: int = 0
     exclude_seen: bool
@@ -156,15 +170,22 @@ def read_manifest(folder: Path) -> Manifest:
     _check_additive(file, manifest)
     if manifest.event_types != EVENT_TYPES:
         raise BundleError(f"{file}: event_types are not those of this Freshet; {AGAIN}")
+    _check_files(file, manifest)
+    return manifest
+
+
+def _check_files(file: Path, manifest: Manifest) -> None:
     for name in manifest.files:
         if not _FILE_NAME.fullmatch(name):
             raise BundleError(f"{file}: {name!r} is not a plain file name; do not use this bundle")
-    for name in (ITEMS, UPDATE, SCORE, manifest.golden.file):
+    needed = {ITEMS, UPDATE, SCORE, manifest.golden.file}
+    if manifest.content is not None:
+        needed.add(CONTENT)
+    for name in sorted(needed):
         if name not in manifest.files:
             raise BundleError(f"{file}: lists no {name!r} under files; {AGAIN}")
-    if len(manifest.files) > 4:
+    if len(manifest.files) > len(needed):
         raise BundleError(f"{file}: lists files that format {FORMAT} does not know; {AGAIN}")
-    return manifest
 
 
 def _check_sizes(file: Path, manifest: Manifest) -> None:
@@ -176,6 +197,14 @@ def _check_sizes(file: Path, manifest: Manifest) -> None:
             f"{file}: claims a state of {size}, {items} items and {dim} dimensions; at most "
             f"{MAX_STATE}, {MAX_ITEMS} and {MAX_DIM} are read, and {MAX_TABLE_BYTES >> 30} GiB of "
             f"item vectors. Damaged or hostile: {AGAIN}"
+        )
+    content = manifest.content
+    if content is not None and not (
+        1 <= content.size <= MAX_FEATURES and 0 <= content.embedding <= MAX_DIM
+    ):
+        raise BundleError(
+            f"{file}: content must have 1 to {MAX_FEATURES} ids and an embedding of 0 to {MAX_DIM} "
+            f"numbers; {AGAIN}"
         )
     if not 0 <= manifest.recent <= MAX_RECENT:
         raise BundleError(f"{file}: recent must be 0 to {MAX_RECENT} interactions; {AGAIN}")

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from stream.core.bundle import NEVER_LISTED, Bundle
+from stream.core.content_graph import ContentGraph
 from stream.core.recent import Recent
 from stream.core.resident import Resident, ResidentBias
 from stream.core.sessions import brief, open_sessions
@@ -45,6 +46,7 @@ class Model:
 
     Attributes
     ----------
+    content : makes vectors of catalogue records; None where the bundle has no such graph
     recent : R, how many of a user's last interactions `score` takes; 0 = none
 
     Raises
@@ -77,6 +79,7 @@ class Model:
         table[: manifest.items] = bundle.embeddings
         self._table = Resident(table, self.provider)
         with self._at_most(REPLAY_LIMIT_S):
+            self.content = ContentGraph.of(bundle, self._run_options)
             self._replay_golden()
 
     @property

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import onnxruntime as ort
 
-from stream.core.bundle import SCORE, UPDATE, Bundle
+from stream.core.bundle import CONTENT, SCORE, UPDATE, Bundle, Content
 from stream.errors import BundleError, ProviderError
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,22 @@ _SCORE_INPUTS = {
     "k": ("tensor(int64)", 1),
 }
 _RECENT_INPUTS = {"recent_rows": ("tensor(int64)", 2), "recent_types": ("tensor(int64)", 2)}
+_CONTENT_INPUTS = {
+    "feature_ids": ("tensor(int64)", 2),
+    "feature_values": ("tensor(float)", 2),
+}
+
+
+def open_content(bundle: Bundle, content: Content) -> Any:
+    """The session of the content graph, on the CPU: a few items at a time, once each.
+
+    Raises
+    ------
+    BundleError : the graph does not load or has another signature
+    """
+    session = _session(bundle, CONTENT, content.onnx, "cpu", 1)
+    _check_signature(bundle, CONTENT, session, _CONTENT_INPUTS, ["vector"])
+    return session
 
 
 def open_sessions(

@@ -25,6 +25,7 @@ from stream.errors import BundleError
 
 DEMO = Path(__file__).parents[2] / "stream" / "demo" / "data" / "bundle"
 FILES = ("items.npz", "update.onnx", "score.onnx", "golden.npz")
+CONTENT = "content.onnx"  # where a bundle has it
 
 Fields = dict[str, Any]
 
@@ -38,7 +39,7 @@ _VALUES = (
 def seal(folder: Path, change: Callable[[Fields], object] = lambda fields: None) -> None:
     """Change the manifest and make checksums and id right again, where JSON has an id for it."""
     fields = json.loads((folder / MANIFEST).read_text())
-    for name in FILES:
+    for name in (*FILES, CONTENT):
         if (folder / name).is_file():
             fields["files"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
     change(fields)

@@ -39,11 +39,11 @@ def random_log(seed: int = 0, events: int = 3_000) -> Log:
         session=np.arange(events) // 10,
         quantity=np.ones(events),
         price=np.ones(events),
-        titles={},
+        titles={f"i{i}": f"thing {i} of {i * 10 // ITEMS}" for i in range(ITEMS)},
     )
 
 
-@pytest.fixture(scope="module", params=["decay", "cooccurrence"])
+@pytest.fixture(scope="module", params=["decay", "cooccurrence", "mf", "content"])
 def trained(request: pytest.FixtureRequest) -> Trained:
     return train(request.param, random_log(), dim=16)
 
@@ -205,7 +205,9 @@ def test_no_users_and_k_out_of_range(model: Model) -> None:
     assert model.score(one, bias, np.zeros((1, 1), np.int64), 1.0, 0)[0].shape[1] == 1
 
 
-@pytest.mark.parametrize("trained", ["decay"], indirect=True)  # the one that scores with vectors
+@pytest.mark.parametrize(
+    "trained", ["decay", "mf", "content"], indirect=True
+)  # those that score with vectors
 def test_a_changed_row_shows_in_the_next_score(model: Model, trained: Trained) -> None:
     state, bias = some_states(model, 1), model.new_bias()
     row = np.array([len(trained.item_ids) + 3])  # a spare row: an item the model never saw
