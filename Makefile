@@ -82,7 +82,7 @@ sbom: $(DEV) build/tools/.made build/runtime/.made ## what a worker is made of, 
 
 lock: | $(BIN)/python ## new requirements*.lock from pyproject.toml (UPGRADE= keeps the versions), for every Python
 	@set -e; for lock in 'requirements.lock --extra=embedded' 'requirements-dev.lock --extra=dev' \
-		'requirements-export.lock --extra=dev --extra=export'; do \
+		'requirements-export.lock --extra=dev --extra=export --extra=training-dev'; do \
 		set -- $$lock; made=$$1; shift; \
 		echo 'setuptools>=77' | $(COMPILE) pyproject.toml - "$$@" -o $$made; done; \
 		echo 'uv==$(UV_VERSION)' | $(COMPILE) - -o requirements-uv.lock; \

@@ -60,6 +60,11 @@ class Calibration(NamedTuple):
         stretch = np.clip(np.searchsorted(x, logits, side="right") - 1, 0, len(x) - 2)
         return y[stretch] + self.slopes[stretch] * (logits - x[stretch])
 
+    def probability(self, scores: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+        """What uncalibrated scores, of (0, 1), become: float64, of the same shape."""
+        found: npt.NDArray[np.float64] = special.expit(self.apply(special.logit(scores)))
+        return found
+
 
 def fitted(
     scores: npt.NDArray[np.floating], hits: npt.NDArray[np.bool_], knots: int = 12

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -19,9 +20,11 @@ from export.bundle import write_bundle
 from export.dataset import read_log
 from export.describe import describe
 from export.models import MODELS
+from export.models.base import Run
 from export.options import add_log_options, open_log, provenance
+from export.report import peak_mib
 from export.sample import write_sample
-from export.train import fit, parse_parameters
+from export.train import AUTO, fit, parse_parameters
 from stream.core.bundle import Bundle
 from stream.core.model import Model
 from stream.errors import FreshetError, UsageError
@@ -53,10 +56,22 @@ def _parser() -> argparse.ArgumentParser:
     _model_options(command)
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="bundle folder")
     command.add_argument("--name", help="name in the manifest (default: the model's)")
+    command.add_argument(
+        "--minutes",
+        type=_minutes,
+        metavar="N",
+        help="for glr: train no longer than about N minutes",
+    )
+    command.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="for glr (default: auto, CUDA where there is one)",
+    )
 
     command = _command(commands, "evaluate", _evaluate, "measure a model beside the baseline")
     _log(command, needed=False, more=[evaluation.PREFIXES])
-    _model_options(command)
+    _model_options(command, default="mf")
     evaluation.add_options(command)
 
     command = _command(commands, "describe", _describe, "say what a log holds and what is left out")
@@ -92,9 +107,13 @@ def _log(command: argparse.ArgumentParser, needed: bool = True, more: Iterable[s
     add_log_options(command, more)
 
 
-def _model_options(command: argparse.ArgumentParser) -> None:
+def _model_options(command: argparse.ArgumentParser, default: str = AUTO) -> None:
+    auto = "; auto: the best on the newest events" if default == AUTO else ""
     command.add_argument(
-        "--model", choices=sorted(MODELS), default="decay", help="kind of model (default: decay)"
+        "--model",
+        choices=[*([AUTO] if default == AUTO else []), *sorted(MODELS)],
+        default=default,
+        help=f"kind of model (default: {default}{auto})",
     )
     command.add_argument(
         "--set",
@@ -109,11 +128,25 @@ def _train(options: argparse.Namespace) -> None:
     parameters = _parameters(options)
     report = _reporter()
     log, cleaning = open_log(options, report)
-    trained = fit(log, options.model, parameters, report)
+    unfinished = options.out.with_name(options.out.name + ".unfinished")
+    run = Run(
+        seconds=None if options.minutes is None else 60 * options.minutes,
+        device=options.device,
+        checkpoint=unfinished / "network",
+        report=report,
+    )
+    try:
+        trained = fit(log, options.model, parameters, report, run)
+    except KeyboardInterrupt:
+        if unfinished.is_dir():
+            report(f"what was learned is kept in {unfinished}: the same command goes on from there")
+        raise
     trained.training |= provenance(log, cleaning)
     bundle = write_bundle(trained, options.out, options.name)
+    shutil.rmtree(unfinished, ignore_errors=True)
     Model(bundle, "cpu")
     report("bundle verified: golden sequences replayed")
+    report(f"peak memory {peak_mib():,.0f} MiB")
     print(f"{options.out}  {bundle.bundle_id}")
 
 
@@ -162,6 +195,13 @@ def _parameters(options: argparse.Namespace) -> dict[str, Any]:
             raise UsageError(f"--set {pair}: write NAME=VALUE")
         given[name.strip()] = value.strip()
     return parse_parameters(options.model, given)
+
+
+def _minutes(text: str) -> float:
+    minutes = float(text)
+    if not 0 < minutes < float("inf"):
+        raise ValueError
+    return minutes
 
 
 def _reporter() -> Callable[[str], None]:

@@ -19,10 +19,9 @@ from export.evaluate import replay
 from export.measure import KS, Measured, checked, judge, measure_model
 from export.models import train
 from export.questions import MOMENTS, baskets
-from export.train import EXCLUSIONS, Report, loaded
+from export.train import BASELINE, EXCLUSIONS, Report, loaded
 from stream.errors import UsageError
 
-BASELINE = "cooccurrence"
 SHARES = (0.125, 0.25, 0.5, 1.0)  # of the training events, in a learning curve
 
 Parameters = Mapping[str, Any]

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from export import report as told
-from export.compare import BASELINE, compare, cross_validate, learning_curve
+from export.compare import compare, cross_validate, learning_curve
 from export.dataset import Log, read_cases, read_log
 from export.measure import KS, Measured, checked, measure, measure_model
 from export.models import train
 from export.options import open_log
 from export.questions import Questions, cases_asked, last_items, next_items
-from export.splits import folds, rolling
-from export.train import hold_out, loaded
+from export.splits import folds, newest_share, rolling
+from export.train import BASELINE, loaded
 from stream.config import Placement as PlacementRules
 from stream.core.bundle import Bundle
 from stream.errors import UsageError
@@ -79,10 +77,7 @@ def run(options: argparse.Namespace, parameters: dict[str, Any], report: Report)
         _log(options, parameters, ks, report)
     else:
         _bundle(options, ks, report)
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if sys.platform == "darwin":  # bytes there
-        peak_kib //= 1024
-    report(f"peak memory {peak_kib / 1024:,.0f} MiB")
+    report(f"peak memory {told.peak_mib():,.0f} MiB")
 
 
 def _log(
@@ -106,7 +101,7 @@ def _log(
         _print(told.splits_json(found) if options.json else told.splits_text(found))
         return
     if since_ms is None:
-        since_ms = hold_out(log)
+        since_ms = newest_share(log)
     results = compare(log, options.model, parameters, since_ms, report, ks)
     _print(told.results_json(results) if options.json else told.results_text(results))
     if options.plots is not None:

@@ -6,14 +6,17 @@ Must not know: where the figures come from.
 from __future__ import annotations
 
 import json
+import resource
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from export.compare import BASELINE, Results, spread
+from export.compare import Results, spread
 from export.measure import Measured
 from export.metrics.calibration import Reliability
 from export.plots import Points, chart
+from export.train import BASELINE
 from stream.errors import UsageError
 from stream.terminal import printable
 
@@ -43,7 +46,7 @@ def bundle_text(
     if "baseline" not in known:
         told = "unknown; give its training log with --baseline"
         if baseline is not None:
-            told = f"as measured at training: {printable(json.dumps(baseline))}"
+            told = f"on the newest events of its training log: {printable(json.dumps(baseline))}"
         lines.append(f"baseline  {told}")
     else:
         lines.append(f"baseline  {BASELINE}, trained anew")
@@ -80,7 +83,8 @@ def bundle_json(
         found["baseline"] = baseline.to_json()
         found["against_baseline"] = measured.against(baseline)
     else:
-        found["baseline"] = "unknown" if baseline is None else baseline
+        of = {"of": "the newest events of its training log"}
+        found["baseline"] = "unknown" if baseline is None else {**of, **baseline}
     if against is not None:
         found["other"] = against.to_json()
         found["against_other"] = measured.against(against)
@@ -180,3 +184,9 @@ def write_charts(
 def _row(name: str, value: str, interval: str, *others: str) -> str:
     beside = "  ".join(f"{other:26}" for other in others)
     return f"{name:19} {value:>10}  {interval:18} {beside}".rstrip()
+
+
+def peak_mib() -> float:
+    """The most memory that this process has had so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)  # bytes there, else KiB

@@ -1,7 +1,8 @@
 """Train a model and measure it. In: a log. Out: a `Trained` model with what was measured on it.
 
-The newest events are held out; a model trained on the rest is measured on them, which decides
-whether seen items may come back and how states are stored. The model that is handed out is then
+The newest events are held out; models trained on the rest are measured on them beside the baseline,
+through the engine's own fold and placement. That decides which model it is to be (`auto`), whether
+seen items may come back, how states are stored and what a score means. What is handed out is then
 trained on everything.
 
 Must not know: files of a log, the command line.
@@ -10,25 +11,40 @@ Must not know: files of a log, the command line.
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from export.bundle import write_bundle
-from export.dataset import Log
-from export.evaluate import evaluate
-from export.models import MODELS, PARAMETERS, Trained, train
-from export.questions import MOMENTS
+from export.calibration import Calibration, fitted
+from export.dataset import Cases, Log
+from export.evaluate import Answers, replay
+from export.measure import Measured, judge
+from export.metrics.calibration import reliability
+from export.metrics.ranking import find_hits
+from export.models import LEARNED, MODELS, PARAMETERS, Trained, train
+from export.models.base import HeldOut, Run
+from export.questions import Questions, cases_asked, turns_towards
+from export.splits import HELD_OUT, moments, newest_share
 from stream.config import Placement as PlacementRules
 from stream.core.model import Model
 from stream.errors import UsageError
 
-HELD_OUT = 0.15  # of the events, the newest
-MAX_LOSS = 0.005  # recall that int8 states may cost before float32 is chosen
+AUTO = "auto"
+BASELINE = "cooccurrence"
+CANDIDATES = ("cooccurrence", "decay", "mf", "glr")  # of `auto`
+LEAST_HELD_OUT = 0.02  # of the events, however many there are; at most `splits.HELD_OUT`
+ENOUGH = 20_000  # held-out events that settle everything
+CASES = 6_000  # that a model is measured on
+KS = (10, 20)
+CHOSEN_BY = "ndcg@20"
+MAX_LOSS = 0.005  # recall@20 that int8 states may cost before float32 is chosen
+SECONDS_SHARE = 0.5  # of the time, for training on the older events; the rest is for all
 
 REPEATS = PlacementRules(exclude_seen=False, exclude_bought=False)
 EXCLUSIONS = {
@@ -38,12 +54,6 @@ EXCLUSIONS = {
 }
 
 Report = Callable[[str], None]
-Metrics = dict[str, dict[str, float]]
-
-
-def hold_out(log: Log, share: float = HELD_OUT) -> int:
-    """The moment (ms) from which on `share` of the events lie."""
-    return int(log.time_ms[min(len(log) - 1, int(len(log) * (1 - share)))])
 
 
 def parse_parameters(model: str, given: Mapping[str, str]) -> dict[str, Any]:
@@ -54,13 +64,22 @@ def parse_parameters(model: str, given: Mapping[str, str]) -> dict[str, Any]:
     UsageError
         The model has no such parameter, or the value is not a number of its kind.
     """
+    if model == AUTO and not given:
+        return {}
     if model not in MODELS:
+        if model == AUTO:
+            raise UsageError("--set: say with --model of which model it is a parameter")
         raise UsageError(f"model {model!r} is not one of {', '.join(sorted(MODELS))}")
     kinds = {name: type(v) for name, v in dataclasses.asdict(PARAMETERS[model]()).items()}
     parsed: dict[str, Any] = {}
     for name, text in given.items():
         if name not in kinds:
             raise UsageError(f"{model} has no parameter {name!r}; it has {', '.join(kinds)}")
+        if kinds[name] is bool:
+            if text not in ("true", "false"):
+                raise UsageError(f"{name}={text}: must be true or false")
+            parsed[name] = text == "true"
+            continue
         try:
             parsed[name] = kinds[name](text)
         except ValueError:
@@ -70,41 +89,183 @@ def parse_parameters(model: str, given: Mapping[str, str]) -> dict[str, Any]:
     return parsed
 
 
-def fit(log: Log, model: str, parameters: Mapping[str, Any], report: Report) -> Trained:
-    """Measure on the newest events, then train on all."""
-    since_ms = hold_out(log)
-    trained: Trained | None = None
-    if len(log.before(since_ms)):
-        report(f"training {model} on the older {1 - HELD_OUT:.0%} of {len(log):,} events")
-        try:
-            trained = train(model, log.before(since_ms), **parameters)
-        except UsageError:  # too little before the held-out events
-            trained = None
-    metrics: dict[str, Any] = {}
-    exclude_seen, storage = False, None
-    if trained is not None:
-        report("measuring whether seen items may come back, and what int8 states cost")
-        with loaded(trained) as served:
-            seen, unseen = PlacementRules(exclude_seen=False), PlacementRules(exclude_seen=True)
-            kept = evaluate(served, log, since_ms, rules=seen)
-            without = evaluate(served, log, since_ms, rules=unseen)
-            exclude_seen = _recall(without) > _recall(kept)
-            rules, best = (unseen, without) if exclude_seen else (seen, kept)
-            repeats = evaluate(served, log, since_ms, rules=REPEATS)
-            metrics = {"held_out": best, "held_out_repeats_allowed": repeats}
-            if trained.storage == "int8":
-                exact = evaluate(served, log, since_ms, rules=rules, storage="float32")
-                loss = _recall(exact) - _recall(best)
-                storage = "float32" if loss > MAX_LOSS else "int8"
-                metrics["int8_recall_loss"] = round(loss, 4)
-                if storage == "float32":
-                    metrics["held_out"] = exact
+class Held(NamedTuple):
+    """The two sides of a log: what is trained on, and what is asked for."""
+
+    log: Log
+    older: Log
+    cases: Cases
+    asked: Questions
+    held_out: HeldOut
+
+
+class Tried(NamedTuple):
+    """A model that was trained on the older events, and what its lists were worth."""
+
+    trained: Trained
+    measured: Measured
+    answers: Answers
+    rules: PlacementRules
+    exclude_seen: bool
+
+    @property
+    def worth(self) -> float:
+        return self.measured.metrics[CHOSEN_BY]
+
+
+def fit(
+    log: Log,
+    model: str,
+    parameters: Mapping[str, Any],
+    report: Report,
+    run: Run | None = None,
+) -> Trained:
+    """Measure on the newest events, then train on all.
+
+    Parameters
+    ----------
+    model : a key of `MODELS`, or "auto": the best of `CANDIDATES` on the newest events
+    parameters : of the model; with "auto" there are none
+    run : device, time and checkpoint of models that take long
+
+    Raises
+    ------
+    UsageError
+        The log is too small, or a model cannot be trained here.
+    """
+    run = run or Run()
+    held = _held(log)
+    if held is None:
+        if model == AUTO:
+            report("too little of a log to compare models by: decay")
+        name = "decay" if model == AUTO else model
+        return train(name, log, **parameters, **({"run": run} if name in LEARNED else {}))
+    report(
+        f"held out: the newest {len(log) - len(held.older):,} of {len(log):,} events, "
+        f"{len(held.cases):,} cases"
+    )
+    tried = {
+        name: found
+        for name in dict.fromkeys((*_candidates(model, report), BASELINE))
+        if (found := _try(name, held, parameters if name == model else {}, run, report))
+    }
+    if model == AUTO and tried:
+        model = max(tried, key=lambda name: tried[name].worth)
+        report(f"chosen: {model}")
+    best = tried.get(model)
+    if best is None:  # too little before the held-out events
+        return train(model, log, **parameters, **({"run": run} if model in LEARNED else {}))
+    metrics = _metrics(tried, model)
+    storage = _storage(best, held, metrics)
+    calibration = _calibration(best.answers, metrics)
     report(f"training {model} on all {len(log):,} events")
-    final = train(model, log, **parameters)
-    final.exclude_seen, final.metrics = exclude_seen, metrics
-    if storage == "float32":
-        final.storage = "float32"
-    return final
+    more = {"run": run.part(1 - SECONDS_SHARE), "settled": best.trained.settled}
+    final = train(model, log, **parameters, **(more if model in LEARNED else {}))
+    final.exclude_seen, final.metrics, final.storage = best.exclude_seen, metrics, storage
+    return final if calibration is None else final.calibrated(calibration)
+
+
+def _held(log: Log) -> Held | None:
+    """None where one side has nothing."""
+    share = float(np.clip(ENOUGH / max(len(log), 1), LEAST_HELD_OUT, HELD_OUT))
+    since_ms = newest_share(log, share)
+    trained = log.time_ms < since_ms
+    if not trained.any():
+        return None
+    cases = moments(log, since_ms, which="all")
+    if not len(cases):
+        return None
+    asked = cases_asked(cases)
+    chosen = np.random.default_rng(0).permutation(len(asked.queries))[:CASES]
+    some = dataclasses.replace(asked, queries=[asked.queries[at] for at in np.sort(chosen)])
+    held_out = HeldOut(trained, np.flatnonzero(~trained & turns_towards(log)))
+    return Held(log, log.before(since_ms), cases, some, held_out)
+
+
+def _candidates(model: str, report: Report) -> tuple[str, ...]:
+    if model != AUTO:
+        return (model,)
+    if importlib.util.find_spec("torch") is None:
+        report("PyTorch is not installed (pip install 'freshet[export]'): without the model glr")
+        return tuple(name for name in CANDIDATES if name not in LEARNED)
+    return CANDIDATES
+
+
+def _try(
+    name: str, held: Held, parameters: Mapping[str, Any], run: Run, report: Report
+) -> Tried | None:
+    report(f"training {name} on the older {len(held.older):,} events")
+    try:
+        if name in LEARNED:
+            log, held_out = held.log, held.held_out
+            part = run.part(SECONDS_SHARE, "older")
+            trained = train(name, log, held_out=held_out, run=part, **parameters)
+        else:
+            trained = train(name, held.older, **parameters)
+    except UsageError as error:
+        report(f"{name}: {error}")
+        return None
+    with loaded(trained) as served:
+        found = []
+        for exclude_seen in (False, True):
+            rules = PlacementRules(k=KS[-1], exclude_seen=exclude_seen, exclude_bought=exclude_seen)
+            answers = replay(served, held.asked, rules=rules)
+            measured = judge(served, answers, KS, exclude_seen, "ring", held.older)
+            found.append(Tried(trained, measured, answers, rules, exclude_seen))
+    best = max(found, key=lambda tried: tried.worth)
+    of = best.measured.metrics
+    told = "  ".join(f"{name} {of[name]:.4f}" for name in ("recall@20", "ndcg@20", "mrr@20"))
+    report(f"  {told}, {'without' if best.exclude_seen else 'with'} seen items")
+    return best
+
+
+def _metrics(tried: Mapping[str, Tried], model: str) -> dict[str, Any]:
+    """What the manifest tells: of the model, of the baseline, of all that were compared."""
+    best = tried[model].measured
+    found: dict[str, Any] = {
+        "held_out": {**best.metrics, "cases": best.cases},
+        "confidence": {name: list(best.confidence[name]) for name in (CHOSEN_BY, "recall@20")},
+        "compared": {
+            name: {
+                metric: one.measured.metrics[metric]
+                for metric in ("recall@20", "ndcg@20", "mrr@20")
+            }
+            for name, one in tried.items()
+        },
+    }
+    if BASELINE in tried:
+        found["baseline"] = tried[BASELINE].measured.metrics
+        if model != BASELINE:
+            found["against_baseline"] = best.against(tried[BASELINE].measured)[CHOSEN_BY]
+    return found
+
+
+def _storage(best: Tried, held: Held, metrics: dict[str, Any]) -> Literal["float32", "int8"]:
+    """How states are kept, and what int8 costs."""
+    if best.trained.storage != "int8":
+        return "float32"
+    with loaded(best.trained) as served:
+        exact = replay(served, held.asked, rules=best.rules, storage="float32")
+        measured = judge(served, exact, KS, best.exclude_seen, "ring", held.older)
+    loss = measured.metrics["recall@20"] - best.measured.metrics["recall@20"]
+    metrics["int8_recall_loss"] = round(loss, 4)
+    return "float32" if loss > MAX_LOSS else "int8"
+
+
+def _calibration(answers: Answers, metrics: dict[str, Any]) -> Calibration | None:
+    """Fitted on one half of the cases, measured on the other."""
+    hits = find_hits(answers.listed, answers.targets()).at
+    half = np.arange(len(hits)) % 2 == 0
+    found = fitted(answers.scores[half], hits[half])
+    if found is None:
+        return None
+    before = answers.scores[~half].astype(np.float64)
+    after = np.where(before > 0, found.probability(before), 0)
+    metrics["expected_calibration_error"] = {
+        "uncalibrated": round(reliability(before, hits[~half]).error, 5),
+        "calibrated": round(reliability(after, hits[~half]).error, 5),
+    }
+    return found
 
 
 @contextmanager
@@ -112,9 +273,3 @@ def loaded(trained: Trained) -> Iterator[Model]:
     """The model behind its own graphs, through a bundle in a scratch folder."""
     with tempfile.TemporaryDirectory(prefix="freshet-export-") as scratch:
         yield Model(write_bundle(trained, Path(scratch) / "bundle"), "cpu", spare_rows=0)
-
-
-def _recall(metrics: Metrics) -> float:
-    """Mean recall over both kinds of moment."""
-    values = [v for m in MOMENTS for name, v in metrics[m].items() if name.startswith("recall")]
-    return float(np.mean(values))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from export.dataset import Log
-from export.models import content, cooccurrence, decay, mf
+from export.models import content, cooccurrence, decay, glr, mf
 from export.models.base import Reference, Trained
 
 MODELS: dict[str, Callable[..., Trained]] = {
@@ -12,13 +12,18 @@ MODELS: dict[str, Callable[..., Trained]] = {
     "cooccurrence": cooccurrence.train,
     "mf": mf.train,
     "content": content.train,
+    "glr": glr.train,
 }
+
+# Trained in epochs: they take `held_out`, `settled` and `run` beside their parameters.
+LEARNED = frozenset({"glr"})
 
 PARAMETERS: dict[str, type[Any]] = {
     "decay": decay.Parameters,
     "cooccurrence": cooccurrence.Parameters,
     "mf": mf.Parameters,
     "content": content.Parameters,
+    "glr": glr.Parameters,
 }
 
 
@@ -27,4 +32,4 @@ def train(model: str, log: Log, **parameters: Any) -> Trained:
     return MODELS[model](log, **parameters)
 
 
-__all__ = ["MODELS", "PARAMETERS", "Reference", "Trained", "train"]
+__all__ = ["LEARNED", "MODELS", "PARAMETERS", "Reference", "Trained", "train"]

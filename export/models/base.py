@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -130,6 +131,33 @@ class HeldOut:
 
     trained: npt.NDArray[np.bool_]
     asked: Int64
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Where and for how long a model trains that takes long, and who is told.
+
+    Attributes
+    ----------
+    seconds : None: as many epochs as there are
+    device : "cpu", "cuda", or "auto": CUDA where there is one
+    checkpoint : beginning of the files to go on from; None: nothing is kept
+    report : gets a line after each epoch
+    keep : gets each trained network
+    """
+
+    seconds: float | None = None
+    device: str = "auto"
+    checkpoint: Path | None = None
+    report: Callable[[str], None] = field(default=lambda message: None)
+    keep: Callable[[Any], None] = field(default=lambda network: None)
+
+    def part(self, share: float, name: str = "all") -> Run:
+        """A share of the time, with a checkpoint of its own."""
+        seconds = None if self.seconds is None else self.seconds * share
+        file = self.checkpoint
+        checkpoint = None if file is None else file.with_name(f"{file.name}-{name}")
+        return replace(self, seconds=seconds, checkpoint=checkpoint)
 
 
 @dataclass(slots=True, eq=False)

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from export.bundle import write_bundle
-from export.models.base import Trained
+from export.models.base import Run, Trained
 from export.models.glr.fitting import Plan, Trainer
 from export.models.glr.judging import Cases, interests
-from export.models.glr.learning import Run, learn
+from export.models.glr.learning import learn
 from export.models.glr.parameters import Parameters
 from export.models.glr.sequences import Sequences, trained_kinds
 from stream.core.model import Model

@@ -260,7 +260,7 @@ def test_a_bundle_is_measured_beside_the_baseline(
     shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, test = tmp_path / "bundle", tmp_path / "prefixes"
-    assert run(capsys, "train", shop, "--out", folder, "--set", "dim=8")[0] == 0
+    assert run(capsys, "train", shop, "--out", folder, "--model", "decay")[0] == 0
     test.write_text("t1-1 t1-2\tt1-3\nt2-4\tt2-5\nt3-1 t3-2\tgone\n")
     asked = ("evaluate", "--bundle", folder, "--test", test, "--format", "prefixes", "--k", "2,8")
     code, out, err = run(capsys, *asked, "--json")
@@ -269,10 +269,10 @@ def test_a_bundle_is_measured_beside_the_baseline(
     assert {"recall@8", "mrr@8", "cases", "k", "bundle_id", "confidence"} <= set(found)
     assert found["cases"] == 3
     assert found["recall@8"] == pytest.approx(2 / 3, abs=1e-6)
-    assert found["baseline"] == "unknown"
+    assert found["baseline"]["of"] == "the newest events of its training log"
     code, out, err = run(capsys, *asked)
     assert code == 0, err
-    assert "baseline  unknown" in out
+    assert "baseline  on the newest events of its training log" in out
     assert "1 of 3 targets are items that the bundle does not know" in out
     plots = tmp_path / "plots"
     more = ("--baseline", shop, "--baseline-format", "events", "--against", folder)
@@ -290,6 +290,15 @@ def test_a_bundle_is_measured_beside_the_baseline(
     assert re.search(r"^recall@8 +0\.6667  0\.\d+ to 1\.0000 ", out, re.M)
 
 
+def test_a_bundle_that_tells_no_baseline_has_an_unknown_one(
+    shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = random_decay_bundle(tmp_path / "bundle", ITEMS, dim=8)
+    code, out, err = run(capsys, "evaluate", "--bundle", bundle.path, "--test", shop)
+    assert code == 0, err
+    assert "baseline  unknown" in out
+
+
 def test_the_baseline_leaves_out_what_the_bundle_leaves_out(
     shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -305,7 +314,7 @@ def test_a_bundle_is_measured_on_a_log(
     shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "bundle"
-    assert run(capsys, "train", shop, "--out", folder, "--set", "dim=8")[0] == 0
+    assert run(capsys, "train", shop, "--out", folder, "--model", "decay")[0] == 0
     code, out, err = run(capsys, "evaluate", "--bundle", folder, "--test", shop, "--json")
     assert code == 0, err
     assert json.loads(out)["cases"] == 200 - 10  # every event but each user's first
@@ -319,7 +328,8 @@ def test_a_comparison_has_intervals_and_a_test(
     shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plots = tmp_path / "plots"
-    options = ("--set", "dim=8", "--k", "3,20", "--plots", plots)
+    of = ("--model", "decay", "--set", "dim=8")
+    options = (*of, "--k", "3,20", "--plots", plots)
     code, out, err = run(capsys, "evaluate", shop, *options, "--json")
     assert code == 0, err
     found = json.loads(out)
@@ -330,7 +340,7 @@ def test_a_comparison_has_intervals_and_a_test(
     assert "against_baseline" not in found["cooccurrence, repeats allowed"]["rest_of_basket"]
     curve = re.findall(r"<title>decay: (\d+), ", (plots / "learning.svg").read_text())
     assert [int(events) for events in curve] == [21, 42, 85, 170]  # the whole is last
-    code, out, err = run(capsys, "evaluate", shop, *options[:2])
+    code, out, err = run(capsys, "evaluate", shop, *of)
     assert code == 0, err
     assert re.search(r"^decay, seen items excluded +rest_of_basket .* p [01]\.", out, re.M)
 
@@ -339,7 +349,7 @@ def test_a_comparison_has_intervals_and_a_test(
 def test_splits_give_a_mean_and_a_spread(
     splits: tuple[str, int], shop: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ("evaluate", shop, *splits, "--set", "dim=8", "--k", "5")
+    options = ("evaluate", shop, *splits, "--model", "decay", "--set", "dim=8", "--k", "5")
     code, out, err = run(capsys, *options, "--json")
     assert code == 0, err
     figures = json.loads(out)["decay, repeats allowed"]["recall@5"]

@@ -40,18 +40,42 @@ def visits(path: Path) -> Path:
 
 def test_train_evaluate_and_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log, folder = visits(tmp_path / "log.jsonl"), tmp_path / "bundle"
-    code, out, err = run(capsys, "train", log, "--out", folder, "--set", "dim=8")
+    of = ("--model", "decay", "--set", "dim=8")
+    code, out, err = run(capsys, "train", log, "--out", folder, *of)
     assert code == 0, err
     bundle = Bundle.load(folder)
     assert bundle.bundle_id in out
     assert "training decay" in err
-    assert bundle.manifest.metrics["held_out"]["rest_of_basket"]["recall@20"] > 0
+    metrics = bundle.manifest.metrics
+    assert metrics["held_out"]["recall@20"] > 0
+    assert set(metrics["compared"]) == {"decay", "cooccurrence"}
+    assert metrics["baseline"]["recall@20"] > 0
     code, out, err = run(capsys, "evaluate", log, "--json", "--set", "dim=8")
     assert code == 0, err
     assert any(label.startswith("cooccurrence") for label in json.loads(out))
     code, out, _ = run(capsys, "bundle", folder)
     assert code == 0
     assert bundle.bundle_id in out
+
+
+def test_train_takes_the_best_model_on_the_newest_events(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, folder = visits(tmp_path / "log.jsonl"), tmp_path / "bundle"
+    code, _, err = run(capsys, "train", log, "--out", folder)
+    assert code == 0, err
+    manifest = Bundle.load(folder).manifest
+    compared = {name: found["ndcg@20"] for name, found in manifest.metrics["compared"].items()}
+    assert {"decay", "mf", "cooccurrence"} <= set(compared)
+    assert manifest.model == max(compared, key=compared.__getitem__)
+    assert f"chosen: {manifest.model}" in err
+
+
+def test_a_parameter_needs_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = visits(tmp_path / "log.jsonl")
+    code, _, err = run(capsys, "train", log, "--out", tmp_path / "b", "--set", "dim=8")
+    assert code == 2
+    assert "--model" in err
 
 
 def test_ctrl_c_ends_without_a_traceback(
@@ -74,10 +98,26 @@ def test_ctrl_c_ends_without_a_traceback(
         ((), 2, "COMMAND"),
         (("train", "none.jsonl", "--out", "x"), 2, "no such file"),
         (("train", "none.jsonl", "--out", "x", "--model", "magic"), 2, "invalid choice"),
-        (("train", "none.jsonl", "--out", "x", "--set", "dim"), 2, "NAME=VALUE"),
-        (("train", "none.jsonl", "--out", "x", "--set", "dim=wide"), 2, "not a number"),
-        (("train", "none.jsonl", "--out", "x", "--set", "dim=0"), 2, "must be positive"),
-        (("train", "none.jsonl", "--out", "x", "--set", "depth=3"), 2, "no parameter 'depth'"),
+        (
+            ("train", "none.jsonl", "--out", "x", "--model", "decay", "--set", "dim"),
+            2,
+            "NAME=VALUE",
+        ),
+        (
+            ("train", "none.jsonl", "--out", "x", "--model", "decay", "--set", "dim=wide"),
+            2,
+            "not a number",
+        ),
+        (
+            ("train", "none.jsonl", "--out", "x", "--model", "decay", "--set", "dim=0"),
+            2,
+            "must be positive",
+        ),
+        (
+            ("train", "none.jsonl", "--out", "x", "--model", "decay", "--set", "depth=3"),
+            2,
+            "no parameter 'depth'",
+        ),
         (("evaluate", "none.jsonl", "--since", "soon"), 2, "not an ISO date"),
         (("bundle", "none"), 1, "no such bundle folder"),
     ],

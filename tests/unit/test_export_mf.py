@@ -192,7 +192,8 @@ def test_states_stay_sound_whatever_comes(
     beta, nothing = small.bundle.manifest.beta, np.zeros((users, 1), np.int64)
     for scale in (1, 10_000):  # a state is linear: as if each event had come 10,000 times
         _, scores = small.score(np.float32(scale) * state, small.new_bias(), nothing, beta, 5)
-        assert ((scores >= 0) & (scores <= 1)).all()
+        # ONNX Runtime's Sigmoid may be one bit above 1.
+        assert ((scores >= 0) & (scores <= 1 + 1e-6)).all()
 
 
 def test_ten_thousand_events_in_a_row_and_in_any_order(small: Model) -> None:

@@ -15,6 +15,7 @@ from export.bundle import write_bundle
 from export.evaluate import replay
 from export.models import decay
 from export.models.base import Trained
+from export.questions import next_items
 from stream.config import Placement
 from stream.contracts import EVENT_TYPES, EventType, Item
 from stream.core.bundle import Bundle
@@ -98,17 +99,15 @@ def test_each_user_of_a_batch_has_interactions_of_their_own(written: Bundle) -> 
 def test_what_is_measured_sees_the_last_interactions_too(written: Bundle) -> None:
     log, trained = random_log(events=800), recent_model(ITEMS, R)
     rules = Placement(k=9, exclude_seen=False)
-    asked = list(replay(Model(written, "cpu", spare_rows=0), log, 0, rules=rules))
-    assert len(asked) > 100
+    asked = next_items(log)
+    answers = replay(Model(written, "cpu", spare_rows=0), asked, rules=rules)
+    assert len(asked.queries) > 100
     row_by_id = {item_id: row for row, item_id in enumerate(written.item_ids)}
-    for a in asked:
-        if a.query.moment != "next_basket":
-            continue
-        before = log.item[np.flatnonzero(log.user == a.user)[: a.folded]]
-        rows = [row_by_id.get(log.items[code], 0) for code in before]
+    for query, listed in zip(asked.queries, answers.listed, strict=True):
+        rows = [row_by_id.get(log.items[code], 0) for code in asked.known(query)]
         recent = newest_first([(row, EventType.CLICK) for row in rows], R, 50)
-        best = list(expected(trained, recent, set()))[:9]
-        assert [log.items[code] for code in a.ranked] == best
+        found = [written.item_ids[row] for row in listed.tolist()]
+        assert found == list(expected(trained, recent, set()))[:9]
 
 
 @given(st.data())

@@ -126,7 +126,7 @@ def test_there_are_compiled_functions_to_look_at() -> None:
 
 
 # What runs code that stands in its input.
-UNPICKLERS = {"joblib", "marshal", "shelve", "dill", "cloudpickle", "jsonpickle", "torch", "yaml"}
+UNPICKLERS = {"joblib", "marshal", "shelve", "dill", "cloudpickle", "jsonpickle", "yaml"}
 LOADERS = {"load", "loads", "Unpickler", "load_module"}
 
 
@@ -142,6 +142,9 @@ def _unpickled(text: str) -> list[str]:
             bad = node.value.id in ("pickle", "_pickle") and node.attr in LOADERS
         elif isinstance(node, ast.keyword):
             bad = node.arg == "allow_pickle" and ast.unparse(node.value) != "False"
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+            safe = {ast.unparse(keyword) for keyword in node.keywords}
+            bad = "weights_only=True" not in safe
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("np.load", "numpy.load"):
             bad = not any(keyword.arg == "allow_pickle" for keyword in node.keywords)
         elif isinstance(node, ast.Name):
@@ -166,7 +169,8 @@ def test_nothing_is_unpickled(module: Path) -> None:
     "text",
     [
         "import joblib",
-        "import torch.nn",
+        "torch.load(f)",
+        "torch.load(f, weights_only=no)",
         "from pickle import loads",
         "from marshal import loads",
         "import pickle\npickle.loads(b'')",

@@ -69,6 +69,7 @@ class Progress:
     best: float = -math.inf
     best_epoch: int = 0
     spent_s: float = 0.0
+    done: bool = False
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -120,18 +121,18 @@ class Trainer:
         if at.steps:
             report(f"going on from {plan.checkpoint}: epoch {at.epoch + 1}, step {at.step}")
         with _interruptible() as stopped:
-            while at.epoch < at.epochs:
+            while at.epoch < at.epochs and not at.done:
                 if not self._epoch(plan, stopped):
                     if plan.checkpoint is not None:
                         self._save(plan.checkpoint)
                     raise KeyboardInterrupt
                 judged = self._judge(plan)
                 told = "  ".join(f"{name} {value:.4g}" for name, value in at.curve[-1].items())
-                report(f"  {told}  best {at.best_epoch}" if judged else f"  {told}")
+                best = f"  best {at.best_epoch}" if judged else ""
+                report(f"  {told}{best}  ({at.spent_s:.0f} s)")
+                at.done = judged and at.epoch - at.best_epoch >= plan.patience
                 if plan.checkpoint is not None:
                     self._save(plan.checkpoint)
-                if judged and at.epoch - at.best_epoch >= plan.patience:
-                    break
         if self._best:
             self.network.load_state_dict(self._best)
         self.network.eval()
@@ -169,9 +170,7 @@ class Trainer:
                 bar.update()
         at.epoch, at.step = at.epoch + 1, 0
         mean = float(np.mean(losses)) if losses else math.nan
-        at.curve.append(
-            {"epoch": at.epoch, "loss": round(mean, 4), "seconds": round(at.spent_s, 1)}
-        )
+        at.curve.append({"epoch": at.epoch, "loss": round(mean, 4)})
         return True
 
     def _rate(self, step: int, steps: int) -> None:
@@ -241,6 +240,7 @@ class Trainer:
     def _save(self, file: Path) -> None:
         content = {
             "parameters": asdict(self.p),
+            "log": self.sequences.digest(),
             "progress": asdict(self.progress),
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -258,6 +258,8 @@ class Trainer:
             raise UsageError(
                 f"{file}: was trained with other parameters; delete it to begin anew, or give those"
             )
+        if content["log"] != self.sequences.digest():
+            raise UsageError(f"{file}: was trained on another log; delete it to begin anew")
         self.progress = Progress(**content["progress"])
         self.network.load_state_dict(content["network"])
         self.optimiser.load_state_dict(content["optimiser"])

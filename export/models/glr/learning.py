@@ -6,9 +6,7 @@ interactions are fitted on them. Without: what was settled that way is used, on 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,13 +18,14 @@ from export.models.base import (
     Float32,
     HeldOut,
     Int64,
+    Run,
     Trained,
     weight_table,
 )
 from export.models.glr import graphs
 from export.models.glr.blend import Companions
 from export.models.glr.companions import nearest, pairs
-from export.models.glr.fitting import Plan, Report, Trainer
+from export.models.glr.fitting import Plan, Trainer
 from export.models.glr.judging import Cases, Settled
 from export.models.glr.network import Neighbours, Network, numbers
 from export.models.glr.parameters import Parameters
@@ -34,26 +33,6 @@ from export.models.glr.reference import RecurrenceReference
 from export.models.glr.sequences import Sequences, trained_kinds
 from stream.core.bundle import NEVER_LISTED
 from stream.errors import UsageError
-
-
-@dataclass(slots=True)
-class Run:
-    """Where and for how long to train, and who is told.
-
-    Attributes
-    ----------
-    seconds : for all members together; None: as many epochs as there are
-    device : "cpu", "cuda", or "auto": CUDA where there is one
-    checkpoint : beginning of the files to go on from; a member's number is added
-    report : gets a line after each epoch
-    keep : gets each trained network
-    """
-
-    seconds: float | None = None
-    device: str = "auto"
-    checkpoint: Path | None = None
-    report: Report = field(default=lambda message: None)
-    keep: Callable[[Network], None] = field(default=lambda network: None)
 
 
 @dataclass(slots=True, eq=False)
@@ -103,8 +82,10 @@ def learn(
     UsageError
         The log is too small, or CUDA was asked for and is not there.
     """
-    p, run = Parameters(**given), run or Run()
+    run = run or Run()
     older = log if held_out is None else log.select(held_out.trained)
+    events = np.bincount(older.user).astype(np.float64)
+    p = Parameters.chosen(float((events**2).sum() / max(events.sum(), 1)), **given)
     item_ids, row_by_code = _rows(older, p.min_count)
     kinds = trained_kinds(older)
     sequences = Sequences.of(older, row_by_code, kinds, p.recency)

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+# What long histories want in place of the defaults, and how long is long.
+HISTORIES: Final[dict[str, Any]] = {
+    "dim": 64,
+    "layers": 2,
+    "mean": False,
+    "query": True,
+    "longest_memory": 200.0,
+    "smoothing": 0.0,
+    "input_dropout": 0.2,
+    "label_smoothing": 0.0,
+    "recency": 0.0,
+    "window": 200,
+    "batch": 12_800,
+    "epochs": 24,
+    "weight_decay": 0.01,
+}
+LONG: Final = 30.0  # events of a user, of which an event has so many on average
 
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """Defaults hold for logs of short visits; `for_histories` changes those that long ones want.
+    """Defaults are those of a log of short visits; `HISTORIES` has what long ones want.
 
     Attributes
     ----------
@@ -63,3 +82,14 @@ class Parameters:
     companions: int = 100
     min_count: int = 1
     seed: int = 1
+
+    @classmethod
+    def chosen(cls, length: float, **given: Any) -> Parameters:
+        """Those for a log, changed by `given`.
+
+        Parameters
+        ----------
+        length : events of its user that an event has, on average
+        """
+        base = {**asdict(cls()), **(HISTORIES if length >= LONG else {})}
+        return cls(**{**base, **given})

@@ -6,6 +6,7 @@ arithmetic. The order of batches depends on seed and epoch alone. NumPy; knows n
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -102,6 +103,13 @@ class Sequences:
 
     def __len__(self) -> int:
         return len(self.row)
+
+    def digest(self) -> str:
+        """BLAKE2b of all that is trained on, hex."""
+        found = hashlib.blake2b(digest_size=16)
+        for column in (self.user, self.row, self.kind, self.gap, self.wanted, self.weight):
+            found.update(np.ascontiguousarray(column).data)
+        return found.hexdigest()
 
     def windows(self, longest: int) -> Int64:
         """Windows of at most `longest` + 1 events, the last of a user ending with its last event.
