@@ -51,6 +51,9 @@ lint: $(DEV) ## format, lint and types
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
+quality: build/export/.made ## models on a public log, beside the published numbers; DATA=diginetica
+	@build/export/bin/python -m tests.quality $(DATA) $(ARGS)
+
 bench: $(DEV) ## events per second and latency beside the peers'
 	@$(BIN)/python -m tests.bench $(ARGS)
 
