@@ -17,9 +17,8 @@ import numpy as np
 from export.dataset import Cases, Log
 from export.evaluate import replay
 from export.measure import KS, Measured, checked, judge, measure_model
-from export.models import train
 from export.questions import MOMENTS, baskets
-from export.train import BASELINE, EXCLUSIONS, Report, loaded
+from export.train import BASELINE, EXCLUSIONS, Report, loaded, settled
 from stream.errors import UsageError
 
 SHARES = (0.125, 0.25, 0.5, 1.0)  # of the training events, in a learning curve
@@ -54,7 +53,8 @@ def compare(
     results: Results = {}
     for name in dict.fromkeys((model, BASELINE)):
         report(f"training {name} on {len(older):,} events")
-        with loaded(train(name, older, **(parameters if name == model else {}))) as served:
+        of = parameters if name == model else {}
+        with loaded(settled(name, older, of, report)) as served:
             report(f"measuring {name} on {len(log) - len(older):,} events")
             results[name] = {}
             for exclusion, rules in EXCLUSIONS.items():
@@ -82,7 +82,8 @@ def cross_validate(
         results: Results = {}
         for name in dict.fromkeys((model, BASELINE)):
             report(f"split {number}: {name} on {len(older):,} events, {len(cases):,} cases")
-            with loaded(train(name, older, **(parameters if name == model else {}))) as served:
+            of = parameters if name == model else {}
+            with loaded(settled(name, older, of, report)) as served:
                 results[name] = {
                     Setting(exclusion, "case"): measure_model(
                         served, cases, ks, rules=rules, trained_on=older
@@ -118,7 +119,7 @@ def learning_curve(
             part = older.select(np.arange(len(older)) >= len(older) * (1 - share))
             report(f"learning curve: {name} on {len(part):,} events")
             try:
-                trained = train(name, part, **(parameters if name == model else {}))
+                trained = settled(name, part, parameters if name == model else {}, report)
             except UsageError:  # too little of a log
                 continue
             with loaded(trained) as served:

@@ -1,4 +1,4 @@
-"""Public logs as pairs of files: one to train on, one to measure with. In: a folder. Out: `Pair`."""
+"""Public logs as pairs of files: to train on and to measure with. In: a folder. Out: `Pair`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def sessions(folder: Path, targets: dict[str, float]) -> Pair:
 def ml_1m(folder: Path, scratch: Path) -> Pair:
     """Leave-one-out: the last item of each user is the target, the others are trained on.
 
-    As in SASRec (Kang and McAuley 2018), all items that the user has seen are left out of the ranks.
+    As in SASRec (Kang and McAuley 2018), all items that the user has seen are left out.
     Published models train without the item before the last, which is their validation; here the
     command validates on the newest events of what it is given, and then trains on all of that.
     """
