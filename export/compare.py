@@ -53,8 +53,8 @@ def compare(
     results: Results = {}
     for name in dict.fromkeys((model, BASELINE)):
         report(f"training {name} on {len(older):,} events")
-        of = parameters if name == model else {}
-        with loaded(settled(name, older, of, report)) as served:
+        given = parameters if name == model else {}
+        with loaded(settled(name, older, given, report)) as served:
             report(f"measuring {name} on {len(log) - len(older):,} events")
             results[name] = {}
             for exclusion, rules in EXCLUSIONS.items():
@@ -82,8 +82,8 @@ def cross_validate(
         results: Results = {}
         for name in dict.fromkeys((model, BASELINE)):
             report(f"split {number}: {name} on {len(older):,} events, {len(cases):,} cases")
-            of = parameters if name == model else {}
-            with loaded(settled(name, older, of, report)) as served:
+            given = parameters if name == model else {}
+            with loaded(settled(name, older, given, report)) as served:
                 results[name] = {
                     Setting(exclusion, "case"): measure_model(
                         served, cases, ks, rules=rules, trained_on=older
