@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 
 from export.metrics.ranking import RANKING, by_list, find_hits
 from tests.unit.test_metrics_of_lists import random_lists
 
 
-@pytest.mark.filterwarnings("ignore::SyntaxWarning", "ignore:unsafe cast from uint64")  # its own
+@pytest.mark.filterwarnings("ignore:unsafe cast from uint64")  # Numba's, of ranx's own code
 def test_metrics_are_those_of_ranx() -> None:
-    import ranx
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # when its modules are compiled
+        import ranx
 
     listed, targets = random_lists(40, 30, 20)
     qrels = ranx.Qrels({f"q{n}": {f"i{row}": 1 for row in of} for n, of in enumerate(targets)})
