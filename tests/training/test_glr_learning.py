@@ -25,6 +25,7 @@ from tests.training.shops import ITEMS, SMALL, THEMES, newest, walks
 VARIANTS = {
     "mean": {},
     "query": {"mean": False, "query": True, "smoothing": 0.0},
+    "dot product": {"mean": False, "query": True, "cosine": False, "smoothing": 0.0},
     "both, two layers, two members": {"query": True, "layers": 2, "members": 2},
 }
 
@@ -42,11 +43,11 @@ def test_it_learns_what_comes_next(trained: Trained) -> None:
     assert trained.settled.ndcg > curve[-1]["ndcg@20"] + 0.05  # the last interactions say more
 
 
-def test_a_shop_where_users_go_back_lets_seen_items_come_back(trained: Trained) -> None:
+def test_whether_users_go_back_is_learned(trained: Trained) -> None:
     assert trained.settled.exclude_seen is False
     log = walks()
     ahead = learn(log, held_out=newest(log), epochs=4, **SMALL)
-    assert ahead.settled.exclude_seen is True
+    assert ahead.settled.exclude_seen or ahead.settled.again[1] < -1
 
 
 def sequences_of(p: Parameters) -> tuple[Sequences, int]:
@@ -155,7 +156,7 @@ def test_torch_the_reference_and_the_graphs_agree(name: str, tmp_path: Path) -> 
         np.testing.assert_allclose(state, kept, atol=2e-5)
         expected = trained.reference.logits(state, 1.0, Recent.nothing(1, trained.recent))
         vectors = torch.cat([q[case] for q in asked])
-        scale = trained.training["scales"]
+        scale = np.array(trained.training["scales"]) * trained.settled.temperature
         parts = [vectors[k * p["dim"] : (k + 1) * p["dim"]] * s for k, s in enumerate(scale)]
         own = torch.cat(parts).numpy() * np.sqrt(len(scale)) @ trained.embeddings.T + trained.biases
         np.testing.assert_allclose(own[1:], expected[0, 1:], atol=2e-4)

@@ -126,9 +126,11 @@ def update(r: Recurrence) -> bytes:
         if len(r.members) > 1:
             part = g.columns(items, at * p.dim, (at + 1) * p.dim)
             item = g("Mul", part, g.constant(root))
-        x = g("Mul", item, g.constant(math.sqrt(p.dim)))
+        x = g("Mul", item, g.constant(math.sqrt(p.dim))) if p.cosine else item
         x = g("Add", x, g("Gather", g.constant(w["types"]), kind))
         x = g("Add", x, g("Gather", g.constant(w["gaps"]), bucket))
+        if not p.cosine:
+            x = g.normed(x, w["first.weight"], w["first.bias"])
         for layer in range(p.layers):
             first = start + layer * p.state
             x, h = _layer(
@@ -186,10 +188,12 @@ def score(r: Recurrence) -> bytes:
         interest = g.columns("state", first, first + p.dim)
         if p.mean and p.query:
             interest = g("Add", interest, g.columns("state", first + p.dim, first + 2 * p.dim))
-        length = g("ReduceL2", interest, column)
-        length = g("Add", length, g.constant(LEAST_LENGTH))
+        if p.cosine:
+            length = g("ReduceL2", interest, column)
+            length = g("Add", length, g.constant(LEAST_LENGTH))
+            interest = g("Div", interest, length)
         factor = g.constant(member.scale * math.sqrt(len(r.members)))
-        parts.append(g("Mul", g("Div", interest, length), factor))
+        parts.append(g("Mul", interest, factor))
     interest = g("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
     logits = g("Gemm", g("Mul", interest, "beta"), "item_table", "bias", transB=1)
     counts = g("Gather", g.constant(r.turned), "recent_types")  # [B, R]

@@ -101,9 +101,10 @@ def learn(
     if cases is not None:
         settled = cases.settle(members.scales, table, bias, companions, members.epochs, run.report)
     settled = settled or Settled(members.epochs, False, (0.0,) * p.last, (0.0,) * p.last)
+    warmth = settled.temperature
     recurrence = graphs.Recurrence(
         p=p,
-        members=members.served,
+        members=[replace(one, scale=one.scale * warmth) for one in members.served],
         kinds=kinds,
         turned=(weight_table(EVENT_WEIGHTS) > 0).astype(np.float32),
         again=np.array(settled.again, np.float32),

@@ -32,6 +32,7 @@ from export.models.glr.sequences import GAPS, TYPES
 
 LEAST_LENGTH = 1e-8
 WIDEST = 4.0  # |log w| of the running mean
+FREE_SPREAD = 0.02  # of item vectors at the start, where their length is free
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,9 +86,13 @@ class Network(nn.Module):
     def __init__(self, items: int, p: Parameters, neighbours: Neighbours | None) -> None:
         super().__init__()
         self.p = p
-        self.items = nn.Parameter(torch.randn(items, p.dim) / math.sqrt(p.dim))
+        spread = p.dim**-0.5 if p.cosine else FREE_SPREAD
+        self.items = nn.Parameter(torch.randn(items, p.dim) * spread)
         self.biases = nn.Parameter(torch.zeros(items))
-        self.log_scale = nn.Parameter(torch.tensor(math.log(p.scale)))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(p.scale) if p.cosine else 0.0))
+        self.log_scale.requires_grad_(p.cosine)
+        if not p.cosine:
+            self.first = nn.LayerNorm(p.dim)
         self.types = nn.Parameter(torch.zeros(TYPES, p.dim))
         self.gaps = nn.Parameter(torch.zeros(GAPS, p.dim))
         self.layers = nn.ModuleList([Layer(p) for _ in range(p.layers)])
@@ -109,10 +114,10 @@ class Network(nn.Module):
         self.register_buffer("shares", shares, persistent=False)
 
     def table(self, rows: Tensor | None = None) -> Tensor:
-        """Vectors of length 1 of some rows (int64 [m]) or all: float [m, d]."""
+        """Vectors of some rows (int64 [m]) or all: float [m, d], of length 1 with `cosine`."""
         own = self.items if rows is None else functional.embedding(rows, self.items)
         if self.near is None or self.shares is None:
-            return unit(own)
+            return unit(own) if self.p.cosine else own
         near, shares = self.near, self.shares
         if rows is not None:
             near, shares = near[rows], shares[rows]
@@ -120,7 +125,8 @@ class Network(nn.Module):
             kept = torch.rand(shares.shape, device=shares.device) >= self.p.edge_dropout
             shares = shares * kept / (1 - self.p.edge_dropout)
         mixed = functional.embedding_bag(near, self.items, per_sample_weights=shares, mode="sum")
-        return unit(own + self.p.smoothing * mixed)
+        own = own + self.p.smoothing * mixed
+        return unit(own) if self.p.cosine else own
 
     def forward(self, rows: Tensor, types: Tensor, gaps: Tensor, table: Tensor) -> Tensor:
         """The interest after each event.
@@ -133,12 +139,14 @@ class Network(nn.Module):
 
         Returns
         -------
-        float [L, B, d], of length 1
+        float [L, B, d], of length 1 with `cosine`
         """
         p = self.p
         item = functional.dropout(functional.embedding(rows, table), p.input_dropout, self.training)
-        x = item * math.sqrt(p.dim)
+        x = item * math.sqrt(p.dim) if p.cosine else item
         x = x + functional.embedding(types, self.types) + functional.embedding(gaps, self.gaps)
+        if not p.cosine:
+            x = self.first(x)
         for layer in self.layers:
             x = layer(x)
         x = self.last(x)
@@ -149,7 +157,7 @@ class Network(nn.Module):
             mean = scan(torch.sigmoid(forget), weight * item)
             interest = mean if interest is None else mean + interest
         assert interest is not None
-        return unit(interest)
+        return unit(interest) if p.cosine else interest
 
 
 def unit(x: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ HISTORIES: Final[dict[str, Any]] = {
     "layers": 2,
     "mean": False,
     "query": True,
+    "cosine": False,
     "longest_memory": 200.0,
     "smoothing": 0.0,
     "input_dropout": 0.2,
@@ -37,6 +38,7 @@ class Parameters:
     members : networks of different seeds whose vectors are concatenated into one
     mean, query : the readouts that are added up: a running weighted mean of the vectors of the
         items a user turned to, and a linear map of the last layer's output
+    cosine : logits are scale * cosine of vectors of length 1; else the dot product of free ones
     longest_memory : the largest time constant, in events, that a gate starts with
     scale : factor of the cosine in the loss; learned from there
     smoothing : share of its neighbours' vectors in an item's vector; 0 for none
@@ -63,6 +65,7 @@ class Parameters:
     members: int = 1
     mean: bool = True
     query: bool = False
+    cosine: bool = True
     longest_memory: float = 30.0
     scale: float = 14.0
     smoothing: float = 0.5

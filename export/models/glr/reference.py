@@ -38,7 +38,9 @@ class RecurrenceReference:
         for at, w in enumerate(self._numbers):
             own = state[:, at * r.member_size : (at + 1) * r.member_size].astype(np.float64)
             item = self._table[item_rows, at * p.dim : (at + 1) * p.dim] * math.sqrt(len(r.members))
-            x = item * math.sqrt(p.dim) + w["types"][kind] + w["gaps"][gap]
+            x = (item * math.sqrt(p.dim) if p.cosine else item) + w["types"][kind] + w["gaps"][gap]
+            if not p.cosine:
+                x = _normed(x, w["first.weight"], w["first.bias"])
             parts = []
             for layer in range(p.layers):
                 x, h = self._layer(w, layer, x, own[:, layer * p.state : (layer + 1) * p.state])
@@ -82,8 +84,10 @@ class RecurrenceReference:
             for back in range(p.mean + p.query):
                 first = p.layers * p.state + back * p.dim
                 interest += own[:, first : first + p.dim]
-            length = np.sqrt((interest**2).sum(axis=1, keepdims=True)) + LEAST_LENGTH
-            parts.append(interest / length * member.scale * math.sqrt(len(r.members)))
+            if p.cosine:
+                length = np.sqrt((interest**2).sum(axis=1, keepdims=True)) + LEAST_LENGTH
+                interest /= length
+            parts.append(interest * member.scale * math.sqrt(len(r.members)))
         logits = np.concatenate(parts, axis=1) @ self._table.T
         for lag in range(len(r.again)):
             rows = recent.rows[:, lag]
