@@ -60,7 +60,8 @@ def score_graph(
     """`score.onnx`: `nodes` make `logits` [B, N] from `state`, `item_table`, `bias` and `beta`.
 
     Exclusion and the exact top-k are added here. Block-max top-k: the k blocks with the largest
-    maxima hold the k best items, so two small selections replace one over all N.
+    maxima hold the k best items, so two small selections replace one over all N. Equal items come
+    in the order of their rows, however many rows the table has: the blocks stand in theirs.
 
     Parameters
     ----------
@@ -88,7 +89,8 @@ def score_graph(
         node("ReduceMax", ["blocks", "last_axis"], ["block_max"], keepdims=0),
         node("Shape", ["block_max"], ["block_count"], start=1, end=2),
         node("Min", ["block_count", "k"], ["taken"]),
-        node("TopK", ["block_max", "taken"], ["best_max", "best_block"], axis=1, sorted=0),
+        node("TopK", ["block_max", "taken"], ["best_max", "some_block"], axis=1, sorted=0),
+        node("TopK", ["some_block", "taken"], ["best_block", "its_place"], axis=1, largest=0),
         node("Unsqueeze", ["best_block", "last_axis"], ["best_block_3d"]),
         node("GatherND", ["blocks", "best_block_3d"], ["candidates_3d"], batch_dims=1),
         node("Reshape", ["candidates_3d", "to_flat"], ["candidates"]),

@@ -165,6 +165,21 @@ def test_ties_are_still_the_k_best(model: Model, trained: Trained) -> None:
         assert (values[left:] == 0).all()
 
 
+@pytest.mark.parametrize("spare_rows", [0, 100, 1_000])
+def test_equal_items_come_in_the_order_of_their_rows(
+    bundle: Bundle, trained: Trained, spare_rows: int
+) -> None:
+    """Of users who did nothing yet, however many rows the worker keeps free."""
+    model = Model(bundle, "cpu", spare_rows=spare_rows)
+    state = np.zeros((3, model.state_size), np.float32)
+    for seed in range(20):
+        biases = np.random.default_rng(seed).integers(-8, 2, ITEMS + 1).astype(np.float32)
+        biases[0] = NEVER_LISTED
+        rows, _ = model.score(state, model.new_bias(biases), np.zeros((3, 1)), trained.beta, 8)
+        wanted = np.argsort(-biases, kind="stable")[:8]
+        np.testing.assert_array_equal(rows, np.tile(wanted, (3, 1)))
+
+
 def test_everything_excluded_scores_nothing(model: Model) -> None:
     excluded = np.arange(model.rows)[None, :]
     _, scores = model.score(some_states(model, 1), model.new_bias(), excluded, 5.0, 10)
