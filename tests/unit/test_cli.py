@@ -167,7 +167,11 @@ def test_bundle_show_and_check(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bundle", "show", str(sample.BUNDLE), "--json"]) == 0
     manifest = json.loads(capsys.readouterr().out)
     written = json.loads((sample.BUNDLE / "manifest.json").read_text())
-    assert manifest == {"recent": 0, **written}  # which a bundle from before it does not say
+    assert manifest == {
+        "content": None,
+        "recent": 0,
+        **written,
+    }  # which a bundle from before it does not say
     assert main(["bundle", "check", str(sample.BUNDLE), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["ok"] is True

@@ -90,7 +90,7 @@ def test_a_bundle_says_what_was_left_out_of_its_log(
 ) -> None:
     events = [(f"u{n % 5}", f"i{n % 4}", n, "click") for n in range(60)]
     path = write(tmp_path / "log", *events, events[-1])
-    code, _, err = run(capsys, "train", path, "--out", tmp_path / "bundle", "--set", "dim=8")
+    code, _, err = run(capsys, "train", path, "--out", tmp_path / "bundle", "--model", "decay")
     assert code == 0, err
     training = Bundle.load(tmp_path / "bundle").manifest.training
     assert training["cleaning"] == {"read": 61, "kept": 60, "dropped": {"repeated event": 1}}
