@@ -1,11 +1,14 @@
 """The models that `freshet-export train --model` knows. In: a log. Out: a `Trained` model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from export.dataset import Log
 from export.models import content, cooccurrence, decay, glr, mf
 from export.models.base import Reference, Trained
+from export.models.space import Space
+
+AUTO = "auto"  # in the place of a name: the one that is best on the newest events
 
 MODELS: dict[str, Callable[..., Trained]] = {
     "decay": decay.train,
@@ -26,10 +29,36 @@ PARAMETERS: dict[str, type[Any]] = {
     "glr": glr.Parameters,
 }
 
+# What `freshet-export tune` looks for.
+SPACES: dict[str, Space] = {
+    "decay": decay.SPACE,
+    "cooccurrence": cooccurrence.SPACE,
+    "mf": mf.SPACE,
+    "content": content.SPACE,
+    "glr": glr.SPACE,
+}
+
+
+def parameters_for(model: str, log: Log, given: Mapping[str, Any]) -> Any:
+    """The `Parameters` that a model would train on a log with; `given` are some of its fields."""
+    if model == "glr":
+        return glr.Parameters.chosen(glr.length(log), **given)
+    return PARAMETERS[model](**given)
+
 
 def train(model: str, log: Log, **parameters: Any) -> Trained:
     """Train a model of `MODELS`; `parameters` are the fields of its `Parameters`."""
     return MODELS[model](log, **parameters)
 
 
-__all__ = ["LEARNED", "MODELS", "PARAMETERS", "Reference", "Trained", "train"]
+__all__ = [
+    "AUTO",
+    "LEARNED",
+    "MODELS",
+    "PARAMETERS",
+    "SPACES",
+    "Reference",
+    "Trained",
+    "parameters_for",
+    "train",
+]

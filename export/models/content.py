@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Final
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from export.models import fading, mf
 from export.models.als import Float64
 from export.models.base import Baskets, Float32, Trained
 from export.models.content_map import ContentMap
+from export.models.space import Range, Space
 from stream.contracts import ITEM_KINDS, Item
 from stream.core.bundle import FadingSum
 from stream.core.content import features
@@ -39,6 +41,13 @@ class Parameters(mf.Parameters):
     features: int = 4096
     shrinkage: float = 1.0
     trust: float = 5.0
+
+
+SPACE: Final[Space] = {
+    **mf.SPACE,
+    "shrinkage": Range(0.1, 30.0, log=True),
+    "trust": Range(0.5, 100.0, log=True),
+}
 
 
 def train(log: Log, **given: object) -> Trained:

@@ -9,7 +9,7 @@ Must not know: the bundle's files, evaluation.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from export.models.base import (
     item_vectors,
     weight_table,
 )
+from export.models.space import Range, Space
 from export.to_onnx import node, score_graph, update_graph
 
 
@@ -41,6 +42,17 @@ class Parameters:
     popularity: float = 1.0
     normalising: float = 0.5
     min_count: int = 1
+
+
+SPACE: Final[Space] = {
+    "last": Range(1, 50, log=True),
+    "neighbours": (20, 50, 100, 200),
+    "position_decay": Range(0.4, 1.0),
+    "beta": Range(8.0, 1024.0, log=True),
+    "damping": Range(0.0, 1.0),
+    "popularity": Range(0.0, 1.0),
+    "normalising": Range(0.0, 1.0),
+}
 
 
 class CooccurrenceReference:

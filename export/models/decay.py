@@ -10,12 +10,13 @@ Must not know: the bundle's files, evaluation.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 from export.dataset import Log
 from export.models import fading
 from export.models.base import Baskets, Float32, Trained, item_vectors
 from export.models.fading import DAY_S, HOUR_S
+from export.models.space import Range, Space
 from stream.core.bundle import FadingSum
 
 
@@ -34,6 +35,20 @@ class Parameters:
     power: float = 0.0
     popularity: float = 1.0
     min_count: int = 1
+
+
+SPACE: Final[Space] = {
+    "dim": (32, 64, 128),
+    "half_life_s": Range(DAY_S, 365 * DAY_S, log=True),
+    "beta": Range(1.0, 64.0, log=True),
+    "strength": Range(0.03, 3.0, log=True),
+    "mood_half_life_s": Range(HOUR_S / 6, 7 * DAY_S, log=True),
+    "mood_share": Range(0.0, 2.0),
+    "damping": Range(0.0, 1.0),
+    "smoothing": Range(0.3, 1.0),
+    "power": Range(0.0, 1.0),
+    "popularity": Range(0.0, 1.0),
+}
 
 
 def train(log: Log, **given: object) -> Trained:

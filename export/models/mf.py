@@ -19,7 +19,7 @@ Must not know: the bundle's files, evaluation.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from scipy import sparse
@@ -31,6 +31,7 @@ from export.models.als import Float64
 from export.models.base import EVENT_WEIGHTS, Baskets, Float32, Trained, weight_table
 from export.models.fading import DAY_S
 from export.models.ratings import Ratings, fit_ratings
+from export.models.space import Range, Space
 from stream.core.bundle import FadingSum
 
 RATED_HELD_OUT = 0.1  # of the ratings, the newest, to measure the error on
@@ -53,6 +54,19 @@ class Parameters:
     pause_s: float = 30 * DAY_S
     popularity: float = 1.0
     min_count: int = 1
+
+
+SPACE: Final[Space] = {
+    "dim": (32, 64, 128, 192),
+    "half_life_s": Range(DAY_S, 730 * DAY_S, log=True),
+    "beta": Range(2.0, 256.0, log=True),
+    "strength": Range(0.03, 10.0, log=True),
+    "unobserved": Range(0.01, 3.0, log=True),
+    "regularisation": Range(1e-4, 0.1, log=True),
+    "ridge": Range(0.03, 3.0, log=True),
+    "pause_s": Range(DAY_S, 365 * DAY_S, log=True),
+    "popularity": Range(0.0, 1.0),
+}
 
 
 def train(log: Log, **given: object) -> Trained:

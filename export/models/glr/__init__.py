@@ -16,10 +16,10 @@ from typing import Any
 
 from export.dataset import Log
 from export.models.base import Trained
-from export.models.glr.parameters import Parameters
+from export.models.glr.parameters import SPACE, Parameters, length
 from stream.errors import UsageError
 
-__all__ = ["Parameters", "train"]
+__all__ = ["SPACE", "Parameters", "length", "train"]
 
 
 def train(log: Log, **given: Any) -> Trained:

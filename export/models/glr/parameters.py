@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
+
+import numpy as np
+
+from export.dataset import Log
+from export.models.space import Range, Space
+from stream.errors import UsageError
 
 # What long histories want in place of the defaults, and how long is long.
 HISTORIES: Final[dict[str, Any]] = {
@@ -92,7 +99,46 @@ class Parameters:
 
         Parameters
         ----------
-        length : events of its user that an event has, on average
+        length : see `length`
         """
         base = {**asdict(cls()), **(HISTORIES if length >= LONG else {})}
-        return cls(**{**base, **given})
+        return cls.of({**base, **given})
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Parameters:
+        """Those with these values.
+
+        Raises
+        ------
+        UsageError
+            There is no readout.
+        """
+        p = cls(**values)
+        if not (p.mean or p.query):
+            raise UsageError("glr needs a readout: mean=true, query=true, or both")
+        return p
+
+
+def length(log: Log) -> float:
+    """Events of its user that an event of the log has, on average; a user's long history counts."""
+    events = np.bincount(log.user).astype(np.float64)
+    return float((events**2).sum() / max(events.sum(), 1))
+
+
+SPACE: Final[Space] = {
+    "dim": (32, 64, 128, 256),
+    "state": (64, 128, 256),
+    "layers": (1, 2),
+    "mean": (True, False),
+    "query": (False, True),
+    "cosine": (True, False),
+    "longest_memory": Range(5.0, 400.0, log=True),
+    "smoothing": Range(0.0, 1.0),
+    "edge_dropout": Range(0.0, 0.8),
+    "input_dropout": Range(0.0, 0.6),
+    "dropout": Range(0.0, 0.5),
+    "label_smoothing": Range(0.0, 0.2),
+    "recency": Range(0.0, 4.0),
+    "learning_rate": Range(5e-4, 2e-2, log=True),
+    "weight_decay": Range(0.0, 0.1),
+}

@@ -1,0 +1,53 @@
+"""Parameters of models as text: what `--set` takes. Must not know: the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from export.models import AUTO, MODELS, PARAMETERS
+from stream.errors import UsageError
+
+
+def parse_parameters(model: str, given: Mapping[str, str]) -> dict[str, Any]:
+    """Parameters of a model from text.
+
+    Raises
+    ------
+    UsageError
+        The model has no such parameter, or the value is not a number of its kind.
+    """
+    if model == AUTO and not given:
+        return {}
+    if model not in MODELS:
+        if model == AUTO:
+            raise UsageError("--set: say with --model of which model it is a parameter")
+        raise UsageError(f"model {model!r} is not one of {', '.join(sorted(MODELS))}")
+    kinds = {name: type(v) for name, v in dataclasses.asdict(PARAMETERS[model]()).items()}
+    parsed: dict[str, Any] = {}
+    for name, text in given.items():
+        if name not in kinds:
+            raise UsageError(f"{model} has no parameter {name!r}; it has {', '.join(kinds)}")
+        if kinds[name] is bool:
+            if text not in ("true", "false"):
+                raise UsageError(f"{name}={text}: must be true or false")
+            parsed[name] = text == "true"
+            continue
+        try:
+            parsed[name] = kinds[name](text)
+        except ValueError:
+            raise UsageError(f"{name}={text}: not a number ({kinds[name].__name__})") from None
+        if not 0 <= parsed[name] < float("inf") or (kinds[name] is int and parsed[name] < 1):
+            raise UsageError(f"{name}={text}: must be positive and finite")
+    return parsed
+
+
+def as_options(parameters: Mapping[str, Any]) -> str:
+    """The options that `parse_parameters` reads the same values from."""
+    return " ".join(f"--set {name}={as_text(value)}" for name, value in parameters.items())
+
+
+def as_text(value: bool | int | float) -> str:
+    """As `--set` takes it."""
+    return str(value).lower() if isinstance(value, bool) else f"{value:.12g}"
