@@ -39,6 +39,7 @@ from stream.core.recent import Recent
 from stream.errors import UsageError
 
 GOLDEN = "golden.npz"
+NETWORK = "network.npz"  # beside the bundle: for the next training, not for the engine
 TOLERANCE = 2e-5  # absolute; float32 graphs against the float64 reference
 SEQUENCES, EVENTS, STRUCK, LISTED = 8, 12, 6, 10
 
@@ -105,9 +106,14 @@ def bundle_files(trained: Trained, name: str) -> dict[str, bytes]:
         "golden": {"file": GOLDEN, "tolerance": TOLERANCE},
         "files": {file: hashlib.sha256(data).hexdigest() for file, data in content.items()},
     }
+    beside: dict[str, bytes] = {}
+    if trained.network:
+        beside[NETWORK] = _npz(**trained.network)
+        network = hashlib.sha256(beside[NETWORK]).hexdigest()
+        fields["training"] = {**trained.training, NETWORK: network}
     fields["id"] = manifest_id(fields)
     text = json.dumps(fields, indent=2, sort_keys=True, allow_nan=False) + "\n"
-    return {**content, MANIFEST: text.encode()}
+    return {**content, **beside, MANIFEST: text.encode()}
 
 
 def _golden(trained: Trained) -> bytes:

@@ -8,23 +8,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from export import evaluation
-from export.bundle import write_bundle
+from export import evaluation, training
 from export.dataset import read_log
 from export.describe import describe
-from export.models import MODELS
-from export.models.base import Run
-from export.options import add_log_options, open_log, provenance
-from export.report import peak_mib
+from export.models import AUTO, LEARNED, MODELS
+from export.models.text import parse_parameters
+from export.options import add_log_options, open_log
 from export.sample import write_sample
-from export.train import AUTO, fit, parse_parameters
 from stream.core.bundle import Bundle
 from stream.core.model import Model
 from stream.errors import FreshetError, UsageError
@@ -54,20 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     command = _command(commands, "train", _train, "train a model on a log and write a bundle")
     _log(command)
     _model_options(command)
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="bundle folder")
-    command.add_argument("--name", help="name in the manifest (default: the model's)")
-    command.add_argument(
-        "--minutes",
-        type=_minutes,
-        metavar="N",
-        help="for glr: train no longer than about N minutes",
-    )
-    command.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="for glr (default: auto, CUDA where there is one)",
-    )
+    training.add_train_options(command)
 
     command = _command(commands, "evaluate", _evaluate, "measure a model beside the baseline")
     _log(command, needed=False, more=[evaluation.PREFIXES])
@@ -107,13 +90,15 @@ def _log(command: argparse.ArgumentParser, needed: bool = True, more: Iterable[s
     add_log_options(command, more)
 
 
-def _model_options(command: argparse.ArgumentParser, default: str = AUTO) -> None:
+def _model_options(command: argparse.ArgumentParser, default: str | None = AUTO) -> None:
     auto = "; auto: the best on the newest events" if default == AUTO else ""
+    usual = "" if default is None else f" (default: {default}{auto})"
     command.add_argument(
         "--model",
         choices=[*([AUTO] if default == AUTO else []), *sorted(MODELS)],
         default=default,
-        help=f"kind of model (default: {default}{auto})",
+        required=default is None,
+        help=f"kind of model{usual}",
     )
     command.add_argument(
         "--set",
@@ -125,29 +110,9 @@ def _model_options(command: argparse.ArgumentParser, default: str = AUTO) -> Non
 
 
 def _train(options: argparse.Namespace) -> None:
-    parameters = _parameters(options)
-    report = _reporter()
-    log, cleaning = open_log(options, report)
-    unfinished = options.out.with_name(options.out.name + ".unfinished")
-    run = Run(
-        seconds=None if options.minutes is None else 60 * options.minutes,
-        device=options.device,
-        checkpoint=unfinished / "network",
-        report=report,
-    )
-    try:
-        trained = fit(log, options.model, parameters, report, run)
-    except KeyboardInterrupt:
-        if unfinished.is_dir():
-            report(f"what was learned is kept in {unfinished}: the same command goes on from there")
-        raise
-    trained.training |= provenance(log, cleaning)
-    bundle = write_bundle(trained, options.out, options.name)
-    shutil.rmtree(unfinished, ignore_errors=True)
-    Model(bundle, "cpu")
-    report("bundle verified: golden sequences replayed")
-    report(f"peak memory {peak_mib():,.0f} MiB")
-    print(f"{options.out}  {bundle.bundle_id}")
+    if options.warm is not None and options.model == AUTO:
+        (options.model,) = LEARNED
+    training.train(options, _parameters(options), _reporter())
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -195,13 +160,6 @@ def _parameters(options: argparse.Namespace) -> dict[str, Any]:
             raise UsageError(f"--set {pair}: write NAME=VALUE")
         given[name.strip()] = value.strip()
     return parse_parameters(options.model, given)
-
-
-def _minutes(text: str) -> float:
-    minutes = float(text)
-    if not 0 < minutes < float("inf"):
-        raise ValueError
-    return minutes
 
 
 def _reporter() -> Callable[[str], None]:

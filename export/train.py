@@ -27,20 +27,21 @@ from export.evaluate import Answers, replay
 from export.measure import Measured, judge
 from export.metrics.calibration import reliability
 from export.metrics.ranking import find_hits
-from export.models import LEARNED, MODELS, PARAMETERS, Trained, train
+from export.models import AUTO, LEARNED, Trained, train
 from export.models.base import HeldOut, Run
+from export.models.warm import WarmStart
 from export.questions import Questions, cases_asked, turns_towards
 from export.splits import HELD_OUT, moments, newest_share
 from stream.config import Placement as PlacementRules
 from stream.core.model import Model
 from stream.errors import UsageError
 
-AUTO = "auto"
 BASELINE = "cooccurrence"
 CANDIDATES = ("cooccurrence", "decay", "mf", "glr")  # of `auto`
 LEAST_HELD_OUT = 0.02  # of the events, however many there are; at most `splits.HELD_OUT`
 ENOUGH = 20_000  # held-out events that settle everything
 CASES = 6_000  # that a model is measured on
+LEAST_NEW = 100  # events that an earlier bundle was not trained on
 KS = (10, 20)
 CHOSEN_BY = "ndcg@20"
 MAX_LOSS = 0.005  # recall@20 that int8 states may cost before float32 is chosen
@@ -56,40 +57,7 @@ EXCLUSIONS = {
 Report = Callable[[str], None]
 
 
-def parse_parameters(model: str, given: Mapping[str, str]) -> dict[str, Any]:
-    """Parameters of a model from text.
-
-    Raises
-    ------
-    UsageError
-        The model has no such parameter, or the value is not a number of its kind.
-    """
-    if model == AUTO and not given:
-        return {}
-    if model not in MODELS:
-        if model == AUTO:
-            raise UsageError("--set: say with --model of which model it is a parameter")
-        raise UsageError(f"model {model!r} is not one of {', '.join(sorted(MODELS))}")
-    kinds = {name: type(v) for name, v in dataclasses.asdict(PARAMETERS[model]()).items()}
-    parsed: dict[str, Any] = {}
-    for name, text in given.items():
-        if name not in kinds:
-            raise UsageError(f"{model} has no parameter {name!r}; it has {', '.join(kinds)}")
-        if kinds[name] is bool:
-            if text not in ("true", "false"):
-                raise UsageError(f"{name}={text}: must be true or false")
-            parsed[name] = text == "true"
-            continue
-        try:
-            parsed[name] = kinds[name](text)
-        except ValueError:
-            raise UsageError(f"{name}={text}: not a number ({kinds[name].__name__})") from None
-        if not 0 <= parsed[name] < float("inf") or (kinds[name] is int and parsed[name] < 1):
-            raise UsageError(f"{name}={text}: must be positive and finite")
-    return parsed
-
-
-class Held(NamedTuple):
+class Sides(NamedTuple):
     """The two sides of a log: what is trained on, and what is asked for."""
 
     log: Log
@@ -134,7 +102,7 @@ def fit(
         The log is too small, or a model cannot be trained here.
     """
     run = run or Run()
-    held = _held(log)
+    held = hold_out(log, run.warm)
     if held is None:
         if model == AUTO:
             report("too little of a log to compare models by: decay")
@@ -147,7 +115,7 @@ def fit(
     tried = {
         name: found
         for name in dict.fromkeys((*_candidates(model, report), BASELINE))
-        if (found := _try(name, held, parameters if name == model else {}, run, report))
+        if (found := _tried(name, held, parameters if name == model else {}, run, report))
     }
     if model == AUTO and tried:
         model = max(tried, key=lambda name: tried[name].worth)
@@ -172,10 +140,25 @@ def settled(model: str, log: Log, parameters: Mapping[str, Any], report: Report)
     )
 
 
-def _held(log: Log) -> Held | None:
-    """None where one side has nothing."""
+def hold_out(log: Log, warm: WarmStart | None = None) -> Sides | None:
+    """The newest events against the older ones; None where one side has nothing.
+
+    Parameters
+    ----------
+    warm : it must not be asked for what it was trained on
+
+    Raises
+    ------
+    UsageError
+        There is hardly an event that is newer than `warm`.
+    """
     share = float(np.clip(ENOUGH / max(len(log), 1), LEAST_HELD_OUT, HELD_OUT))
-    since_ms = newest_share(log, share)
+    if warm is not None and (new := int((log.time_ms >= warm.until_ms).sum())) < LEAST_NEW:
+        raise UsageError(
+            f"{warm.name}: was trained on all but the newest {new:,} events of this log, too few "
+            f"to measure a model on ({LEAST_NEW}); train when there are more, or without --warm"
+        )
+    since_ms = max(newest_share(log, share), 0 if warm is None else warm.until_ms)
     trained = log.time_ms < since_ms
     if not trained.any():
         return None
@@ -186,7 +169,7 @@ def _held(log: Log) -> Held | None:
     chosen = np.random.default_rng(0).permutation(len(asked.queries))[:CASES]
     some = dataclasses.replace(asked, queries=[asked.queries[at] for at in np.sort(chosen)])
     held_out = HeldOut(trained, np.flatnonzero(~trained & turns_towards(log)))
-    return Held(log, log.before(since_ms), cases, some, held_out)
+    return Sides(log, log.before(since_ms), cases, some, held_out)
 
 
 def _candidates(model: str, report: Report) -> tuple[str, ...]:
@@ -198,20 +181,31 @@ def _candidates(model: str, report: Report) -> tuple[str, ...]:
     return CANDIDATES
 
 
-def _try(
-    name: str, held: Held, parameters: Mapping[str, Any], run: Run, report: Report
+def _tried(
+    name: str, held: Sides, parameters: Mapping[str, Any], run: Run, report: Report
 ) -> Tried | None:
     report(f"training {name} on the older {len(held.older):,} events")
     try:
-        if name in LEARNED:
-            log, held_out = held.log, held.held_out
-            part = run.part(SECONDS_SHARE, "older")
-            trained = train(name, log, held_out=held_out, run=part, **parameters)
-        else:
-            trained = train(name, held.older, **parameters)
+        return attempt(name, held, parameters, run.part(SECONDS_SHARE, "older"), report)
     except UsageError as error:
         report(f"{name}: {error}")
         return None
+
+
+def attempt(
+    name: str, held: Sides, parameters: Mapping[str, Any], run: Run, report: Report
+) -> Tried:
+    """Train on the older events, measure on the newest, with and without seen items.
+
+    Raises
+    ------
+    UsageError
+        The model cannot be trained here, or with these parameters.
+    """
+    if name in LEARNED:
+        trained = train(name, held.log, held_out=held.held_out, run=run, **parameters)
+    else:
+        trained = train(name, held.older, **parameters)
     with loaded(trained) as served:
         found = []
         for exclude_seen in (False, True):
@@ -247,7 +241,7 @@ def _metrics(tried: Mapping[str, Tried], model: str) -> dict[str, Any]:
     return found
 
 
-def _storage(best: Tried, held: Held, metrics: dict[str, Any]) -> Literal["float32", "int8"]:
+def _storage(best: Tried, held: Sides, metrics: dict[str, Any]) -> Literal["float32", "int8"]:
     """How states are kept, and what int8 costs."""
     if best.trained.storage != "int8":
         return "float32"
@@ -279,4 +273,5 @@ def _calibration(answers: Answers, metrics: dict[str, Any]) -> Calibration | Non
 def loaded(trained: Trained) -> Iterator[Model]:
     """The model behind its own graphs, through a bundle in a scratch folder."""
     with tempfile.TemporaryDirectory(prefix="freshet-export-") as scratch:
-        yield Model(write_bundle(trained, Path(scratch) / "bundle"), "cpu", spare_rows=0)
+        written = write_bundle(dataclasses.replace(trained, network={}), Path(scratch) / "bundle")
+        yield Model(written, "cpu", spare_rows=0)

@@ -8,7 +8,7 @@ Must not know: which models exist, the bundle's files.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -21,6 +21,7 @@ from scipy.sparse.linalg import eigsh
 from export.calibration import Calibration
 from export.dataset import Log
 from export.models.content_map import ContentMap
+from export.models.warm import WarmStart
 from export.to_onnx import with_calibration
 from stream.contracts import EventType
 from stream.core.bundle import NEVER_LISTED, Additive
@@ -89,6 +90,7 @@ class Trained:
     content : vectors of items that were not trained on, from their records; None if it has no such
     exclude_seen, metrics : filled in by `export.train.fit`, which measures them
     settled : what held-out events decided, for a training on the whole log; None: nothing
+    network : float32 arrays that a next training may begin from, see `WarmStart`; empty: none
     """
 
     model: str
@@ -111,6 +113,7 @@ class Trained:
     exclude_seen: bool = False
     metrics: dict[str, Any] = field(default_factory=dict)
     settled: Any = None
+    network: dict[str, Float32] = field(default_factory=dict)
 
     def calibrated(self, calibration: Calibration) -> Trained:
         """The same model with calibrated scores; it must have none yet."""
@@ -144,6 +147,8 @@ class Run:
     checkpoint : beginning of the files to go on from; None: nothing is kept
     report : gets a line after each epoch
     keep : gets each trained network
+    watch : gets what an epoch was judged by; what it raises ends the training
+    warm : where the training begins; None: from nothing
     """
 
     seconds: float | None = None
@@ -151,6 +156,8 @@ class Run:
     checkpoint: Path | None = None
     report: Callable[[str], None] = field(default=lambda message: None)
     keep: Callable[[Any], None] = field(default=lambda network: None)
+    watch: Callable[[Mapping[str, float]], None] = field(default=lambda measured: None)
+    warm: WarmStart | None = None
 
     def part(self, share: float, name: str = "all") -> Run:
         """A share of the time, with a checkpoint of its own."""

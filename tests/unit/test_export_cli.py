@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from export import cli
+from export import cli, training
 from stream.core.bundle import Bundle
 
 
@@ -84,7 +84,7 @@ def test_ctrl_c_ends_without_a_traceback(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "fit", interrupted)
+    monkeypatch.setattr(training, "fit", interrupted)
     log = visits(tmp_path / "log.jsonl")
     code, _, err = run(capsys, "train", log, "--out", tmp_path / "bundle")
     assert code == 130

@@ -8,10 +8,8 @@ else that is random from a generator whose state is in the checkpoint.
 from __future__ import annotations
 
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,10 +19,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from export.models.glr.interrupt import interruptible
 from export.models.glr.loss import cross_entropy
-from export.models.glr.network import Neighbours, Network
+from export.models.glr.network import Neighbours, Network, begin
 from export.models.glr.parameters import Parameters
 from export.models.glr.sequences import Batch, Sequences
+from export.models.glr.warm import Start
 from stream.errors import UsageError
 
 WARM_UP = 150  # steps, or a tenth of them
@@ -35,6 +35,7 @@ NO_ITEM_LOGIT = -30.0
 
 Report = Callable[[str], None]
 Judge = Callable[[Network], dict[str, float]]
+Watch = Callable[[dict[str, float]], None]
 
 
 @dataclass(slots=True)
@@ -49,6 +50,7 @@ class Plan:
         better
     patience : epochs without a better one before the end
     checkpoint : file to go on from, and to write to after each epoch and on Ctrl-C
+    watch : gets each line of the curve; what it raises ends the training
     """
 
     epochs: int
@@ -56,6 +58,7 @@ class Plan:
     judge: Judge | None = None
     patience: int = 2
     checkpoint: Path | None = None
+    watch: Watch = field(default=lambda line: None)
 
 
 @dataclass(slots=True)
@@ -80,6 +83,7 @@ class Trainer:
     ----------
     items : rows of the item table
     device : "cpu" or "cuda"
+    start : where the network begins; None: at random
     """
 
     def __init__(
@@ -89,10 +93,15 @@ class Trainer:
         p: Parameters,
         neighbours: Neighbours | None,
         device: str,
+        start: Start | None = None,
     ) -> None:
         torch.manual_seed(p.seed)
         self.p, self.sequences, self.device, self.items = p, sequences, device, items
-        self.network = Network(items, p, neighbours).to(device)
+        self.network = Network(items, p, neighbours)
+        if start is not None:
+            begin(self.network, start.numbers)
+        self.network.to(device)
+        self._start = "" if start is None else start.digest
         self.windows = sequences.windows(p.window)
         self.progress = Progress()
         self._best: dict[str, Tensor] = {}
@@ -113,6 +122,8 @@ class Trainer:
         ------
         KeyboardInterrupt
             By Ctrl-C, after the checkpoint was written.
+        UsageError
+            The loss is not finite any more, or the checkpoint is of another training.
         """
         self.progress.epochs = plan.epochs
         if plan.checkpoint is not None and plan.checkpoint.exists():
@@ -120,7 +131,7 @@ class Trainer:
         at = self.progress
         if at.steps:
             report(f"going on from {plan.checkpoint}: epoch {at.epoch + 1}, step {at.step}")
-        with _interruptible() as stopped:
+        with interruptible() as stopped:
             while at.epoch < at.epochs and not at.done:
                 if not self._epoch(plan, stopped):
                     if plan.checkpoint is not None:
@@ -133,6 +144,7 @@ class Trainer:
                 at.done = judged and at.epoch - at.best_epoch >= plan.patience
                 if plan.checkpoint is not None:
                     self._save(plan.checkpoint)
+                plan.watch(at.curve[-1])
         if self._best:
             self.network.load_state_dict(self._best)
         self.network.eval()
@@ -170,6 +182,8 @@ class Trainer:
                 bar.update()
         at.epoch, at.step = at.epoch + 1, 0
         mean = float(np.mean(losses)) if losses else math.nan
+        if losses and not math.isfinite(mean):
+            raise UsageError("the training ran away: its loss is no number; lower learning_rate")
         at.curve.append({"epoch": at.epoch, "loss": round(mean, 4)})
         return True
 
@@ -241,6 +255,7 @@ class Trainer:
         content = {
             "parameters": asdict(self.p),
             "log": self.sequences.digest(),
+            "start": self._start,
             "progress": asdict(self.progress),
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -260,30 +275,10 @@ class Trainer:
             )
         if content["log"] != self.sequences.digest():
             raise UsageError(f"{file}: was trained on another log; delete it to begin anew")
+        if content["start"] != self._start:
+            raise UsageError(f"{file}: began from another bundle; delete it to begin anew")
         self.progress = Progress(**content["progress"])
         self.network.load_state_dict(content["network"])
         self.optimiser.load_state_dict(content["optimiser"])
         self._best = content["best"]
         torch.set_rng_state(content["random"].cpu())
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C in here only shows in what this yields; a second one ends at once."""
-    pressed = False
-
-    def press(number: int, frame: Any) -> None:
-        nonlocal pressed
-        if pressed:
-            raise KeyboardInterrupt
-        pressed = True
-
-    try:
-        before = signal.signal(signal.SIGINT, press)
-    except ValueError:  # not the main thread: nobody presses there
-        yield lambda: False
-        return
-    try:
-        yield lambda: pressed
-    finally:
-        signal.signal(signal.SIGINT, before)

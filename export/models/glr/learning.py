@@ -6,6 +6,7 @@ interactions are fitted on them. Without: what was settled that way is used, on 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -28,9 +29,10 @@ from export.models.glr.companions import nearest, pairs
 from export.models.glr.fitting import Plan, Trainer
 from export.models.glr.judging import Cases, Settled
 from export.models.glr.network import Neighbours, Network, numbers
-from export.models.glr.parameters import Parameters
+from export.models.glr.parameters import Parameters, length
 from export.models.glr.reference import RecurrenceReference
 from export.models.glr.sequences import Sequences, trained_kinds
+from export.models.glr.warm import Start, going_on, starts
 from stream.core.bundle import NEVER_LISTED
 from stream.errors import UsageError
 
@@ -43,10 +45,12 @@ class _Members:
     tables: list[Float32] = field(default_factory=list)
     biases: list[Float32] = field(default_factory=list)
     curves: list[list[dict[str, float]]] = field(default_factory=list)
+    kept: dict[str, Float32] = field(default_factory=dict)
     epochs: int = 0
 
     def add(self, trainer: Trainer, network: Network, members: int) -> None:
         found = numbers(network)
+        self.kept |= {f"{len(self.served)}.{name}": value for name, value in found.items()}
         self.biases.append(found.pop("biases"))
         del found["items"]  # the engine holds both, beside the graphs
         scale = float(network.log_scale.detach().exp()) / members  # the mean of all logits
@@ -80,12 +84,15 @@ def learn(
     Raises
     ------
     UsageError
-        The log is too small, or CUDA was asked for and is not there.
+        The log is too small, CUDA was asked for and is not there, or the training cannot go on from
+        `run.warm`.
     """
     run = run or Run()
     older = log if held_out is None else log.select(held_out.trained)
-    events = np.bincount(older.user).astype(np.float64)
-    p = Parameters.chosen(float((events**2).sum() / max(events.sum(), 1)), **given)
+    if run.warm is None:
+        p = Parameters.chosen(length(older), **given)
+    else:
+        p = going_on(run.warm, length(older), given)
     item_ids, row_by_code = _rows(older, p.min_count)
     kinds = trained_kinds(older)
     sequences = Sequences.of(older, row_by_code, kinds, p.recency)
@@ -95,7 +102,9 @@ def learn(
     companions = Companions.of(counts, p.companions)
     cases = None if held_out is None else Cases.of(log, held_out, row_by_code, kinds, p)
     epochs = p.epochs if settled is None else settled.epochs
-    members = _train(sequences, len(item_ids), p, _neighbours(counts, p), cases, epochs, run)
+    begin = [None] * p.members if run.warm is None else starts(run.warm, item_ids, p)
+    neighbours = _neighbours(counts, p)
+    members = _train(sequences, len(item_ids), p, neighbours, cases, epochs, begin, run)
     table: Float32 = (np.concatenate(members.tables, axis=1) / p.members**0.5).astype(np.float32)
     bias: Float32 = np.mean(members.biases, axis=0).astype(np.float32)
     if cases is not None:
@@ -130,6 +139,7 @@ def learn(
         created=log.ends,
         training={
             "events": len(older),
+            **({} if run.warm is None else {"warm": run.warm.bundle_id}),
             **asdict(p),
             "settled": asdict(settled),
             "scales": members.scales,
@@ -138,6 +148,7 @@ def learn(
         exclude_seen=settled.exclude_seen,
         recent=p.last,
         settled=settled,
+        network=members.kept,
     )
 
 
@@ -148,18 +159,21 @@ def _train(
     neighbours: Neighbours | None,
     cases: Cases | None,
     epochs: int,
+    begin: Sequence[Start | None],
     run: Run,
 ) -> _Members:
     device = _device(run.device)
     members = _Members()
     for number in range(p.members):
-        trainer = Trainer(sequences, items, replace(p, seed=p.seed + number), neighbours, device)
+        own = replace(p, seed=p.seed + number)
+        trainer = Trainer(sequences, items, own, neighbours, device, begin[number])
         checkpoint = run.checkpoint and run.checkpoint.with_name(f"{run.checkpoint.name}-{number}")
         plan = Plan(
             epochs=epochs,
             seconds=None if run.seconds is None else run.seconds / p.members,
             judge=None if cases is None else cases.judge(device),
             checkpoint=checkpoint,
+            watch=run.watch,
         )
         size = sum(parameter.numel() for parameter in trainer.network.parameters())
         run.report(f"network {number + 1} of {p.members}: {size:,} numbers, on {device}")

@@ -18,6 +18,7 @@ event at a time.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,7 @@ from export.models.base import Float32, Int64
 from export.models.glr.parameters import Parameters
 from export.models.glr.scan import scan
 from export.models.glr.sequences import GAPS, TYPES
+from stream.errors import UsageError
 
 LEAST_LENGTH = 1e-8
 WIDEST = 4.0  # |log w| of the running mean
@@ -163,6 +165,28 @@ class Network(nn.Module):
 def unit(x: Tensor) -> Tensor:
     """Scaled to length 1 along the last axis; a short one stays short."""
     return x / (x.norm(dim=-1, keepdim=True) + LEAST_LENGTH)
+
+
+def begin(network: Network, values: Mapping[str, Float32]) -> None:
+    """Set the parameters, as `numbers` gives them, in place. Rows of NaN keep their random vector.
+
+    Raises
+    ------
+    UsageError
+        They are those of another network.
+    """
+    known = torch.from_numpy(np.isfinite(values["biases"]))
+    found = {name: torch.from_numpy(value) for name, value in values.items()}
+    own = network.state_dict()
+    found["items"] = torch.where(known[:, None], found["items"], own["items"])
+    usual = found["biases"][known].mean()  # a softmax only sees differences
+    found["biases"] = torch.where(known, found["biases"], usual)
+    try:
+        network.load_state_dict(found)
+    except RuntimeError:
+        raise UsageError(
+            "--warm: its network.npz is of another network; train without --warm"
+        ) from None
 
 
 def numbers(network: Network) -> dict[str, Float32]:
