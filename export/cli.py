@@ -52,6 +52,11 @@ def _parser() -> argparse.ArgumentParser:
     _model_options(command)
     training.add_train_options(command)
 
+    command = _command(commands, "tune", _tune, "look for a model's best parameters")
+    _log(command)
+    _model_options(command, default=None)
+    training.add_tune_options(command)
+
     command = _command(commands, "evaluate", _evaluate, "measure a model beside the baseline")
     _log(command, needed=False, more=[evaluation.PREFIXES])
     _model_options(command, default="mf")
@@ -113,6 +118,10 @@ def _train(options: argparse.Namespace) -> None:
     if options.warm is not None and options.model == AUTO:
         (options.model,) = LEARNED
     training.train(options, _parameters(options), _reporter())
+
+
+def _tune(options: argparse.Namespace) -> None:
+    training.tune(options, _parameters(options), _reporter())
 
 
 def _evaluate(options: argparse.Namespace) -> None:

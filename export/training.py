@@ -1,4 +1,4 @@
-"""`freshet-export train`: its options, what it trains. In: a log. Out: a bundle.
+"""`freshet-export train` and `tune`: their options, what they train. In: a log. Out: a bundle.
 
 Must not know: how models work.
 """
@@ -17,8 +17,11 @@ from export.models.warm import WarmStart
 from export.options import open_log, provenance
 from export.report import peak_mib
 from export.train import Report, fit
+from export.tuning import search
 from export.warm import read_warm
 from stream.core.model import Model
+
+MINUTES = 10  # of a search
 
 
 def add_train_options(command: argparse.ArgumentParser) -> None:
@@ -39,6 +42,28 @@ def add_train_options(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_tune_options(command: argparse.ArgumentParser) -> None:
+    """The options that only `tune` has."""
+    command.add_argument(
+        "--minutes",
+        type=_minutes,
+        default=MINUTES,
+        metavar="N",
+        help=f"look no longer than about N minutes (default: {MINUTES})",
+    )
+    command.add_argument("--trials", type=_trials, metavar="N", help="nor try more than N times")
+    command.add_argument(
+        "--seed", type=_seed, default=1, metavar="S", help="of what is tried (default: 1)"
+    )
+    command.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="bundle folder: train with the best, after the search and as long as that at most",
+    )
+    _run_options(command)
+
+
 def _run_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--name", help="name in the manifest (default: the model's)")
     command.add_argument(
@@ -55,6 +80,17 @@ def train(options: argparse.Namespace, parameters: dict[str, Any], report: Repor
     log, cleaning = open_log(options, report)
     trained = _fitted(options, log, parameters, _run(options, report, warm))
     _finish(trained, options, provenance(log, cleaning), report)
+
+
+def tune(options: argparse.Namespace, parameters: dict[str, Any], report: Report) -> None:
+    """Look for parameters and print them; with `--out`, train with them. `parameters` stay."""
+    log, cleaning = open_log(options, report)
+    run = _run(options, report)
+    found = search(log, options.model, parameters, run, trials=options.trials, seed=options.seed)
+    print(*found.lines(), sep="\n", flush=True)
+    if options.out is not None:
+        trained = _fitted(options, log, found.parameters, run)
+        _finish(trained, options, provenance(log, cleaning) | {"tuned": found.summary()}, report)
 
 
 def _run(options: argparse.Namespace, report: Report, warm: WarmStart | None = None) -> Run:
@@ -95,6 +131,20 @@ def _finish(
 def _unfinished(options: argparse.Namespace) -> Path:
     folder: Path = options.out
     return folder.with_name(folder.name + ".unfinished")
+
+
+def _trials(text: str) -> int:
+    trials = int(text)
+    if trials < 1:
+        raise ValueError
+    return trials
+
+
+def _seed(text: str) -> int:
+    seed = int(text)
+    if not 0 <= seed < 1 << 32:
+        raise ValueError
+    return seed
 
 
 def _minutes(text: str) -> float:

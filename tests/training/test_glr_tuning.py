@@ -1,0 +1,69 @@
+"""A search over networks: epochs are watched, poor ones end early, other ones are told why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from export.dataset import Log
+from export.models import train
+from export.models.base import Run
+from export.models.glr.parameters import HISTORIES, Parameters, length
+from export.tuning import search
+from stream.errors import UsageError
+from tests.training.shops import SMALL, newest, walks
+
+FIXED = {**SMALL, "layers": 1, "epochs": 4, "mean": True, "query": False, "cosine": True}
+
+
+@pytest.fixture(scope="module")
+def log() -> Log:
+    return walks(400, repeats=0.2)
+
+
+def test_every_epoch_is_watched_and_may_be_the_last(log: Log) -> None:
+    class EnoughError(Exception):
+        pass
+
+    seen: list[Mapping[str, float]] = []
+
+    def watch(measured: Mapping[str, float]) -> None:
+        seen.append(measured)
+        if len(seen) == 2:
+            raise EnoughError
+
+    with pytest.raises(EnoughError):
+        train("glr", log, held_out=newest(log), run=Run(watch=watch), **FIXED)
+    assert [line["epoch"] for line in seen] == [1, 2]
+    assert all("ndcg@20" in line for line in seen)
+
+
+def test_poor_networks_end_early_and_a_search_repeats(log: Log) -> None:
+    def tried() -> list[tuple[int, dict[str, object], float]]:
+        of = search(log, "glr", FIXED, Run(), trials=9)
+        assert of.ended > 0
+        assert len(of.trials) + of.ended == 9
+        return [(trial.number, trial.changed, trial.worth) for trial in of.trials]
+
+    first = tried()
+    assert first[0][:2] == (0, {})
+    assert tried() == first
+
+
+def test_the_first_trial_has_the_defaults_of_such_a_log() -> None:
+    histories = walks(400)
+    histories.user[:] = histories.user // 40
+    assert length(histories) > 30
+    chosen = Parameters.chosen(length(histories))
+    assert (chosen.layers, chosen.epochs) == (HISTORIES["layers"], HISTORIES["epochs"])
+
+
+def test_a_network_needs_a_readout(log: Log) -> None:
+    with pytest.raises(UsageError, match="mean=true, query=true, or both"):
+        train("glr", log, mean=False, query=False)
+
+
+def test_a_training_that_runs_away_is_no_network(log: Log) -> None:
+    with pytest.raises(UsageError, match="lower learning_rate"):
+        train("glr", log, held_out=newest(log), **{**FIXED, "learning_rate": 1e30})
