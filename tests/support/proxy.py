@@ -172,7 +172,7 @@ class Proxy:
         pumps: list[asyncio.Task[None]] = []
         try:
             await self._flows.wait()
-            broker_reads, broker = await asyncio.open_connection(HOST, self.upstream)
+            broker_reads, broker = await self._open()
             for source, sink, way in (
                 (client_reads, broker, WAYS[0]),
                 (broker_reads, client, WAYS[1]),
@@ -184,13 +184,28 @@ class Proxy:
         except OSError:
             pass  # the broker is down
         finally:
+            # First of all: whatever is awaited in here may be cancelled.
+            ends = [end for end in (client, broker) if end is not None]
+            for end in ends:
+                end.transport.abort()
             for pump in pumps:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
-            for end in filter(None, (client, broker)):
-                end.transport.abort()
+            for end in ends:
                 with contextlib.suppress(OSError):
                     await end.wait_closed()
+
+    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to the broker; one that is cut while it opens is closed, too."""
+        opening = asyncio.ensure_future(asyncio.open_connection(HOST, self.upstream))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            with contextlib.suppress(OSError):
+                _, broker = await opening
+                broker.transport.abort()
+                await broker.wait_closed()
+            raise
 
     async def _read(
         self, source: asyncio.StreamReader, frames: asyncio.Queue[tuple[float, bytes]], way: Way
