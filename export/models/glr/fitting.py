@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,11 @@ LAST_RATE = 0.01  # of the learning rate, at the end
 CLIP = 5.0
 TRIED_STEPS = 20  # before their time says how many epochs there is time for
 NO_ITEM_LOGIT = -30.0
+ITEMS_OF = 512  # the number of a step's items is a multiple of this
 
 Report = Callable[[str], None]
 Judge = Callable[[Network], dict[str, float]]
-Watch = Callable[[dict[str, float]], None]
+Watch = Callable[[Mapping[str, float]], None]
 
 
 @dataclass(slots=True)
@@ -50,7 +51,7 @@ class Plan:
         better
     patience : epochs without a better one before the end
     checkpoint : file to go on from, and to write to after each epoch and on Ctrl-C
-    watch : gets each line of the curve; what it raises ends the training
+    watch : gets each line of the curve; what it raises ends the training; None: nobody does
     """
 
     epochs: int
@@ -58,7 +59,7 @@ class Plan:
     judge: Judge | None = None
     patience: int = 2
     checkpoint: Path | None = None
-    watch: Watch = field(default=lambda line: None)
+    watch: Watch | None = None
 
 
 @dataclass(slots=True)
@@ -144,7 +145,8 @@ class Trainer:
                 at.done = judged and at.epoch - at.best_epoch >= plan.patience
                 if plan.checkpoint is not None:
                     self._save(plan.checkpoint)
-                plan.watch(at.curve[-1])
+                if plan.watch is not None:
+                    plan.watch(at.curve[-1])
         if self._best:
             self.network.load_state_dict(self._best)
         self.network.eval()
@@ -229,7 +231,8 @@ class Trainer:
         there[rows.flatten()] = True
         there[0] = True
         others = torch.nonzero(~there)[:, 0]
-        sampled = others[torch.randperm(len(others), device=self.device)[:negatives]]
+        count = negatives - (n - len(others) + negatives) % ITEMS_OF  # few shapes, see `loss`
+        sampled = others[torch.randperm(len(others), device=self.device)[: max(count, 1)]]
         stands = torch.zeros(n, device=self.device)
         stands[sampled] = math.log(len(others) / max(len(sampled), 1))
         stands[0] = NO_ITEM_LOGIT

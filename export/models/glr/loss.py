@@ -2,6 +2,9 @@
 
 Logits of all positions and all items at once would not fit a cache, let alone a memory; each chunk
 makes its own, and its share of the gradients with them, in bfloat16 products with float32 sums.
+
+The library compiles a product anew for each shape and keeps it: a thousand shapes are gigabytes. So
+chunks come in few sizes, and `fitting` rounds the number of items.
 """
 
 from __future__ import annotations
@@ -11,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK = 512  # positions
+CHUNK = 512  # positions, at most
+CHUNKS_OF = 64  # their number is a multiple of this
 
 
 def cross_entropy(
@@ -53,25 +57,37 @@ class _CrossEntropy(torch.autograd.Function):
         weights: Tensor,
         smoothing: float,
     ) -> Tensor:
-        half = torch.bfloat16
-        table_half, interest_half = table.to(half), interest.to(half)
-        of_interest = torch.empty_like(interest)
+        half, count, items = torch.bfloat16, len(interest), len(table)
+        chunks = -(-count // CHUNK)
+        size = -(-count // (chunks * CHUNKS_OF)) * CHUNKS_OF
+        table_half = table.to(half)
+        interest_half = interest.new_zeros(chunks * size, interest.shape[1], dtype=half)
+        interest_half[:count] = interest
+        weight_padded = weights.new_zeros(chunks * size, 1)
+        weight_padded[:count, 0] = weights
+        of_interest = torch.empty_like(interest_half, dtype=interest.dtype)
         of_table = torch.zeros_like(table)
         of_shift = torch.zeros_like(shift)
+        products = interest.new_empty(size, items, dtype=half)
+        odds = interest.new_empty(size, items)
+        logsums = weights.new_empty(chunks * size)
+        for begin in range(0, chunks * size, size):
+            part = slice(begin, begin + size)
+            torch.mm(interest_half[part], table_half.t(), out=products)
+            torch.add(products, shift, out=odds)
+            largest = odds.amax(1, keepdim=True)
+            total = odds.sub_(largest).exp_().sum(1, keepdim=True)
+            logsums[part] = (largest + total.log())[:, 0]
+            share = weight_padded[part] / total
+            of_shift += (share.t() @ odds)[0]
+            products.copy_(odds)
+            of_interest[part] = torch.mm(products, table_half) * share
+            of_table += torch.mm(products.t(), (interest_half[part] * share).to(half))
+        of_interest = of_interest[:count]
         weight = weights[:, None]
         at_target = table[targets]
         target_logit = (interest * at_target).sum(1) + shift[targets]
-        total = torch.zeros((), dtype=torch.float64, device=interest.device)
-        for begin in range(0, len(interest), CHUNK):
-            part = slice(begin, begin + CHUNK)
-            logits = torch.mm(interest_half[part], table_half.t()).float().add_(shift)
-            logsum = torch.logsumexp(logits, 1, keepdim=True)
-            total += (weights[part] * (logsum[:, 0] - target_logit[part])).sum()
-            share = logits.sub_(logsum).exp_().mul_(weight[part])
-            of_shift += share.sum(0)
-            share_half = share.to(half)
-            of_interest[part] = torch.mm(share_half, table_half)
-            of_table += torch.mm(share_half.t(), interest_half[part])
+        total = (weights * (logsums[:count] - target_logit)).sum().double()
         # What is wanted: the target, and of the smoothed share the mean of all items.
         sharp = 1 - smoothing
         of_interest -= sharp * weight * at_target
