@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from export.dataset import Log
-from export.models import SPACES, parameters_for
+from export.models import SPACES, TRIED_AS, parameters_for
 from export.models.base import Run
 from export.models.space import Choices, Range
 from export.models.text import as_options, as_text
@@ -146,7 +146,8 @@ def search(
         begun = clock.spent_s
         part = Run(seconds=clock.part(AT_LEAST), device=run.device, watch=watched)
         try:
-            tried = attempt(model, sides, {**given, **values}, part, lambda line: None)
+            of = {**TRIED_AS.get(model, {}), **given, **values}
+            tried = attempt(model, sides, of, part, lambda line: None)
         except UsageError as error:
             if trial.number == 0:
                 raise

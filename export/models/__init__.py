@@ -38,6 +38,10 @@ SPACES: dict[str, Space] = {
     "glr": glr.SPACE,
 }
 
+# What a trial of that search has unless it is given: what is better for one network is better for
+# several.
+TRIED_AS: dict[str, dict[str, Any]] = {"glr": {"members": 1}}
+
 
 def parameters_for(model: str, log: Log, given: Mapping[str, Any]) -> Any:
     """The `Parameters` that a model would train on a log with; `given` are some of its fields."""
@@ -57,6 +61,7 @@ __all__ = [
     "MODELS",
     "PARAMETERS",
     "SPACES",
+    "TRIED_AS",
     "Reference",
     "Trained",
     "parameters_for",

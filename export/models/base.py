@@ -147,7 +147,7 @@ class Run:
     checkpoint : beginning of the files to go on from; None: nothing is kept
     report : gets a line after each epoch
     keep : gets each trained network
-    watch : gets what an epoch was judged by; what it raises ends the training
+    watch : gets what an epoch was judged by; what it raises ends the training; None: nobody does
     warm : where the training begins; None: from nothing
     """
 
@@ -156,7 +156,7 @@ class Run:
     checkpoint: Path | None = None
     report: Callable[[str], None] = field(default=lambda message: None)
     keep: Callable[[Any], None] = field(default=lambda network: None)
-    watch: Callable[[Mapping[str, float]], None] = field(default=lambda measured: None)
+    watch: Callable[[Mapping[str, float]], None] | None = None
     warm: WarmStart | None = None
 
     def part(self, share: float, name: str = "all") -> Run:

@@ -9,7 +9,7 @@ from export.models.base import HeldOut
 from stream.contracts import EventType
 
 THEMES, ITEMS = 12, 10
-SMALL = {"dim": 32, "state": 32, "hidden": 64, "batch": 256}
+SMALL = {"members": 1, "query": False, "dim": 32, "state": 32, "hidden": 64, "batch": 256}
 
 
 def walks(visits: int = 1500, seed: int = 0, *, repeats: float = 0.0) -> Log:

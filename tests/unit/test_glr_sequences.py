@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 
 from export.dataset import Log
 from export.models.glr.blend import RARE, Companions, Entries, fit
-from export.models.glr.companions import DOUBT, FARTHEST, nearest, pairs
+from export.models.glr.companions import DOUBT, FARTHEST, both_ways, nearest, pairs
 from export.models.glr.sequences import GAP_EDGES_S, Sequences, gap_bucket, trained_kinds
 from stream.contracts import EventType
 
@@ -119,14 +119,19 @@ def test_later_events_weigh_more() -> None:
     assert sequences.weight[-1] == pytest.approx(np.exp(-1.5 / 100))
 
 
-def test_pairs_count_by_distance_in_both_directions_and_within_a_user() -> None:
+def test_pairs_count_by_distance_in_their_order_and_within_a_user() -> None:
     log = log_of([0, 0, 0, 1], [0, 1, 2, 0])
-    counts = pairs(sequences_of(log), 4).toarray()
+    forward = pairs(sequences_of(log), 4)
+    counts = forward.toarray()
     age = 1 - np.arange(4) / 4
     later = np.exp(-2 * age)
-    assert counts[1, 2] == counts[2, 1] == pytest.approx(later[1])
+    assert counts[1, 2] == pytest.approx(later[1])
     assert counts[1, 3] == pytest.approx(later[2] / 2)
     assert counts[2, 3] == pytest.approx(later[2])
+    assert counts[2, 1] == counts[3, 1] == counts[3, 2] == 0
+    ways = both_ways(forward, 0.5).toarray()
+    assert ways[1, 2] == counts[1, 2]
+    assert ways[2, 1] == counts[1, 2] / 2
     assert not counts.diagonal().any()
     assert FARTHEST >= 2
 

@@ -2,7 +2,7 @@
 
     sequences.py   a log -> windows of events
     network.py     PyTorch: item vectors and layers; scan.py, loss.py
-    fitting.py     the training loop; checkpoints
+    fitting.py     the training loop; checkpoints; members.py: several networks
     companions.py  co-occurrence; blend.py: what the last interactions add to a logit
     graphs.py      the update and score graphs, and the same in NumPy
     learning.py    all of it in order

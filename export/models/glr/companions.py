@@ -1,6 +1,6 @@
 """Which items follow each other. In: `Sequences`. Out: sparse counts, the nearest few of each.
 
-Two events of a user that are L events apart count 1 / L, in both directions, later ones more.
+Two events of a user that are L events apart count 1 / L, newer ones of the log more.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from export.models.glr.sequences import Sequences
 
 FARTHEST = 20  # events between two that belong together
 RECENCY = 2.0  # a pair of the log's begin counts exp(-2) of one of its end
+BACKWARD = 0.5  # what an item says of the one before it, against the one after it
 DOUBT = 5.0  # counts that are added to a row's sum: few pairs prove little
 
 
 def pairs(sequences: Sequences, items: int) -> sparse.csr_array:
-    """Weighted counts of items close to each other: [items, items], symmetric, diagonal 0."""
+    """Weighted counts of the column's item after the row's: [items, items], diagonal 0."""
     s = sequences
     age = 1 - s.position / max(int(s.position.max(initial=0)) + 1, 1)
     weight = np.exp(-RECENCY * age)
@@ -29,7 +30,12 @@ def pairs(sequences: Sequences, items: int) -> sparse.csr_array:
             break
         counts = (weight[lag:][near] / lag, (one[near], other[near]))
         total = total + sparse.coo_array(counts, shape=(items, items)).tocsr()
-    both: sparse.csr_array = (total + total.T).tocsr()
+    return total
+
+
+def both_ways(forward: sparse.csr_array, backward: float = 1.0) -> sparse.csr_array:
+    """`pairs`, an item before another one counting `backward` times as much as one after it."""
+    both: sparse.csr_array = (forward + backward * forward.T).tocsr()
     return both
 
 

@@ -6,7 +6,7 @@ Every case is an event to be predicted from all that its user did before, among 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ LOOKED_AT = 50  # a user's last events, at least, that a case is asked from
 AT_ONCE = 512
 EVENTS = 25_000  # in a batch that is not trained on
 K = 20
-TEMPERATURES = (0.8, 1.0, 1.25)
+TEMPERATURES = (0.8, 0.5, 0.6, 0.7, 1.0, 1.25)  # the first one tells whether seen items come back
 
 Float64 = npt.NDArray[np.float64]
 
@@ -69,7 +69,6 @@ class Cases:
     seen: list[Int64]
     missing: float
     p: Parameters
-    asked: list[Tensor] = field(default_factory=list)
 
     @classmethod
     def of(
@@ -114,12 +113,14 @@ class Cases:
 
         return measure
 
-    def ask(self, network: Network, device: str) -> None:
-        """Keep what a member says of all cases."""
-        self.asked.append(interests(network, self.sequences, self.windows, EVENTS, device))
+    def ask(self, network: Network, device: str) -> Float32:
+        """What a member says of all cases: float32 [cases, d]."""
+        found: Float32 = interests(network, self.sequences, self.windows, EVENTS, device).numpy()
+        return found
 
     def settle(
         self,
+        asked: list[Float32],
         scales: list[float],
         table: Float32,
         biases: Float32,
@@ -127,42 +128,46 @@ class Cases:
         epochs: int,
         report: Report,
     ) -> Settled:
-        """Fit the weights of the last interactions, with and without seen items; keep the better.
+        """Fit the weights of the last interactions; keep what gives the best lists.
 
         Parameters
         ----------
+        asked : of each member, from `ask`
         scales : of each member's cosine
         table, biases : float32 [n, D], [n]; as exported
         """
         found = torch.cat(
-            [q * scale * len(scales) ** 0.5 for q, scale in zip(self.asked, scales, strict=True)], 1
+            [
+                torch.from_numpy(q) * scale * len(scales) ** 0.5
+                for q, scale in zip(asked, scales, strict=True)
+            ],
+            1,
         )
         entries = Entries.of(self.recent, companions)
-        best: Settled | None = None
-        for exclude in (False, True):
-            for temperature in TEMPERATURES:
-                warm = found * temperature
-                base, normaliser, hit = self._base(warm, table, biases, entries, exclude)
-                weights = fit(entries, base, hit, self.p.last)
-                ranks = self._blended(warm, table, biases, entries, weights, exclude)
-                made = Settled(
-                    epochs,
-                    exclude,
-                    tuple(np.round(weights[: self.p.last], 4).tolist()),
-                    tuple(np.round(weights[self.p.last :], 4).tolist()),
-                    temperature,
-                    round(float(normaliser.mean()), 4),
-                    *(round(value, 4) for value in _metrics(ranks).values()),
-                )
-                report(
-                    f"  {'without' if exclude else 'with'} seen items, logits * {temperature:g}: "
-                    f"ndcg@{K} {made.ndcg:.4f}  recall@{K} {made.recall:.4f}  "
-                    f"mrr@{K} {made.mrr:.4f}"
-                )
-                if best is None or made.ndcg > best.ndcg:
-                    best = made
-        assert best is not None
-        return best
+
+        def made(exclude: bool, temperature: float) -> Settled:
+            warm = found * temperature
+            base, normaliser, hit = self._base(warm, table, biases, entries, exclude)
+            weights = fit(entries, base, hit, self.p.last)
+            ranks = self._blended(warm, table, biases, entries, weights, exclude)
+            one = Settled(
+                epochs,
+                exclude,
+                tuple(np.round(weights[: self.p.last], 4).tolist()),
+                tuple(np.round(weights[self.p.last :], 4).tolist()),
+                temperature,
+                round(float(normaliser.mean()), 4),
+                *(round(value, 4) for value in _metrics(ranks).values()),
+            )
+            report(
+                f"  {'without' if exclude else 'with'} seen items, logits * {temperature:g}: "
+                f"ndcg@{K} {one.ndcg:.4f}  recall@{K} {one.recall:.4f}  mrr@{K} {one.mrr:.4f}"
+            )
+            return one
+
+        first, *others = TEMPERATURES
+        ahead = max((made(exclude, first) for exclude in (False, True)), key=_worth)
+        return max([ahead, *(made(ahead.exclude_seen, other) for other in others)], key=_worth)
 
     def _chunks(
         self, found: Tensor, table: Float32, biases: Float32, exclude: bool
@@ -266,6 +271,10 @@ def _metrics(ranks: Int64) -> dict[str, float]:
         f"recall@{K}": float(hit.mean()),
         f"mrr@{K}": float((hit / (ranks + 1)).mean()),
     }
+
+
+def _worth(settled: Settled) -> float:
+    return settled.ndcg
 
 
 def _ndcg(ranks: Int64) -> float:

@@ -6,12 +6,10 @@ interactions are fitted on them. Without: what was settled that way is used, on 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from export.dataset import Log
 from export.models.base import (
@@ -25,44 +23,16 @@ from export.models.base import (
 )
 from export.models.glr import graphs
 from export.models.glr.blend import Companions
-from export.models.glr.companions import nearest, pairs
-from export.models.glr.fitting import Plan, Trainer
+from export.models.glr.companions import BACKWARD, both_ways, nearest, pairs
 from export.models.glr.judging import Cases, Settled
-from export.models.glr.network import Neighbours, Network, numbers
+from export.models.glr.members import Job, train_members
+from export.models.glr.network import Neighbours
 from export.models.glr.parameters import Parameters, length
 from export.models.glr.reference import RecurrenceReference
 from export.models.glr.sequences import Sequences, trained_kinds
 from export.models.glr.warm import Start, going_on, starts
 from stream.core.bundle import NEVER_LISTED
 from stream.errors import UsageError
-
-
-@dataclass(slots=True, eq=False)
-class _Members:
-    """Trained networks side by side. `tables`: float32 [n, d] each; `curves`: a line an epoch."""
-
-    served: list[graphs.Member] = field(default_factory=list)
-    tables: list[Float32] = field(default_factory=list)
-    biases: list[Float32] = field(default_factory=list)
-    curves: list[list[dict[str, float]]] = field(default_factory=list)
-    kept: dict[str, Float32] = field(default_factory=dict)
-    epochs: int = 0
-
-    def add(self, trainer: Trainer, network: Network, members: int) -> None:
-        found = numbers(network)
-        self.kept |= {f"{len(self.served)}.{name}": value for name, value in found.items()}
-        self.biases.append(found.pop("biases"))
-        del found["items"]  # the engine holds both, beside the graphs
-        scale = float(network.log_scale.detach().exp()) / members  # the mean of all logits
-        self.served.append(graphs.Member(found, scale))
-        with torch.no_grad():
-            self.tables.append(network.table().cpu().numpy().astype(np.float32))
-        self.curves.append(trainer.progress.curve)
-        self.epochs = max(self.epochs, trainer.progress.best_epoch or trainer.progress.epoch)
-
-    @property
-    def scales(self) -> list[float]:
-        return [member.scale for member in self.served]
 
 
 def learn(
@@ -98,17 +68,21 @@ def learn(
     sequences = Sequences.of(older, row_by_code, kinds, p.recency)
     if len(sequences.windows(p.window)) == 0:
         raise UsageError("no user of the log has two events; there is nothing to learn from")
-    counts = pairs(sequences, len(item_ids))
-    companions = Companions.of(counts, p.companions)
+    forward = pairs(sequences, len(item_ids))
+    companions = Companions.of(both_ways(forward, BACKWARD), p.companions)
     cases = None if held_out is None else Cases.of(log, held_out, row_by_code, kinds, p)
     epochs = p.epochs if settled is None else settled.epochs
-    begin = [None] * p.members if run.warm is None else starts(run.warm, item_ids, p)
-    neighbours = _neighbours(counts, p)
-    members = _train(sequences, len(item_ids), p, neighbours, cases, epochs, begin, run)
+    begin: list[Start | None] = [None] * p.members
+    if run.warm is not None:
+        begin = [*starts(run.warm, item_ids, p)]
+    job = Job(sequences, len(item_ids), p, _neighbours(both_ways(forward), p), cases, epochs, begin)
+    members = train_members(job, run)
     table: Float32 = (np.concatenate(members.tables, axis=1) / p.members**0.5).astype(np.float32)
     bias: Float32 = np.mean(members.biases, axis=0).astype(np.float32)
     if cases is not None:
-        settled = cases.settle(members.scales, table, bias, companions, members.epochs, run.report)
+        settled = cases.settle(
+            members.asked, members.scales, table, bias, companions, members.epochs, run.report
+        )
     settled = settled or Settled(members.epochs, False, (0.0,) * p.last, (0.0,) * p.last)
     warmth = settled.temperature
     recurrence = graphs.Recurrence(
@@ -150,46 +124,6 @@ def learn(
         settled=settled,
         network=members.kept,
     )
-
-
-def _train(
-    sequences: Sequences,
-    items: int,
-    p: Parameters,
-    neighbours: Neighbours | None,
-    cases: Cases | None,
-    epochs: int,
-    begin: Sequence[Start | None],
-    run: Run,
-) -> _Members:
-    device = _device(run.device)
-    members = _Members()
-    for number in range(p.members):
-        own = replace(p, seed=p.seed + number)
-        trainer = Trainer(sequences, items, own, neighbours, device, begin[number])
-        checkpoint = run.checkpoint and run.checkpoint.with_name(f"{run.checkpoint.name}-{number}")
-        plan = Plan(
-            epochs=epochs,
-            seconds=None if run.seconds is None else run.seconds / p.members,
-            judge=None if cases is None else cases.judge(device),
-            checkpoint=checkpoint,
-            watch=run.watch,
-        )
-        size = sum(parameter.numel() for parameter in trainer.network.parameters())
-        run.report(f"network {number + 1} of {p.members}: {size:,} numbers, on {device}")
-        network = trainer.run(plan, run.report)
-        members.add(trainer, network, p.members)
-        run.keep(network)
-        if cases is not None:
-            cases.ask(network, device)
-    return members
-
-
-def _device(asked: str) -> str:
-    there = torch.cuda.is_available()
-    if asked == "cuda" and not there:
-        raise UsageError("CUDA is not available here; take --device cpu, or auto")
-    return ("cuda" if there else "cpu") if asked == "auto" else asked
 
 
 def _rows(log: Log, min_count: int) -> tuple[list[str], Int64]:

@@ -17,7 +17,6 @@ HISTORIES: Final[dict[str, Any]] = {
     "dim": 64,
     "layers": 2,
     "mean": False,
-    "query": True,
     "cosine": False,
     "longest_memory": 200.0,
     "smoothing": 0.0,
@@ -69,9 +68,9 @@ class Parameters:
     state: int = 128
     hidden: int = 256
     layers: int = 1
-    members: int = 1
+    members: int = 2
     mean: bool = True
-    query: bool = False
+    query: bool = True
     cosine: bool = True
     longest_memory: float = 30.0
     scale: float = 14.0
@@ -87,7 +86,7 @@ class Parameters:
     negatives: int = 4000
     learning_rate: float = 4e-3
     weight_decay: float = 0.0
-    epochs: int = 8
+    epochs: int = 6
     last: int = 6
     companions: int = 100
     min_count: int = 1

@@ -1,0 +1,88 @@
+"""Members that train at the same time: the same bits, Ctrl-C, a process that dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from multiprocessing import active_children
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from export.models.base import Run, Trained
+from export.models.glr import members
+from export.models.glr.learning import learn
+from stream.errors import UsageError
+from tests.training.shops import SMALL, newest, walks
+
+P = {**SMALL, "members": 2}
+
+
+@pytest.fixture
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each of two members has one thread, as one alone has in here."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.setattr(members, "WORTH_IT", 0)
+    monkeypatch.setattr(members, "cores", lambda: 2)
+    yield
+    torch.set_num_threads(before)
+
+
+def same(one: Trained, other: Trained) -> bool:
+    return one.settled == other.settled and all(
+        np.array_equal(value, other.network[name]) for name, value in one.network.items()
+    )
+
+
+def test_at_the_same_time_they_become_what_they_become_in_turn(
+    two_cores: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = walks(300)
+    said: list[str] = []
+    together = learn(log, held_out=newest(log), run=Run(report=said.append), epochs=2, **P)
+    assert {line[:3] for line in said} >= {"[1]", "[2]"}
+    monkeypatch.setattr(members, "cores", lambda: 1)
+    in_turn = learn(log, held_out=newest(log), epochs=2, **P)
+    assert same(together, in_turn)
+    assert not np.array_equal(together.network["0.items"], together.network["1.items"])
+
+
+def test_ctrl_c_keeps_what_all_have_learned(two_cores: None, tmp_path: Path) -> None:
+    log = walks(200)
+    p = {**P, "batch": 32, "epochs": 3}
+    straight = learn(log, **p)
+
+    def press() -> None:  # once both are past their first epoch
+        while sum(line.startswith("[") for line in said) < 2:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    said: list[str] = []
+    run = Run(checkpoint=tmp_path / "network", report=said.append)
+    presser = threading.Thread(target=press)
+    presser.start()
+    with pytest.raises(KeyboardInterrupt):
+        learn(log, run=run, **p)
+    presser.join()
+    assert not active_children()
+    assert {file.name for file in tmp_path.iterdir()} == {"network-0", "network-1"}
+    said.clear()
+    resumed = learn(log, run=run, **p)
+    assert sum("going on from" in line for line in said) == 2
+    assert same(straight, resumed)
+
+
+def test_a_process_that_dies_is_told(two_cores: None) -> None:
+    def kill(line: str) -> None:
+        if line.startswith("["):
+            os.kill(next(iter(active_children())).pid or 0, signal.SIGKILL)
+
+    with pytest.raises(UsageError, match="ended with -9; if memory is short"):
+        learn(walks(200), run=Run(report=kill), **{**P, "epochs": 200})
+    assert not active_children()
