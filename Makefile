@@ -122,8 +122,9 @@ $(DEV): requirements-dev.lock pyproject.toml | $(BIN)/python
 	$(call install,--no-build-isolation -e .)
 	@touch $@ $(RUNTIME)
 
-# With PyTorch: 5 GB that nothing else needs.
+# With PyTorch: 5 GB that nothing else needs. Compiled once here, and not by each process that imports it.
 build/export/.made: INTO := build/export
+build/export/.made: export UV_COMPILE_BYTECODE := 1
 build/export/.made: requirements-export.lock pyproject.toml | $(BIN)/python
 	@echo "Setting up build/export with PyTorch (once, minutes)"
 	@$(BIN)/python -m venv --clear $(INTO)
