@@ -19,6 +19,7 @@ from stream.errors import EXIT_FATAL
 from stream.kafka.admin import open_admin
 from stream.kafka.cluster import Cluster
 from stream.settings import variable
+from tests.chaos.check import check
 from tests.chaos.shop import Shop, Worker
 from tests.support.brokers import remove_data
 from tests.support.proxy import ProxiedKafka
@@ -102,6 +103,15 @@ def reason_of_end(shop: Shop, worker: Worker, within_s: float) -> str:
     said = [line for line in log_of(shop).splitlines() if "fatal: " in line]
     assert said, worker.tail()
     return said[-1].split("fatal: ", 1)[1]
+
+
+def finish(shop: Shop, worker: Worker) -> None:
+    """Let the worker come to the end, and compare all with the reference."""
+    shop.wait_until_done(worker)
+    assert worker.stop() == 0, worker.tail()
+    verdict = check(shop)
+    print(verdict)
+    assert verdict.right, verdict
 
 
 def configure(shop: Shop, topic: str, **config: str) -> None:

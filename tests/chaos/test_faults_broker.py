@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from stream.kafka.broker import BrokerProcess
-from tests.chaos.check import check
-from tests.chaos.faulty import SEED, reason_of_end, wait_for, wait_for_more
+from tests.chaos.faulty import SEED, finish, reason_of_end, wait_for, wait_for_more
 from tests.chaos.shop import PARTITIONS, Shop, Shoppers, Worker
 
 pytestmark = [pytest.mark.kafka_only, pytest.mark.timeout(240)]
@@ -35,15 +34,6 @@ def shared_shop(broker: BrokerProcess, unique: str, tmp_path: Path) -> Iterator[
     shop = Shop(broker.bootstrap, unique, tmp_path, SEED)
     yield shop
     shop.close()
-
-
-def finish(shop: Shop, worker: Worker) -> None:
-    """Let the worker come to the end, and compare all with the reference."""
-    shop.wait_until_done(worker)
-    assert worker.stop() == 0, worker.tail()
-    verdict = check(shop)
-    print(verdict)
-    assert verdict.right, verdict
 
 
 def test_a_broker_that_crashes_or_sleeps_under_load_costs_nothing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,7 @@ import pytest
 from confluent_kafka import Producer
 from kafka.admin import NewTopic
 
-from tests.chaos.check import check
-from tests.chaos.faulty import SEED, admin_of, reason_of_end, wait_for_more
+from tests.chaos.faulty import SEED, admin_of, finish, reason_of_end, wait_for_more
 from tests.chaos.shop import Shop, Shoppers, Worker
 from tests.support.brokers import must_run, remove_data
 from tests.support.slow_disk import SlowDiskKafka, why_missing
@@ -23,6 +23,9 @@ SLOW_MS = 100  # each write: a request to a few partitions takes half a second
 HANG_MS = 3_000  # each write: longer than the session (1.5 s), shorter than any patience
 FOREVER_MS = 600_000
 PATIENCE_S = 5.0
+WITHIN_S = 4 * PATIENCE_S
+SESSION_S = 30.0
+EVENTS = 300
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +49,9 @@ def shop(broker: SlowDiskKafka, unique: str, tmp_path: Path) -> Iterator[Shop]:
     broker.disk_delay_ms = 0
 
 
-def finish(shop: Shop, worker: Worker) -> None:
-    """Let the worker come to the end, and compare all with the reference."""
-    shop.wait_until_done(worker)
-    assert worker.stop() == 0, worker.tail()
-    verdict = check(shop)
-    print(verdict)
-    assert verdict.right, verdict
+def feed(shop: Shop) -> None:
+    shop.produce(EVENTS)
+    shop.flush()
 
 
 def send_s(shop: Shop, topic: str) -> float:
@@ -85,29 +84,44 @@ def test_a_worker_lives_through_a_slow_disk(shop: Shop, broker: SlowDiskKafka, u
     finish(shop, worker)
 
 
-def test_a_disk_that_hangs_for_long_loses_nothing(
-    shop: Shop, broker: SlowDiskKafka, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With events in hand the worker ends itself; one that got none before the disk hung waits."""
+@pytest.fixture
+def idle(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Worker:
+    """A worker of little patience that has done all there is, and keeps its place in the group."""
     monkeypatch.setenv("FRESHET_BROKER_RECOVERY_TIMEOUT_S", str(PATIENCE_S))
+    monkeypatch.setenv("FRESHET_BROKER_SESSION_TIMEOUT_S", str(SESSION_S))
     worker = shop.worker()
     worker.wait_until_ready()
-    shoppers = Shoppers(shop, RATE)
-    shoppers.start()
-    wait_for_more(shop, worker)
+    feed(shop)
+    shop.wait_until_done(worker)
+    return worker
+
+
+def test_a_disk_that_hangs_for_long_ends_a_worker_with_events_in_hand(
+    shop: Shop, broker: SlowDiskKafka, idle: Worker
+) -> None:
+    # Events that it has not seen stand in the log before the disk hangs: it can read them, and
+    # nothing of what it makes of them can be stored.
+    idle.send(signal.SIGSTOP)
+    feed(shop)
     broker.disk_delay_ms = FOREVER_MS
-    time.sleep(4 * PATIENCE_S)
-    ended = worker.process.poll() is not None
-    if ended:
-        reason = reason_of_end(shop, worker, 1)
-        assert "no progress" in reason or "not acknowledged" in reason
+    idle.send(signal.SIGCONT)
+    began_s = time.monotonic()
+    reason = reason_of_end(shop, idle, WITHIN_S)
+    print(f"ended after {time.monotonic() - began_s:.1f} s: {reason}")
+    assert "no progress" in reason
     broker.disk_delay_ms = 0
-    print("ended itself" if ended else "waits")
-    if not ended:
-        time.sleep(2)
-        ended = worker.process.poll() is not None
-    if ended:
-        worker = shop.worker()
-        worker.wait_until_ready()
-    shoppers.finish()
+    worker = shop.worker()
+    worker.wait_until_ready()
+    feed(shop)
     finish(shop, worker)
+
+
+def test_a_worker_without_events_waits_for_a_disk_that_hangs_for_long(
+    shop: Shop, broker: SlowDiskKafka, idle: Worker
+) -> None:
+    broker.disk_delay_ms = FOREVER_MS
+    time.sleep(WITHIN_S)
+    assert idle.alive, idle.tail()
+    broker.disk_delay_ms = 0
+    feed(shop)
+    finish(shop, idle)
