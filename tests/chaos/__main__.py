@@ -20,23 +20,19 @@ from pathlib import Path
 from stream.errors import EXIT_INTERRUPTED, FreshetError
 from tests.chaos.peer import PEERS
 from tests.chaos.run import Plan, Report, run
-from tests.support.proxy import ProxiedKafka
+from tests.chaos.storm_broker import StormKafka
+from tests.support.slow_disk import why_missing
 
 BUILD = Path(__file__).parents[2] / "build"
 SEED = 20261122
-
-
-class Broker(ProxiedKafka):
-    """A broker that never compacts: the checker needs all that was written."""
-
-    def _configuration(self) -> str:
-        return super()._configuration() + "\nlog.cleaner.enable=false\n"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run it; the exit code."""
     plan, only_plan = _parse(arguments)
     print(f"seed {plan.seed}, {plan.engine}, {plan.rate} events/s", flush=True)
+    if reason := why_missing():
+        print(f"no fault of the broker's disk: {reason}", flush=True)
     if only_plan:
         print("\n".join(map(str, islice(plan.faults(), 200))))
         return 0
@@ -62,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(plan: Plan, folder: Path) -> Report:
-    with Broker(folder / "kafka") as broker:
+    with StormKafka(folder / "kafka") as broker:
         return run(plan, broker, "run", folder, lambda line: print(line, flush=True))
 
 

@@ -177,11 +177,7 @@ def _check_outputs(
 ) -> None:
     """Judge what came of them; the changelog has just been read, so it knows the owners."""
     topics, forgotten = shop.settings.topics, folded.forgotten
-    writers = shop.logs.writers(topics.recommendations, partition)
-    lists = [
-        Owned(seen, shop.changelog.rank(writers.of(seen.offset)))
-        for seen in shop.subscriber.seen.lists[partition]
-    ]
+    lists = [Owned(seen, shop.changelog.rank(by)) for seen, by in shop.lists(partition)]
     check_lists(lists, partition, sources.events, verdict, forgotten.excused)
     check_letters(shop.subscriber.seen.letters[partition], sources.bad, verdict)
     receipts = [

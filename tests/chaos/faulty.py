@@ -125,3 +125,10 @@ def configure(shop: Shop, topic: str, **config: str) -> None:
 def admin_of(shop: Shop) -> Iterator[KafkaAdminClient]:
     with open_admin(Cluster.of(shop.settings)) as admin:
         yield admin
+
+
+def delete(shop: Shop, topic: str) -> None:
+    with admin_of(shop) as admin:
+        admin.delete_topics([topic])
+        while topic in admin.list_topics():
+            time.sleep(0.1)

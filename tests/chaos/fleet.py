@@ -69,12 +69,18 @@ class Worker:
     def __init__(self, engine: Engine, config: Path, log: Path) -> None:
         self.port = free_port()
         self.log = log
+        self._clock = log.with_suffix(".clock")
         self.engine = engine
         self.expected = False
         log.touch()
         self.process = Process(
             [*engine.command, str(config)],
-            {**os.environ, "FRESHET_METRICS_PORT": str(self.port), **engine.environment},
+            {
+                **os.environ,
+                "FRESHET_METRICS_PORT": str(self.port),
+                "CLOCK_STEP": str(self._clock),
+                **engine.environment,
+            },
             log,
         )
 
@@ -114,6 +120,10 @@ class Worker:
         if self.alive:
             self.process.send_signal(number)
 
+    def set_clock(self, step_s: float) -> None:
+        """Set its clock to the right time and `step_s`, if it runs as `clock_steps` does."""
+        self._clock.write_text(str(step_s))
+
     def kill(self) -> None:
         self.expected = True
         self.send(signal.SIGKILL)
@@ -151,6 +161,7 @@ class Fleet:
     ends : (worker, exit code, reason) of those that ended unasked
     wrong : ends that no worker should have, such as an orderly stop with a code that is not 0
     broker_away : a worker may end for the lack of a broker
+    refused : a worker may be refused at its start, with this among the reasons; empty: none may
     """
 
     def __init__(self, config: Path, folder: Path, engine: Engine) -> None:
@@ -159,6 +170,7 @@ class Fleet:
         self.ends: list[tuple[str, int, str]] = []
         self.wrong: list[str] = []
         self.broker_away = False
+        self.refused = ""
         self._config, self._folder = config, folder
         self._started: list[Worker] = []
         self._restarts = 0
@@ -185,7 +197,8 @@ class Fleet:
             code = worker.process.wait()
             self.ends.append((worker.name, code, worker.last_words()))
             away = self.broker_away and code in (1, EXIT_INTERRUPTED)
-            if code != EXIT_FATAL and not away:
+            refused = self.refused and code == 1 and self.refused in worker.last_words()
+            if code != EXIT_FATAL and not away and not refused:
                 self.wrong.append(f"{worker.name} ended with {code}: {worker.last_words()}")
             self._restarts += 1
             if self._restarts > RESTARTS:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from tests.chaos.changelog import Changelog, FreshetChangelog, Step
 from tests.chaos.fleet import FRESHET, Engine, Worker
 from tests.chaos.logs import Logs, Writer
-from tests.chaos.schedule import KILLS
+from tests.chaos.schedule import KILLS, OTHERS, PLAIN
 from tests.chaos.verdict import Verdict
 
 MADE_BY = struct.Struct("<Bq")  # number of the topic, offset
@@ -49,11 +49,12 @@ class FaustChangelog:
 
 @dataclass(frozen=True)
 class Peer:
-    """An engine, its changelog, the kills of its schedule; whether it reads these topics."""
+    """An engine, its changelog, the faults of its schedule; whether it reads these topics."""
 
     engine: Engine
     changelog: Callable[[Logs, str], Changelog]
     kills: tuple[str, ...]
+    others: tuple[str, ...]
     catalogue: bool = True
     erasures: bool = True
 
@@ -63,12 +64,14 @@ def _says_ready(worker: Worker) -> bool:
 
 
 PEERS = {
-    "freshet": Peer(FRESHET, FreshetChangelog, KILLS),
-    # Its own worst points are not known here: all kills are at random.
+    "freshet": Peer(FRESHET.instead("tests.chaos.clock_steps"), FreshetChangelog, KILLS, OTHERS),
+    # Its own worst points are not known here: all kills are at random. It looks at no topic's
+    # configuration, and its clock is not set.
     "faust": Peer(
         Engine(("tests.chaos.plain_faust",), _says_ready),
         FaustChangelog,
         ("kill",) * len(KILLS),
+        PLAIN,
         catalogue=False,
         erasures=False,
     ),

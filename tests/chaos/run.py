@@ -18,8 +18,8 @@ from tests.chaos.fleet import Stuck
 from tests.chaos.peer import NEW_ITEMS, PEERS
 from tests.chaos.shop import Shop, Shoppers
 from tests.chaos.storm import Storm
+from tests.chaos.storm_broker import StormKafka, possible
 from tests.chaos.verdict import Verdict
-from tests.support.proxy import ProxiedKafka
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class Plan:
 
     def faults(self) -> Iterator[schedule.Fault]:
         """The schedule; without end when the minutes alone decide."""
-        rounds = schedule.draw(self.seed, self.kill_kinds or PEERS[self.engine].kills)
+        peer = PEERS[self.engine]
+        rounds = schedule.draw(self.seed, self.kill_kinds or peer.kills, possible(peer.others))
         if self.kills is None:
             return chain.from_iterable(rounds)
         return schedule.until(rounds, self.kills)
@@ -111,7 +112,7 @@ class Report:
 
 def run(
     plan: Plan,
-    broker: ProxiedKafka,
+    broker: StormKafka,
     unique: str,
     folder: Path,
     tell: Callable[[str], None] = lambda line: None,
@@ -144,9 +145,7 @@ def run(
             tell("no more faults: the workers finish")
         except Stuck as stuck:
             report.stuck = str(stuck)
-        broker.proxy.forward()
-        if broker.pid is None:
-            broker.start()
+        broker.calm()
         shoppers.finish()
         if not report.stuck and not shop.drain():
             report.stuck = f"{shop.lag()} events are not committed"
@@ -156,8 +155,8 @@ def run(
     except (TimeoutError, BrokerError) as error:
         report.stuck = f"{report.stuck}\n{error}"
     finally:
-        report.happened, report.kills = dict(storm.happened), storm.kills
-        report.refused = storm.refused
+        report.happened, report.kills = dict(storm.happened), storm.workers.kills
+        report.refused = storm.workers.refused
         report.wrong_ends, report.ends = shop.fleet.wrong, shop.fleet.ends
         report.seconds = time.monotonic() - began_s
         shop.close()

@@ -13,8 +13,12 @@ from typing import NamedTuple
 # A worker that kills itself at a point of `points.py`.
 MORTAL = ("sent", "acknowledged", "replay", "claim", "fence", "rebalance", "catalogue")
 KILLS = (*(f"kill at {point}" for point in MORTAL), "kill", "kill", "kill")
+WORKERS = ("terminate", "sleep", "join", "leave")
 NETWORK = ("unreachable", "silent", "delay", "cut")  # between the workers and their broker
-OTHERS = ("terminate", "sleep", "join", "leave", "broker", *NETWORK)
+PLAIN = (*WORKERS, "broker", *NETWORK)  # that hit any engine
+DISK = ("slow disk", "hung disk")  # the broker's
+TOPICS = ("narrow changelog", "narrow output", "unread topic", "lists anew")
+OTHERS = (*PLAIN, *DISK, "clock", *TOPICS)
 AT_ONCE = 0.2  # share of faults that do not wait until the workers serve again
 
 

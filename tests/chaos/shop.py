@@ -7,7 +7,7 @@ A test that breaks single things has `worker`, `produce` and `wait_until_done`; 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ from stream.kafka.specs import changelog_topic
 from stream.kafka.topics import create_topics
 from tests.chaos.changelog import Changelog, FreshetChangelog
 from tests.chaos.fleet import FRESHET, Engine, Fleet, Worker
-from tests.chaos.history import Journal
-from tests.chaos.logs import Logs
+from tests.chaos.history import Journal, SeenList
+from tests.chaos.logs import Logs, Writer, Writers
 from tests.chaos.subscriber import Subscriber
 from tests.chaos.traffic import DIM, ITEMS, Shoppers, Traffic
 from tests.support.bundles import random_decay_bundle
@@ -36,6 +36,7 @@ __all__ = ["ITEMS", "PARTITIONS", "SESSION_S", "Shop", "Shoppers", "Worker"]
 PARTITIONS = 4
 SESSION_S = 1.5  # short, so that a killed worker's partitions are free again soon
 DONE_S = 90.0
+SETTLED_S = 0.3  # within which the broker has what sleeping workers sent
 LETTERS_S = 2.0  # within which a bad catalogue record is in the dead letters
 
 SETTINGS = """
@@ -102,6 +103,7 @@ class Shop:
         self.settings: Settings = load_settings(self.config)
         create_topics(self.settings)
         topics = self.settings.topics
+        self._kept: list[tuple[dict[int, list[SeenList]], list[Writers]]] = []
         self._journals = [Journal(folder / f"{name}.jsonl") for name in ("produced", "seen")]
         self.traffic = Traffic(bootstrap, topics, seed, self._journals[0])
         self.subscriber = Subscriber(bootstrap, topics, self._journals[1])
@@ -163,6 +165,29 @@ class Shop:
         done = self.fleet.wait_until(lambda: self.lag() == 0, timeout_s)
         self.fleet.wait(LETTERS_S)
         return done
+
+    # -- lists, whose topic may be made anew --------------------------------------------------
+
+    def keep_lists(self) -> None:
+        """Set aside the lists, for their topic goes; nobody may be writing to it.
+
+        `subscriber.read_anew` goes on once it is there again.
+        """
+        topic = self.settings.topics.recommendations
+        time.sleep(SETTLED_S)
+        self.logs.find()
+        writers = [self.logs.writers(topic, at) for at in range(PARTITIONS)]
+        self._kept.append((self.subscriber.let_go(), writers))
+
+    def lists(self, partition: int) -> Iterator[tuple[SeenList, Writer]]:
+        """All that the subscriber saw of a partition, and who wrote it."""
+        now = self.logs.writers(self.settings.topics.recommendations, partition)
+        for seen, writers in (
+            *((kept[partition], writers[partition]) for kept, writers in self._kept),
+            (self.subscriber.seen.lists[partition], now),
+        ):
+            for one in seen:
+                yield one, writers.of(one.offset)
 
     # -- reading ---------------------------------------------------------------------------
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections import defaultdict
+from queue import Queue
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
@@ -27,22 +29,33 @@ class Subscriber(threading.Thread):
         self._lists, self._letters = topics.recommendations, topics.dead_letters
         self._journal = journal
         self._ended = threading.Event()
+        self._wanted: Queue[list[TopicPartition]] = Queue()
         self._places = [
             TopicPartition(topic, partition, OFFSET_BEGINNING)
             for topic in (self._lists, self._letters)
             for partition in range(topics.partitions)
         ]
-        options = {"bootstrap.servers": bootstrap, "group.id": "none", "log_level": 0}
-        self._consumer = Consumer({**options, "enable.auto.commit": False})
+        self._options = {"bootstrap.servers": bootstrap, "group.id": "none", "log_level": 0}
+        self._consumer = self._reading(self._places)
         # Asked while the other one waits for records, a consumer may never answer.
-        self._ends = Consumer(options)
-        self._consumer.assign(self._places)
+        self._ends = Consumer(self._options)
+
+    def _reading(self, places: list[TopicPartition]) -> Consumer:
+        """A consumer of these; one that knew a topic may never find the one made in its place."""
+        consumer = Consumer({**self._options, "enable.auto.commit": False})
+        consumer.assign(places)
+        return consumer
 
     def run(self) -> None:
         while not self._ended.is_set():
-            for record in self._consumer.consume(1000, 0.1):
-                if record.error() is None:
-                    self._note(record)
+            # One at a time: `consume` may not come back from topics that come and go.
+            record = self._consumer.poll(0.1)
+            if record is not None and record.error() is None:
+                self._note(record)
+            while not self._wanted.empty():
+                self._consumer.close()
+                self._consumer = self._reading(self._wanted.get())
+                self._wanted.task_done()
 
     def finish(self, timeout_s: float = 60.0) -> None:
         """Read to the present end of both topics.
@@ -58,6 +71,27 @@ class Subscriber(threading.Thread):
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"{place.topic}-{place.partition} was not read to its end")
                 time.sleep(0.05)
+
+    def let_go(self) -> dict[int, list[SeenList]]:
+        """Stop reading lists, for their topic goes; those seen of it so far.
+
+        Raises
+        ------
+        TimeoutError : its end was not reached
+        """
+        self.finish()
+        self._read([place for place in self._places if place.topic == self._letters])
+        seen, self.seen.lists = self.seen.lists, defaultdict(list)
+        return seen
+
+    def read_anew(self) -> None:
+        """Read the lists again, from the beginning of a topic that was made anew."""
+        self._read(self._places)
+
+    def _read(self, places: list[TopicPartition]) -> None:
+        """Let the thread go on with these, each where it is; returns when it does."""
+        self._wanted.put([TopicPartition(p.topic, p.partition, self._reached(p)) for p in places])
+        self._wanted.join()
 
     def close(self) -> None:
         self._ended.set()

@@ -58,22 +58,21 @@ def test_a_broker_that_crashes_or_sleeps_under_load_costs_nothing(
 
 
 def test_the_workers_clock_may_be_set_by_hours(
-    shared_shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shared_shop: Shop,
 ) -> None:
-    shop, step = shared_shop, tmp_path / "step"
-    monkeypatch.setenv("CLOCK_STEP", str(step))
+    shop = shared_shop
     worker = shop.worker("tests.chaos.clock_steps")
     worker.wait_until_ready()
     shoppers = Shoppers(shop, RATE)
     shoppers.start()
     for step_s in (0.9 * HOUR_S, -5 * HOUR_S, 0):
-        step.write_text(str(step_s))
+        worker.set_clock(step_s)
         wait_for_more(shop, worker, RATE)
-    step.write_text(str(2 * HOUR_S))
+    worker.set_clock(2 * HOUR_S)
     assert "this machine's clock is more than an hour" in reason_of_end(shop, worker, 30)
     worker = shop.worker("tests.chaos.clock_steps")
     assert "this machine's clock is more than an hour" in reason_of_end(shop, worker, 30)
-    step.write_text("0")
+    worker.set_clock(0)
     worker = shop.worker("tests.chaos.clock_steps")
     worker.wait_until_ready()
     shoppers.finish()

@@ -36,7 +36,7 @@ def broker(broker_kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     try:
         with SlowDiskKafka(folder / "kafka") as broker:
             yield broker
-            broker.disk_delay_ms = 0
+            broker.disk.delay_ms = 0
     finally:
         remove_data(folder)
 
@@ -46,7 +46,7 @@ def shop(broker: SlowDiskKafka, unique: str, tmp_path: Path) -> Iterator[Shop]:
     shop = Shop(broker.bootstrap, unique, tmp_path, SEED)
     yield shop
     shop.close()
-    broker.disk_delay_ms = 0
+    broker.disk.delay_ms = 0
 
 
 def feed(shop: Shop) -> None:
@@ -73,12 +73,12 @@ def test_a_worker_lives_through_a_slow_disk(shop: Shop, broker: SlowDiskKafka, u
     shoppers = Shoppers(shop, RATE)
     shoppers.start()
     wait_for_more(shop, worker)
-    broker.disk_delay_ms = SLOW_MS
+    broker.disk.delay_ms = SLOW_MS
     assert send_s(shop, unique) >= SLOW_MS / 1000
     wait_for_more(shop, worker)
-    broker.disk_delay_ms = HANG_MS
+    broker.disk.delay_ms = HANG_MS
     time.sleep(HANG_MS / 1000)
-    broker.disk_delay_ms = 0
+    broker.disk.delay_ms = 0
     wait_for_more(shop, worker, RATE)
     shoppers.finish()
     finish(shop, worker)
@@ -103,13 +103,13 @@ def test_a_disk_that_hangs_for_long_ends_a_worker_with_events_in_hand(
     # nothing of what it makes of them can be stored.
     idle.send(signal.SIGSTOP)
     feed(shop)
-    broker.disk_delay_ms = FOREVER_MS
+    broker.disk.delay_ms = FOREVER_MS
     idle.send(signal.SIGCONT)
     began_s = time.monotonic()
     reason = reason_of_end(shop, idle, WITHIN_S)
     print(f"ended after {time.monotonic() - began_s:.1f} s: {reason}")
     assert "no progress" in reason
-    broker.disk_delay_ms = 0
+    broker.disk.delay_ms = 0
     worker = shop.worker()
     worker.wait_until_ready()
     feed(shop)
@@ -119,9 +119,9 @@ def test_a_disk_that_hangs_for_long_ends_a_worker_with_events_in_hand(
 def test_a_worker_without_events_waits_for_a_disk_that_hangs_for_long(
     shop: Shop, broker: SlowDiskKafka, idle: Worker
 ) -> None:
-    broker.disk_delay_ms = FOREVER_MS
+    broker.disk.delay_ms = FOREVER_MS
     time.sleep(WITHIN_S)
     assert idle.alive, idle.tail()
-    broker.disk_delay_ms = 0
+    broker.disk.delay_ms = 0
     feed(shop)
     finish(shop, idle)

@@ -4,7 +4,6 @@ reason, the next start is refused with a cure, and after the cure nothing is los
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +17,7 @@ from stream.kafka.broker import BrokerProcess
 from stream.kafka.specs import changelog_topic
 from stream.kafka.topics import create_topics, require_topics
 from tests.chaos.check import check
-from tests.chaos.faulty import LONG, SEED, admin_of, configure, log_of, reason_of_end
+from tests.chaos.faulty import LONG, SEED, admin_of, configure, delete, log_of, reason_of_end
 from tests.chaos.shop import PARTITIONS, Shop, Worker
 
 pytestmark = [pytest.mark.kafka_only, pytest.mark.timeout(240)]
@@ -45,13 +44,6 @@ class Fault(NamedTuple):
     ends: str
     refused: str
     mend: Callable[[Shop, str], None]
-
-
-def delete(shop: Shop, topic: str) -> None:
-    with admin_of(shop) as admin:
-        admin.delete_topics([topic])
-        while topic in admin.list_topics():
-            time.sleep(0.1)
 
 
 def create(shop: Shop, topic: str) -> None:

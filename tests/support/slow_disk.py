@@ -1,8 +1,8 @@
 """An Apache Kafka whose disk can be made slow at run time.
 
     with SlowDiskKafka(folder / "kafka") as broker:
-        broker.disk_delay_ms = 300      # each write to a file, from now on
-        broker.disk_delay_ms = 0        # fast again, at once
+        broker.disk.delay_ms = 300      # each write to a file, from now on
+        broker.disk.delay_ms = 0        # fast again, at once
 
 A library that is preloaded into the broker (`slow_disk.c`, built by gcc) delays its writes to
 files; network and memory stay as they are.
@@ -26,11 +26,15 @@ def why_missing() -> str | None:
     return None if shutil.which("gcc") else "gcc is not installed; it builds the slow disk"
 
 
-class SlowDiskKafka(ApacheKafka):
-    """Apache Kafka with a disk of adjustable slowness; at first it is not slow at all."""
+class SlowDisk:
+    """What one broker takes for its disk; at first it is not slow at all.
+
+    Parameters
+    ----------
+    data : the broker's data folder; the library comes to lie beside it
+    """
 
     def __init__(self, data: Path) -> None:
-        super().__init__(data, short_lived=True)
         data.parent.mkdir(parents=True, exist_ok=True)
         self._library = data.with_name(data.name + "-slow_disk.so")
         self._says = data.with_name(data.name + "-slow_disk.ms")
@@ -40,14 +44,25 @@ class SlowDiskKafka(ApacheKafka):
         subprocess.run([*command, "-o", str(self._library), str(SOURCE), "-ldl"], check=True)
 
     @property
-    def disk_delay_ms(self) -> int:
+    def delay_ms(self) -> int:
         """Milliseconds that each write to a file, and each sync, takes longer."""
         return int(self._delay[0])
 
-    @disk_delay_ms.setter
-    def disk_delay_ms(self, delay_ms: int) -> None:
+    @delay_ms.setter
+    def delay_ms(self, delay_ms: int) -> None:
         self._delay[0] = delay_ms
 
-    def _prepare(self) -> list[str]:
-        command = super()._prepare()  # formats the disk, which is quick about it
+    def under(self, command: list[str]) -> list[str]:
+        """`command` with this disk under it."""
         return ["env", f"LD_PRELOAD={self._library}", f"SLOW_DISK={self._says}", *command]
+
+
+class SlowDiskKafka(ApacheKafka):
+    """Apache Kafka on a slow disk."""
+
+    def __init__(self, data: Path) -> None:
+        super().__init__(data, short_lived=True)
+        self.disk = SlowDisk(data)
+
+    def _prepare(self) -> list[str]:
+        return self.disk.under(super()._prepare())  # formatted before, which is quick about it
