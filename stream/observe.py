@@ -52,7 +52,7 @@ class Observer:
         acked_s = time.time()
         self._count(batch.topic, part)
         _stage("poll").observe(max(begun_s - batch.timestamps_ms[-1] / 1000, 0.0))
-        _stage("publish").observe(acked_s - sent_s)
+        _stage("publish").observe(max(acked_s - sent_s, 0.0))  # less when the clock was set back
         if part.erased:
             return  # followed by a receipt, not by a list
         stamps_s = np.array(batch.timestamps_ms, np.float64) / 1000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 
 import pytest
 from prometheus_client import REGISTRY
@@ -45,6 +46,17 @@ def test_every_count_goes_to_its_metric() -> None:
     Observer().acked(batch, part, begun_s=1.0, sent_s=2.0)
     counted = {key: value(key[0], **dict(key[1:])) - before[key] for key in wanted}
     assert counted == wanted
+
+
+def test_a_clock_set_back_makes_no_sum_fall() -> None:
+    """A sum that falls would read as a restart."""
+    sums = [("freshet_stage_seconds_sum", {"stage": stage}) for stage in ("poll", "publish")]
+    sums.append(("freshet_event_to_list_seconds_sum", {}))
+    before = [value(name, **labels) for name, labels in sums]
+    now_s = time.time()
+    batch = RecordBatch("observed", 0, 0, 1, [b"u"], [b""], [int(now_s * 1000) + 9_000_000], [0])
+    Observer().acked(batch, PartResult(), begun_s=now_s + 3600, sent_s=now_s + 3600)
+    assert all(value(name, **labels) >= b for (name, labels), b in zip(sums, before, strict=True))
 
 
 def test_a_step_counts_its_records_stages_and_refused_states(
