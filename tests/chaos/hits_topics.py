@@ -19,7 +19,7 @@ from tests.chaos.shop import PARTITIONS, Shop
 
 NARROW_BYTES = 200  # no batch is as small
 MET_S = 30.0  # within which a worker meets what is wrong with a topic
-MOST_S = 2.0  # that it stays so, once one did
+MOST_S = 1.0  # that it stays so, once one did
 
 
 class TopicHits:
