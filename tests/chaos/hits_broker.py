@@ -78,16 +78,16 @@ class BrokerHits:
     # -- its disk ----------------------------------------------------------------------------
 
     def _slow_disk(self, fault: Fault) -> None:
-        """Each write takes up to 0.15 s longer, for up to 4 s."""
-        self._delay_writes(int(SLOWEST_MS * fault.victim), 0.5 + 3.5 * fault.amount)
+        """Each write takes up to 0.15 s longer, for up to 3 s."""
+        self._delay_writes(int(SLOWEST_MS * fault.victim), fault)
 
     def _hung_disk(self, fault: Fault) -> None:
-        """No write ends for up to 4 s: longer than a session. Reads do."""
-        self._delay_writes(FOREVER_MS, 0.5 + 3.5 * fault.amount)
+        """No write ends for up to 3 s: longer than a session. Reads do."""
+        self._delay_writes(FOREVER_MS, fault)
 
-    def _delay_writes(self, delay_ms: int, for_s: float) -> None:
+    def _delay_writes(self, delay_ms: int, fault: Fault) -> None:
         assert self._broker.disk is not None, "left out of the schedule where there is none"
         with self._away():
             self._broker.disk.delay_ms = delay_ms
-            self._fleet.wait(for_s)
+            self._fleet.wait(0.5 + 2.5 * fault.amount)
             self._broker.disk.delay_ms = 0

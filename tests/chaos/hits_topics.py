@@ -19,7 +19,7 @@ from tests.chaos.shop import PARTITIONS, Shop
 
 NARROW_BYTES = 200  # no batch is as small
 MET_S = 30.0  # within which a worker meets what is wrong with a topic
-MOST_S = 1.0  # that it stays so, once one did
+MOST_S = 1.0  # that it stays so once one did
 
 
 class TopicHits:
@@ -42,8 +42,8 @@ class TopicHits:
         self._fleet.wait_until_ready()
         self._fleet.refused = ""
 
-    def _until_met(self, words: tuple[str, ...], fault: Fault) -> None:
-        """Wait until a worker ended or was refused for one of these reasons, and a while more."""
+    def _until_met(self, *words: str) -> None:
+        """Wait until a worker ended, or was refused, for one of these reasons."""
         ends = self._fleet.ends
         before = len(ends)
 
@@ -52,7 +52,6 @@ class TopicHits:
 
         if not self._fleet.wait_until(met, MET_S):
             raise Stuck(f"no worker ended, or was refused, by any of {words}: {ends[before:]}")
-        self._fleet.wait(MOST_S * fault.amount)
 
     # -- too small for a batch ---------------------------------------------------------------
 
@@ -70,7 +69,8 @@ class TopicHits:
         takes = right.config.get("max.message.bytes", str(1 << 20))
         with self._refused(f"max.message.bytes={NARROW_BYTES}"):
             configure(self._shop, topic, max_message_bytes=str(NARROW_BYTES))
-            self._until_met(("max.message.bytes",), fault)
+            self._until_met("max.message.bytes")
+            self._fleet.wait(MOST_S * fault.amount)
             configure(self._shop, topic, max_message_bytes=takes)
 
     # -- gone, or of another shape -----------------------------------------------------------
@@ -92,7 +92,7 @@ class TopicHits:
                     admin.create_partitions({topic: PARTITIONS + 2})
             self._fleet.retire(leaver)
             self._fleet.start()
-            self._until_met((self._fleet.refused,), fault)
+            self._until_met(self._fleet.refused)
             if not gone:
                 delete(self._shop, topic)
             create_topics(self._shop.settings)
@@ -118,6 +118,7 @@ class TopicHits:
                 for worker in sleepers:
                     worker.send(signal.SIGCONT)
             if not at_once:
-                self._until_met(("is gone", "is missing"), fault)
+                self._until_met("is gone", "is missing")
+                self._fleet.wait(MOST_S * fault.amount)
                 create_topics(self._shop.settings)
             self._shop.subscriber.read_anew()
