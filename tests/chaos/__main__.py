@@ -21,7 +21,6 @@ from stream.errors import EXIT_INTERRUPTED, FreshetError
 from tests.chaos.peer import PEERS
 from tests.chaos.run import Plan, Report, run
 from tests.chaos.storm_broker import StormKafka
-from tests.support.slow_disk import why_missing
 
 BUILD = Path(__file__).parents[2] / "build"
 SEED = 20261122
@@ -31,8 +30,6 @@ def main(arguments: list[str] | None = None) -> int:
     """Run it; the exit code."""
     plan, only_plan = _parse(arguments)
     print(f"seed {plan.seed}, {plan.engine}, {plan.rate} events/s", flush=True)
-    if reason := why_missing():
-        print(f"no fault of the broker's disk: {reason}", flush=True)
     if only_plan:
         print("\n".join(map(str, islice(plan.faults(), 200))))
         return 0

@@ -20,6 +20,7 @@ from tests.chaos.shop import Shop, Shoppers
 from tests.chaos.storm import Storm
 from tests.chaos.storm_broker import StormKafka, possible
 from tests.chaos.verdict import Verdict
+from tests.support.slow_disk import why_missing
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,8 @@ def run(
     """
     report = Report(plan)
     peer = PEERS[plan.engine]
+    if left_out := set(peer.others) - set(possible(peer.others)):
+        tell(f"left out: {', '.join(sorted(left_out))}; {why_missing()}")
     began_s = time.monotonic()
     engine = peer.engine.where({variable("bootstrap"): broker.proxied})
     shop = Shop(broker.bootstrap, unique, folder, plan.seed, engine, peer.changelog)
