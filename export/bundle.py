@@ -54,6 +54,11 @@ def write_bundle(trained: Trained, folder: Path, name: str | None = None) -> Bun
     BundleError
         What was written does not verify.
     """
+    return write_files(bundle_files(trained, name or trained.model), folder)
+
+
+def write_files(files: dict[str, bytes], folder: Path) -> Bundle:
+    """Write and load a bundle from its files by name, whole or not at all; see `write_bundle`."""
     if folder.exists() and not (folder.is_dir() and (folder / MANIFEST).is_file()):
         raise UsageError(f"{folder}: exists and is not a bundle; give another folder")
     try:
@@ -61,7 +66,7 @@ def write_bundle(trained: Trained, folder: Path, name: str | None = None) -> Bun
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".bundle-") as scratch:
             made = Path(scratch) / "new"
             made.mkdir()
-            for file, content in bundle_files(trained, name or trained.model).items():
+            for file, content in files.items():
                 (made / file).write_bytes(content)
             Bundle.load(made)
             if folder.exists():
@@ -78,7 +83,7 @@ def bundle_files(trained: Trained, name: str) -> dict[str, bytes]:
     if ids.tolist() != trained.item_ids:
         raise UsageError("an item id ends in a NUL character; clean the log first")
     content = {
-        ITEMS: _npz(item_ids=ids, embeddings=trained.embeddings, biases=trained.biases),
+        ITEMS: npz(item_ids=ids, embeddings=trained.embeddings, biases=trained.biases),
         UPDATE: trained.update_onnx,
         SCORE: trained.score_onnx,
         GOLDEN: _golden(trained),
@@ -108,7 +113,7 @@ def bundle_files(trained: Trained, name: str) -> dict[str, bytes]:
     }
     beside: dict[str, bytes] = {}
     if trained.network:
-        beside[NETWORK] = _npz(**trained.network)
+        beside[NETWORK] = npz(**trained.network)
         network = hashlib.sha256(beside[NETWORK]).hexdigest()
         fields["training"] = {**trained.training, NETWORK: network}
     fields["id"] = manifest_id(fields)
@@ -143,7 +148,7 @@ def _golden(trained: Trained) -> bytes:
     best = np.take_along_axis(logits, listed, axis=1)
     kept = best if trained.calibration is None else trained.calibration.apply(best)
     scores = np.where(best > NEVER_LISTED / 10, 1 / (1 + np.exp(-np.maximum(kept, -80))), 0)
-    return _npz(
+    return npz(
         item_rows=rows,
         event_types=types,
         gaps_s=gaps,
@@ -168,7 +173,7 @@ def _recent(rows: Int64, types: Int64, size: int) -> Recent:
     return recent
 
 
-def _npz(**arrays: npt.NDArray[Any]) -> bytes:
+def npz(**arrays: npt.NDArray[Any]) -> bytes:
     """A compressed NumPy archive; its time stamps are constant: equal arrays give equal bytes."""
     target = io.BytesIO()
     np.savez_compressed(target, **arrays)  # type: ignore[arg-type]

@@ -149,6 +149,7 @@ def _bundle(options: argparse.Namespace) -> None:
     print(f"  id            {m.bundle_id}")
     print(f"  trained until {printable(m.created)}")
     print(f"  state         {m.state.size} numbers, kept as {m.state.storage}")
+    print(f"  item vectors  {m.embedding_dim} numbers, kept as {m.item_storage}")
     print(f"  seen items    {'excluded' if m.exclude_seen else 'may come back'}")
     for name, values in (("training", m.training), ("metrics", m.metrics)):
         print(f"  {name:13} {json.dumps(values)}")

@@ -1,7 +1,8 @@
 """A model bundle: a folder on disk in, a verified `Bundle` in memory out.
 
 A bundle holds `manifest.json` and the files that the manifest names with their SHA-256:
-`items.npz` (ids, embeddings, biases), `update.onnx`, `score.onnx` and the golden sequences. The
+`items.npz` (ids, embeddings, biases), `update.onnx`, `score.onnx` and the golden sequences; where
+item vectors are packed, also the graphs for CUDA, whose kernels want another arithmetic. The
 manifest's id is the hash of its own content, and so of everything. Nothing here is unpickled, and
 no file outside the folder is opened. The graphs are handed on as the bytes that were verified, so
 that nobody can swap a file between the check and its use; `stream.core.model` runs them.
@@ -34,7 +35,9 @@ from stream.core.manifest import (
     MAX_ID_CHARACTERS,
     NEVER_LISTED,
     SCORE,
+    SCORE_CUDA,
     UPDATE,
+    UPDATE_CUDA,
     Additive,
     ContentSpec,
     FadingSum,
@@ -44,6 +47,7 @@ from stream.core.manifest import (
     read_file,
     read_manifest,
 )
+from stream.core.packing import Packed, Storage
 from stream.core.recent import Recent
 from stream.errors import BundleError
 
@@ -54,7 +58,9 @@ __all__ = [
     "MANIFEST",
     "NEVER_LISTED",
     "SCORE",
+    "SCORE_CUDA",
     "UPDATE",
+    "UPDATE_CUDA",
     "Additive",
     "Bundle",
     "Content",
@@ -90,21 +96,28 @@ class Bundle:
     Attributes
     ----------
     item_ids : list[str], length n; `item_ids[row]`; row 0 is "no item", its id is ""
-    embeddings : float32, shape (n, D); row 0 is zeros; read-only
+    vectors : of the n items, as they are stored; row 0 is zeros; read-only
     biases : float32, shape (n,); row 0 is -1e30; read-only
     update_onnx, score_onnx : the verified graphs
+    cuda_onnx : the same two for CUDA; None: they serve there as well
     content : for items that the model was not trained on; None: it knows nothing of content
     """
 
     path: Path
     manifest: Manifest
     item_ids: list[str]
-    embeddings: Float32
+    vectors: Packed
     biases: Float32
     golden: Golden
     update_onnx: bytes
     score_onnx: bytes
     content: Content | None = None
+    cuda_onnx: tuple[bytes, bytes] | None = None
+
+    @property
+    def embeddings(self) -> Float32:
+        """float32, shape (n, D); a copy where the vectors are packed."""
+        return self.vectors.unpacked()
 
     @property
     def bundle_id(self) -> str:
@@ -132,23 +145,26 @@ class Bundle:
         manifest = read_manifest(folder)
         content = {name: _verified(folder, name, sha) for name, sha in manifest.files.items()}
         dim, n = manifest.embedding_dim, manifest.items
-        graphs = (UPDATE, SCORE) if manifest.content is None else (UPDATE, SCORE, CONTENT)
-        for graph in graphs:
-            check_graph(folder / graph, content[graph], manifest.opset)
-        item_bytes = n * 4 * (dim + 1 + MAX_ID_CHARACTERS) + 3 * 1024  # and the arrays' headers
+        for name, graph in content.items():
+            if name.endswith(".onnx"):
+                check_graph(folder / name, graph, manifest.opset)
+        item_bytes = n * 4 * (dim + 2 + MAX_ID_CHARACTERS) + 4 * 1024  # and the arrays' headers
         items = read_arrays(folder / ITEMS, content[ITEMS], item_bytes, AGAIN)
-        embeddings = _array(folder / ITEMS, items, "embeddings", np.float32, (n, dim))
+        vectors = _vectors(folder / ITEMS, items, manifest.item_storage, (n, dim))
         biases = _array(folder / ITEMS, items, "biases", np.float32, (n,))
         return cls(
             path=folder,
             manifest=manifest,
             item_ids=_item_ids(folder / ITEMS, items, n),
-            embeddings=embeddings,
+            vectors=vectors,
             biases=biases,
             golden=_golden(folder, manifest, content[manifest.golden.file]),
             update_onnx=content[UPDATE],
             score_onnx=content[SCORE],
             content=_content(folder, manifest, content),
+            cuda_onnx=(content[UPDATE_CUDA], content[SCORE_CUDA])
+            if manifest.item_storage != "float32"
+            else None,
         )
 
 
@@ -193,6 +209,18 @@ def _array(
         raise BundleError(f"{file}: {name} holds numbers that are not finite; {AGAIN}")
     found.flags.writeable = False
     return np.require(found, requirements=["C", "A"])
+
+
+def _vectors(
+    file: Path, arrays: dict[str, npt.NDArray[Any]], storage: Storage, shape: tuple[int, int]
+) -> Packed:
+    values = _array(file, arrays, "embeddings", np.dtype(storage).type, shape)
+    if storage != "int8":
+        return Packed(values)
+    scales = _array(file, arrays, "scales", np.float32, shape[:1])
+    if (scales < 0).any():
+        raise BundleError(f"{file}: scales holds negative numbers; {AGAIN}")
+    return Packed(values, scales)
 
 
 def _item_ids(file: Path, arrays: dict[str, npt.NDArray[Any]], n: int) -> list[str]:

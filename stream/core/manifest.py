@@ -20,6 +20,7 @@ from typing import Any, Literal
 import msgspec
 
 from stream.contracts import EVENT_TYPES
+from stream.core.packing import Storage
 from stream.errors import BundleError
 
 FORMAT = 1
@@ -29,6 +30,8 @@ ITEMS = "items.npz"
 UPDATE = "update.onnx"
 SCORE = "score.onnx"
 CONTENT = "content.onnx"
+UPDATE_CUDA = "update_cuda.onnx"  # for a packed item table, which a GPU reads in another way
+SCORE_CUDA = "score_cuda.onnx"
 NEVER_LISTED = -1e30  # as a bias or a logit: below every score that a model can give
 AGAIN = "copy the bundle again, or make it again with `freshet-export train`"
 
@@ -49,6 +52,8 @@ MAX_FILE_BYTES = {
     UPDATE: 256 << 20,
     SCORE: 256 << 20,
     CONTENT: 256 << 20,
+    UPDATE_CUDA: 256 << 20,
+    SCORE_CUDA: 256 << 20,
 }
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -103,7 +108,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     `created` is the event time of the newest training event, not the clock's: the same log gives
     the same bundle, with the same id. `additive` is None for a model that is no such sum, `content`
     for one that knows nothing of what items are. `recent` counts the last interactions that the
-    score graph takes.
+    score graph takes. `item_storage` is how item vectors are kept, see `packing.py`.
     """
 
     format: int
@@ -115,6 +120,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     state: StateLayout
     embedding_dim: int
     items: int
+    item_storage: Storage = "float32"
     event_types: dict[str, int]
     event_weights: dict[str, float]
     additive: Additive | None
@@ -181,6 +187,8 @@ def _check_files(file: Path, manifest: Manifest) -> None:
     needed = {ITEMS, UPDATE, SCORE, manifest.golden.file}
     if manifest.content is not None:
         needed.add(CONTENT)
+    if manifest.item_storage != "float32":
+        needed |= {UPDATE_CUDA, SCORE_CUDA}
     for name in sorted(needed):
         if name not in manifest.files:
             raise BundleError(f"{file}: lists no {name!r} under files; {AGAIN}")

@@ -25,6 +25,7 @@ from stream.core.content_graph import ContentGraph
 from stream.core.recent import Recent
 from stream.core.resident import Resident, ResidentBias
 from stream.core.sessions import brief, open_sessions
+from stream.core.table import ItemTable
 from stream.errors import BundleError
 
 REPLAY_LIMIT_S = 60.0  # of golden sequences; the demo's take 5 ms
@@ -75,9 +76,7 @@ class Model:
         self._run_options: Any = None
         self._biases: weakref.WeakSet[ResidentBias] = weakref.WeakSet()
         capacity = _blocks(manifest.items + spare_rows)
-        table = np.zeros((capacity, self.embedding_dim), np.float32)
-        table[: manifest.items] = bundle.embeddings
-        self._table = Resident(table, self.provider)
+        self._table = ItemTable(bundle.vectors, manifest.item_storage, capacity, self.provider)
         with self._at_most(REPLAY_LIMIT_S):
             self.content = ContentGraph.of(bundle, self._run_options)
             self._replay_golden()
@@ -85,12 +84,27 @@ class Model:
     @property
     def rows(self) -> int:
         """Capacity of the item table: bundle's items, spare rows and padding."""
-        return len(self._table.host)
+        return self._table.rows
+
+    @property
+    def table_bytes(self) -> int:
+        """Bytes of the item table on the device."""
+        return self._table.nbytes
 
     @property
     def embeddings(self) -> Float32:
-        """float32, shape (rows, D). A read-only view; `set_embeddings` shows in it."""
-        return self._table.values
+        """float32, shape (rows, D). A read-only view; `set_embeddings` shows in it.
+
+        A copy of them all where the table is packed: there `embeddings_of` takes some.
+        """
+        return self._table.vectors()
+
+    def embeddings_of(self, *rows: Int64) -> tuple[Float32, list[Int64]]:
+        """Some item vectors as float32, shape (m, D), and where in them each of `rows` is.
+
+        m is as many as it takes; all of the table, without a copy, where that is float32.
+        """
+        return self._table.gather(*rows)
 
     def update(
         self, state: Float32, item_rows: Int64, event_types: Int64, gaps_s: Float32
@@ -120,7 +134,8 @@ class Model:
         }
         for name, value in kept.items():
             binding.bind_cpu_input(name, value)
-        binding.bind_ortvalue_input("item_table", self._table.device_value)
+        for name, resident in self._table.inputs.items():
+            binding.bind_ortvalue_input(name, resident)
         _bind_output(binding, "next_state", following)
         self._update.run_with_iobinding(binding, self._run_options)
         return following
@@ -134,7 +149,10 @@ class Model:
         k: int,
         recent: Recent | None = None,
     ) -> tuple[Int64, Float32]:
-        """The best k items of each of B states: sigmoid(beta * affinity + bias), exact.
+        """The best k items of each of B states: sigmoid(beta * affinity + bias).
+
+        Exact; where item vectors are int8, of those that are the best by integers
+        (`export/README.md`).
 
         Parameters
         ----------
@@ -172,7 +190,8 @@ class Model:
             kept["recent_types"] = np.ascontiguousarray(recent.types, np.int64)
         for name, value in kept.items():
             binding.bind_cpu_input(name, value)
-        binding.bind_ortvalue_input("item_table", self._table.device_value)
+        for name, resident in self._table.inputs.items():
+            binding.bind_ortvalue_input(name, resident)
         binding.bind_ortvalue_input("bias", bias.resident.device_value)
         _bind_output(binding, "rows", rows)
         _bind_output(binding, "scores", scores)
@@ -180,7 +199,10 @@ class Model:
         return rows, scores
 
     def set_embeddings(self, rows: Int64, vectors: Float32) -> None:
-        """Change item vectors in place. `rows`: int64 [m], never 0; `vectors`: float32 [m, D]."""
+        """Change item vectors in place, packed like the bundle's.
+
+        `rows`: int64 [m], never 0; `vectors`: float32 [m, D].
+        """
         self._table.write(rows, vectors)
 
     def grow(self, rows: int) -> None:
@@ -188,7 +210,7 @@ class Model:
         capacity = _blocks(rows)
         if capacity <= self.rows:
             return
-        self._table.grow(capacity, 0.0)
+        self._table.grow(capacity)
         for bias in self._biases:
             bias.resident.grow(capacity, NEVER_LISTED)
 

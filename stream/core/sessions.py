@@ -14,7 +14,15 @@ from typing import Any, Literal
 
 import onnxruntime as ort
 
-from stream.core.bundle import CONTENT, SCORE, UPDATE, Bundle, Content
+from stream.core.bundle import (
+    CONTENT,
+    SCORE,
+    SCORE_CUDA,
+    UPDATE,
+    UPDATE_CUDA,
+    Bundle,
+    Content,
+)
 from stream.errors import BundleError, ProviderError
 
 log = logging.getLogger(__name__)
@@ -88,12 +96,28 @@ def open_sessions(
 
 
 def _graphs(bundle: Bundle, provider: str, threads: int) -> tuple[Any, Any]:
-    update = _session(bundle, UPDATE, bundle.update_onnx, provider, threads)
-    score = _session(bundle, SCORE, bundle.score_onnx, provider, threads)
-    _check_signature(bundle, UPDATE, update, _UPDATE_INPUTS, ["next_state"])
-    score_inputs = _SCORE_INPUTS | (_RECENT_INPUTS if bundle.manifest.recent else {})
-    _check_signature(bundle, SCORE, score, score_inputs, ["rows", "scores"])
+    names, graphs = (UPDATE, SCORE), (bundle.update_onnx, bundle.score_onnx)
+    if provider == "cuda" and bundle.cuda_onnx is not None:
+        names, graphs = (UPDATE_CUDA, SCORE_CUDA), bundle.cuda_onnx
+    update, score = (
+        _session(bundle, name, graph, provider, threads)
+        for name, graph in zip(names, graphs, strict=True)
+    )
+    table = _table_inputs(bundle, provider)
+    _check_signature(bundle, names[0], update, _UPDATE_INPUTS | table, ["next_state"])
+    score_inputs = _SCORE_INPUTS | table | (_RECENT_INPUTS if bundle.manifest.recent else {})
+    _check_signature(bundle, names[1], score, score_inputs, ["rows", "scores"])
     return update, score
+
+
+def _table_inputs(bundle: Bundle, provider: str) -> dict[str, tuple[str, int]]:
+    """Where the item table is packed: see `table.py`."""
+    storage = bundle.manifest.item_storage
+    if storage == "int8":
+        return {"item_table": ("tensor(int8)", 2), "item_scale": ("tensor(float)", 1)}
+    if storage == "float16" and provider == "cuda":
+        return {"item_table": ("tensor(float16)", 2)}
+    return {}
 
 
 def _cuda_missing() -> str | None:
@@ -156,12 +180,14 @@ def _check_signature(
     if found != inputs or [o.name for o in session.get_outputs()] != outputs:
         raise BundleError(
             f"{bundle.path / name}: inputs or outputs are not those of format {manifest.format} "
-            f"with recent {manifest.recent}; make the bundle again with `freshet-export train`"
+            f"with recent {manifest.recent} and {manifest.item_storage} items; make the bundle "
+            "again with `freshet-export train`"
         )
     widths = {"state": manifest.state.size, "item_table": manifest.embedding_dim}
     widths |= dict.fromkeys(_RECENT_INPUTS, manifest.recent)
     for tensor in session.get_inputs():
-        width = tensor.shape[-1]
+        on_its_side = tensor.type == "tensor(int8)"
+        width = tensor.shape[0 if on_its_side else -1]
         if isinstance(width, int) and width != widths.get(tensor.name, width):
             raise BundleError(
                 f"{bundle.path / name}: {tensor.name} is {width} wide, the manifest says "

@@ -69,8 +69,11 @@ class Reasons:
         found = ReasonColumns(np.zeros(listed.shape, np.int64), np.zeros(listed.shape, np.uint8))
         newest = ring.newest[:, :LOOK_BACK]
         if self._additive:
+            done = np.take_along_axis(ring.rows, newest, axis=1)
+            table, (listed_at, done_at) = self._model.embeddings_of(listed, done)
             _largest_shares(
-                listed,
+                listed_at,
+                done_at,
                 ring.rows,
                 ring.types,
                 ring.ages_s,
@@ -80,7 +83,7 @@ class Reasons:
                 self._shares,
                 self._half_lives_s,
                 self._strength,
-                self._model.embeddings,
+                table,
                 *found,
             )
         else:
@@ -100,6 +103,7 @@ def _dot(a: NDArray[np.float32], b: NDArray[np.float32]) -> np.float32:
     NOTHING,
     array("i8", 2),
     array("i8", 2),
+    array("i8", 2),
     array("u1", 2),
     array("f4", 2),
     array("i8", 2),
@@ -113,7 +117,8 @@ def _dot(a: NDArray[np.float32], b: NDArray[np.float32]) -> np.float32:
     array("u1", 2, written=True),
 )
 def _largest_shares(
-    listed: NDArray[np.int64],
+    listed_at: NDArray[np.int64],
+    done_at: NDArray[np.int64],
     rows: NDArray[np.int64],
     types: NDArray[np.uint8],
     ages_s: NDArray[np.float32],
@@ -130,13 +135,14 @@ def _largest_shares(
     """The interaction with the largest share in each listed item's score, if that is above 0.
 
     The formula is that of `Reasons`, but for beta. `rows`, `types`, `ages_s`: shape (users, ring);
-    `newest`: (users, n), positions in them; `table`: (rows, dim); the last two: (users, k).
+    `newest`: (users, n), positions in them; `table`: (m, dim), in which the vectors of what is
+    listed are at `listed_at`, those of the newest at `done_at`; the last two: (users, k).
     """
     looked_at = newest.shape[1]
     remaining = np.empty(looked_at, np.float32)  # what is left of each interaction's weight
     share_per_length = np.empty(len(shares), np.float32)
     dim = states.shape[1] // len(shares)
-    for user in range(len(listed)):
+    for user in range(len(listed_at)):
         for number in range(len(shares)):
             square = strength * strength
             for value in states[user, number * dim : (number + 1) * dim]:
@@ -151,12 +157,12 @@ def _largest_shares(
                     faded = np.exp2(-ages_s[user, at] / half_lives_s[number])
                     left += faded * share_per_length[number]
             remaining[back] = left * weight
-        for place in range(listed.shape[1]):
+        for place in range(listed_at.shape[1]):
             best = np.float32(0.0)
             for back in range(looked_at):
                 if remaining[back] > 0:
                     at = newest[user, back]
-                    share = _dot(table[listed[user, place]], table[rows[user, at]])
+                    share = _dot(table[listed_at[user, place]], table[done_at[user, back]])
                     share *= remaining[back]
                     if share > best:
                         best = share
