@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from export import evaluation, training
+from export.compression import command as compression
 from export.dataset import read_log
 from export.describe import describe
 from export.models import AUTO, LEARNED, MODELS
 from export.models.text import parse_parameters
 from export.options import add_log_options, open_log
 from export.sample import write_sample
+from export.sources import SOURCES
 from stream.core.bundle import Bundle
 from stream.core.model import Model
 from stream.errors import FreshetError, UsageError
@@ -61,6 +63,17 @@ def _parser() -> argparse.ArgumentParser:
     _log(command, needed=False, more=[evaluation.PREFIXES])
     _model_options(command, default="mf")
     evaluation.add_options(command)
+
+    command = _command(
+        commands, "compress", _compress, "store a bundle in fewer bytes, and say what that costs"
+    )
+    compression.add_options(command)
+    command.add_argument(
+        "--format",
+        choices=[*SOURCES, evaluation.PREFIXES],
+        default="events",
+        help="of --test (default: events)",
+    )
 
     command = _command(commands, "describe", _describe, "say what a log holds and what is left out")
     _log(command)
@@ -126,6 +139,10 @@ def _tune(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     evaluation.run(options, _parameters(options), _reporter())
+
+
+def _compress(options: argparse.Namespace) -> None:
+    compression.run(options, _reporter())
 
 
 def _describe(options: argparse.Namespace) -> None:

@@ -123,7 +123,7 @@ def _bundle(options: argparse.Namespace, ks: tuple[int, ...], report: Report) ->
     bundle = Bundle.load(options.bundle)
     other = None if options.against is None else Bundle.load(options.against)
     report(f"reading {options.test}")
-    asked = _questions(options, report)
+    asked = asked_of(options, report)
     trained_on = _training_log(options, report)
     report(f"measuring {bundle.manifest.model} on {len(asked.queries):,} cases")
     given: dict[str, Any] = {"trained_on": trained_on, "whole_history": options.whole_history}
@@ -147,7 +147,8 @@ def _bundle(options: argparse.Namespace, ks: tuple[int, ...], report: Report) ->
         _charts(options.plots, bins, {}, ks[-1], report)
 
 
-def _questions(options: argparse.Namespace, report: Report) -> Questions:
+def asked_of(options: argparse.Namespace, report: Report) -> Questions:
+    """What the file of `--test` asks; `--format` and `--since` are looked at."""
     if options.format == PREFIXES:
         if options.since is not None:
             raise UsageError("--since: prefixes carry no times")

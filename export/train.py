@@ -16,12 +16,14 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from export.bundle import write_bundle
 from export.calibration import Calibration, fitted
+from export.compression.bundle import States
+from export.compression.held_out import Wanted, settle
 from export.dataset import Cases, Log
 from export.evaluate import Answers, replay
 from export.measure import Measured, judge
@@ -44,7 +46,6 @@ CASES = 6_000  # that a model is measured on
 LEAST_NEW = 100  # events that an earlier bundle was not trained on
 KS = (10, 20)
 CHOSEN_BY = "ndcg@20"
-MAX_LOSS = 0.005  # recall@20 that int8 states may cost before float32 is chosen
 SECONDS_SHARE = 0.5  # of the time, for training on the older events; the rest is for all
 
 REPEATS = PlacementRules(exclude_seen=False, exclude_bought=False)
@@ -53,6 +54,8 @@ EXCLUSIONS = {
     "bought items excluded": PlacementRules(exclude_seen=False),
     "seen items excluded": PlacementRules(exclude_seen=True),
 }
+
+AS_TRAINED = Wanted()
 
 Report = Callable[[str], None]
 
@@ -87,6 +90,7 @@ def fit(
     parameters: Mapping[str, Any],
     report: Report,
     run: Run | None = None,
+    wanted: Wanted = AS_TRAINED,
 ) -> Trained:
     """Measure on the newest events, then train on all.
 
@@ -95,6 +99,8 @@ def fit(
     model : a key of `MODELS`, or "auto": the best of `CANDIDATES` on the newest events
     parameters : of the model; with "auto" there are none
     run : device, time and checkpoint of models that take long
+    wanted : how items and states are to be stored; where nothing is held out to measure that on,
+        nothing is packed
 
     Raises
     ------
@@ -124,12 +130,14 @@ def fit(
     if best is None:  # too little before the held-out events
         return train(model, log, **parameters, **({"run": run} if model in LEARNED else {}))
     metrics = _metrics(tried, model)
-    storage = _storage(best, held, metrics)
+    stored, losses = _stored(best, held, wanted, report)
+    metrics |= losses
     calibration = _calibration(best.answers, metrics)
     report(f"training {model} on all {len(log):,} events")
     more = {"run": run.part(1 - SECONDS_SHARE), "settled": best.trained.settled}
     final = train(model, log, **parameters, **(more if model in LEARNED else {}))
-    final.exclude_seen, final.metrics, final.storage = best.exclude_seen, metrics, storage
+    final.exclude_seen, final.metrics = best.exclude_seen, metrics
+    final.storage, final.item_storage = stored.states or final.storage, stored.items
     return final if calibration is None else final.calibrated(calibration)
 
 
@@ -241,16 +249,17 @@ def _metrics(tried: Mapping[str, Tried], model: str) -> dict[str, Any]:
     return found
 
 
-def _storage(best: Tried, held: Sides, metrics: dict[str, Any]) -> Literal["float32", "int8"]:
-    """How states are kept, and what int8 costs."""
-    if best.trained.storage != "int8":
-        return "float32"
+def _stored(
+    best: Tried, held: Sides, wanted: Wanted, report: Report
+) -> tuple[Wanted, dict[str, Any]]:
+    """How the model is to be stored, and what that costs."""
+
+    def judged(served: Model, states: States) -> Measured:
+        answers = replay(served, held.asked, rules=best.rules, storage=states)
+        return judge(served, answers, KS, best.exclude_seen, "ring", held.older)
+
     with loaded(best.trained) as served:
-        exact = replay(served, held.asked, rules=best.rules, storage="float32")
-        measured = judge(served, exact, KS, best.exclude_seen, "ring", held.older)
-    loss = measured.metrics["recall@20"] - best.measured.metrics["recall@20"]
-    metrics["int8_recall_loss"] = round(loss, 4)
-    return "float32" if loss > MAX_LOSS else "int8"
+        return settle(served, best.measured, judged, wanted, report)
 
 
 def _calibration(answers: Answers, metrics: dict[str, Any]) -> Calibration | None:

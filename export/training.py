@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from export.bundle import write_bundle
+from export.compression.bundle import compress
+from export.compression.command import add_storage_options
+from export.compression.held_out import Wanted
 from export.dataset import Log
 from export.models.base import Run, Trained
 from export.models.warm import WarmStart
 from export.options import open_log, provenance
 from export.report import peak_mib
-from export.train import Report, fit
+from export.train import AS_TRAINED, Report, fit
 from export.tuning import search
 from export.warm import read_warm
+from stream.core.bundle import Bundle
 from stream.core.model import Model
 
 MINUTES = 10  # of a search
@@ -40,6 +45,7 @@ def add_train_options(command: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="for glr: begin from this bundle, made from the same log when it was shorter",
     )
+    add_storage_options(command)
 
 
 def add_tune_options(command: argparse.ArgumentParser) -> None:
@@ -78,7 +84,8 @@ def train(options: argparse.Namespace, parameters: dict[str, Any], report: Repor
     """Train and write a bundle. `parameters` are the model's."""
     warm = None if options.warm is None else read_warm(options.warm, options.model)
     log, cleaning = open_log(options, report)
-    trained = _fitted(options, log, parameters, _run(options, report, warm))
+    wanted = Wanted(options.item_vectors or "float32", options.states)
+    trained = _fitted(options, log, parameters, _run(options, report, warm), wanted)
     _finish(trained, options, provenance(log, cleaning), report)
 
 
@@ -103,9 +110,15 @@ def _run(options: argparse.Namespace, report: Report, warm: WarmStart | None = N
     )
 
 
-def _fitted(options: argparse.Namespace, log: Log, parameters: dict[str, Any], run: Run) -> Trained:
+def _fitted(
+    options: argparse.Namespace,
+    log: Log,
+    parameters: dict[str, Any],
+    run: Run,
+    wanted: Wanted = AS_TRAINED,
+) -> Trained:
     try:
-        return fit(log, options.model, parameters, run.report, run)
+        return fit(log, options.model, parameters, run.report, run, wanted)
     except KeyboardInterrupt:
         if (kept := _unfinished(options)).is_dir():
             run.report(f"what was learned is kept in {kept}: the same training goes on from there")
@@ -120,12 +133,21 @@ def _finish(
 ) -> None:
     """Write the bundle and check it. `more` goes into the manifest's `training`."""
     trained.training |= more
-    bundle = write_bundle(trained, options.out, options.name)
+    bundle = _written(trained, options)
     shutil.rmtree(_unfinished(options), ignore_errors=True)
     Model(bundle, "cpu")
     report("bundle verified: golden sequences replayed")
     report(f"peak memory {peak_mib():,.0f} MiB")
     print(f"{options.out}  {bundle.bundle_id}")
+
+
+def _written(trained: Trained, options: argparse.Namespace) -> Bundle:
+    if trained.item_storage == "float32":
+        return write_bundle(trained, options.out, options.name)
+    with tempfile.TemporaryDirectory(prefix="freshet-export-") as scratch:
+        plain = write_bundle(trained, Path(scratch) / "bundle", options.name)
+        Model(plain, "cpu")  # against the reference, before anything is packed
+        return compress(plain, options.out, trained.item_storage, trained.storage)
 
 
 def _unfinished(options: argparse.Namespace) -> Path:

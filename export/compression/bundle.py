@@ -104,11 +104,23 @@ def _packed(bundle: Bundle, items: Storage, golden: bytes) -> dict[str, bytes]:
             biases=bundle.biases,
         ),
         bundle.manifest.golden.file: npz(**arrays),
-        UPDATE: packed_update(bundle.update_onnx, items, "cpu"),
-        SCORE: packed_score(bundle.score_onnx, items, "cpu"),
-        UPDATE_CUDA: packed_update(bundle.update_onnx, items, "cuda"),
-        SCORE_CUDA: packed_score(bundle.score_onnx, items, "cuda"),
+        **_graphs(bundle, items),
     }
+
+
+def _graphs(bundle: Bundle, items: Storage) -> dict[str, bytes]:
+    try:
+        return {
+            UPDATE: packed_update(bundle.update_onnx, items, "cpu"),
+            SCORE: packed_score(bundle.score_onnx, items, "cpu"),
+            UPDATE_CUDA: packed_update(bundle.update_onnx, items, "cuda"),
+            SCORE_CUDA: packed_score(bundle.score_onnx, items, "cuda"),
+        }
+    except NotPackableError as error:
+        raise NotPackableError(
+            f"{bundle.path}: the model {bundle.manifest.model} cannot have its items packed, since "
+            f"{error}; leave them float32"
+        ) from None
 
 
 def golden_of(bundle: Bundle) -> Golden:

@@ -70,10 +70,10 @@ def packed_score(score_onnx: bytes, storage: Storage, provider: Provider) -> byt
     g = _Graph(score_onnx)
     products = g.readers_of_table("Gemm")
     if len(products) != 1:
-        raise NotPackableError("its score graph has no single product with the item table")
+        raise NotPackableError("its scores are not one product with the item table")
     ((at, product),) = products
     if product.input[2:] != ["bias"] or _attributes(product) != {"transB": 1}:
-        raise NotPackableError("its score graph has another product with the item table")
+        raise NotPackableError("its scores are another product with the item table than is known")
     query, logits = product.input[0], product.output[0]
     near = _by_half if storage == "float16" else _by_integers(provider)
     nodes = [*near(g, query), node("Add", ["near", "bias"], [logits])]
@@ -190,7 +190,7 @@ class _Graph:
         for _, reader in found:
             place = 0 if kind == "Gather" else 1
             if reader.op_type != kind or reader.input[place] != "item_table":
-                raise NotPackableError(f"its graphs use the item table in a {reader.op_type}")
+                raise NotPackableError(f"it uses the item table in a {reader.op_type}")
         return found[::-1]
 
     def maker_of(self, name: str) -> tuple[Any, int]:

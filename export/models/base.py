@@ -78,6 +78,8 @@ class Trained:
     biases : float32, shape (n,); added to every logit; row 0 `NEVER_LISTED`
     state_size : S, numbers in a user's state; a user's first state is zeros
     storage : how the engine keeps them; "int8" only where that costs no recall
+    item_storage : how item vectors are to be packed when the bundle is written (`compression/`);
+        the arrays and graphs here are those of float32
     beta : weight of the interest against the bias, unless a placement sets another
     additive : the sums that add up to the score, for exact reasons; None if there are none
     event_weights : weight of each event type, a purchase being 1; reasons name positive ones
@@ -110,6 +112,7 @@ class Trained:
     recent: int = 0
     calibration: Calibration | None = None
     content: ContentMap | None = None
+    item_storage: Literal["float32", "float16", "int8"] = "float32"
     exclude_seen: bool = False
     metrics: dict[str, Any] = field(default_factory=dict)
     settled: Any = None

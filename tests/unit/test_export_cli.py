@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from export import cli, training
+from export.compression import measure
 from stream.core.bundle import Bundle
 
 
@@ -128,3 +129,74 @@ def test_mistakes_get_a_message(
     found, _, err = run(capsys, *arguments)
     assert found == code
     assert message in err
+
+
+def test_train_packs_and_says_what_it_costs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, folder = visits(tmp_path / "log.jsonl"), tmp_path / "bundle"
+    of = ("--model", "decay", "--set", "dim=8", "--item-vectors", "int8", "--states", "float32")
+    code, _, err = run(capsys, "train", log, "--out", folder, *of)
+    assert code == 0, err
+    manifest = Bundle.load(folder).manifest
+    assert (manifest.item_storage, manifest.state.storage) == ("int8", "float32")
+    packed = manifest.metrics["packed_items"]
+    assert packed["storage"] == "int8"
+    assert set(packed["losses"]) == {"recall@20", "ndcg@20"}
+    assert "int8_recall_loss" not in manifest.metrics
+    of = ("--model", "cooccurrence", "--item-vectors", "int8")
+    code, _, err = run(capsys, "train", log, "--out", tmp_path / "other", *of)
+    assert code == 0, err
+    assert "items stay float32" in err
+    assert Bundle.load(tmp_path / "other").manifest.item_storage == "float32"
+
+
+def test_compress_measures_every_way_and_writes_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "SECONDS", 0.01)
+    log, plain = visits(tmp_path / "log.jsonl"), tmp_path / "bundle"
+    of = ("--model", "decay", "--set", "dim=8")
+    assert run(capsys, "train", log, "--out", plain, *of)[0] == 0
+    code, out, err = run(capsys, "compress", plain, "--test", log)
+    assert code == 0, err
+    head, *lines = out.splitlines()
+    assert "loss of ndcg@20" in head
+    assert [tuple(line.split()[:2]) for line in lines] == list(measure.WAYS)
+    small = tmp_path / "small"
+    to_small = ("--out", small, "--item-vectors", "int8", "--states", "int8", "--json")
+    code, out, err = run(capsys, "compress", plain, *to_small)
+    assert code == 0, err
+    first, second = json.loads(out)["ways"]
+    assert (first["overlap"], first["found"], first["losses"]) == (1, 1, {})
+    assert second["state_bytes"] * 4 == first["state_bytes"]
+    assert second["stored_bytes"] < first["stored_bytes"]
+    assert second["overlap"] > 0.9
+    assert all(taken > 0 for taken in second["us_by_batch"].values())
+    manifest = Bundle.load(small).manifest
+    assert (manifest.item_storage, manifest.state.storage) == ("int8", "int8")
+    for wrong, message in (
+        ((small,), "compress the float32 bundle"),
+        ((plain, "--out", tmp_path / "x"), "how to pack"),
+        ((plain, "--states", "int8"), "go with --out"),
+    ):
+        code, _, err = run(capsys, "compress", *wrong)
+        assert (code, message in err) == (2, True), err
+
+
+def test_what_rounding_loses_is_float32s_figure_minus_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "SECONDS", 0.01)
+    log, plain = visits(tmp_path / "log.jsonl"), tmp_path / "bundle"
+    assert run(capsys, "train", log, "--out", plain, "--model", "decay", "--set", "dim=8")[0] == 0
+    code, out, _ = run(capsys, "compress", plain, "--test", log, "--json")
+    assert code == 0
+    float32, *others = json.loads(out)["ways"]
+    assert float32["metrics"]["recall@20"] > 0
+    assert any(any(other["losses"].values()) for other in others)
+    for other in others:
+        for name, loss in other["losses"].items():
+            assert loss == pytest.approx(
+                float32["metrics"][name] - other["metrics"][name], abs=1e-5
+            )
