@@ -29,7 +29,7 @@ UPGRADE ?= --upgrade
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-export lint quality bench chaos faults soak fuzz kafka model audit sbom lock clean check-python
+.PHONY: help demo test test-export lint quality bench gpu chaos faults soak fuzz kafka model audit sbom lock clean check-python
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -56,6 +56,9 @@ quality: build/export/.made ## models on a public log, beside the published numb
 
 bench: $(DEV) ## events per second and latency beside the peers'
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+gpu: $(DEV) ## CUDA against NumPy, and how fast: build/gpu.json; ARGS="--cpu --items 20000" without one
+	@$(BIN)/python -m tests.gpu $(ARGS)
 
 chaos: $(DEV) ## faults of every kind on workers and their broker; KILLS=10 MINUTES=.. SEED=..
 	@$(BIN)/python -m tests.chaos $(if $(KILLS),--kills $(KILLS)) $(if $(MINUTES),--minutes $(MINUTES)) \

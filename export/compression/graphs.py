@@ -52,7 +52,7 @@ def packed_update(update_onnx: bytes, storage: Storage, provider: Provider) -> b
     g = _Graph(update_onnx)
     for at, reader in g.readers_of_table("Gather"):
         rows, vectors = reader.input[1], reader.output[0]
-        g.replace(at, g.vectors(storage, rows, vectors, ranks=1))
+        g.replace(at, g.vectors(storage, rows, vectors))
     g.retype_table(storage)
     return g.serialised()
 
@@ -79,7 +79,7 @@ def packed_score(score_onnx: bytes, storage: Storage, provider: Provider) -> byt
     nodes = [*near(g, query), node("Add", ["near", "bias"], [logits])]
     g.replace(at, nodes)
     _reconsider(g, storage, query)
-    g.retype_table(storage)
+    g.retype_table(storage, columns=True)
     return g.serialised()
 
 
@@ -117,12 +117,14 @@ def _by_integers(provider: Provider) -> Callable[[_Graph, str], list[Any]]:
             product = [
                 node("Add", ["query_rounded", "query_middle"], ["query_shifted"]),
                 node("Cast", ["query_shifted"], ["query_integers"], to=TensorProto.UINT8),
-                node("MatMulInteger", ["query_integers", "item_table", "query_zero"], ["products"]),
+                node(
+                    "MatMulInteger", ["query_integers", "item_columns", "query_zero"], ["products"]
+                ),
             ]
         else:
             product = [
                 node("Cast", ["query_rounded"], ["query_integers"], to=TensorProto.INT8),
-                node("MatMulInteger", ["query_integers", "item_table"], ["products"]),
+                node("MatMulInteger", ["query_integers", "item_columns"], ["products"]),
             ]
         # Product, conversion and the items' scales are one kernel of ONNX Runtime's on a CPU where
         # they stand like this, with a factor of the query's that is a constant.
@@ -162,7 +164,7 @@ def _reconsider(g: _Graph, storage: Storage, query: str) -> None:
         node("Min", ["wanted", "table_rows"], ["considered"]),
     ]
     exact = [
-        *g.vectors(storage, "near_rows", "near_vectors", ranks=2),  # [B, R, D]
+        *g.vectors(storage, "near_rows", "near_vectors"),  # [B, R, D]
         node("Unsqueeze", [query, "after"], ["query_column"]),
         node("MatMul", ["near_vectors", "query_column"], ["exact_column"]),
         node("Squeeze", ["exact_column", "after"], ["exact"]),
@@ -204,38 +206,40 @@ class _Graph:
     def constant(self, name: str, value: Any) -> None:
         self._model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
 
-    def vectors(self, storage: Storage, rows: str, output: str, ranks: int) -> list[Any]:
-        """Nodes that gather float32 vectors; `rows` is int64 of 1 or 2 `ranks`."""
+    def vectors(self, storage: Storage, rows: str, output: str) -> list[Any]:
+        """Nodes that gather float32 vectors, [..., D]; `rows` is int64 [...]."""
+        packed, as_float, scale, scales, after = (
+            f"packed_{output}_{step}" for step in ("gathered", "float", "scale", "scales", "after")
+        )
+        gather = node("Gather", ["item_table", rows], [packed])
         if storage == "float16":
-            gathered = f"packed_{output}_half"
-            return [
-                node("Gather", ["item_table", rows], [gathered]),
-                node("Cast", [gathered], [output], to=TensorProto.FLOAT),
-            ]
-        self.constant(f"packed_{output}_after", np.array([-1], np.int64))
-        names = [
-            f"packed_{output}_{step}" for step in ("lying", "integers", "float", "scale", "scales")
-        ]
-        lying, integers, as_float, scale, scales = names
+            return [gather, node("Cast", [packed], [output], to=TensorProto.FLOAT)]
+        self.constant(after, np.array([-1], np.int64))
         return [
-            node("Gather", ["item_table", rows], [lying], axis=1),  # [D, ...]
-            node("Transpose", [lying], [integers], perm=[*range(1, ranks + 1), 0]),
-            node("Cast", [integers], [as_float], to=TensorProto.FLOAT),
+            gather,
+            node("Cast", [packed], [as_float], to=TensorProto.FLOAT),
             node("Gather", ["item_scale", rows], [scale]),
-            node("Unsqueeze", [scale, f"packed_{output}_after"], [scales]),
+            node("Unsqueeze", [scale, after], [scales]),
             node("Mul", [as_float, scales], [output]),
         ]
 
-    def retype_table(self, storage: Storage) -> None:
-        """Say in the signature how the table is packed."""
+    def retype_table(self, storage: Storage, columns: bool = False) -> None:
+        """Say in the signature how the table is packed.
+
+        Parameters
+        ----------
+        columns : whether an int8 table is also used on its side
+        """
         inputs = self._model.graph.input
         at = next(at for at, tensor in enumerate(inputs) if tensor.name == "item_table")
         rows, dim = (d.dim_param or d.dim_value for d in inputs[at].type.tensor_type.shape.dim)
-        shape = [dim, rows] if storage == "int8" else [rows, dim]
-        inputs[at].CopyFrom(helper.make_tensor_value_info("item_table", _CODE[storage], shape))
+        typed = [("item_table", _CODE[storage], [rows, dim])]
         if storage == "int8":
-            scale = helper.make_tensor_value_info("item_scale", TensorProto.FLOAT, [rows])
-            inputs.insert(at + 1, scale)
+            typed += [("item_columns", TensorProto.INT8, [dim, rows])] if columns else []
+            typed += [("item_scale", TensorProto.FLOAT, [rows])]
+        inputs[at].CopyFrom(helper.make_tensor_value_info(*typed[0]))
+        for further in reversed(typed[1:]):
+            inputs.insert(at + 1, helper.make_tensor_value_info(*further))
 
     def serialised(self) -> bytes:
         del self._model.graph.node[:]

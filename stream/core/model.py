@@ -134,7 +134,7 @@ class Model:
         }
         for name, value in kept.items():
             binding.bind_cpu_input(name, value)
-        for name, resident in self._table.inputs.items():
+        for name, resident in self._table.for_update.items():
             binding.bind_ortvalue_input(name, resident)
         _bind_output(binding, "next_state", following)
         self._update.run_with_iobinding(binding, self._run_options)
@@ -190,7 +190,7 @@ class Model:
             kept["recent_types"] = np.ascontiguousarray(recent.types, np.int64)
         for name, value in kept.items():
             binding.bind_cpu_input(name, value)
-        for name, resident in self._table.inputs.items():
+        for name, resident in self._table.for_score.items():
             binding.bind_ortvalue_input(name, resident)
         binding.bind_ortvalue_input("bias", bias.resident.device_value)
         _bind_output(binding, "rows", rows)

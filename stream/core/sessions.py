@@ -103,21 +103,26 @@ def _graphs(bundle: Bundle, provider: str, threads: int) -> tuple[Any, Any]:
         _session(bundle, name, graph, provider, threads)
         for name, graph in zip(names, graphs, strict=True)
     )
-    table = _table_inputs(bundle, provider)
+    table, columns = _table_inputs(bundle, provider)
     _check_signature(bundle, names[0], update, _UPDATE_INPUTS | table, ["next_state"])
-    score_inputs = _SCORE_INPUTS | table | (_RECENT_INPUTS if bundle.manifest.recent else {})
+    score_inputs = _SCORE_INPUTS | table | columns
+    score_inputs |= _RECENT_INPUTS if bundle.manifest.recent else {}
     _check_signature(bundle, names[1], score, score_inputs, ["rows", "scores"])
     return update, score
 
 
-def _table_inputs(bundle: Bundle, provider: str) -> dict[str, tuple[str, int]]:
-    """Where the item table is packed: see `table.py`."""
+Inputs = dict[str, tuple[str, int]]
+
+
+def _table_inputs(bundle: Bundle, provider: str) -> tuple[Inputs, Inputs]:
+    """A packed item table's, see `table.py`: of both graphs, and of the score graph alone."""
     storage = bundle.manifest.item_storage
     if storage == "int8":
-        return {"item_table": ("tensor(int8)", 2), "item_scale": ("tensor(float)", 1)}
+        both = {"item_table": ("tensor(int8)", 2), "item_scale": ("tensor(float)", 1)}
+        return both, {"item_columns": ("tensor(int8)", 2)}
     if storage == "float16" and provider == "cuda":
-        return {"item_table": ("tensor(float16)", 2)}
-    return {}
+        return {"item_table": ("tensor(float16)", 2)}, {}
+    return {}, {}
 
 
 def _cuda_missing() -> str | None:
@@ -183,11 +188,11 @@ def _check_signature(
             f"with recent {manifest.recent} and {manifest.item_storage} items; make the bundle "
             "again with `freshet-export train`"
         )
-    widths = {"state": manifest.state.size, "item_table": manifest.embedding_dim}
+    widths = {"state": manifest.state.size}
+    widths |= dict.fromkeys(("item_table", "item_columns"), manifest.embedding_dim)
     widths |= dict.fromkeys(_RECENT_INPUTS, manifest.recent)
     for tensor in session.get_inputs():
-        on_its_side = tensor.type == "tensor(int8)"
-        width = tensor.shape[0 if on_its_side else -1]
+        width = tensor.shape[0 if tensor.name == "item_columns" else -1]
         if isinstance(width, int) and width != widths.get(tensor.name, width):
             raise BundleError(
                 f"{bundle.path / name}: {tensor.name} is {width} wide, the manifest says "

@@ -1,12 +1,13 @@
 """The resident item table. In: packed item vectors. Out: what graphs are bound to.
 
-    storage   CPU                             CUDA
-    float32   float32 [N, D]                  the same
-    float16   float32 [N, D], rounded         float16 [N, D]
-    int8      int8 [D, N], scales float32 [N] the same
+    storage   CPU                                  CUDA
+    float32   float32 [N, D]                       the same
+    float16   float32 [N, D], rounded              float16 [N, D]
+    int8      int8 [N, D] and [D, N], and scales   the same
 
-A CPU computes in float32 and would unpack float16 at every use. int8 lies on its side, as
-ONNX Runtime's product of integers wants it: else it would be turned for every batch.
+A CPU computes in float32 and would unpack float16 at every use. int8 is there twice: on its side,
+as ONNX Runtime's product of integers wants it, else it would be turned for every batch; and row by
+row, since a gathered vector would be a cache miss a number on its side (45 ns each, measured).
 
 Must not know: bundles, graphs, users.
 """
@@ -38,11 +39,11 @@ class ItemTable:
         values = items.unpacked() if self._dense else items.values
         table = np.zeros((rows, values.shape[1]), values.dtype)
         table[: len(values)] = values
-        self._on_its_side = storage == "int8"
-        axis = int(self._on_its_side)
-        self._values = Resident(table.T if self._on_its_side else table, device, axis)
+        self._values = Resident(table, device)
+        self._columns: Resident | None = None
         self._scales: Resident | None = None
         if items.scales is not None:
+            self._columns = Resident(table.T, device, axis=1)
             self._scales = Resident(np.pad(items.scales, (0, rows - len(items.scales))), device)
 
     @property
@@ -53,16 +54,27 @@ class ItemTable:
     @property
     def nbytes(self) -> int:
         """Bytes on the device."""
-        scales = 0 if self._scales is None else self._scales.host.nbytes
-        return self._values.host.nbytes + scales
+        return sum(array.host.nbytes for array in self._arrays())
+
+    def _arrays(self) -> list[Resident]:
+        further = (self._columns, self._scales)
+        return [self._values, *(array for array in further if array is not None)]
 
     @property
-    def inputs(self) -> dict[str, Any]:
-        """What graphs are bound to, by the names of their inputs."""
+    def for_update(self) -> dict[str, Any]:
+        """What an update graph is bound to, by the names of its inputs."""
         values = {"item_table": self._values.device_value}
-        if self._scales is None:
-            return values
-        return values | {"item_scale": self._scales.device_value}
+        if self._scales is not None:
+            values["item_scale"] = self._scales.device_value
+        return values
+
+    @property
+    def for_score(self) -> dict[str, Any]:
+        """What a score graph is bound to, by the names of its inputs."""
+        values = self.for_update
+        if self._columns is not None:
+            values["item_columns"] = self._columns.device_value
+        return values
 
     def vectors(self) -> Float32:
         """float32, shape (N, D): a read-only view where the table is float32, else a copy."""
@@ -81,20 +93,19 @@ class ItemTable:
         return self._some(found), [part.reshape(r.shape) for part, r in parts]
 
     def _some(self, rows: Int64 | slice) -> Float32:
-        host = self._values.host
-        values = np.ascontiguousarray((host.T if self._on_its_side else host)[rows])
         scales = None if self._scales is None else self._scales.host[rows]
-        return Packed(values, scales).unpacked()
+        return Packed(self._values.host[rows], scales).unpacked()
 
     def write(self, rows: Int64, vectors: Float32) -> None:
         """Change some rows (int64, shape (m,)) in place, packed like the others."""
         items = pack(np.asarray(vectors, np.float32), self._storage)
         self._values.write(rows, items.values)
+        if self._columns is not None:
+            self._columns.write(rows, items.values)
         if self._scales is not None and items.scales is not None:
             self._scales.write(rows, items.scales)
 
     def grow(self, rows: int) -> None:
         """Append zeros up to `rows` rows."""
-        self._values.grow(rows, 0)
-        if self._scales is not None:
-            self._scales.grow(rows, 0.0)
+        for array in self._arrays():
+            array.grow(rows, 0)

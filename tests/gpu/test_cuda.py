@@ -1,4 +1,5 @@
-"""The CUDA provider against the CPU provider: fold, score, and tables changed in place.
+"""The CUDA provider against the CPU provider: fold, score, and tables changed in place, with item
+vectors of each storage.
 
 Both compute in float32, in another order of additions. Allowed is a difference of `TOLERANCE`, the
 same as of a bundle's golden sequences: relative to the largest number of a state, absolute for a
@@ -16,11 +17,13 @@ import pytest
 
 from export.bundle import write_bundle
 from export.calibration import Calibration
+from export.compression.bundle import compress
 from stream.core.bundle import Bundle
 from stream.core.model import Model
 from stream.core.recent import Recent
 from stream.core.resident import ResidentBias
 from stream.errors import ProviderError
+from tests.gpu.catalogue import STORAGES
 from tests.support.bundles import random_decay_bundle, recent_model
 
 pytestmark = pytest.mark.gpu
@@ -39,9 +42,13 @@ class Pair(NamedTuple):
     cpu: Model
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return random_decay_bundle(tmp_path_factory.mktemp("gpu") / "bundle", ITEMS)
+@pytest.fixture(scope="module", params=STORAGES)
+def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("gpu")
+    plain = random_decay_bundle(folder / "plain", ITEMS)
+    if request.param == "float32":
+        return plain
+    return compress(plain, folder / "packed", request.param, "int8")
 
 
 @pytest.fixture

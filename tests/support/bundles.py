@@ -24,15 +24,20 @@ def random_decay_bundle(
     storage: Literal["float32", "int8"] = "int8",
     exclude_seen: bool = False,
     seed: int = 0,
+    clusters: int = 0,
 ) -> Bundle:
     """A `decay` bundle of items "i1" to "i<items>" with random unit vectors and biases.
 
     Parameters
     ----------
     items : rows besides "no item"
+    clusters : of items that are near each other; 0: none
     """
     rng = np.random.default_rng(seed)
     table = rng.standard_normal((items + 1, dim)).astype(np.float32)
+    if clusters:
+        centres = rng.standard_normal((clusters, dim)).astype(np.float32)
+        table = centres[rng.integers(0, clusters, items + 1)] + 0.5 * table
     table /= np.linalg.norm(table, axis=1, keepdims=True)
     table[0] = 0
     biases = rng.normal(-4, 0.5, items + 1).astype(np.float32)
