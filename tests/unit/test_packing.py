@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from export.bundle import write_bundle, write_files
+from export.bundle import npz, write_bundle, write_files
 from export.compression.bundle import compress, packed_files
 from export.compression.graphs import CONSIDERED, NotPackableError
 from export.models import cooccurrence, decay
 from export.models.base import Trained
 from export.to_onnx import node, score_graph
-from stream.core.bundle import SCORE_CUDA, Bundle
+from stream.core.bundle import ITEMS as ITEMS_FILE
+from stream.core.bundle import MANIFEST, SCORE, SCORE_CUDA, UPDATE, Bundle, manifest_id
 from stream.core.model import Model
 from stream.core.packing import Storage, pack
 from stream.core.policy.placement import Ring
@@ -358,3 +362,47 @@ def test_a_packed_bundle_needs_its_graphs_for_cuda(plain: Bundle, tmp_path: Path
     del files[SCORE_CUDA]
     with pytest.raises(BundleError, match="score_cuda"):
         write_files(files, tmp_path / "packed")
+
+
+def changed_items(files: dict[str, bytes], **arrays: np.ndarray | None) -> dict[str, bytes]:
+    """The files with other arrays of items (None: without), and a manifest that fits them."""
+    with np.load(io.BytesIO(files[ITEMS_FILE]), allow_pickle=False) as kept:
+        items = {name: kept[name] for name in kept.files} | arrays
+    packed = npz(**{name: array for name, array in items.items() if array is not None})
+    return resigned(files | {ITEMS_FILE: packed})
+
+
+def resigned(files: dict[str, bytes]) -> dict[str, bytes]:
+    """The files with a manifest that fits them."""
+    fields = json.loads(files[MANIFEST])
+    fields["files"] = {name: hashlib.sha256(files[name]).hexdigest() for name in fields["files"]}
+    fields["id"] = manifest_id(fields)
+    return files | {MANIFEST: json.dumps(fields).encode()}
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"scales": None}, "no array 'scales'"),
+        ({"scales": np.full(ITEMS + 1, -1, np.float32)}, "negative"),
+        ({"scales": np.full(ITEMS + 1, np.nan, np.float32)}, "not finite"),
+        ({"scales": np.ones(ITEMS, np.float32)}, "scales is float32"),
+        ({"embeddings": np.zeros((ITEMS + 1, 64), np.float32)}, "embeddings is float32"),
+        ({"embeddings": np.zeros((ITEMS + 1, 32), np.int8)}, "embeddings is int8"),
+    ],
+)
+def test_wrong_packed_items_are_refused(
+    arrays: dict[str, np.ndarray | None], said: str, plain: Bundle, tmp_path: Path
+) -> None:
+    files = changed_items(packed_files(plain, "int8", "int8"), **arrays)
+    with pytest.raises(BundleError, match=said):
+        write_files(files, tmp_path / "packed")
+
+
+@pytest.mark.parametrize("name", [SCORE, UPDATE])
+def test_a_graph_for_another_table_is_refused(name: str, plain: Bundle, tmp_path: Path) -> None:
+    files = packed_files(plain, "int8", "int8")
+    files[name] = (plain.path / name).read_bytes()
+    bundle = write_files(resigned(files), tmp_path / "packed")
+    with pytest.raises(BundleError, match=f"{name}: inputs or outputs are not.*int8 items"):
+        Model(bundle, "cpu")
