@@ -259,6 +259,27 @@ def test_rows_that_come_later_are_packed_the_same_way(bundle: Bundle, packed: Bu
     assert ours.update(states, *events).tobytes() == theirs.update(states, *events).tobytes()
 
 
+def test_a_vector_that_comes_later_is_found(
+    plain: Bundle, storage: Storage, tmp_path: Path
+) -> None:
+    packed = compress(plain, tmp_path / "packed", storage, "int8")
+    ours, theirs = Model(packed, "cpu", spare_rows=0), exact(plain, packed, spare_rows=0)
+    states = some_states(theirs)
+    first = asked(theirs, states)[0][:, 0]
+    new = np.arange(theirs.rows, theirs.rows + USERS)
+    vectors = 2 * theirs.embeddings[first]
+    lists = []
+    for model in (ours, theirs):
+        model.grow(new[-1] + 1)
+        model.set_embeddings(new, vectors)
+        bias = model.new_bias()
+        bias.set(new, -4.0)  # the middle of the others: the vectors alone make the difference
+        struck = np.zeros((USERS, 1), np.int64)
+        lists.append(model.score(states, bias, struck, packed.manifest.beta, K))
+    assert_lists_agree(*lists)
+    assert (lists[0][0] == new[:, None]).any(axis=1).mean() > 0.9
+
+
 def test_graphs_for_cuda_compute_the_same(bundle: Bundle, packed: Bundle, storage: Storage) -> None:
     """On the CPU, which runs them too, if slower."""
     model = Model(packed, "cpu", spare_rows=0)
