@@ -99,8 +99,7 @@ def fit(
     model : a key of `MODELS`, or "auto": the best of `CANDIDATES` on the newest events
     parameters : of the model; with "auto" there are none
     run : device, time and checkpoint of models that take long
-    wanted : how items and states are to be stored; where nothing is held out to measure that on,
-        nothing is packed
+    wanted : how items and states are to be stored
 
     Raises
     ------
@@ -113,7 +112,8 @@ def fit(
         if model == AUTO:
             report("too little of a log to compare models by: decay")
         name = "decay" if model == AUTO else model
-        return train(name, log, **parameters, **({"run": run} if name in LEARNED else {}))
+        final = train(name, log, **parameters, **({"run": run} if name in LEARNED else {}))
+        return _unmeasured(final, wanted)
     report(
         f"held out: the newest {len(log) - len(held.older):,} of {len(log):,} events, "
         f"{len(held.cases):,} cases"
@@ -128,7 +128,8 @@ def fit(
         report(f"chosen: {model}")
     best = tried.get(model)
     if best is None:  # too little before the held-out events
-        return train(model, log, **parameters, **({"run": run} if model in LEARNED else {}))
+        final = train(model, log, **parameters, **({"run": run} if model in LEARNED else {}))
+        return _unmeasured(final, wanted)
     metrics = _metrics(tried, model)
     stored, losses = _stored(best, held, wanted, report)
     metrics |= losses
@@ -247,6 +248,12 @@ def _metrics(tried: Mapping[str, Tried], model: str) -> dict[str, Any]:
         if model != BASELINE:
             found["against_baseline"] = best.against(tried[BASELINE].measured)[CHOSEN_BY]
     return found
+
+
+def _unmeasured(final: Trained, wanted: Wanted) -> Trained:
+    """Stored as wanted, where nothing can be held out to say what that costs."""
+    final.storage, final.item_storage = wanted.states or final.storage, wanted.items
+    return final
 
 
 def _stored(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from export.bundle import write_bundle
-from export.compression.bundle import compress
+from export.compression.bundle import NotPackableError, compress
 from export.compression.command import add_storage_options
 from export.compression.held_out import Wanted
 from export.dataset import Log
@@ -133,7 +133,7 @@ def _finish(
 ) -> None:
     """Write the bundle and check it. `more` goes into the manifest's `training`."""
     trained.training |= more
-    bundle = _written(trained, options)
+    bundle = _written(trained, options, report)
     shutil.rmtree(_unfinished(options), ignore_errors=True)
     Model(bundle, "cpu")
     report("bundle verified: golden sequences replayed")
@@ -141,13 +141,16 @@ def _finish(
     print(f"{options.out}  {bundle.bundle_id}")
 
 
-def _written(trained: Trained, options: argparse.Namespace) -> Bundle:
-    if trained.item_storage == "float32":
-        return write_bundle(trained, options.out, options.name)
-    with tempfile.TemporaryDirectory(prefix="freshet-export-") as scratch:
-        plain = write_bundle(trained, Path(scratch) / "bundle", options.name)
-        Model(plain, "cpu")  # against the reference, before anything is packed
-        return compress(plain, options.out, trained.item_storage, trained.storage)
+def _written(trained: Trained, options: argparse.Namespace, report: Report) -> Bundle:
+    if trained.item_storage != "float32":
+        with tempfile.TemporaryDirectory(prefix="freshet-export-") as scratch:
+            plain = write_bundle(trained, Path(scratch) / "bundle", options.name)
+            Model(plain, "cpu")  # against the reference, before anything is packed
+            try:
+                return compress(plain, options.out, trained.item_storage, trained.storage)
+            except NotPackableError as error:
+                report(f"items stay float32: {error}")
+    return write_bundle(trained, options.out, options.name)
 
 
 def _unfinished(options: argparse.Namespace) -> Path:

@@ -118,7 +118,7 @@ def _graphs(bundle: Bundle, items: Storage) -> dict[str, bytes]:
         }
     except NotPackableError as error:
         raise NotPackableError(
-            f"{bundle.path}: the model {bundle.manifest.model} cannot have its items packed, since "
+            f"the model {bundle.manifest.model} cannot have its items packed, since "
             f"{error}; leave them float32"
         ) from None
 

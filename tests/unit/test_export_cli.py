@@ -151,6 +151,20 @@ def test_train_packs_and_says_what_it_costs(
     assert Bundle.load(tmp_path / "other").manifest.item_storage == "float32"
 
 
+def test_a_log_too_small_to_hold_anything_out_is_packed_all_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = {"type": "click", "event_time_ms": 1_700_000_000_000}
+    events = [{"user_id": f"u{n % 3}", "item_id": f"i{n % 4}", **record} for n in range(8)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    of = ("--item-vectors", "float16", "--states", "float32")
+    code, _, err = run(capsys, "train", tmp_path / "log.jsonl", "--out", tmp_path / "b", *of)
+    assert code == 0, err
+    assert "too little of a log" in err
+    manifest = Bundle.load(tmp_path / "b").manifest
+    assert (manifest.item_storage, manifest.state.storage) == ("float16", "float32")
+
+
 def test_compress_measures_every_way_and_writes_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
