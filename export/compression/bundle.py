@@ -44,13 +44,16 @@ States = Literal["float32", "int8"]
 __all__ = ["NotPackableError", "States", "compress", "packed_files"]
 
 
-def compress(bundle: Bundle, folder: Path, items: Storage, states: States) -> Bundle:
+def compress(
+    bundle: Bundle, folder: Path, items: Storage, states: States, cuda: bool = True
+) -> Bundle:
     """Write a bundle packed, and load it.
 
     Parameters
     ----------
     bundle : with float32 item vectors
     items, states : how item vectors and users' states are to be stored
+    cuda : with graphs for CUDA as well, each as large as the one for a CPU
 
     Raises
     ------
@@ -59,10 +62,12 @@ def compress(bundle: Bundle, folder: Path, items: Storage, states: States) -> Bu
     NotPackableError
         The model does not score by a product with the item table.
     """
-    return write_files(packed_files(bundle, items, states), folder)
+    return write_files(packed_files(bundle, items, states, cuda), folder)
 
 
-def packed_files(bundle: Bundle, items: Storage, states: States) -> dict[str, bytes]:
+def packed_files(
+    bundle: Bundle, items: Storage, states: States, cuda: bool = True
+) -> dict[str, bytes]:
     """The files of a packed bundle by name; see `compress`."""
     if bundle.manifest.item_storage != "float32":
         raise UsageError(
@@ -72,6 +77,7 @@ def packed_files(bundle: Bundle, items: Storage, states: States) -> dict[str, by
     content = {name: (bundle.path / name).read_bytes() for name in bundle.manifest.files}
     if items != "float32":
         content |= _packed(bundle, items, content[bundle.manifest.golden.file])
+        content |= _graphs(bundle, items, cuda)
     manifest = bundle.manifest
     fields: dict[str, Any] = msgspec.to_builtins(manifest)
     fields |= {
@@ -104,18 +110,20 @@ def _packed(bundle: Bundle, items: Storage, golden: bytes) -> dict[str, bytes]:
             biases=bundle.biases,
         ),
         bundle.manifest.golden.file: npz(**arrays),
-        **_graphs(bundle, items),
     }
 
 
-def _graphs(bundle: Bundle, items: Storage) -> dict[str, bytes]:
+def _graphs(bundle: Bundle, items: Storage, cuda: bool) -> dict[str, bytes]:
+    update, score = bundle.update_onnx, bundle.score_onnx
     try:
-        return {
-            UPDATE: packed_update(bundle.update_onnx, items, "cpu"),
-            SCORE: packed_score(bundle.score_onnx, items, "cpu"),
-            UPDATE_CUDA: packed_update(bundle.update_onnx, items, "cuda"),
-            SCORE_CUDA: packed_score(bundle.score_onnx, items, "cuda"),
+        graphs = {
+            UPDATE: packed_update(update, items, "cpu"),
+            SCORE: packed_score(score, items, "cpu"),
         }
+        if cuda:
+            graphs[UPDATE_CUDA] = packed_update(update, items, "cuda")
+            graphs[SCORE_CUDA] = packed_score(score, items, "cuda")
+        return graphs
     except NotPackableError as error:
         raise NotPackableError(
             f"the model {bundle.manifest.model} cannot have its items packed, since "

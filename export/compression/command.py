@@ -42,6 +42,9 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, metavar="DIR", help="write it packed as said here")
     add_storage_options(command)
     command.add_argument(
+        "--cpu-only", action="store_true", help="with --out: leave the graphs for CUDA out"
+    )
+    command.add_argument(
         "--test", type=Path, metavar="FILE", help="measure on this log (default: random histories)"
     )
     command.add_argument(
@@ -73,7 +76,7 @@ def run(options: argparse.Namespace, report: Report) -> None:
     else:
         print(*as_table(outcomes), sep="\n")
     if options.out is not None:
-        packed = compress(bundle, options.out, *chosen)
+        packed = compress(bundle, options.out, *chosen, cuda=not options.cpu_only)
         Model(packed, "cpu")
         report("bundle verified: golden sequences replayed")
         if not options.json:

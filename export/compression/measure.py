@@ -24,7 +24,7 @@ from export.measure import judge
 from export.models.base import Float32, Int64
 from export.questions import Questions, last_items
 from stream.contracts import EventType
-from stream.core.bundle import Bundle
+from stream.core.bundle import MANIFEST, Bundle
 from stream.core.model import Model
 from stream.core.packing import Storage, pack
 
@@ -64,6 +64,7 @@ class Outcome:
     ----------
     stored_bytes, resident_bytes : of the item table: in the bundle, and in a worker on a CPU
     state_bytes : of a user's state vector
+    bundle_bytes : of the whole bundle, without graphs for CUDA
     us_by_batch : users at once -> microseconds a user, the median; one thread of this CPU
     found : share of the best K by its own vectors, all of them scored in float32, that are listed
     overlap : share of the items that float32 lists and it lists, too
@@ -76,6 +77,7 @@ class Outcome:
     stored_bytes: int
     resident_bytes: int
     state_bytes: int
+    bundle_bytes: int
     us_by_batch: dict[int, float]
     found: float
     overlap: float
@@ -127,6 +129,7 @@ def weigh(
                     stored_bytes=pack(bundle.embeddings, way.items).nbytes,
                     resident_bytes=model.table_bytes,
                     state_bytes=model.state_size * np.dtype(way.states).itemsize,
+                    bundle_bytes=_bytes_of(model.bundle),
                     us_by_batch={batch: round(times[batch][way.items], 1) for batch in batches},
                     found=found[way.items],
                     overlap=overlap(answers.listed, plain.listed),
@@ -135,6 +138,10 @@ def weigh(
                 )
             )
     return outcomes
+
+
+def _bytes_of(bundle: Bundle) -> int:
+    return sum((bundle.path / name).stat().st_size for name in (MANIFEST, *bundle.manifest.files))
 
 
 def _metrics(model: Model, answers: Answers) -> dict[str, float]:
@@ -150,7 +157,7 @@ def packed_models(bundle: Bundle, storages: Sequence[Storage]) -> Iterator[dict[
         for storage in storages:
             one = bundle
             if storage != "float32":
-                one = compress(bundle, Path(scratch) / storage, storage, "float32")
+                one = compress(bundle, Path(scratch) / storage, storage, "float32", cuda=False)
             models[storage] = Model(one, "cpu", spare_rows=0)
         yield models
 
@@ -242,7 +249,7 @@ def as_table(outcomes: Sequence[Outcome]) -> list[str]:
     """A line for each, under a head."""
     batches = list(outcomes[0].us_by_batch)
     metrics = list(outcomes[0].metrics)
-    head = ["items", "states", "table MB", "resident MB", "state B"]
+    head = ["items", "states", "table MB", "resident MB", "bundle MB", "state B"]
     head += [f"us/user, {batch}" for batch in batches]
     head += ["found", "overlap", *metrics, *(f"loss of {name}" for name in metrics)]
     lines = [head]
@@ -253,6 +260,7 @@ def as_table(outcomes: Sequence[Outcome]) -> list[str]:
                 outcome.states,
                 f"{outcome.stored_bytes / 1e6:,.2f}",
                 f"{outcome.resident_bytes / 1e6:,.2f}",
+                f"{outcome.bundle_bytes / 1e6:,.2f}",
                 f"{outcome.state_bytes:,}",
                 *(f"{outcome.us_by_batch[batch]:,.1f}" for batch in batches),
                 f"{outcome.found:.4f}",

@@ -2,7 +2,7 @@
 
 A bundle holds `manifest.json` and the files that the manifest names with their SHA-256:
 `items.npz` (ids, embeddings, biases), `update.onnx`, `score.onnx` and the golden sequences; where
-item vectors are packed, also the graphs for CUDA, whose kernels want another arithmetic. The
+item vectors are packed, maybe the graphs for CUDA, whose kernels want another arithmetic. The
 manifest's id is the hash of its own content, and so of everything. Nothing here is unpickled, and
 no file outside the folder is opened. The graphs are handed on as the bytes that were verified, so
 that nobody can swap a file between the check and its use; `stream.core.model` runs them.
@@ -99,7 +99,8 @@ class Bundle:
     vectors : of the n items, as they are stored; row 0 is zeros; read-only
     biases : float32, shape (n,); row 0 is -1e30; read-only
     update_onnx, score_onnx : the verified graphs
-    cuda_onnx : the same two for CUDA; None: they serve there as well
+    cuda_onnx : the same two for CUDA; None: they serve there as well, or where vectors are packed,
+        nothing does
     content : for items that the model was not trained on; None: it knows nothing of content
     """
 
@@ -163,7 +164,7 @@ class Bundle:
             score_onnx=content[SCORE],
             content=_content(folder, manifest, content),
             cuda_onnx=(content[UPDATE_CUDA], content[SCORE_CUDA])
-            if manifest.item_storage != "float32"
+            if UPDATE_CUDA in content
             else None,
         )
 

@@ -187,8 +187,9 @@ def _check_files(file: Path, manifest: Manifest) -> None:
     needed = {ITEMS, UPDATE, SCORE, manifest.golden.file}
     if manifest.content is not None:
         needed.add(CONTENT)
-    if manifest.item_storage != "float32":
-        needed |= {UPDATE_CUDA, SCORE_CUDA}
+    for_cuda = {UPDATE_CUDA, SCORE_CUDA}
+    if manifest.item_storage != "float32" and for_cuda & set(manifest.files):
+        needed |= for_cuda
     for name in sorted(needed):
         if name not in manifest.files:
             raise BundleError(f"{file}: lists no {name!r} under files; {AGAIN}")

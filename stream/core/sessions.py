@@ -97,7 +97,12 @@ def open_sessions(
 
 def _graphs(bundle: Bundle, provider: str, threads: int) -> tuple[Any, Any]:
     names, graphs = (UPDATE, SCORE), (bundle.update_onnx, bundle.score_onnx)
-    if provider == "cuda" and bundle.cuda_onnx is not None:
+    if provider == "cuda" and bundle.manifest.item_storage != "float32":
+        if bundle.cuda_onnx is None:
+            raise ProviderError(
+                f"{bundle.path}: has {bundle.manifest.item_storage} items and no graphs for CUDA; "
+                "compress the float32 bundle again without --cpu-only, or set the provider to cpu"
+            )
         names, graphs = (UPDATE_CUDA, SCORE_CUDA), bundle.cuda_onnx
     update, score = (
         _session(bundle, name, graph, provider, threads)

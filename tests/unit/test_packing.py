@@ -21,6 +21,7 @@ from export.compression.graphs import CONSIDERED, NotPackableError
 from export.models import cooccurrence, decay
 from export.models.base import Trained
 from export.to_onnx import node, score_graph
+from stream.core import sessions
 from stream.core.bundle import ITEMS as ITEMS_FILE
 from stream.core.bundle import MANIFEST, SCORE, SCORE_CUDA, UPDATE, Bundle, manifest_id
 from stream.core.model import Model
@@ -28,7 +29,7 @@ from stream.core.packing import Storage, pack
 from stream.core.policy.placement import Ring
 from stream.core.policy.reasons import Reasons
 from stream.core.recent import Recent
-from stream.errors import BundleError, UsageError
+from stream.errors import BundleError, ProviderError, UsageError
 from tests.support.bundles import random_decay_bundle, recent_model
 from tests.unit.test_model import random_log
 
@@ -378,11 +379,21 @@ def test_golden_sequences_notice_another_vector(plain: Bundle, tmp_path: Path) -
         Model(wrong, "cpu")
 
 
-def test_a_packed_bundle_needs_its_graphs_for_cuda(plain: Bundle, tmp_path: Path) -> None:
+def test_graphs_for_cuda_come_both_or_not_at_all(
+    plain: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = packed_files(plain, "int8", "int8")
-    del files[SCORE_CUDA]
+    fields = json.loads(files[MANIFEST])
+    del fields["files"][SCORE_CUDA]
+    half = resigned(files | {MANIFEST: json.dumps(fields).encode()})
     with pytest.raises(BundleError, match="score_cuda"):
-        write_files(files, tmp_path / "packed")
+        write_files(half, tmp_path / "half")
+    on_cpus = compress(plain, tmp_path / "on cpus", "int8", "int8", cuda=False)
+    assert Model(on_cpus, "cpu").provider == "cpu"
+    monkeypatch.setattr(sessions, "_cuda_missing", lambda: None)
+    with pytest.raises(ProviderError, match="no graphs for CUDA"):
+        Model(on_cpus, "cuda")
+    assert Model(on_cpus, "auto").provider == "cpu"
 
 
 def changed_items(files: dict[str, bytes], **arrays: np.ndarray | None) -> dict[str, bytes]:
