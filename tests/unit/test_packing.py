@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -46,6 +46,7 @@ vectors = hnp.arrays(
 )
 
 
+@settings(deadline=None)
 @given(vectors)
 def test_int8_is_off_by_half_a_step_at_most(given: np.ndarray) -> None:
     packed = pack(given, "int8")
@@ -57,6 +58,7 @@ def test_int8_is_off_by_half_a_step_at_most(given: np.ndarray) -> None:
     assert (packed.unpacked()[~given.any(axis=1)] == 0).all()
 
 
+@settings(deadline=None)
 @given(vectors, st.sampled_from(PACKED))
 def test_a_row_is_packed_by_itself_and_stays_as_it_is(given: np.ndarray, storage: Storage) -> None:
     packed = pack(given, storage)
