@@ -20,6 +20,7 @@ from export.describe import describe
 from export.models import AUTO, LEARNED, MODELS
 from export.models.text import parse_parameters
 from export.options import add_log_options, open_log
+from export.run_card import read_card
 from export.sample import write_sample
 from stream.core.bundle import Bundle
 from stream.core.model import Model
@@ -152,6 +153,8 @@ def _bundle(options: argparse.Namespace) -> None:
     print(f"  seen items    {'excluded' if m.exclude_seen else 'may come back'}")
     for name, values in (("training", m.training), ("metrics", m.metrics)):
         print(f"  {name:13} {json.dumps(values)}")
+    if (card := read_card(options.folder)) is not None:
+        print(f"  run           {printable_json(json.dumps(card))}")
 
 
 def _sample(options: argparse.Namespace) -> None:

@@ -16,6 +16,7 @@ from export.models.base import Run, Trained
 from export.models.warm import WarmStart
 from export.options import open_log, provenance
 from export.report import peak_mib
+from export.run_card import CARD, Clock, card, data_sha256, write_card
 from export.train import Report, fit
 from export.tuning import search
 from export.warm import read_warm
@@ -76,21 +77,24 @@ def _run_options(command: argparse.ArgumentParser) -> None:
 
 def train(options: argparse.Namespace, parameters: dict[str, Any], report: Report) -> None:
     """Train and write a bundle. `parameters` are the model's."""
+    clock = Clock()
     warm = None if options.warm is None else read_warm(options.warm, options.model)
     log, cleaning = open_log(options, report)
     trained = _fitted(options, log, parameters, _run(options, report, warm))
-    _finish(trained, options, provenance(log, cleaning), report)
+    _finish(trained, options, log, provenance(log, cleaning), clock, report)
 
 
 def tune(options: argparse.Namespace, parameters: dict[str, Any], report: Report) -> None:
     """Look for parameters and print them; with `--out`, train with them. `parameters` stay."""
+    clock = Clock()
     log, cleaning = open_log(options, report)
     run = _run(options, report)
     found = search(log, options.model, parameters, run, trials=options.trials, seed=options.seed)
     print(*found.lines(), sep="\n", flush=True)
     if options.out is not None:
         trained = _fitted(options, log, found.parameters, run)
-        _finish(trained, options, provenance(log, cleaning) | {"tuned": found.summary()}, report)
+        more = provenance(log, cleaning) | {"tuned": found.summary()}
+        _finish(trained, options, log, more, clock, report)
 
 
 def _run(options: argparse.Namespace, report: Report, warm: WarmStart | None = None) -> Run:
@@ -115,15 +119,20 @@ def _fitted(options: argparse.Namespace, log: Log, parameters: dict[str, Any], r
 def _finish(
     trained: Trained,
     options: argparse.Namespace,
+    log: Log,
     more: dict[str, Any],
+    clock: Clock,
     report: Report,
 ) -> None:
-    """Write the bundle and check it. `more` goes into the manifest's `training`."""
-    trained.training |= more
+    """Write the bundle, check it, and lay its run card beside. `more`: for `training`."""
+    data = data_sha256(log)
+    trained.training |= more | {"data": data}
     bundle = write_bundle(trained, options.out, options.name)
     shutil.rmtree(_unfinished(options), ignore_errors=True)
     Model(bundle, "cpu")
     report("bundle verified: golden sequences replayed")
+    told = card(clock, log, data, options, bundle.bundle_id, trained.metrics)
+    write_card(told, options.out / CARD)
     report(f"peak memory {peak_mib():,.0f} MiB")
     print(f"{options.out}  {bundle.bundle_id}")
 
