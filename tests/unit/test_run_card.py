@@ -95,6 +95,7 @@ def test_the_hash_is_of_everything_that_a_log_holds(log: Log) -> None:
         replace(log, titles={"t0-0": "Title"}),
         replace(log, attributes={"t0-0": {"brand": "Brand"}}),
         replace(log, embeddings={"t0-0": np.ones(2, np.float32)}),
+        replace(log, embeddings={"t0-0": np.zeros(2, np.float32)}),
     ]
     assert len({sha256, *map(data_sha256, others)}) == len(others) + 1
     assert data_sha256(replace(log)) == sha256
@@ -113,13 +114,18 @@ def test_the_commit_is_that_of_the_checkout(
     package.mkdir(parents=True)
     monkeypatch.setattr(run_card, "__file__", str(package / "run_card.py"))
     (package / "run_card.py").write_text("1\n")
-    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(package.parent)]
-    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
-    assert "commit" not in code_version()  # the repository further up is another project's
-    subprocess.run(["git", "init", "-q", str(package.parent)], check=True)
+
+    def git(folder: Path, *arguments: str) -> None:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b", "-C", str(folder))
+        subprocess.run(["git", *who, *arguments], check=True, capture_output=True)
+
+    git(tmp_path, "init")
+    git(tmp_path, "commit", "--allow-empty", "-m", "Another project")
+    assert "commit" not in code_version()
+    git(package.parent, "init")
     assert "commit" not in code_version()  # nothing committed
-    subprocess.run([*git, "add", "."], check=True)
-    subprocess.run([*git, "commit", "-q", "-m", "One"], check=True)
+    git(package.parent, "add", ".")
+    git(package.parent, "commit", "-m", "One")
     found = code_version()
     assert len(found["commit"]) == 40
     assert found["changed"] is False
