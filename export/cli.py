@@ -18,7 +18,8 @@ from export import evaluation, training
 from export.dataset import read_log
 from export.describe import describe
 from export.models import AUTO, LEARNED, MODELS
-from export.models.text import parse_parameters
+from export.models.glr.private_parameters import PrivateParameters
+from export.models.text import parse_parameters, parse_values
 from export.options import add_log_options, open_log
 from export.run_card import read_card
 from export.sample import write_sample
@@ -116,6 +117,12 @@ def _model_options(command: argparse.ArgumentParser, default: str | None = AUTO)
 
 
 def _train(options: argparse.Namespace) -> None:
+    if options.epsilon is not None:
+        parameters = parse_values("private glr", PrivateParameters, _given(options))
+        training.train_privately(options, parameters, _reporter())
+        return
+    if options.delta is not None:
+        raise UsageError("--delta: goes with --epsilon; say how much the bundle may tell of a user")
     if options.warm is not None and options.model == AUTO:
         (options.model,) = LEARNED
     training.train(options, _parameters(options), _reporter())
@@ -165,13 +172,17 @@ def _sample(options: argparse.Namespace) -> None:
 
 
 def _parameters(options: argparse.Namespace) -> dict[str, Any]:
+    return parse_parameters(options.model, _given(options))
+
+
+def _given(options: argparse.Namespace) -> dict[str, str]:
     given = {}
     for pair in options.set:
         name, equals, value = pair.partition("=")
         if not equals:
             raise UsageError(f"--set {pair}: write NAME=VALUE")
         given[name.strip()] = value.strip()
-    return parse_parameters(options.model, given)
+    return given
 
 
 def _reporter() -> Callable[[str], None]:

@@ -12,15 +12,19 @@ from typing import Any
 
 from export.bundle import write_bundle
 from export.dataset import Log
+from export.models import AUTO, LEARNED
 from export.models.base import Run, Trained
 from export.models.warm import WarmStart
 from export.options import open_log, provenance
+from export.private import fit_privately
 from export.report import peak_mib
 from export.run_card import CARD, Clock, card, data_sha256, write_card
 from export.train import Report, fit
 from export.tuning import search
 from export.warm import read_warm
+from stream.core.bundle import Bundle
 from stream.core.model import Model
+from stream.errors import UsageError
 
 MINUTES = 10  # of a search
 
@@ -40,6 +44,19 @@ def add_train_options(command: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="for glr: begin from this bundle, made from the same log when it was shorter",
+    )
+    group = command.add_argument_group("differential privacy", "glr, so that it hides each user")
+    group.add_argument(
+        "--epsilon",
+        type=float,
+        metavar="E",
+        help="the most that the bundle may tell of any one user; from 1 (strong) to 8 (weak)",
+    )
+    group.add_argument(
+        "--delta",
+        type=float,
+        metavar="D",
+        help="the chance that it tells more (default: users to the power of -1.1)",
     )
 
 
@@ -82,6 +99,33 @@ def train(options: argparse.Namespace, parameters: dict[str, Any], report: Repor
     log, cleaning = open_log(options, report)
     trained = _fitted(options, log, parameters, _run(options, report, warm))
     _finish(trained, options, log, provenance(log, cleaning), clock, report)
+
+
+def train_privately(
+    options: argparse.Namespace, parameters: dict[str, Any], report: Report
+) -> None:
+    """The same with `--epsilon`. `parameters` are those of a private network."""
+    clock = Clock()
+    if options.model not in (AUTO, *LEARNED):
+        raise UsageError(
+            f"--epsilon: {options.model} cannot be trained privately; take --model glr"
+        )
+    if options.warm is not None:
+        raise UsageError("--epsilon: the network of --warm knows its users; leave one of them out")
+    if options.min_count is not None and options.min_count > 1:
+        raise UsageError("--epsilon: which items are rare depends on users; leave --min-count out")
+    options.outliers = False  # what is far out depends on others' events, and may be one user's all
+    log, _ = open_log(options, report)
+    found = fit_privately(log, parameters, options.epsilon, options.delta, _run(options, report))
+    bundle = _written(found.trained, options, report)
+    told = card(clock, log, data_sha256(log), options, bundle.bundle_id, found.cost.metrics)
+    beside = options.out.with_name(f"{options.out.name}.{CARD}")
+    write_card(told, beside)  # not into the folder, which may be handed on
+    print(*found.cost.lines(), sep="\n")
+    privacy = found.trained.training["privacy"]
+    print(f"epsilon {privacy['epsilon']:.4g}, delta {privacy['delta']:.3g} for the bundle alone; ")
+    print(f"these figures and {beside} are not private")
+    print(f"{options.out}  {bundle.bundle_id}")
 
 
 def tune(options: argparse.Namespace, parameters: dict[str, Any], report: Report) -> None:
@@ -127,14 +171,19 @@ def _finish(
     """Write the bundle, check it, and lay its run card beside. `more`: for `training`."""
     data = data_sha256(log)
     trained.training |= more | {"data": data}
-    bundle = write_bundle(trained, options.out, options.name)
-    shutil.rmtree(_unfinished(options), ignore_errors=True)
-    Model(bundle, "cpu")
-    report("bundle verified: golden sequences replayed")
+    bundle = _written(trained, options, report)
     told = card(clock, log, data, options, bundle.bundle_id, trained.metrics)
     write_card(told, options.out / CARD)
     report(f"peak memory {peak_mib():,.0f} MiB")
     print(f"{options.out}  {bundle.bundle_id}")
+
+
+def _written(trained: Trained, options: argparse.Namespace, report: Report) -> Bundle:
+    bundle = write_bundle(trained, options.out, options.name)
+    shutil.rmtree(_unfinished(options), ignore_errors=True)
+    Model(bundle, "cpu")
+    report("bundle verified: golden sequences replayed")
+    return bundle
 
 
 def _unfinished(options: argparse.Namespace) -> Path:
