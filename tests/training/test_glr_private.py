@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -245,10 +246,25 @@ def test_noise_is_drawn_by_nobody_else() -> None:
     values = secret(200_000)
     assert 0 < values.min() < 1e-4 < 1 - 1e-4 < values.max() < 1
     assert kstest(values, "uniform").pvalue > 1e-4
-    log = walks(150)
-    p = PrivateParameters(**{**SMALL, "steps": 1})  # type: ignore[arg-type]
+
+
+def test_a_training_draws_everything_secret_from_the_system(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn, urandom = [0], os.urandom
+
+    def counted(size: int) -> bytes:
+        drawn[0] += size
+        return urandom(size)
+
+    monkeypatch.setattr("export.models.glr.accounting.os.urandom", counted)
+    log, p = walks(150), PrivateParameters(**{**SMALL, "steps": 2})  # type: ignore[arg-type]
     one, other = (learn_privately(log, p, Budget(8.0, 1e-4), lambda line: None) for _ in range(2))
     assert not np.array_equal(one.embeddings, other.embeddings)
+    noise = sum(q.numel() for q in trainer_of(log).network.parameters())
+    sampled = len(log.users)
+    places = drawn[0] // 8 - 4 * (noise + sampled)  # of windows: one number for each user drawn
+    assert 0 < places <= 4 * sampled
 
 
 def exact(deviation: float, delta: float) -> float:
@@ -322,7 +338,9 @@ def log() -> Log:
 
 @pytest.fixture(scope="module")
 def trained(log: Log) -> Trained:
-    p = PrivateParameters(dim=16, state=16, hidden=16, window=4, batch=300, steps=30)
+    p = PrivateParameters(
+        dim=16, state=16, hidden=16, window=4, batch=300, steps=30, exclude_seen=True
+    )
     return learn_privately(log, p, Budget(20.0, 1e-4), lambda line: None, uniforms(3))
 
 
@@ -341,6 +359,7 @@ def test_a_bundle_says_what_it_promises_and_nothing_else(
     fields = set(PrivateParameters.__dataclass_fields__)
     assert set(bundle.manifest.training) == fields | {"privacy"}
     assert bundle.manifest.metrics == {}
+    assert bundle.manifest.exclude_seen
     assert bundle.manifest.created > log.ends  # of the training, not of somebody's event
     assert bundle.item_ids == ["", *sorted(log.items)]
     assert {path.name for path in bundle.path.iterdir()} == {*bundle.manifest.files, MANIFEST}
@@ -357,6 +376,22 @@ def test_the_same_draws_give_the_same_network_whatever_order_items_came_in(log: 
     assert one.item_ids == same.item_ids
     assert np.array_equal(one.embeddings, same.embeddings)
     assert one.score_onnx == same.score_onnx
+
+
+def test_which_types_a_log_has_does_not_show() -> None:
+    log = walks(150)
+    log.event_type = log.event_type.copy()
+    log.event_type[log.user == 0] = EventType.PURCHASE
+    log.event_type[log.user == 1] = EventType.DISLIKE
+    p = PrivateParameters(**SMALL)  # type: ignore[arg-type]
+    of = learn_privately(log, p, Budget(8.0, 1e-4), lambda line: None).reference
+    types = np.array([EventType.CLICK, EventType.PURCHASE, EventType.LIKE, EventType.DISLIKE])
+    state = np.ones((4, 16), np.float32)
+    after = of.update(state, np.full(4, 3), types, np.zeros(4, np.float32))
+    assert np.array_equal(after[0], after[1])
+    assert np.array_equal(after[0], after[2])
+    assert not np.array_equal(after[0], state[0])
+    assert np.array_equal(after[3], state[3])
 
 
 def test_it_learns_in_spite_of_the_noise(trained: Trained, log: Log) -> None:
@@ -384,6 +419,7 @@ def write(log: Log, path: Path) -> Path:
         }
         for user, item, time_ms in zip(log.user, log.item, log.time_ms, strict=True)
     ]
+    lines[0]["event_time_ms"] = 1_000_000_000_000  # far from all others
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
 
@@ -400,6 +436,7 @@ def test_the_command_writes_a_private_bundle_and_says_what_it_costs(
         *("--minutes", "0.005", *settings),
     )
     assert code == 0, err
+    assert "left out" not in err
     bundle = Bundle.load(folder)
     training = bundle.manifest.training
     assert 3.9 < training["privacy"]["epsilon"] <= 4
