@@ -162,6 +162,13 @@ def test_users_are_looked_at_in_parts_without_a_difference(monkeypatch: pytest.M
     torch.testing.assert_close(flat(clipped_sum(trainer.network, windows, shared, CLIP)), whole)
 
 
+def test_a_network_has_nothing_that_is_random_or_comes_from_other_users() -> None:
+    p = PrivateParameters().of_network()
+    off = ("smoothing", "edge_dropout", "input_dropout", "dropout", "label_smoothing", "recency")
+    assert [getattr(p, name) for name in off] == [0] * len(off)
+    assert (p.members, p.last) == (1, 1)
+
+
 def test_what_is_drawn_and_known_of_a_user_depends_on_that_user_alone() -> None:
     log = extreme(walks(60))
     log.event_type = np.where(log.user == 0, int(EventType.PURCHASE), log.event_type)
@@ -221,7 +228,7 @@ def test_a_step_moves_every_item_whoever_was_in_it() -> None:
 
 
 def test_a_step_samples_each_user_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = trainer_of(walks(400), batch=100)
+    trainer = trainer_of(walks(400), batch=100, negatives=10)
     looked_at: list[int] = []
     windows = trainer.windows
 
@@ -230,10 +237,10 @@ def test_a_step_samples_each_user_by_itself(monkeypatch: pytest.MonkeyPatch) -> 
         return windows(users)
 
     monkeypatch.setattr(trainer, "windows", counted)
-    for _ in range(60):
+    for _ in range(30):
         trainer.step()
     assert len(set(looked_at)) > 10  # Poisson sampling: no fixed number
-    assert np.mean(looked_at) == pytest.approx(100, abs=5 * (400 * 0.25 * 0.75 / 60) ** 0.5)
+    assert np.mean(looked_at) == pytest.approx(100, abs=5 * (400 * 0.25 * 0.75 / 30) ** 0.5)
 
 
 def test_noise_is_drawn_by_nobody_else() -> None:
@@ -292,7 +299,7 @@ def test_the_accountant_agrees_with_known_values() -> None:
     assert spent(1.0, 1.0, 1, 1e-5) > spent(1.0, 0.1, 1, 1e-5) > spent(2.0, 0.1, 1, 1e-5)
 
 
-@pytest.mark.parametrize("epsilon", [0.5, 1.0, 8.0, 50.0])
+@pytest.mark.parametrize("epsilon", [0.5, 1.0, 8.0])
 def test_the_least_noise_that_keeps_the_budget_is_taken(epsilon: float) -> None:
     budget = Budget.of(epsilon, None, 6000)
     assert budget.delta == pytest.approx(6000**-1.1)

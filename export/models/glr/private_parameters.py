@@ -30,12 +30,12 @@ class PrivateParameters:
     hidden: int = 64
     longest_memory: float = 30.0
     scale: float = 8.0
-    window: int = 20
+    window: int = 50
     batch: int = 1024
-    steps: int = 300
-    negatives: int = 1000
+    steps: int = 200
+    negatives: int = 500
     clip: float = 0.5
-    learning_rate: float = 0.01
+    learning_rate: float = 0.03
     exclude_seen: bool = False
     seed: int = 1
 
@@ -45,8 +45,16 @@ class PrivateParameters:
             **{name: getattr(self, name) for name in ("dim", "state", "hidden", "window", "seed")},
             longest_memory=self.longest_memory,
             scale=self.scale,
+            layers=1,
+            members=1,
+            mean=True,
+            query=False,
+            cosine=True,
             smoothing=0.0,
+            edge_dropout=0.0,
             input_dropout=0.0,
             dropout=0.0,
+            label_smoothing=0.0,
+            recency=0.0,
             last=1,
         )
