@@ -123,8 +123,8 @@ def train_privately(
     write_card(told, beside)  # not into the folder, which may be handed on
     print(*found.cost.lines(), sep="\n")
     privacy = found.trained.training["privacy"]
-    print(f"epsilon {privacy['epsilon']:.4g}, delta {privacy['delta']:.3g} for the bundle alone; ")
-    print(f"these figures and {beside} are not private")
+    print(f"the bundle has epsilon {privacy['epsilon']:.4g}, delta {privacy['delta']:.3g}")
+    print(f"not private: these figures, and {beside}")
     print(f"{options.out}  {bundle.bundle_id}")
 
 

@@ -459,7 +459,7 @@ def test_the_command_writes_a_private_bundle_and_says_what_it_costs(
     told = {line.rpartition("  ")[0].split("  ")[0].strip(): line for line in out.splitlines()}
     for name, of_model in metrics.items():
         assert told[name].split()[-3:] == [f"{of_model[k]:.4f}" for k in TOLD]
-    assert "not private" in out
+    assert f"not private: these figures, and {folder}.{CARD}" in out
     assert out.endswith(f"{bundle.bundle_id}\n")
 
 
