@@ -19,8 +19,10 @@ from export.compression import command as compression
 from export.dataset import read_log
 from export.describe import describe
 from export.models import AUTO, LEARNED, MODELS
-from export.models.text import parse_parameters
+from export.models.glr.private_parameters import PrivateParameters
+from export.models.text import parse_parameters, parse_values
 from export.options import add_log_options, open_log
+from export.run_card import read_card
 from export.sample import write_sample
 from export.sources import SOURCES
 from stream.core.bundle import Bundle
@@ -128,6 +130,12 @@ def _model_options(command: argparse.ArgumentParser, default: str | None = AUTO)
 
 
 def _train(options: argparse.Namespace) -> None:
+    if options.epsilon is not None:
+        parameters = parse_values("private glr", PrivateParameters, _given(options))
+        training.train_privately(options, parameters, _reporter())
+        return
+    if options.delta is not None:
+        raise UsageError("--delta: goes with --epsilon; say how much the bundle may tell of a user")
     if options.warm is not None and options.model == AUTO:
         (options.model,) = LEARNED
     training.train(options, _parameters(options), _reporter())
@@ -170,6 +178,8 @@ def _bundle(options: argparse.Namespace) -> None:
     print(f"  seen items    {'excluded' if m.exclude_seen else 'may come back'}")
     for name, values in (("training", m.training), ("metrics", m.metrics)):
         print(f"  {name:13} {json.dumps(values)}")
+    if (card := read_card(options.folder)) is not None:
+        print(f"  run           {printable_json(json.dumps(card))}")
 
 
 def _sample(options: argparse.Namespace) -> None:
@@ -180,13 +190,17 @@ def _sample(options: argparse.Namespace) -> None:
 
 
 def _parameters(options: argparse.Namespace) -> dict[str, Any]:
+    return parse_parameters(options.model, _given(options))
+
+
+def _given(options: argparse.Namespace) -> dict[str, str]:
     given = {}
     for pair in options.set:
         name, equals, value = pair.partition("=")
         if not equals:
             raise UsageError(f"--set {pair}: write NAME=VALUE")
         given[name.strip()] = value.strip()
-    return parse_parameters(options.model, given)
+    return given
 
 
 def _reporter() -> Callable[[str], None]:

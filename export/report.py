@@ -187,6 +187,7 @@ def _row(name: str, value: str, interval: str, *others: str) -> str:
 
 
 def peak_mib() -> float:
-    """The most memory that this process has had so far, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """The most memory so far, in MiB: of this process, and of the largest one that it has ended."""
+    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    peak = max(resource.getrusage(who).ru_maxrss for who in whose)
     return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)  # bytes there, else KiB

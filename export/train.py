@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -215,13 +215,20 @@ def attempt(
         trained = train(name, held.log, held_out=held.held_out, run=run, **parameters)
     else:
         trained = train(name, held.older, **parameters)
+    return measured(trained, held, report)
+
+
+def measured(
+    trained: Trained, held: Sides, report: Report, exclusions: Sequence[bool] = (False, True)
+) -> Tried:
+    """Measure a model that was trained on the older events, under the better of `exclusions`."""
     with loaded(trained) as served:
         found = []
-        for exclude_seen in (False, True):
+        for exclude_seen in exclusions:
             rules = PlacementRules(k=KS[-1], exclude_seen=exclude_seen, exclude_bought=exclude_seen)
             answers = replay(served, held.asked, rules=rules)
-            measured = judge(served, answers, KS, exclude_seen, "ring", held.older)
-            found.append(Tried(trained, measured, answers, rules, exclude_seen))
+            judged = judge(served, answers, KS, exclude_seen, "ring", held.older)
+            found.append(Tried(trained, judged, answers, rules, exclude_seen))
     best = max(found, key=lambda tried: tried.worth)
     of = best.measured.metrics
     told = "  ".join(f"{name} {of[name]:.4f}" for name in ("recall@20", "ndcg@20", "mrr@20"))

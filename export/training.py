@@ -16,15 +16,19 @@ from export.compression.bundle import NotPackableError, compress
 from export.compression.command import add_storage_options
 from export.compression.held_out import Wanted
 from export.dataset import Log
+from export.models import AUTO, LEARNED
 from export.models.base import Run, Trained
 from export.models.warm import WarmStart
 from export.options import open_log, provenance
+from export.private import fit_privately
 from export.report import peak_mib
+from export.run_card import CARD, Clock, card, data_sha256, write_card
 from export.train import AS_TRAINED, Report, fit
 from export.tuning import search
 from export.warm import read_warm
 from stream.core.bundle import Bundle
 from stream.core.model import Model
+from stream.errors import UsageError
 
 MINUTES = 10  # of a search
 
@@ -46,6 +50,19 @@ def add_train_options(command: argparse.ArgumentParser) -> None:
         help="for glr: begin from this bundle, made from the same log when it was shorter",
     )
     add_storage_options(command)
+    group = command.add_argument_group("differential privacy", "glr, so that it hides each user")
+    group.add_argument(
+        "--epsilon",
+        type=float,
+        metavar="E",
+        help="the most that the bundle may tell of any one user; from 1 (strong) to 8 (weak)",
+    )
+    group.add_argument(
+        "--delta",
+        type=float,
+        metavar="D",
+        help="the chance that it tells more (default: users to the power of -1.1)",
+    )
 
 
 def add_tune_options(command: argparse.ArgumentParser) -> None:
@@ -82,22 +99,54 @@ def _run_options(command: argparse.ArgumentParser) -> None:
 
 def train(options: argparse.Namespace, parameters: dict[str, Any], report: Report) -> None:
     """Train and write a bundle. `parameters` are the model's."""
+    clock = Clock()
     warm = None if options.warm is None else read_warm(options.warm, options.model)
     log, cleaning = open_log(options, report)
     wanted = Wanted(options.item_vectors or "float32", options.states)
     trained = _fitted(options, log, parameters, _run(options, report, warm), wanted)
-    _finish(trained, options, provenance(log, cleaning), report)
+    _finish(trained, options, log, provenance(log, cleaning), clock, report)
+
+
+def train_privately(
+    options: argparse.Namespace, parameters: dict[str, Any], report: Report
+) -> None:
+    """The same with `--epsilon`. `parameters` are those of a private network."""
+    clock = Clock()
+    if options.model not in (AUTO, *LEARNED):
+        raise UsageError(
+            f"--epsilon: {options.model} cannot be trained privately; take --model glr"
+        )
+    if options.warm is not None:
+        raise UsageError("--epsilon: the network of --warm knows its users; leave one of them out")
+    if options.min_count is not None and options.min_count > 1:
+        raise UsageError("--epsilon: which items are rare depends on users; leave --min-count out")
+    options.outliers = False  # what is far out depends on others' events, and may be one user's all
+    log, _ = open_log(options, report)
+    found = fit_privately(log, parameters, options.epsilon, options.delta, _run(options, report))
+    found.trained.storage = options.states or found.trained.storage
+    found.trained.item_storage = options.item_vectors or "float32"
+    bundle = _written(found.trained, options, report)
+    told = card(clock, log, data_sha256(log), options, bundle.bundle_id, found.cost.metrics)
+    beside = options.out.with_name(f"{options.out.name}.{CARD}")
+    write_card(told, beside)  # not into the folder, which may be handed on
+    print(*found.cost.lines(), sep="\n")
+    privacy = found.trained.training["privacy"]
+    print(f"the bundle has epsilon {privacy['epsilon']:.4g}, delta {privacy['delta']:.3g}")
+    print(f"not private: these figures, and {beside}")
+    print(f"{options.out}  {bundle.bundle_id}")
 
 
 def tune(options: argparse.Namespace, parameters: dict[str, Any], report: Report) -> None:
     """Look for parameters and print them; with `--out`, train with them. `parameters` stay."""
+    clock = Clock()
     log, cleaning = open_log(options, report)
     run = _run(options, report)
     found = search(log, options.model, parameters, run, trials=options.trials, seed=options.seed)
     print(*found.lines(), sep="\n", flush=True)
     if options.out is not None:
         trained = _fitted(options, log, found.parameters, run)
-        _finish(trained, options, provenance(log, cleaning) | {"tuned": found.summary()}, report)
+        more = provenance(log, cleaning) | {"tuned": found.summary()}
+        _finish(trained, options, log, more, clock, report)
 
 
 def _run(options: argparse.Namespace, report: Report, warm: WarmStart | None = None) -> Run:
@@ -128,20 +177,30 @@ def _fitted(
 def _finish(
     trained: Trained,
     options: argparse.Namespace,
+    log: Log,
     more: dict[str, Any],
+    clock: Clock,
     report: Report,
 ) -> None:
-    """Write the bundle and check it. `more` goes into the manifest's `training`."""
-    trained.training |= more
+    """Write the bundle, check it, and lay its run card beside. `more`: for `training`."""
+    data = data_sha256(log)
+    trained.training |= more | {"data": data}
     bundle = _written(trained, options, report)
-    shutil.rmtree(_unfinished(options), ignore_errors=True)
-    Model(bundle, "cpu")
-    report("bundle verified: golden sequences replayed")
-    report(f"peak memory {peak_mib():,.0f} MiB")
+    told = card(clock, log, data, options, bundle.bundle_id, trained.metrics)
+    write_card(told, options.out / CARD)
+    report(f"peak memory of a process {peak_mib():,.0f} MiB")
     print(f"{options.out}  {bundle.bundle_id}")
 
 
 def _written(trained: Trained, options: argparse.Namespace, report: Report) -> Bundle:
+    bundle = _packed(trained, options, report)
+    shutil.rmtree(_unfinished(options), ignore_errors=True)
+    Model(bundle, "cpu")
+    report("bundle verified: golden sequences replayed")
+    return bundle
+
+
+def _packed(trained: Trained, options: argparse.Namespace, report: Report) -> Bundle:
     if trained.item_storage != "float32":
         with tempfile.TemporaryDirectory(prefix="freshet-export-") as scratch:
             plain = write_bundle(trained, Path(scratch) / "bundle", options.name)

@@ -24,11 +24,22 @@ def parse_parameters(model: str, given: Mapping[str, str]) -> dict[str, Any]:
         if model == AUTO:
             raise UsageError("--set: say with --model of which model it is a parameter")
         raise UsageError(f"model {model!r} is not one of {', '.join(sorted(MODELS))}")
-    kinds = {name: type(v) for name, v in dataclasses.asdict(PARAMETERS[model]()).items()}
+    return parse_values(model, PARAMETERS[model], given)
+
+
+def parse_values(whose: str, fields: type[Any], given: Mapping[str, str]) -> dict[str, Any]:
+    """Fields of a dataclass from text; `whose` they are is for messages.
+
+    Raises
+    ------
+    UsageError
+        There is no such field, or the value is not a number of its kind.
+    """
+    kinds = {name: type(v) for name, v in dataclasses.asdict(fields()).items()}
     parsed: dict[str, Any] = {}
     for name, text in given.items():
         if name not in kinds:
-            raise UsageError(f"{model} has no parameter {name!r}; it has {', '.join(kinds)}")
+            raise UsageError(f"{whose} has no parameter {name!r}; it has {', '.join(kinds)}")
         if kinds[name] is bool:
             if text not in ("true", "false"):
                 raise UsageError(f"{name}={text}: must be true or false")

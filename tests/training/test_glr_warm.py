@@ -80,7 +80,7 @@ def test_a_nightly_bundle_serves_and_says_from_where_it_began(
     assert trained.training["warm"] == Bundle.load(nights.folder).bundle_id
     assert trained.training["dim"] == SMALL["dim"]  # as it was, though nobody said so again
     assert trained.training["min_count"] == 2
-    assert trained.training["epochs"] == 2  # a quarter of the usual ones
+    assert trained.training["epochs"] == 2  # a third of the usual ones
     assert Model(write_bundle(trained, tmp_path / "bundle"), "cpu").bundle.bundle_id
     following = read_warm(tmp_path / "bundle", "glr")
     assert following.until_ms > nights.log.time_ms[-1]

@@ -119,6 +119,27 @@ def test_ctrl_c_ends_without_a_traceback(
             2,
             "no parameter 'depth'",
         ),
+        (("train", "none.jsonl", "--out", "x", "--delta", "1e-5"), 2, "goes with --epsilon"),
+        (
+            ("train", "none.jsonl", "--out", "x", "--epsilon", "1", "--model", "decay"),
+            2,
+            "decay cannot be trained privately",
+        ),
+        (
+            ("train", "none.jsonl", "--out", "x", "--epsilon", "1", "--warm", "y"),
+            2,
+            "knows its users",
+        ),
+        (
+            ("train", "none.jsonl", "--out", "x", "--epsilon", "1", "--min-count", "2"),
+            2,
+            "leave --min-count out",
+        ),
+        (
+            ("train", "none.jsonl", "--out", "x", "--epsilon", "1", "--set", "layers=2"),
+            2,
+            "private glr has no parameter 'layers'",
+        ),
         (("evaluate", "none.jsonl", "--since", "soon"), 2, "not an ISO date"),
         (("bundle", "none"), 1, "no such bundle folder"),
     ],

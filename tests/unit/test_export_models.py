@@ -18,6 +18,7 @@ from export.evaluate import evaluate, replay
 from export.models import LEARNED, MODELS, PARAMETERS, cooccurrence, train
 from export.models.base import EVENT_WEIGHTS, Baskets, item_vectors
 from export.models.glr.parameters import HISTORIES, Parameters
+from export.models.glr.private_parameters import PrivateParameters
 from export.questions import baskets
 from stream.config import Placement
 from stream.contracts import EVENT_TYPES, EventType, decode_recommendation
@@ -292,6 +293,13 @@ def test_the_table_of_glr_is_as_the_code_has_it() -> None:
         for name, default, histories in re.findall(r"^\| `(\w+)` \| (\S+) \| (\S* ?)\|", text, re.M)
     }
     assert told == {name: (shown(v), shown(HISTORIES.get(name))) for name, v in defaults.items()}
+
+
+def test_the_table_of_a_private_glr_is_as_the_code_has_it() -> None:
+    text = (ROOT / "export" / "models" / "glr" / "README.md").read_text()
+    _, _, section = text.partition("## Differential privacy")
+    told = dict(re.findall(r"^\| `(\w+)` \| (\S+) \| .+ \|$", section, re.M))
+    assert told == {name: shown(v) for name, v in dataclasses.asdict(PrivateParameters()).items()}
 
 
 def shown(value: object) -> str:

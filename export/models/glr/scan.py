@@ -7,10 +7,25 @@ the same recurrence backwards.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import Tensor
+
+_BY_AUTOGRAD: ContextVar[bool] = ContextVar("by_autograd", default=False)
+
+
+@contextmanager
+def by_autograd() -> Iterator[None]:
+    """In here `scan` is made of ordinary operations, which `torch.func` can transform."""
+    before = _BY_AUTOGRAD.set(True)
+    try:
+        yield
+    finally:
+        _BY_AUTOGRAD.reset(before)
 
 
 def scan(forget: Tensor, arriving: Tensor) -> Tensor:
@@ -21,6 +36,8 @@ def scan(forget: Tensor, arriving: Tensor) -> Tensor:
     forget : f, float [L, B, D] or [L, B, 1]
     arriving : b, float [L, B, D]
     """
+    if _BY_AUTOGRAD.get():
+        return doubling(forget, arriving)
     states: Tensor = _Scan.apply(forget, arriving)
     return states
 

@@ -18,7 +18,7 @@ from export.models.warm import WarmStart
 from stream.errors import UsageError
 
 SHAPES = ("dim", "state", "hidden", "layers", "members", "mean", "query", "cosine")
-SHARE = 4  # of the epochs from nothing, one in so many is trained
+SHARE = 3  # of the epochs from nothing, one in so many is trained
 
 
 class Start(NamedTuple):
