@@ -1,7 +1,14 @@
-"""`cooccurrence`: what stood in the same sessions as the user's last items. The baseline.
+"""`cooccurrence`: the user's last items, and what stood near them in visits. The baseline.
 
 The state holds the rows of the last L items as float32, exact up to 2^24; the newest is last. Each
-brings its nearest neighbours, an older one with less weight. Every other model must beat it.
+brings itself and its nearest neighbours. Scores interpolate (`mixture.py`):
+
+    logit_j = bias_j + beta * log((1 + sum over l of s_lj / (popularity * share_j)) / total)
+    s_lj = again[l] * [j = i_l] + together[l] * p(j | i_l)
+
+share_j is the item's share of exp(bias), and `total` the same sum over all items, so that scores
+stay probabilities. A guest's lists are the most popular items. What the terms weigh is settled on
+the newest events of the log that it is trained on. Every other model must beat it.
 
 Must not know: the bundle's files, evaluation.
 """
@@ -25,44 +32,80 @@ from export.models.base import (
     item_vectors,
     weight_table,
 )
+from export.models.mixture import Asked, Float64, Weights, settle
+from export.models.pairs import Neighbours, Towards, together
 from export.models.space import Range, Space
+from export.splits import newest_share
 from export.to_onnx import node, score_graph, update_graph
 
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """Chosen on a validation month of Online Retail; see README.md."""
+    """Chosen on the newest events of three training logs; see README.md."""
 
     dim: int = 64
     last: int = 20
     neighbours: int = 100
-    position_decay: float = 0.8
-    beta: float = 128.0
-    damping: float = 0.5
-    popularity: float = 1.0
-    normalising: float = 0.5
+    beta: float = 1.0
+    damping: float = 1.0
+    recency: float = 2.0
+    normalising: float = 0.25
     min_count: int = 1
 
 
 SPACE: Final[Space] = {
     "last": Range(1, 50, log=True),
     "neighbours": (20, 50, 100, 200),
-    "position_decay": Range(0.4, 1.0),
-    "beta": Range(8.0, 1024.0, log=True),
-    "damping": Range(0.0, 1.0),
-    "popularity": Range(0.0, 1.0),
+    "beta": Range(0.5, 2.0, log=True),
+    "damping": Range(0.0, 2.0),
+    "recency": Range(0.0, 4.0),
     "normalising": Range(0.0, 1.0),
 }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Brought:
+    """What each item brings, itself first: K neighbours more.
+
+    Attributes
+    ----------
+    rows : int64, shape (n, 1 + K); 0 for none
+    weights : float32, shape (n, 1 + K); 1, then p(j | i), over the weighted popularity of j
+    positions : float32, shape (L, 1 + K); `again` and `together`, the oldest item first
+    spent : float32, shape (L,); their sums over the weight of popularity
+    """
+
+    rows: Int64
+    weights: Float32
+    positions: Float32
+    spent: Float32
+
+    @classmethod
+    def of(cls, neighbours: Neighbours, biases: Float32, weights: Weights) -> Brought:
+        odds = np.exp(biases.astype(np.float64))
+        odds[0] = 1  # never divided by 0
+        popularity = odds / odds[1:].sum()
+        own = np.arange(len(popularity))[:, None]
+        rows = np.concatenate([own, neighbours.rows], axis=1)
+        share = np.concatenate([np.ones(own.shape), neighbours.shares], axis=1)
+        share[0] = 0
+        positions = np.repeat(weights.together[::-1, None], rows.shape[1], axis=1)
+        positions[:, 0] = weights.again[::-1]
+        worth = share / (weights.popularity * popularity[rows])
+        spent = (weights.again + weights.together)[::-1] / weights.popularity
+        return cls(
+            rows,
+            worth.astype(np.float32),
+            positions.astype(np.float32),
+            np.ascontiguousarray(spent, np.float32),
+        )
 
 
 class CooccurrenceReference:
     """`cooccurrence` in NumPy."""
 
-    def __init__(
-        self, rows: Int64, weights: Float32, positions: Float32, moving: Float32, biases: Float32
-    ) -> None:
-        self._rows, self._weights, self._positions = rows, weights, positions
-        self._moving, self._biases = moving, biases
+    def __init__(self, brought: Brought, moving: Float32, biases: Float32) -> None:
+        self._brought, self._moving, self._biases = brought, moving, biases
 
     def update(
         self, state: Float32, item_rows: Int64, event_types: Int64, gaps_s: Float32
@@ -72,32 +115,37 @@ class CooccurrenceReference:
         return np.where(counts[:, None], shifted, state).astype(np.float32)
 
     def logits(self, state: Float32, beta: float) -> Float32:
-        n = len(self._rows)
+        b = self._brought
+        n = len(b.rows)
         last = state.astype(np.int64)
         last[last >= n] = 0
         sums = np.zeros((len(state), n), np.float64)
+        total = 1 + (last > 0) @ b.spent.astype(np.float64)
         for position in range(last.shape[1]):
             of = last[:, position]
-            brought = self._weights[of] * np.float64(self._positions[position])
-            np.add.at(sums, (np.arange(len(state))[:, None], self._rows[of]), brought)
-        return (beta * sums + self._biases).astype(np.float32)
+            worth = b.weights[of].astype(np.float64) * b.positions[position]
+            np.add.at(sums, (np.arange(len(state))[:, None], b.rows[of]), worth)
+        affinity: Float64 = np.log1p(sums) - np.log(total)[:, None]
+        logits: Float32 = (beta * affinity + self._biases).astype(np.float32)
+        return logits
 
 
 def train(log: Log, **given: object) -> Trained:
     """Train on a log. `given` overrides fields of `Parameters`."""
     p = Parameters(**given)  # type: ignore[arg-type]
     baskets = Baskets.of(log, p.min_count)
-    together = baskets.cooccurrence(p.damping)
-    rows, weights = _neighbours(together, baskets.counts(), p)
-    positions = p.position_decay ** np.arange(p.last - 1, -1, -1, dtype=np.float64)
-    positions = (positions / positions.sum()).astype(np.float32)
+    n = len(baskets.item_ids)
+    events = Towards.of(log, baskets.item_ids)
+    weights = _weights(events, newest_share(log), n, p)
+    counts = together(events, n, damping=p.damping, recency=p.recency)
+    biases = baskets.popularity_bias()
+    brought = Brought.of(_neighbours(counts, events, n, p), biases, weights)
     moving = weight_table(EVENT_WEIGHTS)
-    biases = baskets.popularity_bias(p.popularity)
     return Trained(
         model="cooccurrence",
         item_ids=baskets.item_ids,
         # Not scored with here: the policy's diversity and reasons use them.
-        embeddings=item_vectors(together, p.dim, smoothing=0.75, power=0.5),
+        embeddings=item_vectors(counts, p.dim, smoothing=0.75, power=0.5),
         biases=biases,
         state_size=p.last,
         storage="float32",
@@ -105,39 +153,39 @@ def train(log: Log, **given: object) -> Trained:
         additive=None,
         event_weights=EVENT_WEIGHTS,
         update_onnx=_update(moving, p),
-        score_onnx=_score(rows, weights, positions, p),
-        reference=CooccurrenceReference(rows, weights, positions, moving, biases),
+        score_onnx=_score(brought, p),
+        reference=CooccurrenceReference(brought, moving, biases),
         created=log.ends,
-        training={"events": len(log), "sessions": baskets.matrix.shape[0], **asdict(p)},
+        training={
+            "events": len(log),
+            "sessions": baskets.matrix.shape[0],
+            "again": np.round(weights.again, 8).tolist(),
+            "together": np.round(weights.together, 8).tolist(),
+            "popularity": round(weights.popularity, 8),
+            **asdict(p),
+        },
     )
 
 
-def _neighbours(
-    together: sparse.csr_array, counts: npt.NDArray[np.float64], p: Parameters
-) -> tuple[Int64, Float32]:
-    """The nearest neighbours of each row: rows int64 [n, K] and weights float32 [n, K].
+def _weights(events: Towards, since_ms: int, n: int, p: Parameters) -> Weights:
+    """Settled on the events from a moment on, with what the others say."""
+    older = events.before(since_ms)
+    if len(older) == 0:
+        return Weights.prior(p.last)
+    counts = together(older, n, damping=p.damping, recency=p.recency)
+    shares = _neighbours(counts, older, n, p).matrix()
+    return settle(Asked.of(events, since_ms, p.last), shares, _popularity(older, n))
 
-    The work follows the pairs that stand together, not n * n.
-    """
-    n = len(counts)
-    k = min(p.neighbours, n - 1)
-    scale = np.maximum(counts, 1.0)
-    pairs = together.tocoo()
-    # normalising: 0 = given this item, 0.5 = cosine, 1 = lift
-    strength = (
-        pairs.data
-        / scale[pairs.row] ** (1 - p.normalising / 2)
-        / scale[pairs.col] ** p.normalising
-        * scale.mean() ** p.normalising
-    )
-    order = np.lexsort((pairs.col, -strength, pairs.row))
-    row = pairs.row[order]
-    place = np.arange(len(row)) - np.searchsorted(row, row)
-    near = place < k
-    rows, weights = np.zeros((n, k), np.int64), np.zeros((n, k), np.float32)
-    rows[row[near], place[near]] = pairs.col[order[near]]
-    weights[row[near], place[near]] = strength[order[near]]
-    return rows, weights
+
+def _neighbours(counts: sparse.csr_array, events: Towards, n: int, p: Parameters) -> Neighbours:
+    return Neighbours.of(counts, _popularity(events, n), p.neighbours, p.normalising)
+
+
+def _popularity(events: Towards, n: int) -> Float64:
+    """Shares of events, none of them 0: float64, shape (n,)."""
+    smoothed = events.counts(n) + 0.5
+    popularity: Float64 = smoothed / smoothed.sum()
+    return popularity
 
 
 def _update(moving: Float32, p: Parameters) -> bytes:
@@ -164,37 +212,39 @@ def _update(moving: Float32, p: Parameters) -> bytes:
     return update_graph(nodes, constants, p.last, p.dim)
 
 
-def _score(rows: Int64, weights: Float32, positions: Float32, p: Parameters) -> bytes:
+def _score(brought: Brought, p: Parameters) -> bytes:
     nodes = [
         node("Cast", ["state"], ["last"], to=7),
         node("Less", ["last", "trained"], ["known"]),
-        node("Where", ["known", "last", "no_item"], ["of"]),  # rows added later have no neighbours
-        node("Gather", ["neighbour_rows", "of"], ["rows_3d"]),  # [B, L, K]
-        node("Gather", ["neighbour_weights", "of"], ["weights_3d"]),
-        node("Mul", ["weights_3d", "positions"], ["brought_3d"]),
-        node("Reshape", ["rows_3d", "flat"], ["brought_rows"]),
-        node("Reshape", ["brought_3d", "flat"], ["brought"]),
+        node("Where", ["known", "last", "no_item"], ["of"]),  # rows added later bring nothing
+        node("Gather", ["brought_rows", "of"], ["rows_3d"]),  # [B, L, 1 + K]
+        node("Gather", ["brought_weights", "of"], ["weights_3d"]),
+        node("Mul", ["weights_3d", "positions"], ["worth_3d"]),
+        node("Reshape", ["rows_3d", "flat"], ["rows_2d"]),
+        node("Reshape", ["worth_3d", "flat"], ["worth"]),
         node("Shape", ["state"], ["batch"], start=0, end=1),
         node("Shape", ["item_table"], ["capacity"], start=0, end=1),
         node("Concat", ["batch", "capacity"], ["shape"], axis=0),
-        node("Expand", ["nought", "shape"], ["empty"]),
-        node(
-            "ScatterElements",
-            ["empty", "brought_rows", "brought"],
-            ["sums"],
-            axis=1,
-            reduction="add",
-        ),
-        node("Mul", ["sums", "beta"], ["scaled"]),
+        node("Expand", ["one", "shape"], ["ones"]),
+        node("ScatterElements", ["ones", "rows_2d", "worth"], ["grown"], axis=1, reduction="add"),
+        node("Log", ["grown"], ["gain"]),
+        node("Greater", ["of", "no_item"], ["there"]),
+        node("Cast", ["there"], ["there_1"], to=1),
+        node("MatMul", ["there_1", "spent"], ["share"]),  # [B, 1]
+        node("Add", ["share", "one"], ["total"]),
+        node("Log", ["total"], ["level"]),
+        node("Sub", ["gain", "level"], ["affinity"]),
+        node("Mul", ["affinity", "beta"], ["scaled"]),
         node("Add", ["scaled", "bias"], ["logits"]),
     ]
     constants: dict[str, npt.NDArray[Any]] = {
-        "neighbour_rows": rows,
-        "neighbour_weights": weights,
-        "positions": positions[:, None],
-        "trained": np.array(len(rows), np.int64),
+        "brought_rows": brought.rows,
+        "brought_weights": brought.weights,
+        "positions": brought.positions,
+        "spent": brought.spent[:, None],
+        "trained": np.array(len(brought.rows), np.int64),
         "no_item": np.array(0, np.int64),
-        "nought": np.array(0, np.float32),
+        "one": np.array(1, np.float32),
         "flat": np.array([0, -1], np.int64),
     }
     return score_graph(nodes, constants, p.last, p.dim)

@@ -10,12 +10,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from scipy import sparse
 
 from export.bundle import bundle_files, write_bundle
 from export.dataset import Log, read_log
 from export.evaluate import evaluate, replay
-from export.models import LEARNED, MODELS, PARAMETERS, cooccurrence, train
+from export.models import LEARNED, MODELS, PARAMETERS, train
 from export.models.base import EVENT_WEIGHTS, Baskets, item_vectors
 from export.models.glr.parameters import HISTORIES, Parameters
 from export.models.glr.private_parameters import PrivateParameters
@@ -306,21 +305,6 @@ def shown(value: object) -> str:
     if value is None:
         return ""
     return str(value).lower() if isinstance(value, bool) else f"{value:.10g}"
-
-
-def test_neighbours_are_the_strongest_nearest_first() -> None:
-    together = np.zeros((7, 7))
-    together[1, 2:] = [1, 4, 4, 9, 1]
-    together += together.T
-    counts = np.array([0.0, 4, 1, 4, 4, 9, 1])
-    p = cooccurrence.Parameters(neighbours=3, normalising=0.5)
-    rows, weights = cooccurrence._neighbours(sparse.csr_array(together), counts, p)
-    strength = together[1, 1:] / (4**0.75 * counts[1:] ** 0.5) * np.maximum(counts, 1).mean() ** 0.5
-    assert rows[1].tolist() == [5, 3, 4]  # equal ones in the order of rows
-    np.testing.assert_allclose(weights[1], strength[[4, 2, 3]], rtol=1e-6)
-    assert rows[2].tolist() == [1, 0, 0]
-    assert weights[2, 1:].tolist() == [0, 0]
-    assert not weights[0].any()
 
 
 def test_the_manifests_fields_are_documented() -> None:
