@@ -1,7 +1,8 @@
 """`python -m tests.quality DATA`: train, measure, print a table, write build/quality-DATA.json.
 
-Everything goes through `freshet-export`, as a shop would use it. A folder with
-`train_sessions.txt.gz` and `test_prefixes.txt.gz` of its own may be given in place of a name.
+Everything goes through `freshet-export`, as a shop would use it; orders of a log are asked for as
+`freshet-export evaluate LOG` does it. A folder with `train_sessions.txt.gz` and
+`test_prefixes.txt.gz` of its own may be given in place of a name.
 """
 
 from __future__ import annotations
@@ -14,22 +15,36 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from export.dataset import Log
+from export.measure import Measured, measure
+from export.questions import MOMENTS, Questions, baskets
+from export.train import BASELINE, CANDIDATES, CHOSEN_BY
 from stream.core.bundle import Bundle
 from stream.errors import FreshetError, UsageError
 from tests.quality.logs import PAIRS, Pair, sessions
+from tests.quality.speed import microseconds
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("FRESHET_DATA", ROOT.parent / "shared" / "data"))
-MODELS = ("cooccurrence", "decay", "mf", "glr")
+MODELS = ("cooccurrence", "decay", "mf", "content", "glr")
+TOLD = ("recall@10", "ndcg@10", "recall@20", "ndcg@20", "mrr@20")
+WITH_INTERVAL = ("recall@20", "ndcg@20", "mrr@20")
+
+
+class Asked(NamedTuple):
+    """The orders of a log that a bundle is measured on, by moment."""
+
+    older: Log
+    questions: dict[str, Questions]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one data set; 1 when the best model misses a target."""
     parser = argparse.ArgumentParser(prog="python -m tests.quality", description=__doc__)
     parser.add_argument("data", metavar="DATA", help=f"{', '.join(PAIRS)}, or a folder")
-    parser.add_argument("--models", nargs="+", default=MODELS, choices=[*MODELS, "content"])
+    parser.add_argument("--models", nargs="+", choices=MODELS, help="default: those that fit it")
     parser.add_argument("--minutes", type=float, help="of training, for glr (default: its epochs)")
     options = parser.parse_args(arguments)
     try:
@@ -50,10 +65,25 @@ def _run(options: argparse.Namespace, scratch: Path) -> int:
     else:
         pair = sessions(Path(name), {})
         name = Path(name).name
+    asked = None if pair.since_ms is None else _orders(pair.log(), pair.since_ms)
     found: dict[str, Any] = {"data": name, "targets": pair.targets, "models": {}}
-    for model in options.models:
-        found["models"][model] = _measure(model, pair, scratch / model, options.minutes)
-        _print(model, found["models"][model], pair)
+    baseline: dict[str, Measured] = {}
+    for model in options.models or pair.models:
+        bundle = scratch / model
+        one = found["models"][model] = _train(model, pair, bundle, options.minutes)
+        if asked is None:
+            one["measured"] = _cases(pair, bundle)
+        else:
+            measured = {
+                moment: measure(bundle, questions, trained_on=asked.older)
+                for moment, questions in asked.questions.items()
+            }
+            baseline = measured if model == BASELINE else baseline
+            one |= _told(measured, {} if model == BASELINE else baseline)
+        one["speed"] = microseconds(Bundle.load(bundle))
+        _print(model, one, pair)
+    found["auto"] = _auto(found["models"])
+    print(f"auto: {found['auto']['why']}")
     file = ROOT / "build" / f"quality-{name}.json"
     file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
@@ -65,59 +95,108 @@ def _run(options: argparse.Namespace, scratch: Path) -> int:
     return 1 if missed else 0
 
 
-def _measure(model: str, pair: Pair, bundle: Path, minutes: float | None) -> dict[str, Any]:
+def _orders(log: Log, since_ms: int) -> Asked:
+    asked = baskets(log, since_ms)
+    by_moment = {
+        moment: Questions(
+            log, asked.histories, [query for query in asked.queries if query.moment == moment]
+        )
+        for moment in MOMENTS
+    }
+    return Asked(log.before(since_ms), {m: of for m, of in by_moment.items() if of.queries})
+
+
+def _train(model: str, pair: Pair, bundle: Path, minutes: float | None) -> dict[str, Any]:
     limit = [] if minutes is None or model != "glr" else ["--minutes", f"{minutes:g}"]
     began = time.monotonic()
-    _command(
-        "train",
-        str(pair.train),
-        "--format",
-        pair.train_format,
-        "--model",
-        model,
-        "--out",
-        str(bundle),
-        *limit,
-    )
-    trained_s = time.monotonic() - began
-    said = _command(
-        "evaluate",
-        "--bundle",
-        str(bundle),
-        "--test",
-        str(pair.test),
-        "--format",
-        pair.test_format,
-        "--json",
-        *pair.extra,
-    )
+    trained = ("--format", pair.train_format, "--model", model, "--out", str(bundle), *limit)
+    peak_mib = _command("train", str(pair.train), *trained)[1]
     manifest = Bundle.load(bundle).manifest
     return {
-        "seconds": round(trained_s, 1),
-        "measured": json.loads(said),
+        "seconds": round(time.monotonic() - began, 1),
+        "peak_mib": round(peak_mib),
         "held_out": manifest.metrics,
         "training": manifest.training,
     }
 
 
-def _command(*arguments: str) -> str:
-    """Run `freshet-export`; its progress is seen, its result answered."""
+def _cases(pair: Pair, bundle: Path) -> dict[str, Any]:
+    asked = ("--test", str(pair.test), "--format", pair.test_format, "--json", *pair.extra)
+    said = _command("evaluate", "--bundle", str(bundle), *asked)[0]
+    measured: dict[str, Any] = json.loads(said)
+    return measured
+
+
+def _told(measured: dict[str, Measured], baseline: dict[str, Measured]) -> dict[str, Any]:
+    """The next basket stands at the top, as the cases of other data do."""
+    told = {moment: of.to_json() for moment, of in measured.items()}
+    for moment, of in measured.items():
+        if moment in baseline:
+            told[moment]["against_baseline"] = of.against(baseline[moment])
+    first, *others = told.items()
+    return {"measured": {"asked": first[0], **first[1]}, **dict(others)}
+
+
+def _auto(models: dict[str, Any]) -> dict[str, Any]:
+    """What `--model auto` takes: the best on the newest events of the training log.
+
+    Each model measured itself on the same ones, so they need not be trained once more.
+    """
+    held_out = {
+        name: models[name]["held_out"]["held_out"][CHOSEN_BY]
+        for name in CANDIDATES
+        if name in models and "held_out" in models[name]["held_out"]
+    }
+    if not held_out:
+        return {"chosen": None, "why": "none of its candidates held events out"}
+    chosen = max(held_out, key=lambda name: held_out[name])
+    told = ", ".join(f"{name} {value:.4f}" for name, value in held_out.items())
+    why = f"{chosen}, for {CHOSEN_BY} on the newest events of the training log: {told}"
+    return {"chosen": chosen, "why": why, CHOSEN_BY: held_out}
+
+
+def _command(*arguments: str) -> tuple[str, float]:
+    """Run `freshet-export`; its progress is seen. Answers its result and its peak memory in MiB."""
     command = [sys.executable, "-m", "export.cli", *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, cwd=ROOT)
-    if done.returncode:
-        raise UsageError(f"freshet-export {arguments[0]} ended with {done.returncode}")
-    return done.stdout
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
+        process = subprocess.Popen(command, stdout=said, cwd=ROOT)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise UsageError(f"freshet-export {arguments[0]} ended with {process.returncode}")
+        said.seek(0)
+        peak = usage.ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+        return said.read(), peak
 
 
 def _print(model: str, found: dict[str, Any], pair: Pair) -> None:
-    measured = found["measured"]
-    names = ["recall@10", "ndcg@10", "recall@20", "ndcg@20", "mrr@20"]
-    cells = "  ".join(
-        f"{name} {measured[name]:.4f}"
-        + (f" ({pair.targets[name]:.4f} wanted)" if name in pair.targets else "")
-        for name in names
+    measured, speed = found["measured"], found["speed"]
+    cells = []
+    for name in TOLD:
+        cell = f"{name} {measured[name]:.4f}"
+        if name in WITH_INTERVAL:
+            cell += " [{:.4f} {:.4f}]".format(*measured["confidence"][name])
+        if name in pair.targets:
+            cell += f" ({pair.targets[name]:.4f} wanted)"
+        cells.append(cell)
+    print(f"{model:13} {'  '.join(cells)}")
+    if "rest_of_basket" in found:
+        rest = found["rest_of_basket"]
+        told = "  ".join(f"{name} {rest[name]:.4f}" for name in WITH_INTERVAL)
+        print(f"{'':13} {measured['asked']}, {measured['cases']:,} lists; rest of basket: {told}")
+    if "ndcg@20" in (against := measured.get("against_baseline", {})):
+        test = against["ndcg@20"]
+        print(
+            f"{'':13} ndcg@20 against {BASELINE}: {test['difference']:+.4f} "
+            f"[{test['low']:+.4f} {test['high']:+.4f}], p {test['p']:.4f}"
+        )
+    times = "  ".join(
+        f"{name} {of['1']:.0f} us alone, {of['64']:.1f} us in batches of 64"
+        for name, of in (("update", speed["update_us"]), ("score", speed["score_us"]))
     )
-    print(f"{model:13} {cells}  {found['seconds']:.0f} s of training", flush=True)
+    print(
+        f"{'':13} {times}; training {found['seconds']:.0f} s, {found['peak_mib']:,} MiB", flush=True
+    )
 
 
 if __name__ == "__main__":
