@@ -25,9 +25,10 @@ from stream.core.bundle import Bundle
 from stream.errors import FreshetError, UsageError
 from tests.quality.logs import PAIRS, Pair, sessions
 from tests.quality.speed import microseconds
+from tests.support.data import DATA
 
 ROOT = Path(__file__).parents[2]
-DATA = Path(os.environ.get("FRESHET_DATA", ROOT.parent / "shared" / "data"))
+
 MODELS = ("cooccurrence", "decay", "mf", "content", "glr")
 TOLD = ("recall@10", "ndcg@10", "recall@20", "ndcg@20", "mrr@20")
 WITH_INTERVAL = ("recall@20", "ndcg@20", "mrr@20")
