@@ -17,6 +17,8 @@ import numpy as np
 from export.dataset import Cases, Log
 from export.evaluate import replay
 from export.measure import KS, Measured, checked, judge, measure_model
+from export.metrics.significance import bootstrap
+from export.models.ratings import Ratings, fit_ratings
 from export.questions import MOMENTS, baskets
 from export.train import BASELINE, EXCLUSIONS, Report, loaded, settled
 from stream.errors import UsageError
@@ -67,6 +69,30 @@ def compare(
     if not results[model]:
         raise UsageError("no order to ask about on the newer side; give another --since")
     return results
+
+
+def rating_errors(log: Log, since_ms: int) -> dict[str, Any] | None:
+    """How far predicted ratings are off: fitted on those before `since_ms`, asked for the others.
+
+    Returns
+    -------
+    ratings asked for, `rmse`, `mae` and `rmse_of_mean` (`RatingModel.errors`) in the ratings' own
+    unit, and 95% intervals of the first two over users; None where one side has no ratings
+    """
+    newer = log.select(log.time_ms >= since_ms)
+    known, asked = Ratings.of(log.before(since_ms)), Ratings.of(newer)
+    if not (len(known) and len(asked)):
+        return None
+    model = fit_ratings(known, len(log.users), len(log.items))
+    off = model.predict(asked.user, asked.item) - asked.value
+    low, high = bootstrap(np.stack([off**2, np.abs(off)], axis=1), asked.user)
+    return {
+        **model.errors(asked),
+        "confidence": {
+            "rmse": np.round(np.sqrt([low[0], high[0]]), 4).tolist(),
+            "mae": np.round([low[1], high[1]], 4).tolist(),
+        },
+    }
 
 
 def cross_validate(

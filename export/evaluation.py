@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from export import report as told
-from export.compare import compare, cross_validate, learning_curve
+from export.compare import compare, cross_validate, learning_curve, rating_errors
 from export.dataset import Log, read_cases, read_log
 from export.measure import KS, Measured, checked, measure, measure_model
 from export.models import train
@@ -28,6 +28,7 @@ from stream.errors import UsageError
 from stream.logs import FORMATS
 
 PREFIXES = "prefixes"
+PREDICTS_RATINGS = "mf"
 _FORMAT_OF_BASELINE = {PREFIXES: "sessions"}
 
 Report = Callable[[str], None]
@@ -103,7 +104,9 @@ def _log(
     if since_ms is None:
         since_ms = newest_share(log)
     results = compare(log, options.model, parameters, since_ms, report, ks)
-    _print(told.results_json(results) if options.json else told.results_text(results))
+    rated = rating_errors(log, since_ms) if options.model == PREDICTS_RATINGS else None
+    form = told.results_json if options.json else told.results_text
+    _print(form(results, rated))
     if options.plots is not None:
         curves = learning_curve(log, options.model, parameters, since_ms, report, ks[-1])
         bins = {

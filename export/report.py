@@ -91,8 +91,13 @@ def bundle_json(
     return found
 
 
-def results_text(results: Results) -> str:
-    """Models of one comparison, line by line; p is that of the difference to the baseline."""
+def results_text(results: Results, rated: Mapping[str, Any] | None = None) -> str:
+    """Models of one comparison, line by line; p is that of the difference to the baseline.
+
+    Parameters
+    ----------
+    rated : what `rating_errors` found
+    """
     lines = []
     for model, of_model in results.items():
         for setting, measured in of_model.items():
@@ -108,11 +113,22 @@ def results_text(results: Results) -> str:
             lines.append(
                 f"{label:38} {setting.moment:15} lists {measured.cases}  {'  '.join(values)}"
             )
+    if rated is not None:
+        errors = "  ".join(
+            "{} {:.4f} [{:.4f} {:.4f}]".format(name, rated[name], *rated["confidence"][name])
+            for name in ("rmse", "mae")
+        )
+        lines.append(
+            f"ratings predicted: {rated['ratings']:,}  {errors}  "
+            f"rmse of always the mean {rated['rmse_of_mean']:.4f}"
+        )
     return "\n".join(lines)
 
 
-def results_json(results: Results) -> dict[str, dict[str, Any]]:
-    """The same as JSON: by model and exclusion, then by moment."""
+def results_json(
+    results: Results, rated: Mapping[str, Any] | None = None
+) -> dict[str, dict[str, Any]]:
+    """The same as JSON: by model and exclusion, then by moment; `ratings` where there are some."""
     found: dict[str, dict[str, Any]] = {}
     for model, of_model in results.items():
         for setting, measured in of_model.items():
@@ -120,6 +136,8 @@ def results_json(results: Results) -> dict[str, dict[str, Any]]:
             if model != BASELINE:
                 entry["against_baseline"] = measured.against(results[BASELINE][setting])
             found.setdefault(f"{model}, {setting.exclusion}", {})[setting.moment] = entry
+    if rated is not None:
+        found["ratings"] = dict(rated)
     return found
 
 

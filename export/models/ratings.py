@@ -16,6 +16,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from export.dataset import Log
+from export.metrics.ratings import mae, rmse
 from export.models.als import LEAST_RIDGE, Float64, solve_rows
 from stream.errors import UsageError
 
@@ -93,12 +94,13 @@ class RatingModel:
 
     def errors(self, ratings: Ratings) -> dict[str, float]:
         """Root mean square and mean absolute error, and the first of always saying the mean."""
-        off = self.predict(ratings.user, ratings.item) - ratings.value
+        predicted = self.predict(ratings.user, ratings.item)
+        always = np.full(len(ratings), self.mean)
         return {
             "ratings": len(ratings),
-            "rmse": round(float(np.sqrt((off**2).mean())), 4),
-            "mae": round(float(np.abs(off).mean()), 4),
-            "rmse_of_mean": round(float(np.sqrt(((self.mean - ratings.value) ** 2).mean())), 4),
+            "rmse": round(rmse(predicted, ratings.value), 4),
+            "mae": round(mae(predicted, ratings.value), 4),
+            "rmse_of_mean": round(rmse(always, ratings.value), 4),
         }
 
     def _rated(self, users: Float64, item: Int64) -> Float64:

@@ -391,3 +391,44 @@ def test_mistakes_in_measuring_get_a_message(
     assert code in (1, 2)
     assert message in err
     assert "Traceback" not in err
+
+
+def test_ratings_are_predicted_and_their_error_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    of_user, of_item = rng.normal(0, 0.8, 30), rng.normal(0, 0.8, 20)
+    lines, at = [], 1_000_000_000
+    for number in rng.permutation(30 * 20).tolist():
+        user, item = divmod(number, 20)
+        at += 60
+        rating = round(float(np.clip(3 + of_user[user] + of_item[item], 1, 5)), 1)
+        lines.append(f"{user}::{item}::{rating}::{at}\n")
+    log = tmp_path / "ratings.dat"
+    log.write_text("".join(lines))
+    of = ("evaluate", log, "--format", "ratings", "--set", "dim=8")
+    code, out, err = run(capsys, *of, "--json")
+    assert code == 0, err
+    rated = json.loads(out)["ratings"]
+    assert rated["ratings"] == 90  # the newest 15%
+    assert rated["rmse"] < 0.35 < rated["rmse_of_mean"]
+    assert rated["mae"] <= rated["rmse"]
+    for name in ("rmse", "mae"):
+        low, high = rated["confidence"][name]
+        assert low < rated[name] < high
+    code, out, _ = run(capsys, *of)
+    assert f"ratings predicted: 90  rmse {rated['rmse']:.4f} [" in out
+    decay = ("--model", "decay", "--set", "dim=8", "--json")
+    code, out, _ = run(capsys, "evaluate", log, "--format", "ratings", *decay)
+    assert code == 0
+    assert "ratings" not in json.loads(out)
+
+
+def test_a_log_without_ratings_has_no_error_of_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run(
+        capsys, "evaluate", visits(tmp_path / "log.jsonl"), "--set", "dim=8", "--json"
+    )
+    assert code == 0
+    assert "ratings" not in json.loads(out)
