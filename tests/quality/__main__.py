@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from export.dataset import Log
-from export.measure import Measured, measure
+from export.measure import Measured, measure_model
 from export.questions import MOMENTS, Questions, baskets
 from export.train import BASELINE, CANDIDATES, CHOSEN_BY
+from stream.config import Placement as PlacementRules
 from stream.core.bundle import Bundle
+from stream.core.model import Model
 from stream.errors import FreshetError, UsageError
 from tests.quality.logs import PAIRS, Pair, sessions
 from tests.quality.speed import microseconds
@@ -75,10 +77,7 @@ def _run(options: argparse.Namespace, scratch: Path) -> int:
         if asked is None:
             one["measured"] = _cases(pair, bundle)
         else:
-            measured = {
-                moment: measure(bundle, questions, trained_on=asked.older)
-                for moment, questions in asked.questions.items()
-            }
+            measured = _measure(bundle, asked)
             baseline = measured if model == BASELINE else baseline
             one |= _told(measured, {} if model == BASELINE else baseline)
         one["speed"] = microseconds(Bundle.load(bundle))
@@ -126,6 +125,17 @@ def _cases(pair: Pair, bundle: Path) -> dict[str, Any]:
     said = _command("evaluate", "--bundle", str(bundle), *asked)[0]
     measured: dict[str, Any] = json.loads(said)
     return measured
+
+
+def _measure(bundle: Path, asked: Asked) -> dict[str, Measured]:
+    """By moment. What was bought may come back where what was seen may, as training measures it."""
+    model = Model(Bundle.load(bundle), "cpu", spare_rows=0)
+    again = not model.bundle.manifest.exclude_seen
+    rules = PlacementRules(exclude_seen=not again, exclude_bought=not again)
+    return {
+        moment: measure_model(model, questions, rules=rules, trained_on=asked.older)
+        for moment, questions in asked.questions.items()
+    }
 
 
 def _told(measured: dict[str, Measured], baseline: dict[str, Measured]) -> dict[str, Any]:
