@@ -14,17 +14,18 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from export import evaluation, training
 from export.compression import command as compression
-from export.dataset import read_log
-from export.describe import describe
+from export.data.dataset import read_log
+from export.data.describe import describe
+from export.data.options import add_log_options, open_log
+from export.data.sample import write_sample
+from export.data.sources import SOURCES
+from export.measuring import command as evaluation
 from export.models import AUTO, LEARNED, MODELS
 from export.models.glr.private_parameters import PrivateParameters
 from export.models.text import parse_parameters, parse_values
-from export.options import add_log_options, open_log
-from export.run_card import read_card
-from export.sample import write_sample
-from export.sources import SOURCES
+from export.training import command as training
+from export.training.run_card import read_card
 from stream.core.bundle import Bundle
 from stream.core.model import Model
 from stream.errors import FreshetError, UsageError

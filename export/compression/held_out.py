@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from export.compression.bundle import NotPackableError, States, compress
-from export.measure import Measured
+from export.measuring.measure import Measured
 from stream.core.model import Model
 from stream.core.packing import Storage
 

@@ -18,11 +18,11 @@ import msgspec
 import numpy as np
 
 from export.compression.bundle import States, compress
-from export.dataset import Log
-from export.evaluate import AS_SERVED, Answers, replay
-from export.measure import judge
+from export.data.dataset import Log
+from export.measuring.evaluate import AS_SERVED, Answers, replay
+from export.measuring.measure import judge
+from export.measuring.questions import Questions, last_items
 from export.models.base import Float32, Int64
-from export.questions import Questions, last_items
 from stream.contracts import EventType
 from stream.core.bundle import MANIFEST, Bundle
 from stream.core.model import Model

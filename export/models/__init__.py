@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from export.dataset import Log
+from export.data.dataset import Log
 from export.models import content, cooccurrence, decay, glr, mf
 from export.models.base import Reference, Trained
 from export.models.space import Space

@@ -19,7 +19,7 @@ from scipy import sparse
 from scipy.sparse.linalg import eigsh
 
 from export.calibration import Calibration
-from export.dataset import Log
+from export.data.dataset import Log
 from export.models.content_map import ContentMap
 from export.models.warm import WarmStart
 from export.to_onnx import with_calibration
@@ -90,7 +90,7 @@ class Trained:
     recent : how many of a user's last interactions the score graph takes; 0 = none
     calibration : of the listed items' logits, in the score graph; None where there is none
     content : vectors of items that were not trained on, from their records; None if it has no such
-    exclude_seen, metrics : filled in by `export.train.fit`, which measures them
+    exclude_seen, metrics : filled in by `export.training.train.fit`, which measures them
     settled : what held-out events decided, for a training on the whole log; None: nothing
     network : float32 arrays that a next training may begin from, see `WarmStart`; empty: none
     """

@@ -18,7 +18,7 @@ from typing import Final
 
 import numpy as np
 
-from export.dataset import Log
+from export.data.dataset import Log
 from export.models import fading, mf
 from export.models.als import Float64
 from export.models.base import Baskets, Float32, Trained

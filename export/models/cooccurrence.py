@@ -22,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from export.dataset import Log
+from export.data.dataset import Log
+from export.data.splits import newest_share
 from export.models.base import (
     EVENT_WEIGHTS,
     Baskets,
@@ -35,7 +36,6 @@ from export.models.base import (
 from export.models.mixture import Asked, Float64, Weights, settle
 from export.models.pairs import Neighbours, Towards, together
 from export.models.space import Range, Space
-from export.splits import newest_share
 from export.to_onnx import node, score_graph, update_graph
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from export.dataset import Log
+from export.data.dataset import Log
 from export.models import fading
 from export.models.base import Baskets, Float32, Trained, item_vectors
 from export.models.fading import DAY_S, HOUR_S

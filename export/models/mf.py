@@ -25,7 +25,7 @@ import numpy as np
 from scipy import sparse
 from scipy.linalg import solve_triangular
 
-from export.dataset import Log
+from export.data.dataset import Log
 from export.models import als, fading
 from export.models.als import Float64
 from export.models.base import EVENT_WEIGHTS, Baskets, Float32, Trained, weight_table

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from export.dataset import Log
+from export.data.dataset import Log
 from export.models.base import EVENT_WEIGHTS, Float32, Int64
 
 Float64 = npt.NDArray[np.float64]

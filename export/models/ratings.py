@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from export.dataset import Log
-from export.metrics.ratings import mae, rmse
+from export.data.dataset import Log
+from export.measuring.metrics.ratings import mae, rmse
 from export.models.als import LEAST_RIDGE, Float64, solve_rows
 from stream.errors import UsageError
 

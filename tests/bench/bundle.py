@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from export.bundle import write_bundle
-from export.dataset import Log
+from export.data.dataset import Log
 from export.models import decay
 from stream.contracts import EventType
 from tests.bench.workload import ITEMS

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from export.cli import main
-from export.dataset import Log, read_log
+from export.data.dataset import Log, read_log
 from stream.contracts import partition_of
 from stream.errors import BrokerError, UsageError
 from stream.kafka.broker import BrokerProcess

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from export.dataset import Log, read_log
-from export.measure import Measured, measure_model
+from export.data.dataset import Log, read_log
+from export.measuring.measure import Measured, measure_model
+from export.measuring.questions import Questions, baskets
 from export.models import train
-from export.questions import Questions, baskets
-from export.train import REPEATS, loaded
+from export.training.train import REPEATS, loaded
 from tests.support.data import needed
 
 BEGIN, UNTIL = "2011-08-01", "2011-10-22"

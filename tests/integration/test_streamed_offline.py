@@ -10,7 +10,7 @@ from functools import cache
 
 import pytest
 
-from export.evaluate import RING
+from export.measuring.evaluate import RING
 from stream.contracts import EventType
 from stream.kafka.broker import BrokerProcess
 from tests.support.freshet import Freshet

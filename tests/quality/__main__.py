@@ -17,10 +17,10 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from export.dataset import Log
-from export.measure import Measured, measure_model
-from export.questions import MOMENTS, Questions, baskets
-from export.train import BASELINE, CANDIDATES, CHOSEN_BY
+from export.data.dataset import Log
+from export.measuring.measure import Measured, measure_model
+from export.measuring.questions import MOMENTS, Questions, baskets
+from export.training.train import BASELINE, CANDIDATES, CHOSEN_BY
 from stream.config import Placement as PlacementRules
 from stream.core.bundle import Bundle
 from stream.core.model import Model

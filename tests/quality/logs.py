@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from export.cleaning import Rules, clean
-from export.dataset import Log, read_log
+from export.data.cleaning import Rules, clean
+from export.data.dataset import Log, read_log
 from stream.errors import UsageError
 
 NEWEST = 0.2  # of the lines of REES46's sample, which are measured on

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from export.dataset import Log
+from export.data.dataset import Log
 from stream.contracts import EVENT_TYPES
 
 BEGIN_MS = 1_700_000_000_000

@@ -1,8 +1,9 @@
 """A test split through a worker, event by event, and the offline evaluation of the same events.
 
-In: a model's name. Out: the lists that a worker publishes, the lists that `export.evaluate` makes,
-and where they differ. Every event is sent when the list of its user's last one has come, so that
-each list has one event as its cause, and stands beside the answer to the question after that event.
+In: a model's name. Out: the lists that a worker publishes, the lists that
+`export.measuring.evaluate` makes, and where they differ. Every event is sent when the list of its
+user's last one has come, so that each list has one event as its cause, and stands beside the answer
+to the question after that event.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ import numpy as np
 from kafka import KafkaConsumer, TopicPartition
 
 from export.bundle import write_bundle
-from export.cleaning import clean
-from export.dataset import Log, read_log
-from export.evaluate import RING, replay
-from export.questions import Questions, next_items
-from export.train import fit
+from export.data.cleaning import clean
+from export.data.dataset import Log, read_log
+from export.measuring.evaluate import RING, replay
+from export.measuring.questions import Questions, next_items
+from export.training.train import fit
 from stream.config import load_settings
 from stream.contracts import (
     Click,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from export.dataset import Log
+from export.data.dataset import Log
 from export.models.base import HeldOut
 from stream.contracts import EventType
 

@@ -15,15 +15,15 @@ from scipy.optimize import brentq
 from scipy.stats import kstest, norm
 
 from export.bundle import write_bundle
-from export.dataset import Log
+from export.data.dataset import Log
 from export.models.base import Trained
 from export.models.glr.accounting import Budget, Mechanism, gaussian, secret, spent
 from export.models.glr.clipping import Gradients, Windows, clipped_sum, lengths
 from export.models.glr.private import KINDS, PrivateTrainer, learn_privately
 from export.models.glr.private_parameters import PrivateParameters
 from export.models.glr.sequences import Sequences
-from export.private import PRIVATE, TOLD, UNPROTECTED, USUAL, fit_privately
-from export.run_card import CARD
+from export.training.private import PRIVATE, TOLD, UNPROTECTED, USUAL, fit_privately
+from export.training.run_card import CARD
 from stream.contracts import EventType
 from stream.core.bundle import MANIFEST, Bundle
 from stream.core.model import Model
@@ -466,7 +466,7 @@ def test_the_command_writes_a_private_bundle_and_says_what_it_costs(
 def test_a_log_without_newest_events_is_trained_on_without_a_measurement(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("export.private.hold_out", lambda log: None)
+    monkeypatch.setattr("export.training.private.hold_out", lambda log: None)
     found = fit_privately(walks(150), SMALL, 8.0, None)
     assert found.cost.lines() == ["what privacy costs was not measured"]
     assert found.trained.training["privacy"]["epsilon"] <= 8

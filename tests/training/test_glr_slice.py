@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from export.cleaning import Rules, clean
-from export.dataset import read_log
+from export.data.cleaning import Rules, clean
+from export.data.dataset import read_log
 from export.models.base import Run
-from export.train import Sides, Tried, attempt, hold_out
+from export.training.train import Sides, Tried, attempt, hold_out
 from tests.support.data import needed
 
 SESSIONS = 20_000  # the newest

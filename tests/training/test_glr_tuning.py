@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import pytest
 
-from export.dataset import Log
+from export.data.dataset import Log
 from export.models import train
 from export.models.base import Run
 from export.models.glr.parameters import HISTORIES, Parameters, length
-from export.tuning import search
+from export.training.tuning import search
 from stream.errors import UsageError
 from tests.training.shops import SMALL, newest, walks
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from export.bundle import NETWORK, bundle_files, write_bundle
-from export.dataset import Log
+from export.data.dataset import Log
 from export.models import train
 from export.models.base import Run, Trained
 from export.models.glr.warm import starts
 from export.models.warm import WarmStart
-from export.train import fit, hold_out
-from export.warm import read_warm
+from export.training.train import fit, hold_out
+from export.training.warm import read_warm
 from stream.core.bundle import Bundle
 from stream.core.model import Model
 from stream.errors import UsageError

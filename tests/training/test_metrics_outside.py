@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 
-from export.metrics.ranking import RANKING, by_list, find_hits
+from export.measuring.metrics.ranking import RANKING, by_list, find_hits
 from tests.unit.test_metrics_of_lists import random_lists
 
 

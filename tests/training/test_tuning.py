@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from export import training, tuning
-from export.dataset import Log
+from export.data.dataset import Log
 from export.models import PARAMETERS, SPACES, parameters_for
 from export.models.base import Run
 from export.models.glr.parameters import HISTORIES
 from export.models.space import Range
 from export.models.text import as_options, parse_parameters
-from export.train import attempt, hold_out
-from export.tuning import Search, Trial, search
+from export.training.command import command as training
+from export.training.command import tuning
+from export.training.train import attempt, hold_out
+from export.training.tuning import Search, Trial, search
 from stream.core.bundle import Bundle
 from stream.errors import UsageError
 from tests.unit.test_export_cli import run, visits

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export import cleaning
-from export.cleaning import NO_RULES, Rules, clean
+from export.data import cleaning
+from export.data.cleaning import NO_RULES, Rules, clean
 from stream.contracts import EventType
 from stream.errors import UsageError
 from tests.support.logs import log_of, told

@@ -16,7 +16,7 @@ import wcwidth
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export import dataset
+from export.data import dataset
 from stream.cli import COMMANDS, main
 from stream.cli.common import fit, printable
 from stream.cli.lists import Titles

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from export.bundle import write_bundle
-from export.dataset import Log
+from export.data.dataset import Log
 from export.models import train
 from export.models.base import Trained
 from export.models.content import record as record_of

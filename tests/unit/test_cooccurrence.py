@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from export.dataset import Log, read_log
+from export.data.dataset import Log, read_log
 from export.models import cooccurrence, train
 from export.models.base import Baskets
 from export.models.mixture import Asked, Weights, fit, ndcg, settle

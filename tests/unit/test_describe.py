@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from export import cli
-from export.cleaning import clean
-from export.describe import describe
+from export.data.cleaning import clean
+from export.data.describe import describe
 from stream.core.bundle import Bundle
 from tests.support.logs import log_of
 

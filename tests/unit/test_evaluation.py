@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export import evaluate
-from export.dataset import Cases, Log, read_cases
-from export.measure import measure
-from export.plots import chart
-from export.questions import baskets, cases_asked, last_items, next_items
-from export.splits import folds, rolling
+from export.data.dataset import Cases, Log, read_cases
+from export.data.splits import folds, rolling
+from export.measuring import evaluate
+from export.measuring.measure import measure
+from export.measuring.plots import chart
+from export.measuring.questions import baskets, cases_asked, last_items, next_items
 from stream.contracts import EventType
 from stream.core.bundle import Bundle
 from stream.errors import UsageError

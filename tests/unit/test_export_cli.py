@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from export import cli, training
+from export import cli
 from export.compression import measure
+from export.training.command import command as training
 from stream.core.bundle import Bundle
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export.dataset import Log
+from export.data.dataset import Log
 from export.models import content_map, train
 from export.models.content import record
 from export.models.content_map import ContentMap

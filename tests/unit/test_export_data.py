@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export import columns, reading
-from export.catalogue import read_items
-from export.dataset import SESSION_GAP_MS, read_cases, read_log
-from export.sample import (
+from export.data import columns, reading
+from export.data.catalogue import read_items
+from export.data.dataset import SESSION_GAP_MS, read_cases, read_log
+from export.data.sample import (
     EVENTS_FILE,
     ITEMS_FILE,
     Sample,
@@ -23,7 +23,7 @@ from export.sample import (
     choose,
     event_records,
 )
-from export.splits import by_session
+from export.data.splits import by_session
 from stream.contracts import CLICK_TYPES, EventType, Kind, decode_events, decode_item
 from stream.core.bundle import Bundle
 from stream.errors import UsageError

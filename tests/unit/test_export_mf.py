@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from export.bundle import write_bundle
-from export.dataset import Log
+from export.data.dataset import Log
 from export.models import als, mf, train
 from export.models.base import EVENT_WEIGHTS
 from export.models.ratings import Ratings, fit_ratings

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from export.bundle import bundle_files, write_bundle
-from export.dataset import Log, read_log
-from export.evaluate import evaluate, replay
+from export.data.dataset import Log, read_log
+from export.measuring.evaluate import evaluate, replay
+from export.measuring.questions import baskets
 from export.models import LEARNED, MODELS, PARAMETERS, train
 from export.models.base import EVENT_WEIGHTS, Baskets, item_vectors
 from export.models.glr.parameters import HISTORIES, Parameters
 from export.models.glr.private_parameters import PrivateParameters
-from export.questions import baskets
 from stream.config import Placement
 from stream.contracts import EVENT_TYPES, EventType, decode_recommendation
 from stream.core.bundle import Bundle, Manifest

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
-from export.dataset import Log
+from export.data.dataset import Log
 from export.models.glr.blend import RARE, Companions, Entries, fit
 from export.models.glr.companions import DOUBT, FARTHEST, both_ways, nearest, pairs
 from export.models.glr.sequences import GAP_EDGES_S, Sequences, gap_bucket, trained_kinds

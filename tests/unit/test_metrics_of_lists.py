@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from export.metrics import lists
-from export.metrics.calibration import reliability
-from export.metrics.ranking import RANKING, find_hits
-from export.metrics.ratings import mae, rmse
-from export.metrics.significance import bootstrap, compare
+from export.measuring.metrics import lists
+from export.measuring.metrics.calibration import reliability
+from export.measuring.metrics.ranking import RANKING, find_hits
+from export.measuring.metrics.ratings import mae, rmse
+from export.measuring.metrics.significance import bootstrap, compare
 
 LISTED = np.array([[9, 4, 0, 7], [1, 2, 3, 4], [5, 6, 8, 0]])
 TARGETS = [np.array([4, 7, 5]), np.array([1]), np.array([0, 9])]  # 0: an item without a row
@@ -136,7 +136,7 @@ def test_draws_do_not_depend_on_their_blocks(monkeypatch: pytest.MonkeyPatch) ->
     whole = bootstrap(values, user)
     np.testing.assert_array_equal(whole, bootstrap(values, user))
     assert not np.array_equal(whole, bootstrap(values, user, seed=1))
-    monkeypatch.setattr("export.metrics.significance._AT_ONCE", 100)
+    monkeypatch.setattr("export.measuring.metrics.significance._AT_ONCE", 100)
     np.testing.assert_allclose(bootstrap(values, user), whole)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export.bundle import write_bundle
-from export.dataset import Log
+from export.data.dataset import Log
 from export.models import train
 from export.models.base import Trained
 from stream.contracts import EventType

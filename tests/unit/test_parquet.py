@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from export.dataset import read_log
+from export.data.dataset import read_log
 from stream.contracts import EventType
 from stream.errors import UsageError
 from stream.logs import BadLines, read_events

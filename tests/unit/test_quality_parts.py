@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from export.dataset import read_log
+from export.data.dataset import read_log
 from stream.core.bundle import Bundle
 from stream.errors import UsageError
 from tests.quality.__main__ import _auto

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export.bundle import write_bundle
-from export.evaluate import replay
+from export.measuring.evaluate import replay
+from export.measuring.questions import next_items
 from export.models import decay
 from export.models.base import Trained
-from export.questions import next_items
 from stream.config import Placement
 from stream.contracts import EVENT_TYPES, EventType, Item
 from stream.core.bundle import Bundle

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export import run_card
-from export.dataset import Log, read_log
-from export.run_card import CARD, code_version, data_sha256, read_card
+from export.data.dataset import Log, read_log
+from export.training.command import run_card
+from export.training.run_card import CARD, code_version, data_sha256, read_card
 from stream.core.bundle import MANIFEST, Bundle
 from stream.core.model import Model
 from tests.unit.test_export_cli import run, visits

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from export.dataset import Cases, Log
-from export.splits import (
+from export.data.dataset import Cases, Log
+from export.data.splits import (
     Split,
     by_session,
     by_time,

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from export.dataset import Log
+from export.data.dataset import Log
 from export.models.base import Trained
 from export.models.glr.parameters import SPACE, Parameters, length
 from stream.errors import UsageError

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from export.dataset import Log
+from export.data.dataset import Log
 from export.models.base import Float32, HeldOut, Int64
 from export.models.glr.blend import Companions, Entries, fit
 from export.models.glr.fitting import Report

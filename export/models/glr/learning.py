@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from export.dataset import Log
+from export.data.dataset import Log
 from export.models.base import (
     EVENT_WEIGHTS,
     Float32,

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from export.dataset import Log
+from export.data.dataset import Log
 from export.models.space import Range, Space
 from stream.errors import UsageError
 

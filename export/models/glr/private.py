@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from export.dataset import Log
+from export.data.dataset import Log
 from export.models.base import EVENT_WEIGHTS, Float32, Int64, Trained, weight_table
 from export.models.glr import graphs
 from export.models.glr.accounting import Budget, Mechanism, Uniforms, gaussian, secret

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from export.dataset import Log
+from export.data.dataset import Log
 from export.models.base import EVENT_WEIGHTS, Float32, Int64, weight_table
 from stream.contracts import EventType
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from export.cleaning import DAY_MS, Report
-from export.columns import AnyColumn
-from export.dataset import Log
+from export.data.cleaning import DAY_MS, Report
+from export.data.columns import AnyColumn
+from export.data.dataset import Log
 from stream.contracts import EventType
 
 

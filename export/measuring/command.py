@@ -13,15 +13,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from export import report as told
-from export.compare import compare, cross_validate, learning_curve, rating_errors
-from export.dataset import Log, read_cases, read_log
-from export.measure import KS, Measured, checked, measure, measure_model
+from export.data.dataset import Log, read_cases, read_log
+from export.data.options import open_log
+from export.data.splits import folds, newest_share, rolling
+from export.measuring import report as told
+from export.measuring.compare import compare, cross_validate, learning_curve, rating_errors
+from export.measuring.measure import KS, Measured, checked, measure, measure_model
+from export.measuring.questions import Questions, cases_asked, last_items, next_items
 from export.models import train
-from export.options import open_log
-from export.questions import Questions, cases_asked, last_items, next_items
-from export.splits import folds, newest_share, rolling
-from export.train import BASELINE, loaded
+from export.training.train import BASELINE, loaded
 from stream.config import Placement as PlacementRules
 from stream.core.bundle import Bundle
 from stream.errors import UsageError

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from export.dataset import Log
-from export.metrics.ranking import by_list, find_hits
-from export.questions import MOMENTS, Int64, Query, Questions, baskets
+from export.data.dataset import Log
+from export.measuring.metrics.ranking import by_list, find_hits
+from export.measuring.questions import MOMENTS, Int64, Query, Questions, baskets
 from stream.config import Placement as PlacementRules
 from stream.config import Settings
 from stream.contracts import Events

@@ -1,8 +1,7 @@
 """Event logs as training sees them. In: events, or a file of them. Out: a `Log` of columns.
 
 `Cases` are questions with their answers, for evaluation. Where events come from is the business of
-`export.sources`; files and formats are `stream.logs`', so that training sees what `freshet replay`
-sends.
+`sources`; files and formats are `stream.logs`', so that training sees what `freshet replay` sends.
 
 Must not know: models, ONNX.
 """
@@ -19,10 +18,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.columns import AnyColumn, take
-from export.reading import COLUMNS, LogColumns
-from export.sources import Asides, events_of, files_of
-from export.visits import SESSION_GAP_MS
+from export.data.columns import AnyColumn, take
+from export.data.reading import COLUMNS, LogColumns
+from export.data.sources import Asides, events_of, files_of
+from export.data.visits import SESSION_GAP_MS
 from stream.contracts import EventType, Item
 from stream.errors import UsageError
 from stream.logs import (

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from export.columns import BLOCK, AnyColumn, Column, take
-from export.visits import number_sessions
+from export.data.columns import BLOCK, AnyColumn, Column, take
+from export.data.visits import number_sessions
 from stream.contracts import EVENT_TYPES, event_hash, item_hash
 from stream.logs import LoggedEvent
 

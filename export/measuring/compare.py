@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from export.dataset import Cases, Log
-from export.evaluate import replay
-from export.measure import KS, Measured, checked, judge, measure_model
-from export.metrics.significance import bootstrap
+from export.data.dataset import Cases, Log
+from export.measuring.evaluate import replay
+from export.measuring.measure import KS, Measured, checked, judge, measure_model
+from export.measuring.metrics.significance import bootstrap
+from export.measuring.questions import MOMENTS, baskets
 from export.models.ratings import Ratings, fit_ratings
-from export.questions import MOMENTS, baskets
-from export.train import BASELINE, EXCLUSIONS, Report, loaded, settled
+from export.training.train import BASELINE, EXCLUSIONS, Report, loaded, settled
 from stream.errors import UsageError
 
 SHARES = (0.125, 0.25, 0.5, 1.0)  # of the training events, in a learning curve

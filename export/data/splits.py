@@ -19,8 +19,8 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from export.columns import changes
-from export.dataset import Cases, Int64, Log, by_user
+from export.data.columns import changes
+from export.data.dataset import Cases, Int64, Log, by_user
 from stream.contracts import EventType
 from stream.errors import UsageError
 

@@ -23,9 +23,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from export.columns import AnyColumn
-from export.dataset import COLUMNS, Log
-from export.report import peak_mib
+from export.data.columns import AnyColumn
+from export.data.dataset import COLUMNS, Log
+from export.measuring.report import peak_mib
 
 CARD: Final = "run.json"
 MOST_BYTES: Final = 4 << 20  # of a card that is read

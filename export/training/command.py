@@ -15,17 +15,17 @@ from export.bundle import write_bundle
 from export.compression.bundle import NotPackableError, compress
 from export.compression.command import add_storage_options
 from export.compression.held_out import Wanted
-from export.dataset import Log
+from export.data.dataset import Log
+from export.data.options import open_log, provenance
+from export.measuring.report import peak_mib
 from export.models import AUTO, LEARNED
 from export.models.base import Run, Trained
 from export.models.warm import WarmStart
-from export.options import open_log, provenance
-from export.private import fit_privately
-from export.report import peak_mib
-from export.run_card import CARD, Clock, card, data_sha256, write_card
-from export.train import AS_TRAINED, Report, fit
-from export.tuning import search
-from export.warm import read_warm
+from export.training.private import fit_privately
+from export.training.run_card import CARD, Clock, card, data_sha256, write_card
+from export.training.train import AS_TRAINED, Report, fit
+from export.training.tuning import search
+from export.training.warm import read_warm
 from stream.core.bundle import Bundle
 from stream.core.model import Model
 from stream.errors import UsageError

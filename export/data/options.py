@@ -11,10 +11,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from export.catalogue import read_items
-from export.cleaning import NO_RULES, Report, Rules, clean
-from export.dataset import Log, read_log
-from export.sources import SOURCES
+from export.data.catalogue import read_items
+from export.data.cleaning import NO_RULES, Report, Rules, clean
+from export.data.dataset import Log, read_log
+from export.data.sources import SOURCES
 from stream.errors import UsageError
 
 RULES = Rules()

@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from export.compare import Results, spread
-from export.measure import Measured
-from export.metrics.calibration import Reliability
-from export.plots import Points, chart
-from export.train import BASELINE
+from export.measuring.compare import Results, spread
+from export.measuring.measure import Measured
+from export.measuring.metrics.calibration import Reliability
+from export.measuring.plots import Points, chart
+from export.training.train import BASELINE
 from stream.errors import UsageError
 from stream.terminal import printable
 

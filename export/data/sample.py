@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from export.dataset import Log
+from export.data.dataset import Log
 from stream.contracts import Click, EventType, Item, Purchase
 from stream.errors import UsageError
 

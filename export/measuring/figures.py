@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from export.dataset import Log
-from export.evaluate import Answers
-from export.metrics import lists
-from export.metrics.ranking import Hits, by_list
+from export.data.dataset import Log
+from export.measuring.evaluate import Answers
+from export.measuring.metrics import lists
+from export.measuring.metrics.ranking import Hits, by_list
 from stream.core.bundle import Bundle
 from stream.core.model import Model
 

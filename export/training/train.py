@@ -24,16 +24,16 @@ from export.bundle import write_bundle
 from export.calibration import Calibration, fitted
 from export.compression.bundle import States
 from export.compression.held_out import Wanted, settle
-from export.dataset import Cases, Log
-from export.evaluate import Answers, replay
-from export.measure import Measured, judge
-from export.metrics.calibration import reliability
-from export.metrics.ranking import find_hits
+from export.data.dataset import Cases, Log
+from export.data.splits import HELD_OUT, moments, newest_share
+from export.measuring.evaluate import Answers, replay
+from export.measuring.measure import Measured, judge
+from export.measuring.metrics.calibration import reliability
+from export.measuring.metrics.ranking import find_hits
+from export.measuring.questions import Questions, cases_asked, turns_towards
 from export.models import AUTO, LEARNED, Trained, train
 from export.models.base import HeldOut, Run
 from export.models.warm import WarmStart
-from export.questions import Questions, cases_asked, turns_towards
-from export.splits import HELD_OUT, moments, newest_share
 from stream.config import Placement as PlacementRules
 from stream.core.model import Model
 from stream.errors import UsageError

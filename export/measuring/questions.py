@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from export.dataset import Cases, Log
+from export.data.dataset import Cases, Log
 from export.models.base import EVENT_WEIGHTS
 
 Int64 = npt.NDArray[np.int64]

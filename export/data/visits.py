@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from export.columns import AnyColumn, Int64, blocks, changes_where
+from export.data.columns import AnyColumn, Int64, blocks, changes_where
 
 SESSION_GAP_MS: Final = 30 * 60_000  # events of a user closer than this belong together
 

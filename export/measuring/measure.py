@@ -17,13 +17,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from export.dataset import Cases, Log
-from export.evaluate import AS_SERVED, Answers, replay
-from export.figures import DIGITS, by_slice, counts_by_row, of_all_lists
-from export.metrics.calibration import Reliability, reliability
-from export.metrics.ranking import by_list, find_hits
-from export.metrics.significance import bootstrap, compare
-from export.questions import Questions, cases_asked
+from export.data.dataset import Cases, Log
+from export.measuring.evaluate import AS_SERVED, Answers, replay
+from export.measuring.figures import DIGITS, by_slice, counts_by_row, of_all_lists
+from export.measuring.metrics.calibration import Reliability, reliability
+from export.measuring.metrics.ranking import by_list, find_hits
+from export.measuring.metrics.significance import bootstrap, compare
+from export.measuring.questions import Questions, cases_asked
 from stream.config import Placement as PlacementRules
 from stream.core.bundle import Bundle
 from stream.core.model import Model
@@ -106,7 +106,7 @@ class Measured:
         """The paired test against another model on the same questions, by metric.
 
         `difference` is this one's mean minus the other's, `low` and `high` are its 95% interval,
-        `p` is the randomisation test's (`export/metrics/significance.py`).
+        `p` is the randomisation test's (`export/measuring/metrics/significance.py`).
         """
         found = compare(self.values, other.values, self.user)
         return {

@@ -17,11 +17,11 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from export.dataset import Log
+from export.data.dataset import Log
 from export.models.base import Run, Trained
 from export.models.glr.accounting import Budget, Mechanism
 from export.models.glr.private_parameters import PrivateParameters
-from export.train import BASELINE, Sides, Tried, attempt, hold_out, measured
+from export.training.train import BASELINE, Sides, Tried, attempt, hold_out, measured
 from stream.errors import UsageError
 
 TOLD: Final = ("recall@20", "ndcg@20", "mrr@20")

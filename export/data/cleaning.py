@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from export.columns import AnyColumn, changes
-from export.dataset import Log, by_user
+from export.data.columns import AnyColumn, changes
+from export.data.dataset import Log, by_user
 from stream.contracts import EventType
 from stream.errors import UsageError
 

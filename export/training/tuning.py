@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from export.dataset import Log
+from export.data.dataset import Log
 from export.models import SPACES, TRIED_AS, parameters_for
 from export.models.base import Run
 from export.models.space import Choices, Range
 from export.models.text import as_options, as_text
-from export.train import CHOSEN_BY, attempt, hold_out
+from export.training.train import CHOSEN_BY, attempt, hold_out
 from stream.errors import UsageError
 
 SHOWN = 10  # trials in the table, beside the defaults

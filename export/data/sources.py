@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from export.catalogue import ItemFacts
+from export.data.catalogue import ItemFacts
 from stream.errors import UsageError
 from stream.logs import FORMATS, BadLines, LoggedEvent, read_events
 
@@ -74,7 +74,7 @@ def events_of(
             raise UsageError("--until: only topics have offsets; add --format kafka")
         events = read_events(path, format_name, asides.bad)
     else:
-        from export.topics import TopicsReader  # Kafka's client takes its time to import
+        from export.data.topics import TopicsReader  # Kafka's client takes its time to import
 
         reader = TopicsReader(path, until or {})
         asides.offsets = reader.offsets
