@@ -17,7 +17,9 @@ from stream.errors import EXIT_FATAL, EXIT_INTERRUPTED
 from stream.kafka.broker import free_port
 from tests.chaos.process import Process
 
-READY_S = 60.0
+# A group whose broker has started again may wait `broker.recovery_timeout_s` (60) for a member that
+# joined it over a connection that is gone.
+READY_S = 90.0
 STOP_S = 20.0
 POLL_S = 0.05
 RESTARTS = 30  # of one place in the fleet without being ready in between

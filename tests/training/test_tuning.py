@@ -15,8 +15,8 @@ from export.models.base import Run
 from export.models.glr.parameters import HISTORIES
 from export.models.space import Range
 from export.models.text import as_options, parse_parameters
-from export.training.command import command as training
-from export.training.command import tuning
+from export.training import command as training
+from export.training import tuning
 from export.training.train import attempt, hold_out
 from export.training.tuning import Search, Trial, search
 from stream.core.bundle import Bundle

@@ -9,7 +9,7 @@ import pytest
 
 from export import cli
 from export.compression import measure
-from export.training.command import command as training
+from export.training import command as training
 from stream.core.bundle import Bundle
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from export.data.dataset import Log, read_log
-from export.training.command import run_card
+from export.training import run_card
 from export.training.run_card import CARD, code_version, data_sha256, read_card
 from stream.core.bundle import MANIFEST, Bundle
 from stream.core.model import Model
