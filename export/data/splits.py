@@ -38,6 +38,10 @@ TARGET_TYPES: Final = (
 Which = Literal["first", "last", "all"]
 
 
+class NothingAskedError(UsageError):
+    """The held-out part has no event that could be predicted."""
+
+
 class Split(NamedTuple):
     """What to train on, and what to measure with."""
 
@@ -200,7 +204,9 @@ def moments(
             new = np.append(new[1:], True)
         begins, ends = begins[new], ends[new]
     if len(begins) == 0:
-        raise UsageError("the held-out part asks for nothing; hold out more, or give a longer log")
+        raise NothingAskedError(
+            "the held-out part asks for nothing; hold out more, or give a longer log"
+        )
     lengths = begins - user_begins[begins]
     offsets = np.cumsum(lengths) - lengths
     within = np.arange(int(lengths.sum())) - np.repeat(offsets, lengths)

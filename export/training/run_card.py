@@ -137,7 +137,7 @@ def code_version() -> dict[str, Any]:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     if (root / ".git").exists():  # else git would look for another project's further up
         commit, changed = (
             _git(root, "rev-parse", "HEAD"),

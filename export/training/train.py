@@ -25,7 +25,7 @@ from export.calibration import Calibration, fitted
 from export.compression.bundle import States
 from export.compression.held_out import Wanted, settle
 from export.data.dataset import Cases, Log
-from export.data.splits import HELD_OUT, moments, newest_share
+from export.data.splits import HELD_OUT, NothingAskedError, moments, newest_share
 from export.measuring.evaluate import Answers, replay
 from export.measuring.measure import Measured, judge
 from export.measuring.metrics.calibration import reliability
@@ -171,8 +171,9 @@ def hold_out(log: Log, warm: WarmStart | None = None) -> Sides | None:
     trained = log.time_ms < since_ms
     if not trained.any():
         return None
-    cases = moments(log, since_ms, which="all")
-    if not len(cases):
+    try:
+        cases = moments(log, since_ms, which="all")
+    except NothingAskedError:  # those users are all new
         return None
     asked = cases_asked(cases)
     chosen = np.random.default_rng(0).permutation(len(asked.queries))[:CASES]

@@ -55,11 +55,11 @@ def test_at_the_same_time_they_become_what_they_become_in_turn(
 
 def test_ctrl_c_keeps_what_all_have_learned(two_cores: None, tmp_path: Path) -> None:
     log = walks(200)
-    p = {**P, "batch": 32, "epochs": 3}
+    p = {**P, "batch": 32, "epochs": 6}
     straight = learn(log, **p)
 
     def press() -> None:  # once both are past their first epoch
-        while sum(line.startswith("[") for line in said) < 2:
+        while {line[:3] for line in said if line.startswith("[")} < {"[1]", "[2]"}:
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -86,3 +86,20 @@ def test_a_process_that_dies_is_told(two_cores: None) -> None:
     with pytest.raises(UsageError, match="ended with -9; if memory is short"):
         learn(walks(200), run=Run(report=kill), **{**P, "epochs": 200})
     assert not active_children()
+
+
+def test_ctrl_c_before_they_have_begun_is_heeded(
+    two_cores: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def press() -> None:
+        while len(active_children()) < 2:
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    presser = threading.Thread(target=press)
+    presser.start()
+    with pytest.raises(KeyboardInterrupt):
+        learn(walks(200), run=Run(checkpoint=tmp_path / "network"), **P, epochs=3)
+    presser.join()
+    assert not active_children()
+    assert "Traceback" not in capfd.readouterr().err

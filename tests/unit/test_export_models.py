@@ -19,6 +19,7 @@ from export.models import LEARNED, MODELS, PARAMETERS, train
 from export.models.base import EVENT_WEIGHTS, Baskets, item_vectors
 from export.models.glr.parameters import HISTORIES, Parameters
 from export.models.glr.private_parameters import PrivateParameters
+from export.training.train import fit, hold_out
 from stream.config import Placement
 from stream.contracts import EVENT_TYPES, EventType, decode_recommendation
 from stream.core.bundle import Bundle, Manifest
@@ -158,6 +159,14 @@ def test_too_small_a_log_says_so(tmp_path: Path) -> None:
     log = read_log(write(tmp_path / "log", line("u", "i", 0)), "events")
     with pytest.raises(UsageError, match="training needs at least two"):
         train("decay", log)
+
+
+def test_newcomers_alone_are_nothing_to_measure_by(tmp_path: Path) -> None:
+    older = [line(f"u{at % 5}", f"i{at % 4}", at) for at in range(40)]
+    newcomers = [line(f"new{at}", "i1", 1000 + at) for at in range(10)]
+    log = read_log(write(tmp_path / "newcomers.jsonl", *older, *newcomers), "events")
+    assert hold_out(log) is None
+    assert fit(log, "decay", {"dim": 2}, lambda message: None).metrics == {}
 
 
 @pytest.mark.parametrize("name", sorted(MODELS.keys() - LEARNED))

@@ -110,7 +110,10 @@ def test_columns_are_hashed_in_blocks(log: Log, monkeypatch: pytest.MonkeyPatch)
 def test_the_commit_is_that_of_the_checkout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = tmp_path / "clone" / "export"
+    checkout = Path(run_card.__file__).parents[2]
+    assert ("commit" in code_version()) == (checkout / ".git").exists()
+    clone = tmp_path / "clone"
+    package = clone / "export" / "training"
     package.mkdir(parents=True)
     monkeypatch.setattr(run_card, "__file__", str(package / "run_card.py"))
     (package / "run_card.py").write_text("1\n")
@@ -122,10 +125,10 @@ def test_the_commit_is_that_of_the_checkout(
     git(tmp_path, "init")
     git(tmp_path, "commit", "--allow-empty", "-m", "Another project")
     assert "commit" not in code_version()
-    git(package.parent, "init")
+    git(clone, "init")
     assert "commit" not in code_version()  # nothing committed
-    git(package.parent, "add", ".")
-    git(package.parent, "commit", "-m", "One")
+    git(clone, "add", ".")
+    git(clone, "commit", "-m", "One")
     found = code_version()
     assert len(found["commit"]) == 40
     assert found["changed"] is False

@@ -215,7 +215,7 @@ def _at_the_same_time(job: Job, run: Run) -> list[Member]:
                 process = spawn.Process(
                     target=_child, args=(say, job, at, terms, threads), daemon=True
                 )
-                process.start()
+                _start(process)
                 say.close()  # so that the end of the process is the end of the pipe
                 children.append(_Child(process, said))
             return _results(children, run.report, stopped)
@@ -229,10 +229,11 @@ def _results(children: list[_Child], report: Report, stopped: Callable[[], bool]
     """What they say last, in their order; what they say before goes to `report`."""
     results: dict[int, Member | BaseException] = {}
     number = {child.said: at for at, child in enumerate(children)}
-    passed_on = False
+    ending = False
     while len(results) < len(children):
-        if stopped() and not passed_on:
-            passed_on = True
+        failed = any(isinstance(result, BaseException) for result in results.values())
+        if (failed or stopped()) and not ending:
+            ending = True  # each one writes its checkpoint
             for child in children:
                 if child.process.pid is not None and child.process.is_alive():
                     os.kill(child.process.pid, signal.SIGINT)
@@ -248,7 +249,7 @@ def _results(children: list[_Child], report: Report, stopped: Callable[[], bool]
             else:
                 results[at] = heard
     errors = [result for result in results.values() if isinstance(result, BaseException)]
-    for error in errors:
+    for error in sorted(errors, key=lambda error: isinstance(error, KeyboardInterrupt)):
         raise error
     return [result for _, result in sorted(results.items()) if isinstance(result, Member)]
 
@@ -261,11 +262,21 @@ def _death(process: BaseProcess) -> BaseException:
     )
 
 
+def _start(process: BaseProcess) -> None:
+    """Ctrl-C waits until the process can heed it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # is handed on
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _child(say: Connection, job: Job, at: int, terms: Terms, threads: int) -> None:
     os.setpgid(0, 0)  # Ctrl-C goes to the parent, which passes it on
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         say.send(_train(job, at, terms, say.send))
     except (KeyboardInterrupt, UsageError) as error:
         say.send(error)
