@@ -12,21 +12,23 @@ THEMES, ITEMS = 12, 10
 SMALL = {"members": 1, "query": False, "dim": 32, "state": 32, "hidden": 64, "batch": 256}
 
 
-def walks(visits: int = 1500, seed: int = 0, *, repeats: float = 0.0) -> Log:
+def walks(visits: int = 1500, seed: int = 0, *, repeats: float = 0.0, ordered: bool = True) -> Log:
     """Visits of 3 to 7 clicks on successive items of a theme, which begins anywhere.
 
     Parameters
     ----------
     repeats : share of clicks that go back to the item before
+    ordered : else the items of the theme come in any order, each once
     """
     rng = np.random.default_rng(seed)
     rows: list[tuple[int, int, int]] = []
     for visit in range(visits):
         theme, at = int(rng.integers(THEMES)), int(rng.integers(ITEMS))
         shown: list[int] = []
+        way = range(at, at + ITEMS) if ordered else rng.permutation(ITEMS)
         for step in range(int(rng.integers(3, 8))):
             back = len(shown) > 1 and rng.random() < repeats
-            item = shown[-2] if back else theme * ITEMS + (at + step) % ITEMS
+            item = shown[-2] if back else theme * ITEMS + int(way[step]) % ITEMS
             shown.append(item)
             rows.append((visit, item, visit * 3_600_000 + step * 20_000))
     user, item, time_ms = (np.array(column, np.int64) for column in zip(*rows, strict=True))

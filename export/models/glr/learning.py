@@ -103,7 +103,7 @@ def learn(
         embeddings=table,
         biases=bias,
         state_size=recurrence.state_size,
-        storage="float32",
+        storage="int8",
         beta=1.0,
         additive=None,
         event_weights=EVENT_WEIGHTS,
