@@ -52,6 +52,7 @@ class Plan:
     patience : epochs without a better one before the end
     checkpoint : file to go on from, and to write to after each epoch and on Ctrl-C
     watch : gets each line of the curve; what it raises ends the training; None: nobody does
+    quiet : without a progress bar, where another training draws its own
     """
 
     epochs: int
@@ -60,6 +61,7 @@ class Plan:
     patience: int = 2
     checkpoint: Path | None = None
     watch: Watch | None = None
+    quiet: bool = False
 
 
 @dataclass(slots=True)
@@ -165,7 +167,7 @@ class Trainer:
             total=len(batches),
             initial=at.step,
             leave=False,
-            disable=None,
+            disable=True if plan.quiet else None,  # None: unless this is a terminal
             desc=f"epoch {at.epoch + 1} of {at.epochs}",
             unit="batch",
         ) as bar:

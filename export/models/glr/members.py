@@ -147,6 +147,7 @@ def _train(job: Job, at: int, terms: Terms, report: Report, watch: Watch | None 
         judge=None if job.cases is None else job.cases.judge(terms.device),
         checkpoint=terms.checkpoint,
         watch=watch,
+        quiet=terms.quiet,
     )
     size = sum(parameter.numel() for parameter in trainer.network.parameters())
     report(f"network {at + 1} of {job.p.members}: {size:,} numbers, on {terms.device}")
@@ -164,11 +165,12 @@ def _train(job: Job, at: int, terms: Terms, report: Report, watch: Watch | None 
 
 
 class Terms(NamedTuple):
-    """Where and for how long one member trains. `checkpoint`: its file."""
+    """Where and for how long one member trains. `checkpoint`: its file; `quiet`: see `Plan`."""
 
     device: str
     seconds: float | None
     checkpoint: Path | None
+    quiet: bool = False
 
 
 def _terms(run: Run, at: int, device: str, share: float) -> Terms:
@@ -211,7 +213,7 @@ def _at_the_same_time(job: Job, run: Run) -> list[Member]:
         try:
             for at in range(count):
                 said, say = spawn.Pipe(duplex=False)
-                terms = _terms(run, at, "cpu", share)
+                terms = _terms(run, at, "cpu", share)._replace(quiet=at > 0)
                 process = spawn.Process(
                     target=_child, args=(say, job, at, terms, threads), daemon=True
                 )
