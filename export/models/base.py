@@ -282,6 +282,3 @@ def weight_table(weights: dict[EventType, float]) -> Float32:
     for event_type, weight in weights.items():
         table[event_type] = weight
     return table
-
-
-Trainer = Callable[..., Trained]

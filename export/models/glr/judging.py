@@ -67,7 +67,6 @@ class Cases:
     targets: Int64
     recent: Int64  # [C, R], newest first
     seen: list[Int64]
-    missing: float
     p: Parameters
 
     @classmethod
@@ -95,8 +94,7 @@ class Cases:
         rows = np.where(inside, everything.row[np.maximum(back, 0)], 0)
         rows = np.where(inside & everything.wanted[np.maximum(back, 0)], rows, 0)
         seen = [np.unique(everything.row[begin : stop - 1]) for begin, stop in windows.tolist()]
-        missing = 1 - len(stops) / max(len(held_out.asked), 1)
-        return cls(everything, windows, everything.row[stops], rows, seen, missing, p)
+        return cls(everything, windows, everything.row[stops], rows, seen, p)
 
     def judge(self, device: str) -> Callable[[Network], dict[str, float]]:
         """A judge for `Plan`: metrics on some of the cases."""

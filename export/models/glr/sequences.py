@@ -35,7 +35,6 @@ class Batch(NamedTuple):
     rows, types, gaps : int64; item row, trained type and gap bucket of each event but the last
     targets : int64; row of the event after it, 0 where that is none to be predicted
     weights : float32; of the targets
-    ends : int64, shape [B]; position in `Sequences` after each window's last event
     """
 
     rows: Int64
@@ -43,7 +42,6 @@ class Batch(NamedTuple):
     gaps: Int64
     targets: Int64
     weights: Float32
-    ends: Int64
 
 
 @dataclass(slots=True, eq=False)
@@ -168,7 +166,6 @@ class Sequences:
             gaps=np.where(there, self.gap[at], 0),
             targets=np.where(wanted, self.row[after], 0),
             weights=np.where(wanted, self.weight[after], 0).astype(np.float32),
-            ends=end - 1,
         )
 
 
