@@ -18,13 +18,11 @@ import numpy.typing as npt
 
 from export.models.base import Float32, Int64
 from export.models.glr.blend import Companions
-from export.models.glr.parameters import Parameters
+from export.models.glr.parameters import LEAST_LENGTH, WIDEST, Parameters
 from export.models.glr.sequences import GAP_EDGES_S
 from export.to_onnx import node, score_graph, update_graph
 
 EPSILON = 1e-5  # of LayerNorm, as in PyTorch
-LEAST_LENGTH = 1e-8
-WIDEST = 4.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

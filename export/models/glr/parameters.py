@@ -28,6 +28,8 @@ HISTORIES: Final[dict[str, Any]] = {
     "epochs": 24,
     "weight_decay": 0.01,
 }
+LEAST_LENGTH: Final = 1e-8  # is added to lengths that are divided by
+WIDEST: Final = 4.0  # |log w| of the running mean
 LONG: Final = 30.0  # events of a user, of which an event has so many on average
 
 

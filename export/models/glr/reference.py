@@ -12,7 +12,8 @@ import numpy.typing as npt
 from scipy.special import erf, expit
 
 from export.models.base import Float32, Int64
-from export.models.glr.graphs import EPSILON, LEAST_LENGTH, WIDEST, Recurrence
+from export.models.glr.graphs import EPSILON, Recurrence
+from export.models.glr.parameters import LEAST_LENGTH, WIDEST
 from export.models.glr.sequences import gap_bucket
 from stream.core.recent import Recent
 
