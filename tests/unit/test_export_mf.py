@@ -14,8 +14,8 @@ from scipy import sparse
 from export.bundle import write_bundle
 from export.data.dataset import Log
 from export.models import als, mf, train
-from export.models.base import EVENT_WEIGHTS
 from export.models.ratings import Ratings, fit_ratings
+from export.weights import EVENT_WEIGHTS
 from stream.contracts import EventType
 from stream.core.model import Model
 from stream.errors import UsageError

@@ -16,10 +16,11 @@ from export.data.dataset import Log, read_log
 from export.measuring.evaluate import evaluate, replay
 from export.measuring.questions import baskets
 from export.models import LEARNED, MODELS, PARAMETERS, train
-from export.models.base import EVENT_WEIGHTS, Baskets, item_vectors
+from export.models.base import Baskets, item_vectors
 from export.models.glr.parameters import HISTORIES, Parameters
 from export.models.glr.private_parameters import PrivateParameters
 from export.training.train import fit, hold_out
+from export.weights import EVENT_WEIGHTS
 from stream.config import Placement
 from stream.contracts import EVENT_TYPES, EventType, decode_recommendation
 from stream.core.bundle import Bundle, Manifest
