@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from export.data.dataset import Log
+from export.measuring.metrics.ranking import gain
 from export.models.base import Float32, HeldOut, Int64
 from export.models.glr.blend import Companions, Entries, fit
 from export.models.glr.fitting import Report
@@ -106,7 +107,7 @@ class Cases:
                 table, scale = network.table().cpu(), float(network.log_scale.exp())
                 biases = network.biases.detach().cpu()
             free, kept = _ranks(found * scale, table, biases, self.targets[some], self.seen[some])
-            best = free if _ndcg(free) >= _ndcg(kept) else kept
+            best = free if gain(free, K).mean() >= gain(kept, K).mean() else kept
             return _metrics(best)
 
         return measure
@@ -265,7 +266,7 @@ def _metrics(ranks: Int64) -> dict[str, float]:
     """NDCG, recall and MRR at K with one relevant item each."""
     hit = ranks < K
     return {
-        f"ndcg@{K}": _ndcg(ranks),
+        f"ndcg@{K}": float(gain(ranks, K).mean()),
         f"recall@{K}": float(hit.mean()),
         f"mrr@{K}": float((hit / (ranks + 1)).mean()),
     }
@@ -273,8 +274,3 @@ def _metrics(ranks: Int64) -> dict[str, float]:
 
 def _worth(settled: Settled) -> float:
     return settled.ndcg
-
-
-def _ndcg(ranks: Int64) -> float:
-    """NDCG at K with one relevant item."""
-    return float(np.where(ranks < K, 1 / np.log2(ranks + 2.0), 0).mean())
