@@ -22,12 +22,13 @@ from export.models.base import (
 from export.models.glr import graphs
 from export.models.glr.blend import Companions
 from export.models.glr.companions import BACKWARD, both_ways, nearest, pairs
-from export.models.glr.judging import Cases, Settled
+from export.models.glr.judging import Cases
 from export.models.glr.members import Job, train_members
 from export.models.glr.network import Neighbours
 from export.models.glr.parameters import Parameters, length
 from export.models.glr.reference import RecurrenceReference
 from export.models.glr.sequences import Sequences, trained_kinds
+from export.models.glr.settled import Settled
 from export.models.glr.warm import Start, going_on, starts
 from export.weights import EVENT_WEIGHTS, TOWARDS
 from stream.core.bundle import NEVER_LISTED
