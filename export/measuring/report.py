@@ -6,12 +6,11 @@ Must not know: where the figures come from.
 from __future__ import annotations
 
 import json
-import resource
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from export import memory
 from export.measuring.compare import Results, spread
 from export.measuring.measure import Measured
 from export.measuring.metrics.calibration import Reliability
@@ -19,6 +18,8 @@ from export.measuring.plots import Points, chart
 from export.training.train import BASELINE
 from stream.errors import UsageError
 from stream.terminal import printable
+
+peak_mib = memory.peak_mib
 
 
 def bundle_text(
@@ -202,10 +203,3 @@ def write_charts(
 def _row(name: str, value: str, interval: str, *others: str) -> str:
     beside = "  ".join(f"{other:26}" for other in others)
     return f"{name:19} {value:>10}  {interval:18} {beside}".rstrip()
-
-
-def peak_mib() -> float:
-    """The most memory so far, in MiB: of this process, and of the largest one that it has ended."""
-    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    peak = max(resource.getrusage(who).ru_maxrss for who in whose)
-    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)  # bytes there, else KiB

@@ -17,7 +17,7 @@ from export.compression.command import add_storage_options
 from export.compression.held_out import Wanted
 from export.data.dataset import Log
 from export.data.options import open_log, provenance
-from export.measuring.report import peak_mib
+from export.memory import peak_mib
 from export.models import AUTO, LEARNED
 from export.models.base import Run, Trained
 from export.models.warm import WarmStart
