@@ -14,7 +14,7 @@ from export import memory
 from export.measuring.compare import Results, spread
 from export.measuring.measure import Measured
 from export.measuring.metrics.calibration import Reliability
-from export.measuring.plots import Points, chart
+from export.measuring.plots import Points, chart, page
 from export.training.train import BASELINE
 from stream.errors import UsageError
 from stream.terminal import printable
@@ -173,7 +173,11 @@ def write_charts(
     learning: Mapping[str, Points],
     k: int,
 ) -> list[Path]:
-    """Write `reliability.svg`, and `learning.svg` where there is a curve; answers their paths.
+    """Write `reliability.svg`, `learning.svg` where there is a curve, and both as `report.html`.
+
+    Returns
+    -------
+    their paths
 
     Raises
     ------
@@ -191,13 +195,14 @@ def write_charts(
     }
     if any(learning.values()):
         charts["learning.svg"] = chart("Learning curve", learning, "training events", f"recall@{k}")
+    files = {**charts, "report.html": page("Evaluation", charts.values())}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in charts.items():
+        for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{folder}: cannot be written ({error.strerror})") from None
-    return [folder / name for name in charts]
+    return [folder / name for name in files]
 
 
 def _row(name: str, value: str, interval: str, *others: str) -> str:
