@@ -119,6 +119,11 @@ class Parameters:
             raise UsageError("glr needs a readout: mean=true, query=true, or both")
         return p
 
+    @property
+    def member_size(self) -> int:
+        """Numbers in one member's state."""
+        return self.layers * self.state + self.dim * (self.mean + self.query)
+
 
 def length(log: Log) -> float:
     """Events of its user that an event of the log has, on average; a user's long history counts."""
