@@ -2,7 +2,8 @@
 
 Nothing of the future is in the past: what a case knows is older than its target, and what is
 trained on is older than what is held out: of the same user in `leave_one_out`, of anybody in
-`by_time`, `by_session` and `rolling`. `folds` trains on other users altogether.
+`by_time`, `by_session` and `rolling`. `folds` trains on other users altogether. Commands use
+`folds`, `rolling`, `moments` and `newest_share`; the other splits are for scripts of a shop's own.
 
 A *moment* is the events of a user at one time: a click, or the lines of an order, which come in no
 order of their own. A case asks for the items of one moment.
