@@ -2,7 +2,8 @@
 
 Nothing of the future is in the past: what a case knows is older than its target, and what is
 trained on is older than what is held out: of the same user in `leave_one_out`, of anybody in
-`by_time`, `by_session` and `rolling`. `folds` trains on other users altogether.
+`by_time`, `by_session` and `rolling`. `folds` trains on other users altogether. Commands use
+`folds`, `rolling`, `moments` and `newest_share`; the other splits are for scripts of a shop's own.
 
 A *moment* is the events of a user at one time: a click, or the lines of an order, which come in no
 order of their own. A case asks for the items of one moment.
@@ -21,19 +22,10 @@ import numpy.typing as npt
 
 from export.data.columns import changes
 from export.data.dataset import Cases, Int64, Log, by_user
-from stream.contracts import EventType
+from export.weights import turns_towards
 from stream.errors import UsageError
 
 HELD_OUT: Final = 0.15  # of the events or sessions, the newest
-
-# What a list is asked for: a user turns towards these, and does not choose an impression.
-TARGET_TYPES: Final = (
-    EventType.VIEW,
-    EventType.CLICK,
-    EventType.ADD_TO_CART,
-    EventType.LIKE,
-    EventType.PURCHASE,
-)
 
 Which = Literal["first", "last", "all"]
 
@@ -64,14 +56,14 @@ def leave_one_out(log: Log) -> LeaveOneOut:
     """Split by user; the test's cases know the event of validation too.
 
     The protocol of SASRec (Kang and McAuley 2018). Other users' events may be newer than a target.
-    Events that are no choice of an item (`TARGET_TYPES`) are left out altogether.
+    Events that do not turn towards an item are left out altogether.
 
     Raises
     ------
     UsageError
         No user has three events.
     """
-    log = log.select(_chosen(log))
+    log = log.select(turns_towards(log.event_type))
     order = by_user(log)
     users, starts, sizes = _runs(log, order)
     long = sizes >= 3
@@ -188,7 +180,7 @@ def moments(
     begins = np.flatnonzero(changes(order, log.user, log.time_ms))
     ends = np.append(begins[1:], len(order))
     user_begins = np.maximum.accumulate(np.where(_new(user), np.arange(len(order)), 0))
-    target = _chosen(log)[order]
+    target = turns_towards(log.event_type)[order]
     asked = np.add.reduceat(target, begins) > 0 if len(begins) else np.zeros(0, np.bool_)
     asked &= begins > user_begins[begins]
     if since_ms is not None:
@@ -217,11 +209,6 @@ def moments(
     ]
     case = np.repeat(np.arange(len(begins), dtype=np.int32), lengths)
     return Cases(_case_log(log, known, case, _names(log, user[begins])), targets)
-
-
-def _chosen(log: Log) -> npt.NDArray[np.bool_]:
-    """Events that a list may be asked for."""
-    return np.isin(log.event_type, [int(kind) for kind in TARGET_TYPES])
 
 
 def _case_log(log: Log, known: Int64, case: npt.NDArray[np.int32], names: list[str]) -> Log:

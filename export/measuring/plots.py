@@ -1,11 +1,11 @@
-"""Draw curves. In: points. Out: SVG that needs nothing else, for a browser or a report.
+"""Draw curves. In: points. Out: SVG and HTML that need nothing else.
 
 Must not know: what is drawn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 Points = Sequence[tuple[float, float]]
@@ -84,6 +84,14 @@ def chart(
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
         f'height="{HEIGHT}" font-family="sans-serif" font-size="12">\n'
         f'<rect width="100%" height="100%" fill="white"/>\n{body}\n</svg>\n'
+    )
+
+
+def page(title: str, charts: Iterable[str]) -> str:
+    """One HTML page with the charts, as `chart` gives them, in it."""
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"/>'
+        f"<title>{escape(title)}</title></head>\n<body>\n{''.join(charts)}</body>\n</html>\n"
     )
 
 

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from export import weights
 from export.data.dataset import Cases, Log
-from export.models.base import EVENT_WEIGHTS
 
 Int64 = npt.NDArray[np.int64]
 
@@ -152,7 +152,7 @@ def baskets(log: Log, since_ms: int) -> Questions:
 
 def turns_towards(log: Log) -> npt.NDArray[np.bool_]:
     """Which events turn towards their item: bool, shape (n,)."""
-    return np.isin(log.event_type, [int(t) for t, weight in EVENT_WEIGHTS.items() if weight > 0])
+    return weights.turns_towards(log.event_type)
 
 
 def histories_of(log: Log, users: int | None = None) -> list[Int64]:

@@ -6,19 +6,20 @@ Must not know: where the figures come from.
 from __future__ import annotations
 
 import json
-import resource
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from export import memory
 from export.measuring.compare import Results, spread
 from export.measuring.measure import Measured
 from export.measuring.metrics.calibration import Reliability
-from export.measuring.plots import Points, chart
+from export.measuring.plots import Points, chart, page
 from export.training.train import BASELINE
 from stream.errors import UsageError
 from stream.terminal import printable
+
+peak_mib = memory.peak_mib
 
 
 def bundle_text(
@@ -172,7 +173,11 @@ def write_charts(
     learning: Mapping[str, Points],
     k: int,
 ) -> list[Path]:
-    """Write `reliability.svg`, and `learning.svg` where there is a curve; answers their paths.
+    """Write `reliability.svg`, `learning.svg` where there is a curve, and both as `report.html`.
+
+    Returns
+    -------
+    their paths
 
     Raises
     ------
@@ -190,22 +195,16 @@ def write_charts(
     }
     if any(learning.values()):
         charts["learning.svg"] = chart("Learning curve", learning, "training events", f"recall@{k}")
+    files = {**charts, "report.html": page("Evaluation", charts.values())}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in charts.items():
+        for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{folder}: cannot be written ({error.strerror})") from None
-    return [folder / name for name in charts]
+    return [folder / name for name in files]
 
 
 def _row(name: str, value: str, interval: str, *others: str) -> str:
     beside = "  ".join(f"{other:26}" for other in others)
     return f"{name:19} {value:>10}  {interval:18} {beside}".rstrip()
-
-
-def peak_mib() -> float:
-    """The most memory so far, in MiB: of this process, and of the largest one that it has ended."""
-    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    peak = max(resource.getrusage(who).ru_maxrss for who in whose)
-    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)  # bytes there, else KiB

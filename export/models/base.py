@@ -23,6 +23,7 @@ from export.data.dataset import Log
 from export.models.content_map import ContentMap
 from export.models.warm import WarmStart
 from export.to_onnx import with_calibration
+from export.weights import turns_towards
 from stream.contracts import EventType
 from stream.core.bundle import NEVER_LISTED, Additive
 from stream.errors import UsageError
@@ -33,20 +34,6 @@ Int64 = npt.NDArray[np.int64]
 # Up to here all eigenvectors are computed: Lanczos can miss equal eigenvalues, which small
 # catalogues of separate themes have.
 DENSE_ITEMS = 1_000
-
-# How much an event moves an interest, a purchase being 1. Logs of purchases alone cannot tell the
-# others; the order is the field's usual one and a shop with richer logs overrides it.
-EVENT_WEIGHTS: dict[EventType, float] = {
-    EventType.PURCHASE: 1.0,
-    EventType.ADD_TO_CART: 0.6,
-    EventType.LIKE: 0.4,
-    EventType.CLICK: 0.2,
-    EventType.VIEW: 0.1,
-    EventType.IMPRESSION: 0.0,
-    EventType.REMOVE_FROM_CART: -0.5,
-    EventType.DISLIKE: -0.8,
-    EventType.CANCEL: -1.0,
-}
 
 
 class Reference(Protocol):
@@ -185,8 +172,7 @@ class Baskets:
         ----------
         min_count : items in fewer sessions than this get no row
         """
-        liked = [int(t) for t, weight in EVENT_WEIGHTS.items() if weight > 0]
-        log = log.select(np.isin(log.event_type, liked))
+        log = log.select(turns_towards(log.event_type))
         pairs = np.unique(np.stack([log.session, log.item]), axis=1)
         counts = np.bincount(pairs[1], minlength=len(log.items))
         known = np.flatnonzero(counts >= max(min_count, 1))
@@ -274,14 +260,3 @@ def item_vectors(
     out[:, :rank] = np.where(length > 1e-9, scaled / np.maximum(length, 1e-9), 0)
     out[0] = 0
     return out
-
-
-def weight_table(weights: dict[EventType, float]) -> Float32:
-    """Weights by event code: float32, shape (16,); codes without a weight get 0."""
-    table = np.zeros(16, np.float32)
-    for event_type, weight in weights.items():
-        table[event_type] = weight
-    return table
-
-
-Trainer = Callable[..., Trained]

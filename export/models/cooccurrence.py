@@ -25,18 +25,17 @@ from scipy import sparse
 from export.data.dataset import Log
 from export.data.splits import newest_share
 from export.models.base import (
-    EVENT_WEIGHTS,
     Baskets,
     Float32,
     Int64,
     Trained,
     item_vectors,
-    weight_table,
 )
 from export.models.mixture import Asked, Float64, Weights, settle
 from export.models.pairs import Neighbours, Towards, together
 from export.models.space import Range, Space
 from export.to_onnx import node, score_graph, update_graph
+from export.weights import EVENT_WEIGHTS, weight_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +130,13 @@ class CooccurrenceReference:
 
 
 def train(log: Log, **given: object) -> Trained:
-    """Train on a log. `given` overrides fields of `Parameters`."""
+    """Train on a log. `given` overrides fields of `Parameters`.
+
+    Raises
+    ------
+    UsageError
+        The log has fewer than two items that stand in `min_count` sessions.
+    """
     p = Parameters(**given)  # type: ignore[arg-type]
     baskets = Baskets.of(log, p.min_count)
     n = len(baskets.item_ids)

@@ -52,7 +52,13 @@ SPACE: Final[Space] = {
 
 
 def train(log: Log, **given: object) -> Trained:
-    """Train on a log. `given` overrides fields of `Parameters`."""
+    """Train on a log. `given` overrides fields of `Parameters`.
+
+    Raises
+    ------
+    UsageError
+        The log has fewer than two items that stand in `min_count` sessions.
+    """
     p = Parameters(**given)  # type: ignore[arg-type]
     baskets = Baskets.of(log, p.min_count)
     table = item_vectors(

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.models.base import EVENT_WEIGHTS, Float32, Int64, Trained, weight_table
+from export.models.base import Float32, Int64, Trained
 from export.to_onnx import node, score_graph, update_graph
+from export.weights import EVENT_WEIGHTS, weight_table
 from stream.core.bundle import Additive, FadingSum
 
 DAY_S = 86_400.0

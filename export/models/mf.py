@@ -28,10 +28,11 @@ from scipy.linalg import solve_triangular
 from export.data.dataset import Log
 from export.models import als, fading
 from export.models.als import Float64
-from export.models.base import EVENT_WEIGHTS, Baskets, Float32, Trained, weight_table
+from export.models.base import Baskets, Float32, Trained
 from export.models.fading import DAY_S
 from export.models.ratings import Ratings, fit_ratings
 from export.models.space import Range, Space
+from export.weights import EVENT_WEIGHTS, weight_table
 from stream.core.bundle import FadingSum
 
 RATED_HELD_OUT = 0.1  # of the ratings, the newest, to measure the error on
@@ -70,7 +71,13 @@ SPACE: Final[Space] = {
 
 
 def train(log: Log, **given: object) -> Trained:
-    """Train on a log. `given` overrides fields of `Parameters`."""
+    """Train on a log. `given` overrides fields of `Parameters`.
+
+    Raises
+    ------
+    UsageError
+        The log has fewer than two items that stand in `min_count` sessions.
+    """
     p = Parameters(**given)  # type: ignore[arg-type]
     baskets = Baskets.of(log, p.min_count)
     return fading.assemble(

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from export.measuring.metrics.ranking import gain
 from export.models.base import Int64
 from export.models.pairs import Towards
 
@@ -163,5 +164,5 @@ def ndcg(weights: Weights, asked: Asked, shares: sparse.csr_array, popularity: F
         scores = (history @ shares + again).toarray() + weights.popularity * popularity
         scores[:, 0] = 0
         rank = (scores > scores[case, target][:, None]).sum(axis=1)
-        found += float(np.where(rank < K, 1 / np.log2(rank + 2.0), 0).sum())
+        found += float(gain(rank, K).sum())
     return found / len(asked)

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from scipy import sparse
 
 from export.data.dataset import Log
-from export.models.base import EVENT_WEIGHTS, Float32, Int64
+from export.models.base import Float32, Int64
+from export.weights import turns_towards
 
 Float64 = npt.NDArray[np.float64]
 
@@ -49,8 +50,7 @@ class Towards:
         """
         row_by_id = {item_id: row for row, item_id in enumerate(item_ids)}
         row_by_code = np.array([row_by_id.get(item_id, 0) for item_id in log.items], np.int64)
-        liked = [int(t) for t, weight in EVENT_WEIGHTS.items() if weight > 0]
-        at = np.flatnonzero(np.isin(log.event_type, liked) & (row_by_code[log.item] > 0))
+        at = np.flatnonzero(turns_towards(log.event_type) & (row_by_code[log.item] > 0))
         user, visit = log.user[at].astype(np.int64), log.session[at].astype(np.int64)
         if len(at) < LEAST_VISIT * len(np.unique(visit)):
             visit = user

@@ -59,7 +59,6 @@ class RatingModel:
     users : float64, shape (users, dim + 1): u and, last, b_u; zeros for who rated nothing
     items : float64, shape (items, dim + 1): v and, last, b_i; zeros for what nobody rated
     lowest, highest : ratings that were given; predictions stay between
-    regularisation : per rating
     """
 
     mean: float
@@ -67,30 +66,14 @@ class RatingModel:
     items: Float64
     lowest: float
     highest: float
-    regularisation: float
 
     def predict(self, user: Int64, item: Int64) -> Float64:
         """The ratings of pairs of codes: float64, shape (n,)."""
-        return self._rated(self.users[user], item)
-
-    def predict_for(self, vector: Float64, item: Int64) -> Float64:
-        """What a user with the vector of `fold_in` would rate items: float64, shape (n,)."""
-        return self._rated(np.broadcast_to(vector, (len(item), len(vector))), item)
-
-    def fold_in(self, item: Int64, value: Float64) -> Float64:
-        """The vector that training would give a user with these ratings, items being as they are.
-
-        Returns
-        -------
-        float64, shape (dim + 1,)
-        """
-        entries = sparse.csr_array((np.ones(len(item)), (np.zeros(len(item), np.int64), item)),
-                                   shape=(1, len(self.items)))  # fmt: skip
-        aimed = np.zeros(len(self.items))
-        aimed[item] = value - self.mean - self.items[item, -1]
-        ridge = np.array([self.regularisation * len(item)])
-        folded: Float64 = _half(entries, aimed[entries.indices], self.items, ridge)[0]
-        return folded
+        users = self.users[user]
+        products = (users[:, :-1] * self.items[item, :-1]).sum(axis=1)
+        rated = self.mean + users[:, -1] + self.items[item, -1] + products
+        clipped: Float64 = np.clip(rated, self.lowest, self.highest)
+        return clipped
 
     def errors(self, ratings: Ratings) -> dict[str, float]:
         """Root mean square and mean absolute error, and the first of always saying the mean."""
@@ -102,12 +85,6 @@ class RatingModel:
             "mae": round(mae(predicted, ratings.value), 4),
             "rmse_of_mean": round(rmse(always, ratings.value), 4),
         }
-
-    def _rated(self, users: Float64, item: Int64) -> Float64:
-        products = (users[:, :-1] * self.items[item, :-1]).sum(axis=1)
-        rated = self.mean + users[:, -1] + self.items[item, -1] + products
-        clipped: Float64 = np.clip(rated, self.lowest, self.highest)
-        return clipped
 
 
 def fit_ratings(
@@ -154,7 +131,6 @@ def fit_ratings(
         items=item_vectors,
         lowest=float(ratings.value.min()),
         highest=float(ratings.value.max()),
-        regularisation=regularisation,
     )
 
 

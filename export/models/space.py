@@ -21,9 +21,6 @@ class Range:
     high: float
     log: bool = False
 
-    def holds(self, value: float) -> bool:
-        return self.low <= value <= self.high
-
 
 Choices = tuple[bool | int | float, ...]
 Space = Mapping[str, Range | Choices]

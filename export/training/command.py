@@ -17,7 +17,7 @@ from export.compression.command import add_storage_options
 from export.compression.held_out import Wanted
 from export.data.dataset import Log
 from export.data.options import open_log, provenance
-from export.measuring.report import peak_mib
+from export.memory import peak_mib
 from export.models import AUTO, LEARNED
 from export.models.base import Run, Trained
 from export.models.warm import WarmStart
@@ -218,21 +218,30 @@ def _unfinished(options: argparse.Namespace) -> Path:
 
 
 def _trials(text: str) -> int:
-    trials = int(text)
+    try:
+        trials = int(text)
+    except ValueError:
+        trials = 0
     if trials < 1:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text}: give a whole number from 1 on")
     return trials
 
 
 def _seed(text: str) -> int:
-    seed = int(text)
+    try:
+        seed = int(text)
+    except ValueError:
+        seed = -1
     if not 0 <= seed < 1 << 32:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text}: give a whole number from 0 to {(1 << 32) - 1}")
     return seed
 
 
 def _minutes(text: str) -> float:
-    minutes = float(text)
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
     if not 0 < minutes < float("inf"):
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text}: give minutes above 0, such as 30 or 0.5")
     return minutes

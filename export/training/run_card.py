@@ -25,7 +25,7 @@ import numpy as np
 
 from export.data.columns import AnyColumn
 from export.data.dataset import COLUMNS, Log
-from export.measuring.report import peak_mib
+from export.memory import peak_mib
 
 CARD: Final = "run.json"
 MOST_BYTES: Final = 4 << 20  # of a card that is read

@@ -151,8 +151,8 @@ class Model:
     ) -> tuple[Int64, Float32]:
         """The best k items of each of B states: sigmoid(beta * affinity + bias).
 
-        Exact; where item vectors are int8, of those that are the best by integers
-        (`export/README.md`).
+        Exact; where the device holds item vectors as int8, or as float16 (on CUDA), of those that
+        are the best by a product of such numbers (`export/compression/README.md`).
 
         Parameters
         ----------

@@ -82,7 +82,7 @@ class BrokerHits:
         self._delay_writes(int(SLOWEST_MS * fault.victim), fault)
 
     def _hung_disk(self, fault: Fault) -> None:
-        """No write ends for up to 3 s: longer than a session. Reads do."""
+        """No write ends for 0.5 to 3 s, which may be longer than a session. Reads do."""
         self._delay_writes(FOREVER_MS, fault)
 
     def _delay_writes(self, delay_ms: int, fault: Fault) -> None:

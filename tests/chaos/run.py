@@ -44,9 +44,17 @@ class Plan:
     kill_kinds: tuple[str, ...] = ()
 
     def faults(self) -> Iterator[schedule.Fault]:
-        """The schedule; without end when the minutes alone decide."""
+        """The schedule; without end when the minutes alone decide.
+
+        What cannot happen on this machine is left out of it, and the rest is as everywhere.
+        """
         peer = PEERS[self.engine]
-        rounds = schedule.draw(self.seed, self.kill_kinds or peer.kills, possible(peer.others))
+        kills = self.kill_kinds or peer.kills
+        kinds = {*kills, *possible(peer.others)}
+        rounds = (
+            [fault for fault in faults if fault.kind in kinds]
+            for faults in schedule.draw(self.seed, kills, peer.others)
+        )
         if self.kills is None:
             return chain.from_iterable(rounds)
         return schedule.until(rounds, self.kills)

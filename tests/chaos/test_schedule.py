@@ -5,12 +5,26 @@ from __future__ import annotations
 from collections import Counter
 from itertools import islice
 
-from tests.chaos.schedule import KILLS, MORTAL, OTHERS, draw, until
+import pytest
+
+from tests.chaos import storm_broker
+from tests.chaos.run import Plan
+from tests.chaos.schedule import DISK, KILLS, MORTAL, OTHERS, Fault, draw, until
 
 
 def test_the_same_seed_draws_the_same_schedule() -> None:
     assert list(until(draw(7), 25)) == list(until(draw(7), 25))
     assert list(until(draw(7), 25)) != list(until(draw(8), 25))
+
+
+def test_what_cannot_happen_here_leaves_the_rest_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def planned(missing: str) -> list[Fault]:
+        monkeypatch.setattr(storm_broker, "why_missing", lambda: missing)
+        return list(Plan(seed=7, kills=25).faults())
+
+    everywhere, without_gcc = planned(""), planned("no gcc")
+    assert {fault.kind for fault in everywhere} - {fault.kind for fault in without_gcc} == {*DISK}
+    assert without_gcc == [fault for fault in everywhere if fault.kind not in DISK]
 
 
 def test_every_round_has_the_whole_list() -> None:

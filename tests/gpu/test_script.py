@@ -51,6 +51,15 @@ def test_without_a_gpu_it_says_so_and_ends(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_number_that_is_not_allowed_is_answered_by_those_that_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for value in ("0", "many"):
+        with pytest.raises(SystemExit, match="2"):
+            script.main(["--items", value])
+        assert f"--items: {value}: give a whole number from 1 on" in capsys.readouterr().err
+
+
 class Off:
     """A reference that is not what the graphs compute."""
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from export.bundle import write_bundle
 from export.models import decay
-from export.models.base import EVENT_WEIGHTS, Trained
+from export.models.base import Trained
 from export.to_onnx import node, score_graph, update_graph
+from export.weights import EVENT_WEIGHTS
 from stream.core.bundle import NEVER_LISTED, Bundle
 from stream.core.recent import Recent
 

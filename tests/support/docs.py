@@ -9,7 +9,10 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from stream.config import describe_settings
+from export.models import content, cooccurrence, decay, glr, mf
+from export.models.glr import parameters as glr_parameters
+from stream.config import State, describe_settings
+from stream.core.wire import Layout
 from stream.metrics import describe_metrics
 
 README = Path(__file__).parents[2] / "README.md"
@@ -35,7 +38,40 @@ def metrics_table() -> str:
     return _table(("metric", "type", "labels", "meaning"), rows)
 
 
-TABLES: dict[str, Callable[[], str]] = {"settings": settings_table, "metrics": metrics_table}
+def state_numbers() -> dict[str, int]:
+    """Numbers in a user's state, by model with its default parameters."""
+    visits, histories = glr.Parameters(), glr.Parameters.chosen(glr_parameters.LONG)
+    return {
+        "decay": 2 * decay.Parameters().dim,  # a slow sum and a fast one
+        "mf": mf.Parameters().dim,
+        "content": content.Parameters().dim,
+        "cooccurrence": cooccurrence.Parameters().last,
+        "glr, visits": visits.members * visits.member_size,
+        "glr, histories": histories.members * histories.member_size,
+    }
+
+
+def states_table() -> str:
+    ring = State().ring
+
+    def full(numbers: int, storage: str) -> str:
+        return f"{Layout(numbers, storage, ring, model=1).max_bytes:,}"
+
+    rows = [
+        (f"`{model}`", str(numbers), full(numbers, "float32"), full(numbers, "int8"))
+        for model, numbers in state_numbers().items()
+        if model != "cooccurrence"  # its state is rows of items, which one byte does not hold
+    ]
+    numbers = state_numbers()["cooccurrence"]
+    rows.append(("`cooccurrence`", str(numbers), full(numbers, "float32"), "none"))
+    return _table(("model", "numbers", "float32, bytes", "int8, bytes"), rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "settings": settings_table,
+    "metrics": metrics_table,
+    "states": states_table,
+}
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

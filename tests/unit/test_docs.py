@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from export.cli import main as export_main
+from export import cli
 from stream.cli import COMMANDS
 from stream.config import Topics
 from stream.contracts import (
@@ -62,10 +64,27 @@ def test_every_command_is_documented(command: str) -> None:
 
 def test_the_export_commands_are_documented() -> None:
     with pytest.raises(SystemExit), contextlib.redirect_stdout(io.StringIO()) as shown:
-        export_main(["--help"])
+        cli.main(["--help"])
     commands = re.findall(r"^    (\w+) ", shown.getvalue(), re.MULTILINE)
     assert "train" in commands
     assert f"`freshet-export {'|'.join(commands)}`".replace("|", "\\|") in TEXT
+
+
+def options_of(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Long options of a parser and of its commands."""
+    for action in parser._actions:
+        yield from (name for name in action.option_strings if name.startswith("--"))
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from options_of(command)
+
+
+def test_every_option_of_training_is_documented() -> None:
+    pages = [README, *(ROOT / "export").rglob("README.md")]
+    told = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", "\n".join(p.read_text() for p in pages)))
+    options = set(options_of(cli._parser())) - {"--help"}
+    assert {"--warm", "--k", "--baseline-format"} < options
+    assert options - told == set()
 
 
 def test_every_reason_of_a_dead_letter_is_documented() -> None:

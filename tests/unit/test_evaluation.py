@@ -284,6 +284,8 @@ def test_a_bundle_is_measured_beside_the_baseline(
     assert found["against_other"]["recall@8"] == {"difference": 0, "low": 0, "high": 0, "p": 1}
     assert found["popularity_of"] == "training log"
     assert ET.parse(plots / "reliability.svg").getroot().tag.endswith("svg")
+    assert {path.name for path in plots.iterdir()} == {"reliability.svg", "report.html"}
+    assert (plots / "reliability.svg").read_text() in (plots / "report.html").read_text()
     code, out, err = run(capsys, *asked, *more)
     assert code == 0, err
     assert re.search(r"^recall@8 .* 0\.6667  \+0\.0000  1\.000$", out, re.M)  # against itself
@@ -338,7 +340,11 @@ def test_a_comparison_has_intervals_and_a_test(
     assert 0 <= moment["against_baseline"]["recall@3"]["p"] <= 1
     assert moment["recall@3"] > 0
     assert "against_baseline" not in found["cooccurrence, repeats allowed"]["rest_of_basket"]
-    curve = re.findall(r"<title>decay: (\d+), ", (plots / "learning.svg").read_text())
+    drawn = [(plots / name).read_text() for name in ("reliability.svg", "learning.svg")]
+    report = (plots / "report.html").read_text()
+    assert all(text in report for text in drawn)
+    assert len(ET.fromstring(report.removeprefix("<!doctype html>")).findall("body/{*}svg")) == 2
+    curve = re.findall(r"<title>decay: (\d+), ", drawn[1])
     assert [int(events) for events in curve] == [21, 42, 85, 170]  # the whole is last
     code, out, err = run(capsys, "evaluate", shop, *of)
     assert code == 0, err

@@ -236,3 +236,24 @@ def test_what_rounding_loses_is_float32s_figure_minus_its_own(
             assert loss == pytest.approx(
                 float32["metrics"][name] - other["metrics"][name], abs=1e-5
             )
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "value", "allowed"),
+    [
+        ("tune", "--trials", "0", "a whole number from 1 on"),
+        ("tune", "--trials", "1.5", "a whole number from 1 on"),
+        ("tune", "--seed", "-1", "a whole number from 0 to 4294967295"),
+        ("tune", "--seed", "one", "a whole number from 0 to 4294967295"),
+        ("tune", "--minutes", "0", "minutes above 0"),
+        ("train", "--minutes", "inf", "minutes above 0"),
+        ("train", "--minutes", "nan", "minutes above 0"),
+        ("train", "--minutes", "soon", "minutes above 0"),
+    ],
+)
+def test_a_number_that_is_not_allowed_is_answered_by_those_that_are(
+    command: str, option: str, value: str, allowed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = run(capsys, command, "none.jsonl", "--model", "mf", f"{option}={value}")
+    assert code == 2
+    assert f"argument {option}: {value}: give {allowed}" in err

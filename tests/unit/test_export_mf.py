@@ -14,8 +14,8 @@ from scipy import sparse
 from export.bundle import write_bundle
 from export.data.dataset import Log
 from export.models import als, mf, train
-from export.models.base import EVENT_WEIGHTS
 from export.models.ratings import Ratings, fit_ratings
+from export.weights import EVENT_WEIGHTS
 from stream.contracts import EventType
 from stream.core.model import Model
 from stream.errors import UsageError
@@ -231,21 +231,6 @@ def test_ratings_are_predicted_much_better_than_by_their_mean() -> None:
     off = model.predict(newer.user, newer.item) - newer.value
     assert errors["rmse"] == pytest.approx(np.sqrt((off**2).mean()), abs=1e-4)
     assert errors["mae"] == pytest.approx(np.abs(off).mean(), abs=1e-4)
-
-
-def test_a_rating_user_who_is_folded_in_is_the_one_trained() -> None:
-    log = rated_log()
-    ratings = Ratings.of(log)
-    model = fit_ratings(ratings, len(log.users), len(log.items), dim=2, sweeps=200)
-    mine = ratings.user == 7
-    vector = model.fold_in(ratings.item[mine], ratings.value[mine])
-    np.testing.assert_allclose(vector, model.users[7], atol=2e-3)  # at the end of its way
-    everything = np.arange(len(log.items))
-    np.testing.assert_allclose(
-        model.predict_for(vector, everything),
-        model.predict(np.full(len(log.items), 7), everything),
-        atol=0.02,
-    )
 
 
 def test_the_newest_rating_counts_and_strangers_get_the_mean() -> None:

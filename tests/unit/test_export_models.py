@@ -16,10 +16,11 @@ from export.data.dataset import Log, read_log
 from export.measuring.evaluate import evaluate, replay
 from export.measuring.questions import baskets
 from export.models import LEARNED, MODELS, PARAMETERS, train
-from export.models.base import EVENT_WEIGHTS, Baskets, item_vectors
+from export.models.base import Baskets, item_vectors
 from export.models.glr.parameters import HISTORIES, Parameters
 from export.models.glr.private_parameters import PrivateParameters
 from export.training.train import fit, hold_out
+from export.weights import EVENT_WEIGHTS
 from stream.config import Placement
 from stream.contracts import EVENT_TYPES, EventType, decode_recommendation
 from stream.core.bundle import Bundle, Manifest
@@ -28,6 +29,7 @@ from stream.core.engine import Engine
 from stream.core.model import Model
 from stream.errors import UsageError
 from stream.kafka.batches import RecordBatch
+from tests.support.docs import state_numbers
 from tests.support.parts import Part
 
 ROOT = Path(__file__).parents[2]
@@ -321,3 +323,8 @@ def test_the_manifests_fields_are_documented() -> None:
     table = text.partition("## The bundle format")[2].partition("An additive state")[0]
     for field in msgspec.structs.fields(Manifest):
         assert f"`{field.encode_name}`" in table
+
+
+@pytest.mark.parametrize("model", sorted(set(MODELS) - LEARNED))
+def test_a_state_has_as_many_numbers_as_the_readme_says(model: str, log: Log) -> None:
+    assert train(model, log).state_size == state_numbers()[model]

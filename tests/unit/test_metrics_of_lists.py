@@ -8,7 +8,7 @@ from scipy import stats
 
 from export.measuring.metrics import lists
 from export.measuring.metrics.calibration import reliability
-from export.measuring.metrics.ranking import RANKING, find_hits
+from export.measuring.metrics.ranking import RANKING, find_hits, gain
 from export.measuring.metrics.ratings import mae, rmse
 from export.measuring.metrics.significance import bootstrap, compare
 
@@ -33,6 +33,14 @@ def test_metrics_of_lists_worked_by_hand() -> None:
     at_1 = {name: metric(find_hits(LISTED, TARGETS), 1) for name, metric in RANKING.items()}
     for name, found in at_1.items():
         np.testing.assert_allclose(found, [0, 1, 0], err_msg=name)
+
+
+def test_a_single_targets_gain_is_its_ndcg() -> None:
+    ranks = np.array([0, 1, 2, 3, 9])
+    listed = np.where(np.arange(4) == ranks[:, None], 5, 1 + np.arange(4))
+    found = RANKING["ndcg"](find_hits(listed, [np.array([5])] * 5), 3)
+    np.testing.assert_array_equal(gain(ranks, 3), found)
+    np.testing.assert_allclose(found, [1, 1 / np.log2(3), 1 / 2, 0, 0])
 
 
 def test_a_list_shorter_than_k_still_has_k_places() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -36,12 +38,29 @@ ORDER = [
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 
-NEVER_IN_STREAM = {"export", "torch", "onnx", "scipy", "tests"}
 NEVER_IN = {
     "contracts": {"asyncio", "faust", "mode", "aiokafka", "kafka", "onnxruntime"},
     "core": {"asyncio", "faust", "mode", "aiokafka", "kafka"},
     "kafka": {"onnxruntime"},
 }
+
+
+@functools.cache
+def _never_in_stream() -> set[str]:
+    """The extra `export`, whatever it brings, and tools: what a worker's lock lacks."""
+    extras = _project()["optional-dependencies"]
+    optional = {Requirement(text).name for text in extras["parquet"]}
+    extra = {Requirement(text).name for text in extras["export"]}
+    locked = set(_lock("requirements-export.lock"))
+    assert extra <= locked
+    names = locked - set(_lock("requirements.lock")) - optional
+    return {"export", "tests", *(name.replace("-", "_") for name in names)}
+
+
+def _project() -> dict[str, Any]:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    project: dict[str, Any] = tomllib.loads(text)["project"]
+    return project
 
 
 def _modules(package: str) -> list[Path]:
@@ -73,7 +92,7 @@ def test_imports_run_one_way(module: Path) -> None:
     assert room in RANK, f"give stream/{room} its place in ORDER"
     for name in _imports(module):
         top, *rest = name.split(".")
-        assert top not in NEVER_IN_STREAM | NEVER_IN.get(room, set()), f"{module} imports {name}"
+        assert top not in _never_in_stream() | NEVER_IN.get(room, set()), f"{module} imports {name}"
         if top == "stream" and rest and rest[0] in RANK and rest[0] != room:
             assert RANK[rest[0]] < RANK[room], f"stream.{room} may not import stream.{rest[0]}"
 
@@ -82,6 +101,11 @@ def test_import_rule_sees_every_way_to_import(tmp_path: Path) -> None:
     module = tmp_path / "module.py"
     module.write_text("from stream import kafka\ndef late():\n    import torch.nn\n")
     assert set(_imports(module)) == {"stream", "stream.kafka", "torch.nn"}
+
+
+def test_stream_may_import_nothing_that_training_brings() -> None:
+    assert {"torch", "onnx", "scipy", "optuna", "opacus", "sqlalchemy"} <= _never_in_stream()
+    assert not {"numpy", "kafka", "pyarrow"} & _never_in_stream()
 
 
 COMPILERS = {"compiled", "part_of_compiled", "sum_in_any_order"}
@@ -250,7 +274,7 @@ def test_make_installs_what_is_locked_and_nothing_else() -> None:
 
 
 def test_locks_pin_every_dependency_to_a_version_it_allows() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = _project()
     extras = project["optional-dependencies"]
     runtime, everything = _lock("requirements.lock"), _lock("requirements-dev.lock")
     assert {name: str(everything[name]) for name in runtime} == {
@@ -277,7 +301,7 @@ def _assert_satisfied(wanted: Requirement, lock: dict[str, Requirement]) -> None
 
 
 def test_faust_and_aiokafka_are_pinned_exactly() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = _project()
     assert {"faust-streaming==0.15.3", "aiokafka==0.14.0"} <= set(project["dependencies"])
 
 

@@ -71,16 +71,21 @@ def hit_rate(hits: Hits, k: int) -> Float64:
     return np.asarray(hits.at[:, :k].any(axis=1), np.float64)
 
 
-def ndcg(hits: Hits, k: int) -> Float64:
-    """Gain discounted by 1 / log2(place + 1), over the most that k places could have.
+def gain(ranks: Int64, k: int) -> Float64:
+    """Discounted gain 1 / log2(rank + 2) of targets at ranks from 0 on; 0 from k on.
 
-    Jarvelin and Kekalainen 2002, with binary gains.
+    Jarvelin and Kekalainen 2002, with binary gains. Of a list with one target it is NDCG itself.
     """
-    discounts = 1 / np.log2(np.arange(2, k + 2))
+    return np.asarray(np.where(ranks < k, 1 / np.log2(ranks + 2.0), 0.0))
+
+
+def ndcg(hits: Hits, k: int) -> Float64:
+    """The `gain` of a list's hits, over the most that k places could have."""
+    discounts = gain(np.arange(k), k)
     places = discounts[: hits.at.shape[1]]
-    gain: Float64 = hits.at[:, :k] @ places
+    gained: Float64 = hits.at[:, :k] @ places
     best = np.cumsum(discounts)[np.minimum(hits.wanted, k) - 1]
-    return np.asarray(gain / best)
+    return np.asarray(gained / best)
 
 
 def mrr(hits: Hits, k: int) -> Float64:

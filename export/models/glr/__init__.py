@@ -4,7 +4,10 @@
     network.py     PyTorch: item vectors and layers; scan.py, loss.py
     fitting.py     the training loop; checkpoints; members.py: several networks
     companions.py  co-occurrence; blend.py: what the last interactions add to a logit
-    graphs.py      the update and score graphs, and the same in NumPy
+    judging.py     held-out events: metrics, and what they settle
+    graphs.py      the update and score graphs; reference.py: the same in NumPy
+    warm.py        going on from an earlier bundle
+    private.py     training that hides each user
     learning.py    all of it in order
 
 This module needs no PyTorch; training does.

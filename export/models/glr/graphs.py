@@ -18,13 +18,11 @@ import numpy.typing as npt
 
 from export.models.base import Float32, Int64
 from export.models.glr.blend import Companions
-from export.models.glr.parameters import Parameters
+from export.models.glr.parameters import LEAST_LENGTH, WIDEST, Parameters
 from export.models.glr.sequences import GAP_EDGES_S
 from export.to_onnx import node, score_graph, update_graph
 
 EPSILON = 1e-5  # of LayerNorm, as in PyTorch
-LEAST_LENGTH = 1e-8
-WIDEST = 4.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,15 +54,9 @@ class Recurrence:
     companions: Companions
 
     @property
-    def member_size(self) -> int:
-        """Numbers in one member's state."""
-        p = self.p
-        return p.layers * p.state + p.dim * (p.mean + p.query)
-
-    @property
     def state_size(self) -> int:
         """S."""
-        return self.member_size * len(self.members)
+        return self.p.member_size * len(self.members)
 
     @property
     def dim(self) -> int:
@@ -121,7 +113,7 @@ def update(r: Recurrence) -> bytes:
     root = math.sqrt(len(r.members))
     following = []
     for at, member in enumerate(r.members):
-        w, start = member.numbers, at * r.member_size
+        w, start = member.numbers, at * r.p.member_size
         item = items
         if len(r.members) > 1:
             part = g.columns(items, at * p.dim, (at + 1) * p.dim)
@@ -184,7 +176,7 @@ def score(r: Recurrence) -> bytes:
     column = g.constant([1], np.int64)
     parts = []
     for at, member in enumerate(r.members):
-        first = at * r.member_size + p.layers * p.state
+        first = at * r.p.member_size + p.layers * p.state
         interest = g.columns("state", first, first + p.dim)
         if p.mean and p.query:
             interest = g("Add", interest, g.columns("state", first + p.dim, first + 2 * p.dim))

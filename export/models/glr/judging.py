@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from export.data.dataset import Log
+from export.measuring.metrics.ranking import gain
 from export.models.base import Float32, HeldOut, Int64
 from export.models.glr.blend import Companions, Entries, fit
 from export.models.glr.fitting import Report
 from export.models.glr.network import Network
 from export.models.glr.parameters import Parameters
 from export.models.glr.sequences import Sequences
+from export.models.glr.settled import Settled
 from stream.errors import UsageError
 
 JUDGED = 6_000  # cases that an epoch is judged by
@@ -33,47 +35,39 @@ TEMPERATURES = (0.8, 0.5, 0.6, 0.7, 1.0, 1.25)  # the first one tells whether se
 Float64 = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """What held-out events decided.
+@dataclass(slots=True, eq=False)
+class Cases:
+    """C held-out events to be predicted from all that their users did before.
 
     Attributes
     ----------
-    epochs : that the best network had seen, of the `planned` ones
-    exclude_seen : whether lists are better without what the user has seen
-    again, together : weights of the last interactions
-    temperature : factor of the network's logits
-    level : what is subtracted from logits, so that their sigmoid is near a probability
-    ndcg, recall, mrr : at K, on the held-out events; 0 where there were none
+    sequences : of the whole log, the held-out events too
+    windows : int64, shape (C, 2); positions in `sequences`: of the oldest event that is looked at,
+        and the one after the held-out event's
+    targets : int64, shape (C,); rows
+    recent : int64, shape (C, `Parameters.last`); rows of the last interactions before, newest
+        first, 0 for none and for those that did not turn towards their item
+    seen : C arrays, int64; rows of what the window holds before the held-out event, each once
     """
-
-    epochs: int
-    exclude_seen: bool = False
-    again: tuple[float, ...] = ()
-    together: tuple[float, ...] = ()
-    temperature: float = 1.0
-    level: float = 0.0
-    ndcg: float = 0.0
-    recall: float = 0.0
-    mrr: float = 0.0
-
-
-@dataclass(slots=True, eq=False)
-class Cases:
-    """Held-out events to be predicted from all that their users did before."""
 
     sequences: Sequences
     windows: Int64
     targets: Int64
-    recent: Int64  # [C, R], newest first
+    recent: Int64
     seen: list[Int64]
-    missing: float
     p: Parameters
 
     @classmethod
     def of(
         cls, log: Log, held_out: HeldOut, row_by_code: Int64, kinds: Int64, p: Parameters
     ) -> Cases:
+        """Some of the held-out events, drawn by the seed; `row_by_code`, `kinds`: see `Sequences`.
+
+        Raises
+        ------
+        UsageError
+            No held-out event has an earlier one of its user.
+        """
         everything = Sequences.of(log, row_by_code, kinds)
         chosen = np.zeros(len(log), np.bool_)
         chosen[held_out.asked] = True
@@ -95,8 +89,7 @@ class Cases:
         rows = np.where(inside, everything.row[np.maximum(back, 0)], 0)
         rows = np.where(inside & everything.wanted[np.maximum(back, 0)], rows, 0)
         seen = [np.unique(everything.row[begin : stop - 1]) for begin, stop in windows.tolist()]
-        missing = 1 - len(stops) / max(len(held_out.asked), 1)
-        return cls(everything, windows, everything.row[stops], rows, seen, missing, p)
+        return cls(everything, windows, everything.row[stops], rows, seen, p)
 
     def judge(self, device: str) -> Callable[[Network], dict[str, float]]:
         """A judge for `Plan`: metrics on some of the cases."""
@@ -108,7 +101,7 @@ class Cases:
                 table, scale = network.table().cpu(), float(network.log_scale.exp())
                 biases = network.biases.detach().cpu()
             free, kept = _ranks(found * scale, table, biases, self.targets[some], self.seen[some])
-            best = free if _ndcg(free) >= _ndcg(kept) else kept
+            best = free if gain(free, K).mean() >= gain(kept, K).mean() else kept
             return _metrics(best)
 
         return measure
@@ -185,6 +178,14 @@ class Cases:
     def _base(
         self, found: Tensor, table: Float32, biases: Float32, entries: Entries, exclude: bool
     ) -> tuple[Float64, Float64, Int64]:
+        """What `blend.fit` needs. `found`: float32 [C, D], interests * temperature * scale.
+
+        Returns
+        -------
+        base : float64 [U]; log-probability of each pair of `entries`
+        normaliser : float64 [C]; log of the sum over items of exp(logit)
+        target : int64 [C]; index of the pair that is the case's target, -1 when it is none of them
+        """
         base = np.empty(len(entries.case))
         normaliser = np.empty(len(found))
         for part, logits in self._chunks(found, table, biases, exclude):
@@ -209,6 +210,10 @@ class Cases:
         weights: Float64,
         exclude: bool,
     ) -> Int64:
+        """Ranks from 0 of the targets when the last interactions have their say: int64 [C].
+
+        `found` as for `_base`; `weights`: from `blend.fit`.
+        """
         added = torch.from_numpy(entries.added(weights).astype(np.float32))
         ranks = np.empty(len(found), np.int64)
         for part, logits in self._chunks(found, table, biases, exclude):
@@ -241,7 +246,17 @@ def interests(
 def _ranks(
     found: Tensor, table: Tensor, biases: Tensor, targets: Int64, seen: list[Int64]
 ) -> tuple[Int64, Int64]:
-    """Ranks from 0 of the targets among all items, and among those not seen."""
+    """Ranks from 0 of the targets among all items, and among those not seen: int64 [C] each.
+
+    A target that was seen has rank n among the latter.
+
+    Parameters
+    ----------
+    found : float32 [C, d], interests times scale
+    table, biases : float32 [n, d], [n]
+    targets : int64 [C]
+    seen : C arrays of rows
+    """
     free, kept = np.empty(len(found), np.int64), np.empty(len(found), np.int64)
     for first in range(0, len(found), AT_ONCE):
         part = slice(first, first + AT_ONCE)
@@ -267,7 +282,7 @@ def _metrics(ranks: Int64) -> dict[str, float]:
     """NDCG, recall and MRR at K with one relevant item each."""
     hit = ranks < K
     return {
-        f"ndcg@{K}": _ndcg(ranks),
+        f"ndcg@{K}": float(gain(ranks, K).mean()),
         f"recall@{K}": float(hit.mean()),
         f"mrr@{K}": float((hit / (ranks + 1)).mean()),
     }
@@ -275,8 +290,3 @@ def _metrics(ranks: Int64) -> dict[str, float]:
 
 def _worth(settled: Settled) -> float:
     return settled.ndcg
-
-
-def _ndcg(ranks: Int64) -> float:
-    """NDCG at K with one relevant item."""
-    return float(np.where(ranks < K, 1 / np.log2(ranks + 2.0), 0).mean())

@@ -13,24 +13,24 @@ import numpy as np
 
 from export.data.dataset import Log
 from export.models.base import (
-    EVENT_WEIGHTS,
     Float32,
     HeldOut,
     Int64,
     Run,
     Trained,
-    weight_table,
 )
 from export.models.glr import graphs
 from export.models.glr.blend import Companions
 from export.models.glr.companions import BACKWARD, both_ways, nearest, pairs
-from export.models.glr.judging import Cases, Settled
+from export.models.glr.judging import Cases
 from export.models.glr.members import Job, train_members
 from export.models.glr.network import Neighbours
 from export.models.glr.parameters import Parameters, length
 from export.models.glr.reference import RecurrenceReference
 from export.models.glr.sequences import Sequences, trained_kinds
+from export.models.glr.settled import Settled
 from export.models.glr.warm import Start, going_on, starts
+from export.weights import EVENT_WEIGHTS, TOWARDS
 from stream.core.bundle import NEVER_LISTED
 from stream.errors import UsageError
 
@@ -89,7 +89,7 @@ def learn(
         p=p,
         members=[replace(one, scale=one.scale * warmth) for one in members.served],
         kinds=kinds,
-        turned=(weight_table(EVENT_WEIGHTS) > 0).astype(np.float32),
+        turned=TOWARDS.astype(np.float32),
         again=np.array(settled.again, np.float32),
         together=np.array(settled.together, np.float32),
         companions=companions,

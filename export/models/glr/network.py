@@ -27,13 +27,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from export.models.base import Float32, Int64
-from export.models.glr.parameters import Parameters
+from export.models.glr.parameters import LEAST_LENGTH, WIDEST, Parameters
 from export.models.glr.scan import scan
 from export.models.glr.sequences import GAPS, TYPES
 from stream.errors import UsageError
 
-LEAST_LENGTH = 1e-8
-WIDEST = 4.0  # |log w| of the running mean
 FREE_SPREAD = 0.02  # of item vectors at the start, where their length is free
 
 

@@ -28,6 +28,8 @@ HISTORIES: Final[dict[str, Any]] = {
     "epochs": 24,
     "weight_decay": 0.01,
 }
+LEAST_LENGTH: Final = 1e-8  # is added to lengths that are divided by
+WIDEST: Final = 4.0  # |log w| of the running mean
 LONG: Final = 30.0  # events of a user, of which an event has so many on average
 
 
@@ -116,6 +118,11 @@ class Parameters:
         if not (p.mean or p.query):
             raise UsageError("glr needs a readout: mean=true, query=true, or both")
         return p
+
+    @property
+    def member_size(self) -> int:
+        """Numbers in one member's state."""
+        return self.layers * self.state + self.dim * (self.mean + self.query)
 
 
 def length(log: Log) -> float:

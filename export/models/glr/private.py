@@ -26,7 +26,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from export.data.dataset import Log
-from export.models.base import EVENT_WEIGHTS, Float32, Int64, Trained, weight_table
+from export.models.base import Float32, Int64, Trained
 from export.models.glr import graphs
 from export.models.glr.accounting import Budget, Mechanism, Uniforms, gaussian, secret
 from export.models.glr.blend import Companions
@@ -35,6 +35,7 @@ from export.models.glr.network import Network, numbers
 from export.models.glr.private_parameters import PrivateParameters
 from export.models.glr.reference import RecurrenceReference
 from export.models.glr.sequences import Sequences
+from export.weights import EVENT_WEIGHTS, TOWARDS
 from stream.contracts import EventType
 from stream.core.bundle import NEVER_LISTED
 from stream.errors import UsageError
@@ -48,7 +49,7 @@ Report = Callable[[str], None]
 
 # All that turns towards an item is one kind, and what turns away changes no state: which types a
 # log has may be one user's secret.
-KINDS: Final[Int64] = np.where(weight_table(EVENT_WEIGHTS) > 0, int(EventType.CLICK), 0)
+KINDS: Final[Int64] = np.where(TOWARDS, int(EventType.CLICK), 0)
 
 
 class PrivateTrainer:
@@ -193,7 +194,7 @@ def learn_privately(
         p=p.of_network(),
         members=[graphs.Member(found, scale)],
         kinds=KINDS,
-        turned=(weight_table(EVENT_WEIGHTS) > 0).astype(np.float32),
+        turned=TOWARDS.astype(np.float32),
         again=np.zeros(1, np.float32),
         together=np.zeros(1, np.float32),
         companions=Companions(nothing.astype(np.int64), nothing.astype(np.float32)),

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from scipy.special import erf, expit
 
 from export.models.base import Float32, Int64
-from export.models.glr.graphs import EPSILON, LEAST_LENGTH, WIDEST, Recurrence
+from export.models.glr.graphs import EPSILON, Recurrence
+from export.models.glr.parameters import LEAST_LENGTH, WIDEST
 from export.models.glr.sequences import gap_bucket
 from stream.core.recent import Recent
 
@@ -36,7 +37,7 @@ class RecurrenceReference:
         kind, gap = r.kinds[event_types], gap_bucket(np.maximum(gaps_s, 0))
         following = []
         for at, w in enumerate(self._numbers):
-            own = state[:, at * r.member_size : (at + 1) * r.member_size].astype(np.float64)
+            own = state[:, at * r.p.member_size : (at + 1) * r.p.member_size].astype(np.float64)
             item = self._table[item_rows, at * p.dim : (at + 1) * p.dim] * math.sqrt(len(r.members))
             x = (item * math.sqrt(p.dim) if p.cosine else item) + w["types"][kind] + w["gaps"][gap]
             if not p.cosine:
@@ -79,7 +80,7 @@ class RecurrenceReference:
         r, p = self._r, self._r.p
         parts = []
         for at, member in enumerate(r.members):
-            own = state[:, at * r.member_size : (at + 1) * r.member_size].astype(np.float64)
+            own = state[:, at * r.p.member_size : (at + 1) * r.p.member_size].astype(np.float64)
             interest = np.zeros((len(state), p.dim))
             for back in range(p.mean + p.query):
                 first = p.layers * p.state + back * p.dim

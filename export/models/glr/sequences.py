@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from export.data.dataset import Log
-from export.models.base import EVENT_WEIGHTS, Float32, Int64, weight_table
+from export.models.base import Float32, Int64
+from export.weights import EVENT_WEIGHTS, TOWARDS, turns_towards, weight_table
 from stream.contracts import EventType
 
 # Upper ends of the buckets of a time gap: a second, a minute, ... The graphs compare with the same
@@ -35,7 +36,6 @@ class Batch(NamedTuple):
     rows, types, gaps : int64; item row, trained type and gap bucket of each event but the last
     targets : int64; row of the event after it, 0 where that is none to be predicted
     weights : float32; of the targets
-    ends : int64, shape [B]; position in `Sequences` after each window's last event
     """
 
     rows: Int64
@@ -43,7 +43,6 @@ class Batch(NamedTuple):
     gaps: Int64
     targets: Int64
     weights: Float32
-    ends: Int64
 
 
 @dataclass(slots=True, eq=False)
@@ -87,14 +86,13 @@ class Sequences:
         gap_s = np.zeros(len(order), np.float32)
         gap_s[1:] = (np.diff(time_ms) / 1000.0).astype(np.float32)
         gap_s[first] = 0
-        turned = weight_table(EVENT_WEIGHTS) > 0
         age = 1 - order / max(len(log), 1)  # by rank: a quiet summer is not older than it is
         return cls(
             user=user,
             row=row_by_code[log.item[order]],
             kind=kinds[log.event_type[order]],
             gap=gap_bucket(gap_s),
-            wanted=turned[log.event_type[order]],
+            wanted=turns_towards(log.event_type[order]),
             weight=np.exp(-recency * age).astype(np.float32),
             time_ms=time_ms,
             position=order,
@@ -168,7 +166,6 @@ class Sequences:
             gaps=np.where(there, self.gap[at], 0),
             targets=np.where(wanted, self.row[after], 0),
             weights=np.where(wanted, self.weight[after], 0).astype(np.float32),
-            ends=end - 1,
         )
 
 
@@ -181,8 +178,8 @@ def trained_kinds(log: Log) -> Int64:
     counts = np.bincount(log.event_type, minlength=TYPES)
     weights = weight_table(EVENT_WEIGHTS)
     counts[[t for t in EventType if weights[t] == 0]] = 0  # shown is not done
-    towards = np.where(weights > 0, counts, 0)
-    kinds = np.where(weights > 0, int(np.argmax(towards)), 0)
+    towards = np.where(TOWARDS, counts, 0)
+    kinds = np.where(TOWARDS, int(np.argmax(towards)), 0)
     return np.where(counts > 0, np.arange(TYPES), kinds).astype(np.int64)
 
 

@@ -1,0 +1,30 @@
+"""What a training on the older events settles for the one on the whole log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What held-out events decided.
+
+    Attributes
+    ----------
+    epochs : that the best network had seen
+    exclude_seen : whether lists are better without what the user has seen
+    again, together : weights of the last interactions
+    temperature : factor of the network's logits
+    level : what is subtracted from logits, so that their sigmoid is near a probability
+    ndcg, recall, mrr : at `judging.K`, on the held-out events; 0 where there were none
+    """
+
+    epochs: int
+    exclude_seen: bool = False
+    again: tuple[float, ...] = ()
+    together: tuple[float, ...] = ()
+    temperature: float = 1.0
+    level: float = 0.0
+    ndcg: float = 0.0
+    recall: float = 0.0
+    mrr: float = 0.0
