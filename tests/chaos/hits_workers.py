@@ -5,12 +5,12 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 
-from tests.chaos.fleet import Stuck, Worker
+from tests.chaos.fleet import GROUP_S, Stuck, Worker
 from tests.chaos.schedule import Fault
 from tests.chaos.shop import SESSION_S, Shop
 
 FEWEST, MOST = 2, 3  # workers
-DEATH_S = 40.0  # within which a worker reaches its point
+DEATH_S = GROUP_S + 40.0  # within which a worker reaches its point
 AWAKE_S = 5.0  # within which a sleeper that has anything to send is gone
 BATCHES = 20
 HOUR_S = 3600.0
