@@ -10,8 +10,10 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -29,7 +31,7 @@ from export.models.glr.network import Neighbours, Network, begin, numbers
 from export.models.glr.parameters import Parameters
 from export.models.glr.sequences import Sequences
 from export.models.glr.warm import Start
-from stream.errors import UsageError
+from stream.errors import TrainingError, UsageError
 
 WORTH_IT = 100_000  # events: a process takes seconds to start
 LOOKS_S = 0.2  # how often Ctrl-C is looked for
@@ -209,20 +211,32 @@ def _at_the_same_time(job: Job, run: Run) -> list[Member]:
     children: list[_Child] = []
     with interruptible() as stopped:
         try:
-            for at in range(count):
-                said, say = spawn.Pipe(duplex=False)
-                terms = _terms(run, at, "cpu", share)
-                process = spawn.Process(
-                    target=_child, args=(say, job, at, terms, threads), daemon=True
-                )
-                process.start()
-                say.close()  # so that the end of the process is the end of the pipe
-                children.append(_Child(process, said))
+            with _held_back():
+                for at in range(count):
+                    said, say = spawn.Pipe(duplex=False)
+                    terms = _terms(run, at, "cpu", share)
+                    process = spawn.Process(
+                        target=_child, args=(say, job, at, terms, threads), daemon=True
+                    )
+                    process.start()
+                    say.close()  # so that the end of the process is the end of the pipe
+                    children.append(_Child(process, said))
             return _results(children, run.report, stopped)
         finally:
             for child in children:
                 child.process.kill()
                 child.process.join()
+
+
+@contextmanager
+def _held_back() -> Iterator[None]:
+    """Ctrl-C comes after this. A process that starts in here has it held back, too."""
+    resource_tracker.ensure_running()  # its start would let Ctrl-C through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _results(children: list[_Child], report: Report, stopped: Callable[[], bool]) -> list[Member]:
@@ -255,7 +269,7 @@ def _results(children: list[_Child], report: Report, stopped: Callable[[], bool]
 
 def _death(process: BaseProcess) -> BaseException:
     process.join()
-    return UsageError(
+    return TrainingError(
         f"a training process ended with {process.exitcode}; if memory is short, train one "
         "network alone: --set members=1"
     )
@@ -265,10 +279,16 @@ def _child(say: Connection, job: Job, at: int, terms: Terms, threads: int) -> No
     os.setpgid(0, 0)  # Ctrl-C goes to the parent, which passes it on
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
+    found: Member | BaseException
     try:
-        say.send(_train(job, at, terms, say.send))
+        # Held back since the process began: the modules that it imports know nothing of Ctrl-C.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        found = _train(job, at, terms, say.send)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     except (KeyboardInterrupt, UsageError) as error:
-        say.send(error)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        found = error
+    say.send(found)
 
 
 def _end_with_parent() -> None:
