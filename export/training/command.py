@@ -222,7 +222,9 @@ def _look_at_out(options: argparse.Namespace) -> None:
         raise UsageError("--out: give a folder with a name of its own, to be made for the bundle")
     look_at(options.out)
     if (kept := _unfinished(options)).exists() and not kept.is_dir():
-        raise UsageError(f"{kept}: is in the way of what is learned; move it, or give another --out")
+        raise UsageError(
+            f"{kept}: is in the way of what is learned; move it, or give another --out"
+        )
 
 
 def _unfinished(options: argparse.Namespace) -> Path:
