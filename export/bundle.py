@@ -59,10 +59,8 @@ def write_bundle(trained: Trained, folder: Path, name: str | None = None) -> Bun
 
 def write_files(files: dict[str, bytes], folder: Path) -> Bundle:
     """Write and load a bundle from its files by name, whole or not at all; see `write_bundle`."""
-    if folder.exists() and not (folder.is_dir() and (folder / MANIFEST).is_file()):
-        raise UsageError(f"{folder}: exists and is not a bundle; give another folder")
+    look_at(folder)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".bundle-") as scratch:
             made = Path(scratch) / "new"
             made.mkdir()
@@ -75,6 +73,24 @@ def write_files(files: dict[str, bytes], folder: Path) -> Bundle:
     except OSError as error:
         raise UsageError(f"{folder}: cannot be written ({error.strerror})") from None
     return Bundle.load(folder)
+
+
+def look_at(folder: Path) -> None:
+    """See whether a bundle can be written there.
+
+    Raises
+    ------
+    UsageError
+        `folder` exists and is not a bundle, or cannot be written.
+    """
+    try:
+        if folder.exists() and not (folder.is_dir() and (folder / MANIFEST).is_file()):
+            raise UsageError(f"{folder}: exists and is not a bundle; give another folder")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".bundle-"):
+            pass
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be written ({error.strerror})") from None
 
 
 def bundle_files(trained: Trained, name: str) -> dict[str, bytes]:

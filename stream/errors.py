@@ -2,7 +2,8 @@
 
     FreshetError                    exit code 1
     |-- UsageError                  exit code 2: the caller can mend it
-    |   `-- SettingsError           a setting is missing, unknown or has a wrong value
+    |   |-- SettingsError           a setting is missing, unknown or has a wrong value
+    |   `-- TrainingError           a training ended before its time, or cannot go on
     |-- RecordError                 one record cannot be used; it goes to the dead letters
     |-- BundleError                 a model bundle is damaged, wrong or too old
     |   `-- ProviderError           the execution provider asked for does not work here
@@ -39,6 +40,10 @@ class UsageError(FreshetError):
 
 class SettingsError(UsageError):
     """A setting is missing, unknown or has a wrong value."""
+
+
+class TrainingError(UsageError):
+    """A training ended before its time, or cannot go on from what is kept of it."""
 
 
 class RecordError(FreshetError):

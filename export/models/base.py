@@ -232,6 +232,8 @@ def item_vectors(
     -------
     float32, shape (n, dim). Rows of items with any neighbour have length 1; others are zeros.
     """
+    if together.nnz == 0:  # every session holds one item
+        return np.zeros((together.shape[0], dim), np.float32)
     pairs = together.tocoo()
     count = np.asarray(together.sum(axis=1), np.float64)
     context = np.maximum(count, 1e-12) ** smoothing

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from export.bundle import write_bundle
+from export.bundle import look_at, write_bundle
 from export.compression.bundle import NotPackableError, compress
 from export.compression.command import add_storage_options
 from export.compression.held_out import Wanted
@@ -28,7 +28,7 @@ from export.training.tuning import search
 from export.training.warm import read_warm
 from stream.core.bundle import Bundle
 from stream.core.model import Model
-from stream.errors import UsageError
+from stream.errors import TrainingError, UsageError
 
 MINUTES = 10  # of a search
 
@@ -100,6 +100,7 @@ def _run_options(command: argparse.ArgumentParser) -> None:
 def train(options: argparse.Namespace, parameters: dict[str, Any], report: Report) -> None:
     """Train and write a bundle. `parameters` are the model's."""
     clock = Clock()
+    _look_at_out(options)
     warm = None if options.warm is None else read_warm(options.warm, options.model)
     log, cleaning = open_log(options, report)
     wanted = Wanted(options.item_vectors or "float32", options.states)
@@ -112,6 +113,7 @@ def train_privately(
 ) -> None:
     """The same with `--epsilon`. `parameters` are those of a private network."""
     clock = Clock()
+    _look_at_out(options)
     if options.model not in (AUTO, *LEARNED):
         raise UsageError(
             f"--epsilon: {options.model} cannot be trained privately; take --model glr"
@@ -139,6 +141,8 @@ def train_privately(
 def tune(options: argparse.Namespace, parameters: dict[str, Any], report: Report) -> None:
     """Look for parameters and print them; with `--out`, train with them. `parameters` stay."""
     clock = Clock()
+    if options.out is not None:
+        _look_at_out(options)
     log, cleaning = open_log(options, report)
     run = _run(options, report)
     found = search(log, options.model, parameters, run, trials=options.trials, seed=options.seed)
@@ -168,7 +172,7 @@ def _fitted(
 ) -> Trained:
     try:
         return fit(log, options.model, parameters, run.report, run, wanted)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, TrainingError):
         if (kept := _unfinished(options)).is_dir():
             run.report(f"what was learned is kept in {kept}: the same training goes on from there")
         raise
@@ -210,6 +214,17 @@ def _packed(trained: Trained, options: argparse.Namespace, report: Report) -> Bu
             except NotPackableError as error:
                 report(f"items stay float32: {error}")
     return write_bundle(trained, options.out, options.name)
+
+
+def _look_at_out(options: argparse.Namespace) -> None:
+    """Before hours are spent: can the bundle be written, and what is learned until then?"""
+    if not options.out.name:
+        raise UsageError("--out: give a folder with a name of its own, to be made for the bundle")
+    look_at(options.out)
+    if (kept := _unfinished(options)).exists() and not kept.is_dir():
+        raise UsageError(
+            f"{kept}: is in the way of what is learned; move it, or give another --out"
+        )
 
 
 def _unfinished(options: argparse.Namespace) -> Path:

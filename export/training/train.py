@@ -36,7 +36,7 @@ from export.models.base import HeldOut, Run
 from export.models.warm import WarmStart
 from stream.config import Placement as PlacementRules
 from stream.core.model import Model
-from stream.errors import UsageError
+from stream.errors import TrainingError, UsageError
 
 BASELINE = "cooccurrence"
 CANDIDATES = ("cooccurrence", "decay", "mf", "glr")  # of `auto`
@@ -105,6 +105,8 @@ def fit(
     ------
     UsageError
         The log is too small, or a model cannot be trained here.
+    TrainingError
+        A training cannot go on; what it learned is kept in the run's checkpoint.
     """
     run = run or Run()
     held = hold_out(log, run.warm)
@@ -128,6 +130,7 @@ def fit(
         report(f"chosen: {model}")
     best = tried.get(model)
     if best is None:  # too little before the held-out events
+        model = "decay" if model == AUTO else model
         final = train(model, log, **parameters, **({"run": run} if model in LEARNED else {}))
         return _unmeasured(final, wanted)
     metrics = _metrics(tried, model)
@@ -197,6 +200,8 @@ def _tried(
     report(f"training {name} on the older {len(held.older):,} events")
     try:
         return attempt(name, held, parameters, run.part(SECONDS_SHARE, "older"), report)
+    except TrainingError:
+        raise  # it is not the model's fault, and what is kept must not be thrown away
     except UsageError as error:
         report(f"{name}: {error}")
         return None

@@ -17,7 +17,7 @@ import torch
 from export.models.base import Run, Trained
 from export.models.glr import members
 from export.models.glr.learning import learn
-from stream.errors import UsageError
+from stream.errors import TrainingError
 from tests.training.shops import SMALL, newest, walks
 
 P = {**SMALL, "members": 2}
@@ -83,7 +83,7 @@ def test_a_process_that_dies_is_told(two_cores: None) -> None:
         if line.startswith("["):
             os.kill(next(iter(active_children())).pid or 0, signal.SIGKILL)
 
-    with pytest.raises(UsageError, match="ended with -9; if memory is short"):
+    with pytest.raises(TrainingError, match="ended with -9; if memory is short"):
         learn(walks(200), run=Run(report=kill), **{**P, "epochs": 200})
     assert not active_children()
 
@@ -100,6 +100,27 @@ def test_ctrl_c_before_they_have_begun_is_heeded(
     presser.start()
     with pytest.raises(KeyboardInterrupt):
         learn(walks(200), run=Run(checkpoint=tmp_path / "network"), **P, epochs=3)
+    presser.join()
+    assert not active_children()
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_ctrl_c_while_processes_start_is_no_death(
+    two_cores: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def press() -> None:  # to the whole group, as a terminal does
+        while not (children := active_children()):
+            time.sleep(0.01)
+        time.sleep(0.3)
+        for child in children:
+            os.kill(child.pid or 0, signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    log, run = walks(200), Run(checkpoint=tmp_path / "network")
+    presser = threading.Thread(target=press)
+    presser.start()
+    with pytest.raises(KeyboardInterrupt):
+        learn(log, run=run, **{**P, "epochs": 200})
     presser.join()
     assert not active_children()
     assert "Traceback" not in capfd.readouterr().err

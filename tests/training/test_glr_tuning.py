@@ -9,7 +9,7 @@ import pytest
 from export.data.dataset import Log
 from export.models import train
 from export.models.base import Run
-from export.models.glr.parameters import HISTORIES, Parameters, length
+from export.models.glr.parameters import HISTORIES, LIMITS, Parameters, length
 from export.training.tuning import search
 from stream.errors import UsageError
 from tests.training.shops import SMALL, newest, walks
@@ -64,6 +64,20 @@ def test_a_network_needs_a_readout(log: Log) -> None:
         train("glr", log, mean=False, query=False)
 
 
-def test_a_training_that_runs_away_is_no_network(log: Log) -> None:
+def test_a_training_that_runs_away_is_no_network(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(LIMITS, "learning_rate")
     with pytest.raises(UsageError, match="lower learning_rate"):
         train("glr", log, held_out=newest(log), **{**FIXED, "learning_rate": 1e30})
+
+
+@pytest.mark.parametrize(
+    "value", ["dim=0", "dropout=1", "learning_rate=0", "seed=-1", "negatives=0", "window=0"]
+)
+def test_numbers_out_of_their_range_are_refused(log: Log, value: str) -> None:
+    name, number = value.split("=")
+    with pytest.raises(UsageError, match=f"--set {name}={number}"):
+        train("glr", log, **{name: float(number) if "." in number else int(number)})
+
+
+def test_one_negative_is_enough(log: Log) -> None:
+    assert train("glr", log, **{**FIXED, "negatives": 1, "epochs": 1}).item_ids

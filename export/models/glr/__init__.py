@@ -2,7 +2,8 @@
 
     sequences.py   a log -> windows of events
     network.py     PyTorch: item vectors and layers; scan.py, loss.py
-    fitting.py     the training loop; checkpoints; members.py: several networks
+    fitting.py     the training loop; checkpoints
+    members.py     several networks: member.py one of them, processes.py at the same time
     companions.py  co-occurrence; blend.py: what the last interactions add to a logit
     judging.py     held-out events: metrics, and what they settle
     graphs.py      the update and score graphs; reference.py: the same in NumPy

@@ -25,7 +25,7 @@ from export.models.glr.network import Neighbours, Network, begin
 from export.models.glr.parameters import Parameters
 from export.models.glr.sequences import Batch, Sequences
 from export.models.glr.warm import Start
-from stream.errors import UsageError
+from stream.errors import TrainingError, UsageError
 
 WARM_UP = 150  # steps, or a tenth of them
 LAST_RATE = 0.01  # of the learning rate, at the end
@@ -126,7 +126,9 @@ class Trainer:
         KeyboardInterrupt
             By Ctrl-C, after the checkpoint was written.
         UsageError
-            The loss is not finite any more, or the checkpoint is of another training.
+            The loss is not finite any more.
+        TrainingError
+            The checkpoint is of another training, or cannot be written.
         """
         self.progress.epochs = plan.epochs
         if plan.checkpoint is not None and plan.checkpoint.exists():
@@ -236,7 +238,7 @@ class Trainer:
         count = negatives - (n - len(others) + negatives) % ITEMS_OF  # few shapes, see `loss`
         sampled = others[torch.randperm(len(others), device=self.device)[: max(count, 1)]]
         stands = torch.zeros(n, device=self.device)
-        stands[sampled] = math.log(len(others) / max(len(sampled), 1))
+        stands[sampled] = math.log(max(len(others), 1) / max(len(sampled), 1))
         stands[0] = NO_ITEM_LOGIT
         there[sampled] = True
         chosen = torch.nonzero(there)[:, 0]
@@ -267,21 +269,28 @@ class Trainer:
             "best": self._best,
             "random": torch.get_rng_state(),
         }
-        file.parent.mkdir(parents=True, exist_ok=True)
         new = file.with_name(file.name + ".new")
-        torch.save(content, new)
-        new.replace(file)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(content, new)
+            new.replace(file)
+        except (OSError, RuntimeError):  # PyTorch has no error of its own for a full disk
+            new.unlink(missing_ok=True)
+            raise TrainingError(
+                f"{file}: cannot be written; make room there, and the same training goes on from "
+                "what was kept last"
+            ) from None
 
     def _load(self, file: Path) -> None:
         content = torch.load(file, weights_only=True, map_location=self.device)
         if content["parameters"] != asdict(self.p):
-            raise UsageError(
+            raise TrainingError(
                 f"{file}: was trained with other parameters; delete it to begin anew, or give those"
             )
         if content["log"] != self.sequences.digest():
-            raise UsageError(f"{file}: was trained on another log; delete it to begin anew")
+            raise TrainingError(f"{file}: was trained on another log; delete it to begin anew")
         if content["start"] != self._start:
-            raise UsageError(f"{file}: began from another bundle; delete it to begin anew")
+            raise TrainingError(f"{file}: began from another bundle; delete it to begin anew")
         self.progress = Progress(**content["progress"])
         self.network.load_state_dict(content["network"])
         self.optimiser.load_state_dict(content["optimiser"])

@@ -6,71 +6,19 @@ has the bits that it would have alone with as many threads. PyTorch.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from pathlib import Path
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 
 from export.models.base import Float32, Run
 from export.models.glr import graphs
-from export.models.glr.fitting import Plan, Report, Trainer, Watch
-from export.models.glr.interrupt import interruptible
-from export.models.glr.judging import Cases
-from export.models.glr.network import Neighbours, Network, begin, numbers
-from export.models.glr.parameters import Parameters
-from export.models.glr.sequences import Sequences
-from export.models.glr.warm import Start
+from export.models.glr.member import Job, Member, terms_of, train_member
+from export.models.glr.processes import at_the_same_time
 from stream.errors import UsageError
 
+__all__ = ["Job", "Members", "train_members"]
+
 WORTH_IT = 100_000  # events: a process takes seconds to start
-LOOKS_S = 0.2  # how often Ctrl-C is looked for
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Job:
-    """What the members of a model have in common, and where each of them begins.
-
-    Attributes
-    ----------
-    items : rows of the item table
-    cases : that networks are judged by; None: nothing was held out
-    starts : of each member; None: at random
-    """
-
-    sequences: Sequences
-    items: int
-    p: Parameters
-    neighbours: Neighbours | None
-    cases: Cases | None
-    epochs: int
-    starts: list[Start | None]
-
-
-class Member(NamedTuple):
-    """A trained network. `asked`: float32 [cases, d]; `epochs`: that the best one had seen."""
-
-    numbers: dict[str, Float32]
-    table: Float32
-    scale: float
-    curve: list[dict[str, float]]
-    epochs: int
-    asked: Float32 | None
-
-    def network(self, job: Job) -> Network:
-        """The network itself, on the CPU."""
-        network = Network(job.items, job.p, job.neighbours)
-        begin(network, self.numbers)
-        network.eval()
-        return network
 
 
 @dataclass(slots=True, eq=False)
@@ -126,10 +74,12 @@ def train_members(job: Job, run: Run) -> Members:
         and len(job.sequences) >= WORTH_IT
     )
     if together:
-        found = _at_the_same_time(job, run)
+        found = at_the_same_time(job, run, cores())
     else:
         found = [
-            _train(job, at, _terms(run, at, device, 1 / job.p.members), run.report, run.watch)
+            train_member(
+                job, at, terms_of(run, at, device, 1 / job.p.members), run.report, run.watch
+            )
             for at in range(job.p.members)
         ]
     for one in found:
@@ -137,49 +87,9 @@ def train_members(job: Job, run: Run) -> Members:
     return Members.of(found)
 
 
-def _train(job: Job, at: int, terms: Terms, report: Report, watch: Watch | None = None) -> Member:
-    """Train one member."""
-    own = replace(job.p, seed=job.p.seed + at)
-    trainer = Trainer(job.sequences, job.items, own, job.neighbours, terms.device, job.starts[at])
-    plan = Plan(
-        epochs=job.epochs,
-        seconds=terms.seconds,
-        judge=None if job.cases is None else job.cases.judge(terms.device),
-        checkpoint=terms.checkpoint,
-        watch=watch,
-        quiet=terms.quiet,
-    )
-    size = sum(parameter.numel() for parameter in trainer.network.parameters())
-    report(f"network {at + 1} of {job.p.members}: {size:,} numbers, on {terms.device}")
-    network = trainer.run(plan, report)
-    with torch.no_grad():
-        table = network.table().cpu().numpy().astype(np.float32)
-    return Member(
-        numbers=numbers(network),
-        table=table,
-        scale=float(network.log_scale.detach().exp()),
-        curve=trainer.progress.curve,
-        epochs=trainer.progress.best_epoch or trainer.progress.epoch,
-        asked=None if job.cases is None else job.cases.ask(network, terms.device),
-    )
-
-
-class Terms(NamedTuple):
-    """Where and for how long one member trains. `checkpoint`: its file; `quiet`: see `Plan`."""
-
-    device: str
-    seconds: float | None
-    checkpoint: Path | None
-    quiet: bool = False
-
-
-def _terms(run: Run, at: int, device: str, share: float) -> Terms:
-    file = run.checkpoint
-    return Terms(
-        device,
-        None if run.seconds is None else run.seconds * share,
-        None if file is None else file.with_name(f"{file.name}-{at}"),
-    )
+def cores() -> int:
+    """Threads that PyTorch uses: OMP_NUM_THREADS, or all cores."""
+    return int(torch.get_num_threads())
 
 
 def _device(asked: str) -> str:
@@ -187,105 +97,3 @@ def _device(asked: str) -> str:
     if asked == "cuda" and not there:
         raise UsageError("CUDA is not available here; take --device cpu, or auto")
     return ("cuda" if there else "cpu") if asked == "auto" else asked
-
-
-# -- processes ---------------------------------------------------------------------------------
-
-
-class _Child(NamedTuple):
-    process: BaseProcess
-    said: Connection
-
-
-def cores() -> int:
-    """Threads that PyTorch uses: OMP_NUM_THREADS, or all cores."""
-    return int(torch.get_num_threads())
-
-
-def _at_the_same_time(job: Job, run: Run) -> list[Member]:
-    """Train every member in a process of its own."""
-    count = job.p.members
-    threads = max(1, cores() // count)
-    share = min(1.0, cores() / count)
-    spawn = multiprocessing.get_context("spawn")
-    children: list[_Child] = []
-    with interruptible() as stopped:
-        try:
-            for at in range(count):
-                said, say = spawn.Pipe(duplex=False)
-                terms = _terms(run, at, "cpu", share)._replace(quiet=at > 0)
-                process = spawn.Process(
-                    target=_child, args=(say, job, at, terms, threads), daemon=True
-                )
-                _start(process)
-                say.close()  # so that the end of the process is the end of the pipe
-                children.append(_Child(process, said))
-            return _results(children, run.report, stopped)
-        finally:
-            for child in children:
-                child.process.kill()
-                child.process.join()
-
-
-def _results(children: list[_Child], report: Report, stopped: Callable[[], bool]) -> list[Member]:
-    """What they say last, in their order; what they say before goes to `report`."""
-    results: dict[int, Member | BaseException] = {}
-    number = {child.said: at for at, child in enumerate(children)}
-    ending = False
-    while len(results) < len(children):
-        failed = any(isinstance(result, BaseException) for result in results.values())
-        if (failed or stopped()) and not ending:
-            ending = True  # each one writes its checkpoint
-            for child in children:
-                if child.process.pid is not None and child.process.is_alive():
-                    os.kill(child.process.pid, signal.SIGINT)
-        for said in wait([said for said, at in number.items() if at not in results], LOOKS_S):
-            assert isinstance(said, Connection)
-            at = number[said]
-            try:
-                heard = said.recv()
-            except EOFError:
-                heard = _death(children[at].process)
-            if isinstance(heard, str):
-                report(f"[{at + 1}]{heard}" if heard.startswith(" ") else heard)
-            else:
-                results[at] = heard
-    errors = [result for result in results.values() if isinstance(result, BaseException)]
-    for error in sorted(errors, key=lambda error: isinstance(error, KeyboardInterrupt)):
-        raise error
-    return [result for _, result in sorted(results.items()) if isinstance(result, Member)]
-
-
-def _death(process: BaseProcess) -> BaseException:
-    process.join()
-    return UsageError(
-        f"a training process ended with {process.exitcode}; if memory is short, train one "
-        "network alone: --set members=1"
-    )
-
-
-def _start(process: BaseProcess) -> None:
-    """Ctrl-C waits until the process can heed it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # is handed on
-    try:
-        process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _child(say: Connection, job: Job, at: int, terms: Terms, threads: int) -> None:
-    os.setpgid(0, 0)  # Ctrl-C goes to the parent, which passes it on
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(threads)
-    try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        say.send(_train(job, at, terms, say.send))
-    except (KeyboardInterrupt, UsageError) as error:
-        say.send(error)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

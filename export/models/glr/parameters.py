@@ -30,6 +30,21 @@ HISTORIES: Final[dict[str, Any]] = {
 }
 LEAST_LENGTH: Final = 1e-8  # is added to lengths that are divided by
 WIDEST: Final = 4.0  # |log w| of the running mean
+# From, to. What is left out may be anything.
+LIMITS: Final[dict[str, tuple[float, float]]] = {
+    **dict.fromkeys(("dim", "state", "hidden"), (1, 4096)),
+    **dict.fromkeys(("layers", "members"), (1, 16)),
+    **dict.fromkeys(("neighbours", "last", "companions", "min_count", "epochs"), (1, 1_000_000)),
+    **dict.fromkeys(("window", "batch", "negatives"), (1, 100_000_000)),
+    **dict.fromkeys(("edge_dropout", "input_dropout", "dropout", "label_smoothing"), (0, 0.99)),
+    "longest_memory": (1.2, 1e9),
+    "scale": (0.1, 1000),
+    "smoothing": (0, 100),
+    "recency": (0, 100),
+    "learning_rate": (1e-8, 1),
+    "weight_decay": (0, 10),
+    "seed": (0, (1 << 63) - 100),
+}
 LONG: Final = 30.0  # events of a user, of which an event has so many on average
 
 
@@ -112,9 +127,12 @@ class Parameters:
         Raises
         ------
         UsageError
-            There is no readout.
+            There is no readout, or a number is out of its range.
         """
         p = cls(**values)
+        for name, (low, high) in LIMITS.items():
+            if not low <= values.get(name, low) <= high:
+                raise UsageError(f"--set {name}={values[name]}: must be from {low:g} to {high:g}")
         if not (p.mean or p.query):
             raise UsageError("glr needs a readout: mean=true, query=true, or both")
         return p
