@@ -122,6 +122,7 @@ def bundle_files(trained: Trained, name: str) -> dict[str, bytes]:
         "beta": trained.beta,
         "recent": trained.recent,
         "exclude_seen": trained.exclude_seen,
+        "exclude_bought": trained.exclude_bought,
         "training": trained.training,
         "metrics": trained.metrics,
         "golden": {"file": GOLDEN, "tolerance": TOLERANCE},

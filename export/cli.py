@@ -176,7 +176,8 @@ def _bundle(options: argparse.Namespace) -> None:
     print(f"  trained until {printable(m.created)}")
     print(f"  state         {m.state.size} numbers, kept as {m.state.storage}")
     print(f"  item vectors  {m.embedding_dim} numbers, kept as {m.item_storage}")
-    print(f"  seen items    {'excluded' if m.exclude_seen else 'may come back'}")
+    for what, excluded in (("seen", m.exclude_seen), ("bought", m.exclude_bought)):
+        print(f"  {what + ' items':13} {'excluded' if excluded else 'may come back'}")
     for name, values in (("training", m.training), ("metrics", m.metrics)):
         print(f"  {name:13} {json.dumps(values)}")
     if (card := read_card(options.folder)) is not None:

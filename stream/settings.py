@@ -209,7 +209,9 @@ class Placement(_Section, frozen=True):
         Seconds | None,
         Meta(description="how long an item counts as seen; unset: while in the ring"),
     ] = None
-    exclude_bought: Annotated[bool, Meta(description="leave out items bought lately")] = True
+    exclude_bought: Annotated[
+        bool | None, Meta(description="leave out items bought lately; unset: the bundle's")
+    ] = None
 
 
 class Settings(_Section, frozen=True):

@@ -77,7 +77,8 @@ class Trained:
     recent : how many of a user's last interactions the score graph takes; 0 = none
     calibration : of the listed items' logits, in the score graph; None where there is none
     content : vectors of items that were not trained on, from their records; None if it has no such
-    exclude_seen, metrics : filled in by `export.training.train.fit`, which measures them
+    exclude_seen, exclude_bought, metrics : filled in by `export.training.train.fit`, which measures
+        them
     settled : what held-out events decided, for a training on the whole log; None: nothing
     network : float32 arrays that a next training may begin from, see `WarmStart`; empty: none
     """
@@ -101,6 +102,7 @@ class Trained:
     content: ContentMap | None = None
     item_storage: Literal["float32", "float16", "int8"] = "float32"
     exclude_seen: bool = False
+    exclude_bought: bool = True
     metrics: dict[str, Any] = field(default_factory=dict)
     settled: Any = None
     network: dict[str, Float32] = field(default_factory=dict)

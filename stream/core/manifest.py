@@ -108,7 +108,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     `created` is the event time of the newest training event, not the clock's: the same log gives
     the same bundle, with the same id. `additive` is None for a model that is no such sum, `content`
     for one that knows nothing of what items are. `recent` counts the last interactions that the
-    score graph takes. `item_storage` is how item vectors are kept, see `packing.py`.
+    score graph takes. `item_storage` is how item vectors are kept, see `packing.py`. `exclude_seen`
+    and `exclude_bought` say what placements leave out that do not say it themselves.
     """
 
     format: int
@@ -128,6 +129,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     beta: float
     recent: int = 0
     exclude_seen: bool
+    exclude_bought: bool = True
     training: dict[str, Any]
     metrics: dict[str, Any]
     golden: GoldenSpec

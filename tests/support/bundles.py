@@ -24,6 +24,7 @@ def random_decay_bundle(
     dim: int = 64,
     storage: Literal["float32", "int8"] = "int8",
     exclude_seen: bool = False,
+    exclude_bought: bool = True,
     seed: int = 0,
     clusters: int = 0,
 ) -> Bundle:
@@ -52,7 +53,7 @@ def random_decay_bundle(
         training={"random": True},
     )
     trained.storage = storage
-    trained.exclude_seen = exclude_seen
+    trained.exclude_seen, trained.exclude_bought = exclude_seen, exclude_bought
     return write_bundle(trained, folder, "random")
 
 

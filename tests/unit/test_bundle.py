@@ -46,6 +46,16 @@ def test_loads_what_was_written(folder: Path) -> None:
     assert Bundle.load(folder).bundle_id == bundle.bundle_id
 
 
+def test_a_bundle_that_says_nothing_of_bought_items_excludes_them(folder: Path) -> None:
+    seal(folder, lambda fields: fields.pop("exclude_bought", None))
+    assert Bundle.load(folder).manifest.exclude_bought
+    seal(folder, lambda fields: fields.update(exclude_bought=False))
+    assert not Bundle.load(folder).manifest.exclude_bought
+    seal(folder, lambda fields: fields.update(exclude_bought=1))
+    with pytest.raises(BundleError, match="exclude_bought"):
+        Bundle.load(folder)
+
+
 @pytest.mark.parametrize("name", [*FILES, MANIFEST])
 def test_a_flipped_byte_anywhere_is_found(folder: Path, name: str) -> None:
     file = folder / name

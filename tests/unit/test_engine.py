@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ from stream.core.model import Model
 from stream.core.state import UserShard
 from stream.core.users import EVERYONE, Users
 from stream.kafka.batches import RecordBatch
+from tests.support.bundles import random_decay_bundle
 from tests.support.parts import Part
 
 NOW_MS = 1_795_000_000_000
@@ -196,6 +198,15 @@ def test_a_shop_may_want_seen_items_back_but_not_bought_ones(decay_bundle: Bundl
     assert len(items(result, "all")) == 200
     assert set(items(result, "all")) - set(items(result, "again")) == {"i2"}
     assert set(items(result, "all")) - set(items(result, "fresh")) == {"i1", "i2"}
+
+
+def test_what_placements_leave_open_the_bundle_decides(tmp_path: Path) -> None:
+    bundle = random_decay_bundle(tmp_path / "bundle", 50, dim=8, exclude_bought=False)
+    rules = {"open": Placement(k=50), "fresh": Placement(k=50, exclude_bought=True)}
+    shop = Shop(bundle, **rules)
+    result = shop.step({"item_id": "i2", "type": "purchase"})
+    assert len(items(result, "open")) == 50
+    assert set(items(result, "open")) - set(items(result, "fresh")) == {"i2"}
 
 
 def test_a_disliked_item_never_comes_back(decay_bundle: Bundle) -> None:

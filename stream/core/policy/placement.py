@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stream.compiled import FLOAT64, NOTHING, array, compiled
 from stream.config import Placement as PlacementRules
 from stream.contracts import ANY_TYPE, EventType
-from stream.core.bundle import NEVER_LISTED
+from stream.core.bundle import NEVER_LISTED, Manifest
 from stream.core.catalogue import NO_ITEM, Catalogue
 from stream.core.model import Model
 from stream.core.recent import Recent
@@ -58,6 +58,21 @@ class Ring(NamedTuple):
         return cls(rows, types, ages_s, users.ring_order(who, max(LOOK_BACK, model.recent)))
 
 
+class LeavesOut(NamedTuple):
+    """Whether lists leave out what the user has seen, and what the user has bought."""
+
+    seen: bool
+    bought: bool
+
+    @classmethod
+    def of(cls, rules: PlacementRules, manifest: Manifest) -> LeavesOut:
+        """What a placement's settings leave open, the bundle's manifest decides."""
+        return cls(
+            manifest.exclude_seen if rules.exclude_seen is None else rules.exclude_seen,
+            manifest.exclude_bought if rules.exclude_bought is None else rules.exclude_bought,
+        )
+
+
 class Placement:
     """A named place in the shop that shows a list.
 
@@ -65,6 +80,10 @@ class Placement:
     ----------
     rules : the placement's settings; what they leave open, the bundle's manifest decides
     item_bias : float32, shape (rows,); the model's bias of every row
+
+    Attributes
+    ----------
+    excluded_types : bool, by `EventType`: whether an interaction of it keeps its item off lists
     """
 
     def __init__(
@@ -76,6 +95,7 @@ class Placement:
         item_bias: NDArray[np.float32],
     ) -> None:
         manifest = model.bundle.manifest
+        leaves_out = LeavesOut.of(rules, manifest)
         self.name = name
         self.k = rules.k
         self.theta = max(rules.theta, LEAST_SCORE)
@@ -83,11 +103,10 @@ class Placement:
         self._beta = manifest.beta if rules.beta is None else rules.beta
         self._model = model
         self._catalogue = catalogue
-        exclude_seen = manifest.exclude_seen if rules.exclude_seen is None else rules.exclude_seen
-        self._excluded_types = np.zeros(ANY_TYPE, np.bool_)
-        self._excluded_types[list(_SEEN)] = exclude_seen
-        self._excluded_types[list(_BOUGHT)] = rules.exclude_bought
-        self._excluded_types[EventType.DISLIKE] = True
+        self.excluded_types = np.zeros(ANY_TYPE, np.bool_)
+        self.excluded_types[list(_SEEN)] = leaves_out.seen
+        self.excluded_types[list(_BOUGHT)] = leaves_out.bought
+        self.excluded_types[EventType.DISLIKE] = True
         self._window_s = np.inf if rules.seen_window_s is None else rules.seen_window_s
         self._windowed = np.zeros(ANY_TYPE, np.bool_)
         self._windowed[list(_SEEN)] = True
@@ -140,7 +159,7 @@ class Placement:
             return np.zeros((len(ring.rows), 1), np.int64)
         rows = np.empty_like(ring.rows)
         columns = (ring.rows, ring.types, ring.ages_s)
-        _exclude(*columns, self._excluded_types, self._windowed, self._window_s, rows)
+        _exclude(*columns, self.excluded_types, self._windowed, self._window_s, rows)
         return rows
 
 
