@@ -59,7 +59,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--whole-history",
         action="store_true",
-        help="where seen items are excluded: all of the history, not what the ring remembers",
+        help="leave out what was seen or bought in all of the history, not what the ring remembers",
     )
     command.add_argument("--k", type=_lengths, default=KS, metavar="K,K", help="default: 10,20")
     command.add_argument("--plots", type=Path, metavar="DIR", help="write charts as SVG")
@@ -138,7 +138,8 @@ def _bundle(options: argparse.Namespace, ks: tuple[int, ...], report: Report) ->
     baseline: Measured | Any = bundle.manifest.metrics.get("baseline")
     if trained_on is not None:
         report(f"training {BASELINE} on {len(trained_on):,} events")
-        rules = PlacementRules(exclude_seen=measured.exclude_seen)
+        seen, bought = measured.leaves_out
+        rules = PlacementRules(exclude_seen=seen, exclude_bought=bought)
         with loaded(train(BASELINE, trained_on)) as served:
             report(f"measuring {BASELINE}")
             baseline = measure_model(served, asked, ks, rules=rules, **given)

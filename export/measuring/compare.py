@@ -16,11 +16,12 @@ import numpy as np
 
 from export.data.dataset import Cases, Log
 from export.measuring.evaluate import replay
+from export.measuring.exclusions import EXCLUSIONS, REPEATS
 from export.measuring.measure import KS, Measured, checked, judge, measure_model
 from export.measuring.metrics.significance import bootstrap
 from export.measuring.questions import MOMENTS, baskets
 from export.models.ratings import Ratings, fit_ratings
-from export.training.train import BASELINE, EXCLUSIONS, Report, loaded, settled
+from export.training.train import BASELINE, Report, loaded, settled
 from stream.errors import UsageError
 
 SHARES = (0.125, 0.25, 0.5, 1.0)  # of the training events, in a learning curve
@@ -61,10 +62,9 @@ def compare(
             results[name] = {}
             for exclusion, rules in EXCLUSIONS.items():
                 answers = replay(served, asked, rules=msgspec.structs.replace(rules, k=ks[-1]))
-                seen = bool(rules.exclude_seen)
                 for moment in MOMENTS:
                     if (of := answers.of(moment)).questions.queries:
-                        judged = judge(served, of, ks, seen, "ring", older)
+                        judged = judge(served, of, ks, rules, "ring", older)
                         results[name][Setting(exclusion, moment)] = judged
     if not results[model]:
         raise UsageError("no order to ask about on the newer side; give another --since")
@@ -136,7 +136,6 @@ def learning_curve(
     have had them, and measured on the same orders, repeats allowed.
     """
     older = log.before(since_ms)
-    rules = EXCLUSIONS["repeats allowed"]
     asked = baskets(log, since_ms)
     curves: dict[str, list[tuple[float, float]]] = {}
     for name in dict.fromkeys((model, BASELINE)):
@@ -149,7 +148,7 @@ def learning_curve(
             except UsageError:  # too little of a log
                 continue
             with loaded(trained) as served:
-                found = measure_model(served, asked, [k], rules=rules, trained_on=part)
+                found = measure_model(served, asked, [k], rules=REPEATS, trained_on=part)
             curves[name].append((float(len(part)), found.metrics[f"recall@{k}"]))
     return curves
 

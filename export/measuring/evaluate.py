@@ -81,8 +81,8 @@ def replay(
     rules : the placement's settings; the default is a placement's default
     storage : how states are kept; None takes the bundle's
     ring : interactions remembered per user; the default is the engine's
-    strike_history : leave out every item of the user's history, as published protocols do, also
-        what the ring has forgotten
+    strike_history : leave out as well what the ring has forgotten and would leave out, as
+        published protocols do
     """
     served = _Served(model, questions.log, rules, storage, ring)
     n = len(questions.queries)
@@ -154,7 +154,9 @@ class _Served:
     def _struck(self, questions: Questions, query: Query, strike_history: bool) -> Int64:
         codes = query.taken
         if strike_history:
-            codes = np.concatenate([codes, questions.known(query)])
+            log, known = questions.log, questions.histories[query.user][: query.position]
+            excluded = self._placement.excluded_types[log.event_type[known]]
+            codes = np.concatenate([codes, log.item[known[excluded]]])
         return np.unique(self.row_by_code[codes])
 
     def fold(self, users: Users, at: Int64) -> None:

@@ -27,6 +27,7 @@ from export.measuring.questions import Questions, cases_asked
 from stream.config import Placement as PlacementRules
 from stream.core.bundle import Bundle
 from stream.core.model import Model
+from stream.core.policy.placement import LeavesOut
 from stream.errors import UsageError
 
 Float64 = npt.NDArray[np.float64]
@@ -46,8 +47,8 @@ class Measured:
     ks : places looked at, ascending
     cases, users : lists, and the users they were for
     items : that the model can list
-    exclude_seen : whether items seen came back, and
-    seen_in : where seen items were looked up: "ring", what the engine remembers, or "history"
+    leaves_out : whether lists left out what was seen, and what was bought, and
+    seen_in : where these were looked up: "ring", what the engine remembers, or "history"
     targets, unknown_targets : items wanted, and those that the bundle does not know: misses
     popularity_of : what interactions were counted in for novelty, popularity and cold items:
         "training log", or "test histories" where the training log was not at hand
@@ -65,7 +66,7 @@ class Measured:
     cases: int
     users: int
     items: int
-    exclude_seen: bool
+    leaves_out: LeavesOut
     seen_in: str
     targets: int
     unknown_targets: int
@@ -88,7 +89,8 @@ class Measured:
             "cases": self.cases,
             "users": self.users,
             "items": self.items,
-            "exclude_seen": self.exclude_seen,
+            "exclude_seen": self.leaves_out.seen,
+            "exclude_bought": self.leaves_out.bought,
             "seen_in": self.seen_in,
             "targets": self.targets,
             "unknown_targets": self.unknown_targets,
@@ -101,6 +103,14 @@ class Measured:
                 "bins": dict(zip(self.calibration._fields, bins, strict=True)),
             },
         }
+
+    @property
+    def left_out(self) -> str:
+        """What lists left out, for people."""
+        told = [what for what, out in zip(("seen", "bought"), self.leaves_out, strict=True) if out]
+        if not told:
+            return "repeats allowed"
+        return f"{' and '.join(told)} items excluded ({self.seen_in})"
 
     def against(self, other: Measured) -> dict[str, dict[str, float]]:
         """The paired test against another model on the same questions, by metric.
@@ -129,8 +139,8 @@ def measure(
     ----------
     trained_on : the training log, for popularity; None: interactions are counted in what the
         questions know
-    whole_history : where seen items are excluded, exclude all of the history, as published
-        protocols do, not only what the engine's ring remembers
+    whole_history : leave out of all the history what lists leave out of what the engine's ring
+        remembers, as published protocols do
 
     Raises
     ------
@@ -156,12 +166,9 @@ def measure_model(
     """The same for a loaded model and a placement of other `rules`, whose k is not looked at."""
     questions = cases_asked(asked) if isinstance(asked, Cases) else asked
     ks = checked(ks)
-    manifest = model.bundle.manifest
-    exclude_seen = manifest.exclude_seen if rules.exclude_seen is None else rules.exclude_seen
-    rules = msgspec.structs.replace(rules, k=ks[-1], exclude_seen=exclude_seen)
-    strike = exclude_seen and whole_history
-    answers = replay(model, questions, rules=rules, strike_history=strike)
-    return judge(model, answers, ks, exclude_seen, "history" if strike else "ring", trained_on)
+    rules = msgspec.structs.replace(rules, k=ks[-1])
+    answers = replay(model, questions, rules=rules, strike_history=whole_history)
+    return judge(model, answers, ks, rules, "history" if whole_history else "ring", trained_on)
 
 
 def checked(ks: Sequence[int]) -> tuple[int, ...]:
@@ -181,11 +188,13 @@ def judge(
     model: Model,
     answers: Answers,
     ks: Sequence[int],
-    exclude_seen: bool,
+    rules: PlacementRules,
     seen_in: str,
     trained_on: Log | None,
 ) -> Measured:
-    """Compute everything from lists that are there; they are as long as the last of `ks`."""
+    """Compute everything from lists that are there, made under `rules`; they are as long as the
+    last of `ks`.
+    """
     queries = answers.questions.queries
     if not queries:
         raise UsageError("nothing to measure on: no user has an event that follows another")
@@ -206,7 +215,7 @@ def judge(
         cases=len(values),
         users=len(np.unique(user)),
         items=manifest.items - 1,
-        exclude_seen=exclude_seen,
+        leaves_out=LeavesOut.of(rules, manifest),
         seen_in=seen_in,
         targets=int(hits.wanted.sum()),
         unknown_targets=sum(int((rows == 0).sum()) for rows in targets),

@@ -32,10 +32,9 @@ def bundle_text(
     baseline : measured on the same questions, or what the manifest says of it, or None: unknown
     against : another bundle, on the same questions
     """
-    seen = f"seen items excluded ({measured.seen_in})" if measured.exclude_seen else "repeats come"
     lines = [
         f"bundle    {measured.bundle_id}  {printable(measured.model)}, {measured.items:,} items",
-        f"measured  {measured.cases:,} lists of {measured.users:,} users; {seen}",
+        f"measured  {measured.cases:,} lists of {measured.users:,} users; {measured.left_out}",
     ]
     if measured.unknown_targets:
         lines.append(

@@ -22,6 +22,7 @@ from export.models.base import Run, Trained
 from export.models.glr.accounting import Budget, Mechanism
 from export.models.glr.private_parameters import PrivateParameters
 from export.training.train import BASELINE, Sides, Tried, attempt, hold_out, measured
+from stream.config import Placement as PlacementRules
 from stream.errors import UsageError
 
 TOLD: Final = ("recall@20", "ndcg@20", "mrr@20")
@@ -111,7 +112,8 @@ def _cost(
 
     def private(budget: Budget | None) -> Tried:
         trained = learn(held.older, p, budget, run.report)
-        return measured(trained, held, run.report, [p.exclude_seen])
+        served = PlacementRules(exclude_seen=p.exclude_seen, exclude_bought=p.exclude_bought)
+        return measured(trained, held, run.report, [served])
 
     told(PRIVATE, lambda: private(budget))
     told(UNPROTECTED, lambda: private(None))

@@ -2,8 +2,8 @@
 
 The newest events are held out; models trained on the rest are measured on them beside the baseline,
 through the engine's own fold and placement. That decides which model it is to be (`auto`), whether
-seen items may come back, how states are stored and what a score means. What is handed out is then
-trained on everything.
+seen and bought items may come back, how states are stored and what a score means. What is handed
+out is then trained on everything.
 
 Must not know: files of a log, the command line.
 """
@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from export.bundle import write_bundle
@@ -27,6 +28,7 @@ from export.compression.held_out import Wanted, settle
 from export.data.dataset import Cases, Log
 from export.data.splits import HELD_OUT, NothingAskedError, moments, newest_share
 from export.measuring.evaluate import Answers, replay
+from export.measuring.exclusions import tellable
 from export.measuring.measure import Measured, judge
 from export.measuring.metrics.calibration import reliability
 from export.measuring.metrics.ranking import find_hits
@@ -47,13 +49,6 @@ LEAST_NEW = 100  # events that an earlier bundle was not trained on
 KS = (10, 20)
 CHOSEN_BY = "ndcg@20"
 SECONDS_SHARE = 0.5  # of the time, for training on the older events; the rest is for all
-
-REPEATS = PlacementRules(exclude_seen=False, exclude_bought=False)
-EXCLUSIONS = {
-    "repeats allowed": REPEATS,
-    "bought items excluded": PlacementRules(exclude_seen=False),
-    "seen items excluded": PlacementRules(exclude_seen=True),
-}
 
 AS_TRAINED = Wanted()
 
@@ -77,7 +72,6 @@ class Tried(NamedTuple):
     measured: Measured
     answers: Answers
     rules: PlacementRules
-    exclude_seen: bool
 
     @property
     def worth(self) -> float:
@@ -140,7 +134,8 @@ def fit(
     report(f"training {model} on all {len(log):,} events")
     more = {"run": run.part(1 - SECONDS_SHARE), "settled": best.trained.settled}
     final = train(model, log, **parameters, **(more if model in LEARNED else {}))
-    final.exclude_seen, final.metrics = best.exclude_seen, metrics
+    final.exclude_seen, final.exclude_bought = best.measured.leaves_out
+    final.metrics = metrics
     final.storage, final.item_storage = stored.states or final.storage, stored.items
     return final if calibration is None else final.calibrated(calibration)
 
@@ -210,7 +205,7 @@ def _tried(
 def attempt(
     name: str, held: Sides, parameters: Mapping[str, Any], run: Run, report: Report
 ) -> Tried:
-    """Train on the older events, measure on the newest, with and without seen items.
+    """Train on the older events, measure on the newest, under every rule that the log can tell of.
 
     Raises
     ------
@@ -221,24 +216,24 @@ def attempt(
         trained = train(name, held.log, held_out=held.held_out, run=run, **parameters)
     else:
         trained = train(name, held.older, **parameters)
-    return measured(trained, held, report)
+    return measured(trained, held, report, tellable(held.log))
 
 
 def measured(
-    trained: Trained, held: Sides, report: Report, exclusions: Sequence[bool] = (False, True)
+    trained: Trained, held: Sides, report: Report, exclusions: Sequence[PlacementRules]
 ) -> Tried:
-    """Measure a model that was trained on the older events, under the better of `exclusions`."""
+    """Measure a model that was trained on the older events, under the best of `exclusions`."""
     with loaded(trained) as served:
         found = []
-        for exclude_seen in exclusions:
-            rules = PlacementRules(k=KS[-1], exclude_seen=exclude_seen, exclude_bought=exclude_seen)
+        for exclusion in exclusions:
+            rules = msgspec.structs.replace(exclusion, k=KS[-1])
             answers = replay(served, held.asked, rules=rules)
-            judged = judge(served, answers, KS, exclude_seen, "ring", held.older)
-            found.append(Tried(trained, judged, answers, rules, exclude_seen))
+            judged = judge(served, answers, KS, rules, "ring", held.older)
+            found.append(Tried(trained, judged, answers, rules))
     best = max(found, key=lambda tried: tried.worth)
     of = best.measured.metrics
     told = "  ".join(f"{name} {of[name]:.4f}" for name in ("recall@20", "ndcg@20", "mrr@20"))
-    report(f"  {told}, {'without' if best.exclude_seen else 'with'} seen items")
+    report(f"  {told}, {best.measured.left_out}")
     return best
 
 
@@ -276,7 +271,7 @@ def _stored(
 
     def judged(served: Model, states: States) -> Measured:
         answers = replay(served, held.asked, rules=best.rules, storage=states)
-        return judge(served, answers, KS, best.exclude_seen, "ring", held.older)
+        return judge(served, answers, KS, best.rules, "ring", held.older)
 
     with loaded(best.trained) as served:
         return settle(served, best.measured, judged, wanted, report)

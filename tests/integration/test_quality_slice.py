@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from export.data.dataset import Log, read_log
+from export.measuring.exclusions import REPEATS
 from export.measuring.measure import Measured, measure_model
 from export.measuring.questions import Questions, baskets
 from export.models import train
-from export.training.train import REPEATS, loaded
+from export.training.train import loaded
 from tests.support.data import needed
 
 BEGIN, UNTIL = "2011-08-01", "2011-10-22"

@@ -12,16 +12,20 @@ import pytest
 
 from export.measuring.evaluate import RING
 from stream.contracts import EventType
+from stream.core.policy.placement import LeavesOut
 from stream.kafka.broker import BrokerProcess
 from tests.support.freshet import Freshet
 from tests.support.streamed import REGULAR, Case, case_of, differences, offline, streamed
 
-EXCLUDE_SEEN = {"mf": True, "cooccurrence": False}  # by model, in the manifest
+LEAVES_OUT = {  # by model, in the manifest
+    "mf": LeavesOut(seen=True, bought=True),
+    "cooccurrence": LeavesOut(seen=False, bought=False),
+}
 PARAMETERS = {"mf": {"dim": 32}, "cooccurrence": {}}
 
 # The tests of a model in one process, for the sake of its training.
 MODELS = [
-    pytest.param(name, marks=pytest.mark.xdist_group(f"streamed {name}")) for name in EXCLUDE_SEEN
+    pytest.param(name, marks=pytest.mark.xdist_group(f"streamed {name}")) for name in LEAVES_OUT
 ]
 
 
@@ -32,7 +36,7 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Case]:
     @cache
     def of_model(name: str) -> Case:
         folder = tmp_path_factory.mktemp("streamed")
-        return case_of(name, EXCLUDE_SEEN[name], PARAMETERS[name], folder)
+        return case_of(name, LEAVES_OUT[name], PARAMETERS[name], folder)
 
     return of_model
 
@@ -62,19 +66,23 @@ def test_the_split_has_what_could_make_a_difference(case: Case) -> None:
     assert not known.issuperset(log.items[code] for code in log.item.tolist())
     assert len(set(zip(log.user.tolist(), log.item.tolist(), strict=True))) < len(log)
     assert sum(map(len, case.shop.deliveries.values())) > len(log)
-    exclude_seen = case.bundle.manifest.exclude_seen
-    assert lists_seen_items(case, "home") is not exclude_seen
-    assert lists_seen_items(case, "cart") is exclude_seen
+    manifest = case.bundle.manifest
+    for kind, excluded in (
+        (EventType.CLICK, manifest.exclude_seen),
+        (EventType.PURCHASE, manifest.exclude_bought),
+    ):
+        assert comes_back(case, "home", kind) is not excluded
+        assert comes_back(case, "cart", kind) is excluded
 
 
-def lists_seen_items(case: Case, placement: str) -> bool:
-    """Whether an item comes back that stands in its user's ring as clicked."""
+def comes_back(case: Case, placement: str, kind: EventType) -> bool:
+    """Whether an item is listed that stands in its user's ring with an event of this type."""
     asked = case.shop.asked
     log = asked.log
     for query, shown in zip(asked.queries, case.expected.values(), strict=True):
         ring = asked.histories[query.user][max(query.position - RING, 0) : query.position]
-        clicked = {log.items[log.item[at]] for at in ring if log.event_type[at] == EventType.CLICK}
-        if not clicked.isdisjoint(shown[placement].items):
+        done = {log.items[log.item[at]] for at in ring if log.event_type[at] == kind}
+        if not done.isdisjoint(shown[placement].items):
             return True
     return False
 

@@ -21,7 +21,6 @@ from export.data.dataset import Log
 from export.measuring.measure import Measured, measure_model
 from export.measuring.questions import MOMENTS, Questions, baskets
 from export.training.train import BASELINE, CANDIDATES, CHOSEN_BY
-from stream.config import Placement as PlacementRules
 from stream.core.bundle import Bundle
 from stream.core.model import Model
 from stream.errors import FreshetError, UsageError
@@ -131,12 +130,10 @@ def _cases(pair: Pair, bundle: Path) -> dict[str, Any]:
 
 
 def _measure(bundle: Path, asked: Asked) -> dict[str, Measured]:
-    """By moment. What was bought may come back where what was seen may, as training measures it."""
+    """By moment."""
     model = Model(Bundle.load(bundle), "cpu", spare_rows=0)
-    again = not model.bundle.manifest.exclude_seen
-    rules = PlacementRules(exclude_seen=not again, exclude_bought=not again)
     return {
-        moment: measure_model(model, questions, rules=rules, trained_on=asked.older)
+        moment: measure_model(model, questions, trained_on=asked.older)
         for moment, questions in asked.questions.items()
     }
 

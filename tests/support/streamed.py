@@ -36,6 +36,7 @@ from stream.contracts import (
 )
 from stream.core.bundle import Bundle
 from stream.core.model import Model
+from stream.core.policy.placement import LeavesOut
 from tests.support.freshet import Freshet, interrupt, producing, wait_for
 
 THEMES, ITEMS = 40, 20  # more than 20 blocks of the top-k
@@ -164,23 +165,26 @@ def _delivered(events: Sequence[Event]) -> Iterator[Event]:
             yield events[number - 1]
 
 
-def case_of(model: str, exclude_seen: bool, parameters: Mapping[str, float], folder: Path) -> Case:
-    """Train on the older events; the manifest says whether seen items may come back."""
+def case_of(
+    model: str, leaves_out: LeavesOut, parameters: Mapping[str, float], folder: Path
+) -> Case:
+    """Train on the older events; the manifest says whether seen and bought items may come back."""
     shop = split(folder)
     fitted = fit(shop.older, model, parameters, lambda line: None)
     assert fitted.calibration is not None
-    bundle = write_bundle(replace(fitted, exclude_seen=exclude_seen), folder / "bundle")
-    settings = _placements(folder, exclude_seen)
+    said = replace(fitted, exclude_seen=leaves_out.seen, exclude_bought=leaves_out.bought)
+    bundle = write_bundle(said, folder / "bundle")
+    settings = _placements(folder, leaves_out)
     return Case(shop, bundle, settings, offline(bundle, settings, shop.asked))
 
 
-def _placements(folder: Path, exclude_seen: bool) -> Path:
+def _placements(folder: Path, leaves_out: LeavesOut) -> Path:
     """Settings of two placements: one leaves it all to the manifest, one says the opposite."""
     path = folder / "freshet.toml"
-    opposite = str(not exclude_seen).lower()
+    seen, bought = (str(not excluded).lower() for excluded in leaves_out)
     path.write_text(
         "[placements.home]\n"
-        f"[placements.cart]\nk = 12\nexclude_seen = {opposite}\nexclude_bought = false\n"
+        f"[placements.cart]\nk = 12\nexclude_seen = {seen}\nexclude_bought = {bought}\n"
     )
     return path
 

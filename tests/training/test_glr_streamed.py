@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from stream.core.policy.placement import LeavesOut
 from stream.kafka.broker import BrokerProcess
 from tests.support.brokers import start_broker
 from tests.support.freshet import Freshet
@@ -25,7 +26,9 @@ def embedded(tmp_path: Path) -> Iterator[BrokerProcess]:
 
 @pytest.fixture
 def case(tmp_path: Path) -> Case:
-    return case_of("glr", False, {**SMALL, "batch": 1024, "epochs": 2}, tmp_path)
+    return case_of(
+        "glr", LeavesOut(seen=False, bought=True), {**SMALL, "batch": 1024, "epochs": 2}, tmp_path
+    )
 
 
 def test_published_lists_of_a_recurrence_are_those_of_the_evaluation(

@@ -215,6 +215,7 @@ def learn_privately(
         created=datetime.now(UTC).isoformat(timespec="seconds"),  # the newest event is somebody's
         training={**asdict(p), "privacy": _told(budget, mechanism, users, p)},
         exclude_seen=p.exclude_seen,
+        exclude_bought=p.exclude_bought,
         recent=1,
     )
 

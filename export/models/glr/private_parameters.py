@@ -21,7 +21,8 @@ class PrivateParameters:
         up to twice as many is taken whole
     clip : the most that one user moves the sum of a step's gradients
     learning_rate : of Adam
-    exclude_seen : whether placements that do not say leave seen items out
+    exclude_seen, exclude_bought : whether placements that do not say leave out what the user has
+        seen, and bought
     seed : of the network's beginning and of negatives, never of the noise
     """
 
@@ -37,6 +38,7 @@ class PrivateParameters:
     clip: float = 0.5
     learning_rate: float = 0.03
     exclude_seen: bool = False
+    exclude_bought: bool = True
     seed: int = 1
 
     def of_network(self) -> Parameters:
