@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = _command(commands, "evaluate", _evaluate, "measure a model beside the baseline")
     _log(command, needed=False, more=[evaluation.PREFIXES])
-    _model_options(command, default="mf")
+    _model_options(command)
     evaluation.add_options(command)
 
     command = _command(
@@ -74,7 +74,6 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--format",
         choices=[*SOURCES, evaluation.PREFIXES],
-        default="events",
         help="of --test (default: events)",
     )
 
@@ -112,7 +111,7 @@ def _log(command: argparse.ArgumentParser, needed: bool = True, more: Iterable[s
 
 
 def _model_options(command: argparse.ArgumentParser, default: str | None = AUTO) -> None:
-    auto = "; auto: the best on the newest events" if default == AUTO else ""
+    auto = "; auto: the best on the newest events of what is trained on" if default == AUTO else ""
     usual = "" if default is None else f" (default: {default}{auto})"
     command.add_argument(
         "--model",
@@ -147,6 +146,7 @@ def _tune(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    evaluation.check(options)
     evaluation.run(options, _parameters(options), _reporter())
 
 

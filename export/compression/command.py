@@ -64,7 +64,13 @@ def run(options: argparse.Namespace, report: Report) -> None:
         raise UsageError("--item-vectors, --states: go with --out; without it all are measured")
     if options.out is not None and options.item_vectors is None and options.states is None:
         raise UsageError("--out: say with --item-vectors, --states or both how to pack")
-    asked = None if options.test is None else asked_of(options, report)
+    if options.out is None and options.cpu_only:
+        raise UsageError("--cpu-only: goes with --out; without it no bundle is written")
+    if options.test is None and (options.since is not None or options.format is not None):
+        raise UsageError("--since, --format: of what to measure on; give it with --test FILE")
+    asked = None
+    if options.test is not None:
+        asked = asked_of(options.test, options.format or "events", options.since, report)
     outcomes = weigh(bundle, asked, report, WAYS if options.out is None else (PLAIN, chosen))
     if options.json:
         told = {

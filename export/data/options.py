@@ -83,7 +83,7 @@ def open_log(options: argparse.Namespace, say: Callable[[str], None]) -> tuple[L
     UsageError
         An option has a wrong value, or there is no event.
     """
-    rules, until = _rules(options), dict(map(_until, options.until))
+    rules, until = _rules(options), until_of(options)
     items = read_items(options.items, say)
     say(f"reading {options.log}")
     log, report = clean(
@@ -117,6 +117,40 @@ def _rules(options: argparse.Namespace) -> Rules:
         raise UsageError(f"--{wrong[0].replace('_', '-')} {given[wrong[0]]:g}: must be 0 or more")
     base = NO_RULES if options.no_cleaning else RULES
     return Rules(**{**{name: getattr(base, name) for name in names}, **given})
+
+
+CLEANING = ("no_cleaning", *(field.name for field in fields(Rules)))
+
+
+def first_given(options: argparse.Namespace, *names: str) -> str:
+    """The first of these options that has a value, as it is written; else nothing."""
+    for name in names:
+        value = getattr(options, name, None)
+        if not (value is None or value is False or value == []):
+            return "--" + name.replace("_", "-")
+    return ""
+
+
+def until_of(options: argparse.Namespace) -> dict[tuple[str, int], int]:
+    """The offsets of `--until`, by topic and partition.
+
+    Raises
+    ------
+    UsageError
+        One is written in another way.
+    """
+    return dict(map(_until, options.until))
+
+
+def minutes(text: str) -> float:
+    """A number of minutes above 0, for argparse."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: give minutes above 0, such as 30 or 0.5")
+    return number
 
 
 def _until(text: str) -> tuple[tuple[str, int], int]:

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from export.data.dataset import Log, read_cases, read_log
-from export.data.options import open_log
+from export.data.options import CLEANING, first_given, minutes, open_log, until_of
+from export.data.sources import KAFKA
 from export.data.splits import folds, newest_share, rolling
 from export.measuring import report as told
 from export.measuring.compare import compare, cross_validate, learning_curve, rating_errors
 from export.measuring.measure import KS, Measured, checked, measure, measure_model
 from export.measuring.questions import Questions, cases_asked, last_items, next_items
-from export.models import train
+from export.models import AUTO, train
+from export.models.base import Run
 from export.training.train import BASELINE, loaded
 from stream.config import Placement as PlacementRules
 from stream.core.bundle import Bundle
@@ -28,7 +30,8 @@ from stream.errors import UsageError
 from stream.logs import FORMATS
 
 PREFIXES = "prefixes"
-PREDICTS_RATINGS = "mf"
+HISTORIES = "histories"
+PREDICT_RATINGS = (AUTO, "mf")
 _FORMAT_OF_BASELINE = {PREFIXES: "sessions"}
 
 Report = Callable[[str], None]
@@ -45,6 +48,12 @@ def add_options(command: argparse.ArgumentParser) -> None:
     splits = command.add_mutually_exclusive_group()
     splits.add_argument("--folds", type=int, metavar="N", help="k-fold over users: mean and spread")
     splits.add_argument("--rolling", type=int, metavar="N", help="N moments in time, likewise")
+    command.add_argument(
+        "--minutes",
+        type=minutes,
+        metavar="N",
+        help="for glr: train no longer than about N minutes, each time",
+    )
     command.add_argument("--bundle", type=Path, metavar="DIR", help="measure this bundle instead")
     command.add_argument("--test", type=Path, metavar="FILE", help="what --bundle is measured on")
     command.add_argument("--against", type=Path, metavar="DIR", help="a second bundle: paired test")
@@ -66,8 +75,63 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="print JSON")
 
 
+def check(options: argparse.Namespace) -> None:
+    """Refuse options that would have no effect together.
+
+    Raises
+    ------
+    UsageError
+        There are such; it says what to do.
+    """
+    (_check_log if options.bundle is None else _check_bundle)(options)
+
+
+def _check_log(options: argparse.Namespace) -> None:
+    if option := first_given(
+        options, "test", "against", "baseline", "baseline_format", "whole_history"
+    ):
+        raise UsageError(f"{option}: goes with --bundle")
+    if options.log is None:
+        raise UsageError("give a log to train and measure on, or --bundle DIR --test FILE")
+    if options.format == PREFIXES:
+        raise UsageError("--format prefixes: cases, not a log; measure a bundle on them: --bundle")
+    if splits := first_given(options, "folds", "rolling"):
+        if options.since is not None:
+            raise UsageError("--since: --folds and --rolling choose their own moments")
+        if options.plots is not None:
+            raise UsageError(f"--plots: charts are of one split; leave {splits} out")
+        if options.model == AUTO:
+            raise UsageError(f"{splits}: say with --model which one to train on every split")
+
+
+def _check_bundle(options: argparse.Namespace) -> None:
+    if options.log is not None or first_given(options, "folds", "rolling"):
+        raise UsageError("--bundle: a log, --folds and --rolling are for models trained first")
+    if options.test is None:
+        raise UsageError("--bundle: say with --test FILE on what to measure it")
+    option = first_given(options, "set", "items", "minutes")
+    if option or options.model != AUTO:
+        raise UsageError(
+            f"{option or '--model'}: of a model that is trained on LOG; a bundle is measured as it "
+            "is, so leave it out"
+        )
+    if options.until and options.format == PREFIXES:
+        raise UsageError("--until: only topics have offsets; add --format kafka")
+    if options.baseline is not None:
+        return
+    if options.baseline_format is not None:
+        raise UsageError("--baseline-format: goes with --baseline LOG")
+    if option := first_given(options, *CLEANING):
+        raise UsageError(
+            f"{option}: cleans the log of --baseline, and there is none; what --test asks is "
+            "asked as it stands, so leave it out"
+        )
+    if options.scratch is not None and options.format == PREFIXES:
+        raise UsageError("--scratch: prefixes are kept in memory; leave it out")
+
+
 def run(options: argparse.Namespace, parameters: dict[str, Any], report: Report) -> None:
-    """Measure what the options ask for.
+    """Measure what the options ask for, once they are checked.
 
     Parameters
     ----------
@@ -84,31 +148,25 @@ def run(options: argparse.Namespace, parameters: dict[str, Any], report: Report)
 def _log(
     options: argparse.Namespace, parameters: dict[str, Any], ks: tuple[int, ...], report: Report
 ) -> None:
-    for option in ("test", "against", "baseline", "baseline_format"):
-        if getattr(options, option) is not None:
-            raise UsageError(f"--{option.replace('_', '-')}: goes with --bundle")
-    if options.log is None:
-        raise UsageError("give a log to train and measure on, or --bundle DIR --test FILE")
-    if options.format == PREFIXES:
-        raise UsageError("--format prefixes: cases, not a log; measure a bundle on them: --bundle")
+    seconds = None if options.minutes is None else 60 * options.minutes
+    limited = Run(seconds=seconds, report=report)
     since_ms = None if options.since is None else moment_ms(options.since)
     log, _ = open_log(options, report)
     if options.folds is not None or options.rolling is not None:
-        if options.since is not None:
-            raise UsageError("--since: --folds and --rolling choose their own moments")
         rounds = options.folds is not None
         splits = folds(log, options.folds) if rounds else rolling(log, options.rolling)
-        found = cross_validate(splits, options.model, parameters, report, ks)
+        found = cross_validate(splits, options.model, parameters, report, ks, limited)
         _print(told.splits_json(found) if options.json else told.splits_text(found))
         return
     if since_ms is None:
         since_ms = newest_share(log)
-    results = compare(log, options.model, parameters, since_ms, report, ks)
-    rated = rating_errors(log, since_ms) if options.model == PREDICTS_RATINGS else None
+    results = compare(log, options.model, parameters, since_ms, report, ks, limited)
+    rated = rating_errors(log, since_ms) if options.model in PREDICT_RATINGS else None
     form = told.results_json if options.json else told.results_text
     _print(form(results, rated))
     if options.plots is not None:
-        curves = learning_curve(log, options.model, parameters, since_ms, report, ks[-1])
+        trained = next(iter(results))
+        curves = learning_curve(log, trained, parameters, since_ms, report, ks[-1], limited)
         bins = {
             f"{model}, {setting.moment}": measured.calibration
             for model, of_model in results.items()
@@ -119,14 +177,12 @@ def _log(
 
 
 def _bundle(options: argparse.Namespace, ks: tuple[int, ...], report: Report) -> None:
-    if options.log is not None or options.folds is not None or options.rolling is not None:
-        raise UsageError("--bundle: a log, --folds and --rolling are for models trained first")
-    if options.test is None:
-        raise UsageError("--bundle: say with --test FILE on what to measure it")
     bundle = Bundle.load(options.bundle)
     other = None if options.against is None else Bundle.load(options.against)
     report(f"reading {options.test}")
-    asked = asked_of(options, report)
+    asked = asked_of(
+        options.test, options.format, options.since, report, options.scratch, until_of(options)
+    )
     trained_on = _training_log(options, report)
     report(f"measuring {bundle.manifest.model} on {len(asked.queries):,} cases")
     given: dict[str, Any] = {"trained_on": trained_on, "whole_history": options.whole_history}
@@ -151,24 +207,38 @@ def _bundle(options: argparse.Namespace, ks: tuple[int, ...], report: Report) ->
         _charts(options.plots, bins, {}, ks[-1], report)
 
 
-def asked_of(options: argparse.Namespace, report: Report) -> Questions:
-    """What the file of `--test` asks; `--format` and `--since` are looked at."""
-    if options.format == PREFIXES:
-        if options.since is not None:
-            raise UsageError("--since: prefixes carry no times")
-        return cases_asked(read_cases(options.test, report))
-    log = read_log(options.test, options.format, report)
-    if options.format == "histories":
-        return last_items(log)
-    return next_items(log, 0 if options.since is None else moment_ms(options.since))
+def asked_of(
+    test: Path,
+    form: str,
+    since: str | None,
+    report: Report,
+    scratch: Path | None = None,
+    until: Mapping[tuple[str, int], int] | None = None,
+) -> Questions:
+    """What a file asks, as it stands: nothing is cleaned out of it.
+
+    Parameters
+    ----------
+    form, scratch, until : as `read_log` takes them; "prefixes" as well
+    since : ISO date from which on it asks
+    """
+    if since is not None and form in (PREFIXES, HISTORIES):
+        raise UsageError(f"--since: {form} carry no times; leave it out")
+    if form == PREFIXES:
+        return cases_asked(read_cases(test, report))
+    since_ms = 0 if since is None else moment_ms(since)
+    log = read_log(test, form, report, scratch=scratch, until=until)
+    return last_items(log) if form == HISTORIES else next_items(log, since_ms)
 
 
 def _training_log(options: argparse.Namespace, report: Report) -> Log | None:
     if options.baseline is None:
         return None
-    report(f"reading {options.baseline}")
     same = _FORMAT_OF_BASELINE.get(options.format, options.format)
-    return read_log(options.baseline, options.baseline_format or same, report)
+    form = options.baseline_format or same
+    until = options.until if form == KAFKA else []
+    of = {"log": options.baseline, "format": form, "until": until}
+    return open_log(argparse.Namespace(**{**vars(options), **of}), report)[0]
 
 
 def _charts(folder: Path, bins: Any, curves: Any, k: int, report: Report) -> None:

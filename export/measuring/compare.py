@@ -20,11 +20,15 @@ from export.measuring.exclusions import EXCLUSIONS, REPEATS
 from export.measuring.measure import KS, Measured, checked, judge, measure_model
 from export.measuring.metrics.significance import bootstrap
 from export.measuring.questions import MOMENTS, baskets
+from export.models import AUTO, LEARNED, train
+from export.models.base import Run, Trained
 from export.models.ratings import Ratings, fit_ratings
-from export.training.train import BASELINE, Report, loaded, settled
+from export.training.train import BASELINE, Report, fit, loaded
 from stream.errors import UsageError
 
 SHARES = (0.125, 0.25, 0.5, 1.0)  # of the training events, in a learning curve
+
+UNLIMITED = Run()
 
 Parameters = Mapping[str, Any]
 
@@ -46,29 +50,46 @@ def compare(
     since_ms: int,
     report: Report,
     ks: Sequence[int] = KS,
+    run: Run = UNLIMITED,
 ) -> Results:
-    """Train on the events before `since_ms`, measure on the orders from it on."""
+    """Train on the events before `since_ms`, measure on the orders from it on.
+
+    Parameters
+    ----------
+    model : a key of `MODELS`, or "auto": the best on the newest events before `since_ms`; it stands
+        first in the results, by its own name
+    run : device and time of models that take long
+    """
     older = log.before(since_ms)
     if len(older) == 0 or len(older) == len(log):
         raise UsageError("no events on one side of the split; give another --since")
     asked = baskets(log, since_ms)
     ks = checked(ks)
     results: Results = {}
-    for name in dict.fromkeys((model, BASELINE)):
+    for name in (model, BASELINE):
+        if name in results:
+            continue
         report(f"training {name} on {len(older):,} events")
-        given = parameters if name == model else {}
-        with loaded(settled(name, older, given, report)) as served:
-            report(f"measuring {name} on {len(log) - len(older):,} events")
-            results[name] = {}
+        trained = _settled(name, older, parameters if name == model else {}, report, run)
+        with loaded(trained) as served:
+            report(f"measuring {trained.model} on {len(log) - len(older):,} events")
+            found = results[trained.model] = {}
             for exclusion, rules in EXCLUSIONS.items():
                 answers = replay(served, asked, rules=msgspec.structs.replace(rules, k=ks[-1]))
                 for moment in MOMENTS:
                     if (of := answers.of(moment)).questions.queries:
                         judged = judge(served, of, ks, rules, "ring", older)
-                        results[name][Setting(exclusion, moment)] = judged
-    if not results[model]:
+                        found[Setting(exclusion, moment)] = judged
+    if not any(results.values()):
         raise UsageError("no order to ask about on the newer side; give another --since")
     return results
+
+
+def _settled(model: str, log: Log, parameters: Parameters, report: Report, run: Run) -> Trained:
+    """Train on all of a log; "auto" and what learns by held-out events take them from its end."""
+    if model == AUTO or model in LEARNED:
+        return fit(log, model, parameters, report, run)
+    return train(model, log, **parameters)
 
 
 def rating_errors(log: Log, since_ms: int) -> dict[str, Any] | None:
@@ -101,6 +122,7 @@ def cross_validate(
     parameters: Parameters,
     report: Report,
     ks: Sequence[int] = KS,
+    run: Run = UNLIMITED,
 ) -> list[Results]:
     """Train and measure on every split. Seen items are excluded, and not."""
     found: list[Results] = []
@@ -109,7 +131,7 @@ def cross_validate(
         for name in dict.fromkeys((model, BASELINE)):
             report(f"split {number}: {name} on {len(older):,} events, {len(cases):,} cases")
             given = parameters if name == model else {}
-            with loaded(settled(name, older, given, report)) as served:
+            with loaded(_settled(name, older, given, report, run)) as served:
                 results[name] = {
                     Setting(exclusion, "case"): measure_model(
                         served, cases, ks, rules=rules, trained_on=older
@@ -129,6 +151,7 @@ def learning_curve(
     since_ms: int,
     report: Report,
     k: int,
+    run: Run = UNLIMITED,
 ) -> dict[str, list[tuple[float, float]]]:
     """Recall over moments against the training events, of the model and of the baseline.
 
@@ -144,7 +167,7 @@ def learning_curve(
             part = older.select(np.arange(len(older)) >= len(older) * (1 - share))
             report(f"learning curve: {name} on {len(part):,} events")
             try:
-                trained = settled(name, part, parameters if name == model else {}, report)
+                trained = _settled(name, part, parameters if name == model else {}, report, run)
             except UsageError:  # too little of a log
                 continue
             with loaded(trained) as served:

@@ -16,7 +16,7 @@ from export.compression.bundle import NotPackableError, compress
 from export.compression.command import add_storage_options
 from export.compression.held_out import Wanted
 from export.data.dataset import Log
-from export.data.options import open_log, provenance
+from export.data.options import minutes, open_log, provenance
 from export.memory import peak_mib
 from export.models import AUTO, LEARNED
 from export.models.base import Run, Trained
@@ -39,7 +39,7 @@ def add_train_options(command: argparse.ArgumentParser) -> None:
     _run_options(command)
     command.add_argument(
         "--minutes",
-        type=_minutes,
+        type=minutes,
         metavar="N",
         help="for glr: train no longer than about N minutes",
     )
@@ -69,7 +69,7 @@ def add_tune_options(command: argparse.ArgumentParser) -> None:
     """The options that only `tune` has."""
     command.add_argument(
         "--minutes",
-        type=_minutes,
+        type=minutes,
         default=MINUTES,
         metavar="N",
         help=f"look no longer than about N minutes (default: {MINUTES})",
@@ -250,13 +250,3 @@ def _seed(text: str) -> int:
     if not 0 <= seed < 1 << 32:
         raise argparse.ArgumentTypeError(f"{text}: give a whole number from 0 to {(1 << 32) - 1}")
     return seed
-
-
-def _minutes(text: str) -> float:
-    try:
-        minutes = float(text)
-    except ValueError:
-        minutes = 0.0
-    if not 0 < minutes < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: give minutes above 0, such as 30 or 0.5")
-    return minutes

@@ -140,13 +140,6 @@ def fit(
     return final if calibration is None else final.calibrated(calibration)
 
 
-def settled(model: str, log: Log, parameters: Mapping[str, Any], report: Report) -> Trained:
-    """Train on all of a log; a model that needs held-out events takes them from its end."""
-    return (
-        fit(log, model, parameters, report) if model in LEARNED else train(model, log, **parameters)
-    )
-
-
 def hold_out(log: Log, warm: WarmStart | None = None) -> Sides | None:
     """The newest events against the older ones; None where one side has nothing.
 

@@ -312,6 +312,47 @@ def test_the_baseline_leaves_out_what_the_bundle_leaves_out(
     assert found["exclude_seen"] is found["baseline"]["exclude_seen"] is True
 
 
+def test_the_log_of_the_baseline_is_cleaned_as_training_cleans_it(
+    shop: Path, bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = shop.read_text().splitlines()[0]
+    twice = tmp_path / "twice.jsonl"
+    twice.write_text(shop.read_text() + (first + "\n") * 30)
+    asked = ("evaluate", "--bundle", bundle.path, "--test", shop, "--json")
+    told = []
+    for log, *cleaning in ((shop,), (twice,), (twice, "--no-cleaning"), (shop, "--min-count", 5)):
+        code, out, err = run(capsys, *asked, "--baseline", log, *cleaning)
+        assert code == 0, err
+        told.append((json.loads(out)["baseline"], "left out: 30 repeated event" in err))
+    (plain, _), (cleaned, left_out), (whole, nothing), (frequent, _) = told
+    assert (left_out, nothing) == (True, False)
+    assert cleaned == plain != whole
+    assert frequent["items"] < plain["items"]
+    assert {one["cases"] for one, _ in told} == {190}
+
+
+def test_what_reads_a_log_reads_both_of_a_bundle(
+    bundle: Bundle,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def note(path: Path, form: str, *_: object, **how: object) -> Log:
+        asked.append((path.name, form, how["scratch"], how["until"]))
+        return log_of("i1 i2 i3 i1 i2", "i2 i3 i1", items=["i1", "i2", "i3"])
+
+    monkeypatch.setattr("export.measuring.command.read_log", note)
+    monkeypatch.setattr("export.data.options.read_log", note)
+    logs = ("--test", "a.toml", "--baseline", "b.toml", "--format", "kafka")
+    how = ("--scratch", tmp_path, "--until", "clicks:0=7")
+    code, _, err = run(capsys, "evaluate", "--bundle", bundle.path, *logs, *how)
+    assert code == 0, err
+    read = ("kafka", tmp_path, {("clicks", 0): 7})
+    assert asked == [("a.toml", *read), ("b.toml", *read)]
+
+
 def test_a_bundle_is_measured_on_a_log(
     shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -373,7 +414,10 @@ def test_splits_give_a_mean_and_a_spread(
         ((), "give a log"),
         (("log", "--test", "x"), "--test: goes with --bundle"),
         (("log", "--format", "prefixes"), "measure a bundle on them"),
-        (("log", "--folds", "1"), "give 2 folds or more"),
+        (("log", "--folds", "1", "--model", "decay"), "give 2 folds or more"),
+        (("log", "--folds", "2"), "--folds: say with --model"),
+        (("log", "--rolling", "2", "--model", "mf", "--plots", "p"), "leave --rolling out"),
+        (("log", "--whole-history"), "--whole-history: goes with --bundle"),
         (("log", "--folds", "2", "--rolling", "2"), "not allowed with"),
         (("log", "--folds", "2", "--since", "2023-11-15"), "choose their own moments"),
         (("log", "--k", "0"), "between 1 and"),
@@ -383,6 +427,27 @@ def test_splits_give_a_mean_and_a_spread(
         (("log", "--bundle", "b", "--test", "x"), "trained first"),
         (("--bundle", "b", "--test", "x", "--since", "soon"), "not an ISO date"),
         (("--bundle", "b", "--test", "none"), "no such file"),
+        (("--bundle", "b", "--test", "x", "--model", "mf"), "--model: of a model that is trained"),
+        (("--bundle", "b", "--test", "x", "--set", "dim=8"), "--set: of a model that is trained"),
+        (("--bundle", "b", "--test", "x", "--items", "x"), "--items: of a model that is trained"),
+        (("--bundle", "b", "--test", "x", "--minutes", "1"), "--minutes: of a model that is"),
+        (("--bundle", "b", "--test", "x", "--min-count", "2"), "--min-count: cleans the log of"),
+        (("--bundle", "b", "--test", "x", "--max-per-day", "0"), "--max-per-day: cleans the log"),
+        (("--bundle", "b", "--test", "x", "--no-cleaning"), "--no-cleaning: cleans the log of"),
+        (("--bundle", "b", "--test", "x", "--baseline-format", "events"), "goes with --baseline"),
+        (("--bundle", "b", "--test", "x", "--until", "clicks:0=1"), "add --format kafka"),
+        (
+            ("--bundle", "b", "--test", "x", "--format", "prefixes", "--until", "clicks:0=1"),
+            "add --format kafka",
+        ),
+        (
+            ("--bundle", "b", "--test", "x", "--format", "prefixes", "--scratch", "x"),
+            "--scratch: prefixes are kept in memory",
+        ),
+        (
+            ("--bundle", "b", "--test", "x", "--format", "histories", "--since", "2023-11-15"),
+            "--since: histories carry no times",
+        ),
     ],
 )
 def test_mistakes_in_measuring_get_a_message(
@@ -412,7 +477,7 @@ def test_ratings_are_predicted_and_their_error_told(
         lines.append(f"{user}::{item}::{rating}::{at}\n")
     log = tmp_path / "ratings.dat"
     log.write_text("".join(lines))
-    of = ("evaluate", log, "--format", "ratings", "--set", "dim=8")
+    of = ("evaluate", log, "--format", "ratings", "--model", "mf", "--set", "dim=8")
     code, out, err = run(capsys, *of, "--json")
     assert code == 0, err
     rated = json.loads(out)["ratings"]
@@ -433,8 +498,7 @@ def test_ratings_are_predicted_and_their_error_told(
 def test_a_log_without_ratings_has_no_error_of_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, out, _ = run(
-        capsys, "evaluate", visits(tmp_path / "log.jsonl"), "--set", "dim=8", "--json"
-    )
+    of = ("--model", "mf", "--set", "dim=8", "--json")
+    code, out, _ = run(capsys, "evaluate", visits(tmp_path / "log.jsonl"), *of)
     assert code == 0
     assert "ratings" not in json.loads(out)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from export import cli
 from export.compression import measure
+from export.measuring import compare
 from export.training import command as training
+from export.training import train
 from stream.core.bundle import Bundle
 
 
@@ -52,9 +56,6 @@ def test_train_evaluate_and_show(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert metrics["held_out"]["recall@20"] > 0
     assert set(metrics["compared"]) == {"decay", "cooccurrence"}
     assert metrics["baseline"]["recall@20"] > 0
-    code, out, err = run(capsys, "evaluate", log, "--json", "--set", "dim=8")
-    assert code == 0, err
-    assert any(label.startswith("cooccurrence") for label in json.loads(out))
     code, out, _ = run(capsys, "bundle", folder)
     assert code == 0
     assert bundle.bundle_id in out
@@ -73,11 +74,46 @@ def test_train_takes_the_best_model_on_the_newest_events(
     assert f"chosen: {manifest.model}" in err
 
 
+def test_evaluate_takes_the_model_that_train_would_take_on_the_older_events(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "CANDIDATES", ("cooccurrence", "decay", "mf"))
+    log = visits(tmp_path / "log.jsonl")
+    code, out, err = run(capsys, "evaluate", log, "--json")
+    assert code == 0, err
+    (chosen,) = re.findall(r"chosen: (\w+)", err)
+    models = [label.partition(",")[0] for label in json.loads(out)]
+    assert list(dict.fromkeys(models)) == list(dict.fromkeys((chosen, "cooccurrence")))
+    assert re.search(r"held out: the newest \d+ of 170 events", err)  # 30 of 200 are asked for
+    monkeypatch.setattr(train, "CANDIDATES", ("cooccurrence",))
+    code, out, err = run(capsys, "evaluate", log, "--json")
+    assert code == 0, err
+    assert {label.partition(",")[0] for label in json.loads(out)} == {"cooccurrence"}
+
+
+def test_evaluate_trains_no_longer_than_it_may(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit, runs = train.fit, []
+
+    def noted(*given: Any) -> Any:
+        runs.append(given[-1])
+        return fit(*given)
+
+    monkeypatch.setattr(train, "CANDIDATES", ("cooccurrence", "decay"))
+    monkeypatch.setattr(compare, "fit", noted)
+    log = visits(tmp_path / "log.jsonl")
+    code, _, err = run(capsys, "evaluate", log, "--minutes", "2")
+    assert code == 0, err
+    assert [one.seconds for one in runs] == [120]
+
+
 def test_a_parameter_needs_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = visits(tmp_path / "log.jsonl")
-    code, _, err = run(capsys, "train", log, "--out", tmp_path / "b", "--set", "dim=8")
-    assert code == 2
-    assert "--model" in err
+    for command in (("train", log, "--out", tmp_path / "b"), ("evaluate", log)):
+        code, _, err = run(capsys, *command, "--set", "dim=8")
+        assert code == 2
+        assert "--model" in err
 
 
 def test_ctrl_c_ends_without_a_traceback(
@@ -215,6 +251,10 @@ def test_compress_measures_every_way_and_writes_one(
         ((small,), "compress the float32 bundle"),
         ((plain, "--out", tmp_path / "x"), "how to pack"),
         ((plain, "--states", "int8"), "go with --out"),
+        ((plain, "--cpu-only"), "--cpu-only: goes with --out"),
+        ((plain, "--since", "2023-11-15"), "give it with --test FILE"),
+        ((plain, "--format", "rees46"), "give it with --test FILE"),
+        ((plain, "--test", log, "--format", "histories", "--since", "2023-11-15"), "no times"),
     ):
         code, _, err = run(capsys, "compress", *wrong)
         assert (code, message in err) == (2, True), err
