@@ -21,6 +21,7 @@ from export.measuring import report as told
 from export.measuring.compare import compare, cross_validate, learning_curve, rating_errors
 from export.measuring.measure import KS, Measured, checked, measure, measure_model
 from export.measuring.questions import Questions, cases_asked, last_items, next_items
+from export.memory import peak_mib
 from export.models import AUTO, train
 from export.models.base import Run
 from export.training.train import BASELINE, loaded
@@ -71,7 +72,9 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="leave out what was seen or bought in all of the history, not what the ring remembers",
     )
     command.add_argument("--k", type=_lengths, default=KS, metavar="K,K", help="default: 10,20")
-    command.add_argument("--plots", type=Path, metavar="DIR", help="write charts as SVG")
+    command.add_argument(
+        "--plots", type=Path, metavar="DIR", help="write charts as SVG, and a page of them"
+    )
     command.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -142,7 +145,7 @@ def run(options: argparse.Namespace, parameters: dict[str, Any], report: Report)
         _log(options, parameters, ks, report)
     else:
         _bundle(options, ks, report)
-    report(f"peak memory {told.peak_mib():,.0f} MiB")
+    report(f"peak memory {peak_mib():,.0f} MiB")
 
 
 def _log(
@@ -251,7 +254,10 @@ def _print(result: str | dict[str, Any]) -> None:
 
 
 def _lengths(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: give lengths of lists, such as 10,20") from None
 
 
 def moment_ms(text: str) -> int:

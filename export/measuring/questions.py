@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from export import weights
 from export.data.dataset import Cases, Log
+from export.weights import turns_towards
 
 Int64 = npt.NDArray[np.int64]
 
@@ -99,7 +99,7 @@ def next_items(log: Log, since_ms: int = 0) -> Questions:
     since_ms : events before it only build the states up
     """
     histories = [history for history in histories_of(log) if len(history) > 1]
-    towards = turns_towards(log) & (log.time_ms >= since_ms)
+    towards = turns_towards(log.event_type) & (log.time_ms >= since_ms)
     queries = [
         Query("next_item", user, position, log.item[history[position : position + 1]], NOTHING)
         for user, history in enumerate(histories)
@@ -127,7 +127,7 @@ def baskets(log: Log, since_ms: int) -> Questions:
       first half are left out, as a shop does with what lies in the cart.
     """
     histories = histories_of(log)
-    towards = turns_towards(log)
+    towards = turns_towards(log.event_type)
     queries: list[Query] = []
     for user, history in enumerate(histories):
         if log.time_ms[history[-1]] < since_ms:
@@ -148,11 +148,6 @@ def baskets(log: Log, since_ms: int) -> Questions:
                 at = int(positions[middle])
                 queries.append(Query("rest_of_basket", user, at, rest, codes[:middle]))
     return Questions(log, histories, queries)
-
-
-def turns_towards(log: Log) -> npt.NDArray[np.bool_]:
-    """Which events turn towards their item: bool, shape (n,)."""
-    return weights.turns_towards(log.event_type)
 
 
 def histories_of(log: Log, users: int | None = None) -> list[Int64]:

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from export import memory
 from export.measuring.compare import Results, spread
 from export.measuring.measure import Measured
 from export.measuring.metrics.calibration import Reliability
@@ -18,8 +17,6 @@ from export.measuring.plots import Points, chart, page
 from export.training.train import BASELINE
 from stream.errors import UsageError
 from stream.terminal import printable
-
-peak_mib = memory.peak_mib
 
 
 def bundle_text(

@@ -32,10 +32,11 @@ from export.measuring.exclusions import tellable
 from export.measuring.measure import Measured, judge
 from export.measuring.metrics.calibration import reliability
 from export.measuring.metrics.ranking import find_hits
-from export.measuring.questions import Questions, cases_asked, turns_towards
+from export.measuring.questions import Questions, cases_asked
 from export.models import AUTO, LEARNED, Trained, train
 from export.models.base import HeldOut, Run
 from export.models.warm import WarmStart
+from export.weights import turns_towards
 from stream.config import Placement as PlacementRules
 from stream.core.model import Model
 from stream.errors import TrainingError, UsageError
@@ -169,7 +170,7 @@ def hold_out(log: Log, warm: WarmStart | None = None) -> Sides | None:
     asked = cases_asked(cases)
     chosen = np.random.default_rng(0).permutation(len(asked.queries))[:CASES]
     some = dataclasses.replace(asked, queries=[asked.queries[at] for at in np.sort(chosen)])
-    held_out = HeldOut(trained, np.flatnonzero(~trained & turns_towards(log)))
+    held_out = HeldOut(trained, np.flatnonzero(~trained & turns_towards(log.event_type)))
     return Sides(log, log.before(since_ms), cases, some, held_out)
 
 

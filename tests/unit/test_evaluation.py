@@ -421,7 +421,7 @@ def test_splits_give_a_mean_and_a_spread(
         (("log", "--folds", "2", "--rolling", "2"), "not allowed with"),
         (("log", "--folds", "2", "--since", "2023-11-15"), "choose their own moments"),
         (("log", "--k", "0"), "between 1 and"),
-        (("log", "--k", "ten"), "invalid"),
+        (("log", "--k", "ten"), "ten: give lengths of lists"),
         (("--bundle", "none", "--test", "x"), "no such bundle folder"),
         (("--bundle", "b"), "--test FILE"),
         (("log", "--bundle", "b", "--test", "x"), "trained first"),
