@@ -22,16 +22,15 @@ from export.models.base import (
 from export.models.glr import graphs
 from export.models.glr.blend import Companions
 from export.models.glr.companions import BACKWARD, both_ways, nearest, pairs
+from export.models.glr.exported import exported
 from export.models.glr.judging import Cases
 from export.models.glr.members import Job, train_members
 from export.models.glr.network import Neighbours
 from export.models.glr.parameters import Parameters, length
-from export.models.glr.reference import RecurrenceReference
 from export.models.glr.sequences import Sequences, trained_kinds
 from export.models.glr.settled import Settled
 from export.models.glr.warm import Start, going_on, starts
-from export.weights import EVENT_WEIGHTS, TOWARDS
-from stream.core.bundle import NEVER_LISTED
+from export.weights import TOWARDS
 from stream.errors import UsageError
 
 
@@ -94,22 +93,12 @@ def learn(
         together=np.array(settled.together, np.float32),
         companions=companions,
     )
-    table[0] = 0
-    bias -= np.float32(settled.level)
-    bias[0] = NEVER_LISTED
-    return Trained(
-        model="glr",
-        item_ids=item_ids,
-        embeddings=table,
-        biases=bias,
-        state_size=recurrence.state_size,
+    return exported(
+        recurrence,
+        item_ids,
+        table,
+        bias - np.float32(settled.level),
         storage="int8",
-        beta=1.0,
-        additive=None,
-        event_weights=EVENT_WEIGHTS,
-        update_onnx=graphs.update(recurrence),
-        score_onnx=graphs.score(recurrence),
-        reference=RecurrenceReference(recurrence, table, bias),
         created=log.ends,
         training={
             "events": len(older),
@@ -120,7 +109,6 @@ def learn(
             "curves": members.curves,
         },
         exclude_seen=settled.exclude_seen,
-        recent=p.last,
         settled=settled,
         network=members.kept,
     )

@@ -31,13 +31,12 @@ from export.models.glr import graphs
 from export.models.glr.accounting import Budget, Mechanism, Uniforms, gaussian, secret
 from export.models.glr.blend import Companions
 from export.models.glr.clipping import Gradients, Windows, clipped_sum
+from export.models.glr.exported import exported
 from export.models.glr.network import Network, numbers
 from export.models.glr.private_parameters import PrivateParameters
-from export.models.glr.reference import RecurrenceReference
 from export.models.glr.sequences import Sequences
-from export.weights import EVENT_WEIGHTS, TOWARDS
+from export.weights import TOWARDS
 from stream.contracts import EventType
-from stream.core.bundle import NEVER_LISTED
 from stream.errors import UsageError
 
 AVERAGED: Final = 0.25  # the last steps, whose parameters are averaged
@@ -188,7 +187,6 @@ def learn_privately(
     with torch.no_grad():
         table: Float32 = network.table().numpy().astype(np.float32)
         bias = bias - np.float32(_level(network))
-    table[0], bias[0] = 0, NEVER_LISTED
     nothing = np.zeros((len(item_ids), 1))
     recurrence = graphs.Recurrence(
         p=p.of_network(),
@@ -199,24 +197,16 @@ def learn_privately(
         together=np.zeros(1, np.float32),
         companions=Companions(nothing.astype(np.int64), nothing.astype(np.float32)),
     )
-    return Trained(
-        model="glr",
-        item_ids=item_ids,
-        embeddings=table,
-        biases=bias,
-        state_size=recurrence.state_size,
+    return exported(
+        recurrence,
+        item_ids,
+        table,
+        bias,
         storage="float32",
-        beta=1.0,
-        additive=None,
-        event_weights=EVENT_WEIGHTS,
-        update_onnx=graphs.update(recurrence),
-        score_onnx=graphs.score(recurrence),
-        reference=RecurrenceReference(recurrence, table, bias),
         created=datetime.now(UTC).isoformat(timespec="seconds"),  # the newest event is somebody's
         training={**asdict(p), "privacy": _told(budget, mechanism, users, p)},
         exclude_seen=p.exclude_seen,
         exclude_bought=p.exclude_bought,
-        recent=1,
     )
 
 
