@@ -169,6 +169,7 @@ def test_bundle_show_and_check(capsys: pytest.CaptureFixture[str]) -> None:
     written = json.loads((sample.BUNDLE / "manifest.json").read_text())
     assert manifest == {
         "content": None,
+        "exclude_bought": True,
         "item_storage": "float32",
         "recent": 0,
         **written,
