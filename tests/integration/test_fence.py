@@ -42,7 +42,7 @@ def test_a_worker_that_slept_past_its_session_cannot_change_a_state(toys: ToyRun
     heir = toys.worker()
     time.sleep(2)
     sleeper.send(signal.SIGCONT)
-    assert sleeper.wait(20) == 70
+    assert sleeper.wait(60) == 70
     assert "another worker took the partition over" in sleeper.log
     load.finish()
     toys.wait_until_committed()

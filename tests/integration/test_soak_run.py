@@ -23,7 +23,7 @@ pytestmark = [
 
 LINES = 6
 BEGUN_S = 90.0
-ENDED_S = 40.0
+ENDED_S = 90.0
 
 
 def test_a_soak_that_is_interrupted_tells_what_it_found(
