@@ -21,7 +21,7 @@ LEAST_EVENTS = 8  # of an item: a log as short as this tells a network little of
 PARAMETERS = {"dim": 64, "state": 64, "hidden": 128, "batch": 640, "epochs": 8}
 FLOOR = (0.70, 0.39)  # recall@20 and ndcg@20; .721 and .406 were seen, the baseline's .695 and .383
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
