@@ -48,8 +48,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("data", metavar="DATA", help=f"{', '.join(PAIRS)}, or a folder")
     parser.add_argument("--models", nargs="+", choices=MODELS, help="default: those that fit it")
     parser.add_argument("--minutes", type=float, help="of training, for glr (default: its epochs)")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="bundles stay there")
     options = parser.parse_args(arguments)
     try:
+        if options.keep is not None:
+            options.keep.mkdir(parents=True, exist_ok=True)
+            return _run(options, options.keep)
         with tempfile.TemporaryDirectory(prefix="freshet-quality-") as scratch:
             return _run(options, Path(scratch))
     except FreshetError as error:

@@ -53,6 +53,17 @@ def test_at_the_same_time_they_become_what_they_become_in_turn(
     assert not np.array_equal(together.network["0.items"], together.network["1.items"])
 
 
+def test_more_members_than_cores_train_in_rounds(
+    two_cores: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, p = walks(200), {**SMALL, "members": 3, "epochs": 2}
+    running: list[int] = []
+    together = learn(log, run=Run(report=lambda line: running.append(len(active_children()))), **p)
+    assert max(running) == 2
+    monkeypatch.setattr(members, "cores", lambda: 1)
+    assert same(together, learn(log, **p))
+
+
 def test_ctrl_c_keeps_what_all_have_learned(two_cores: None, tmp_path: Path) -> None:
     log = walks(200)
     p = {**P, "batch": 32, "epochs": 6}

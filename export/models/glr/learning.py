@@ -27,8 +27,10 @@ from export.models.glr.judging import Cases
 from export.models.glr.members import Job, train_members
 from export.models.glr.network import Neighbours
 from export.models.glr.parameters import Parameters, length
+from export.models.glr.popularity import drift
 from export.models.glr.sequences import Sequences, trained_kinds
 from export.models.glr.settled import Settled
+from export.models.glr.settling import Answers, settle
 from export.models.glr.warm import Start, going_on, starts
 from export.weights import TOWARDS
 from stream.errors import UsageError
@@ -79,11 +81,11 @@ def learn(
     table: Float32 = (np.concatenate(members.tables, axis=1) / p.members**0.5).astype(np.float32)
     bias: Float32 = np.mean(members.biases, axis=0).astype(np.float32)
     if cases is not None:
-        settled = cases.settle(
-            members.asked, members.scales, table, bias, companions, members.epochs, run.report
-        )
+        answers = Answers(members.asked, members.scales, table, bias)
+        settled = settle(cases, answers, companions, sequences, members.epochs, run.report)
     settled = settled or Settled(members.epochs, False, (0.0,) * p.last, (0.0,) * p.last)
     warmth = settled.temperature
+    lately = np.float32(settled.lately) * drift(sequences, len(item_ids), settled.half_life_days)
     recurrence = graphs.Recurrence(
         p=p,
         members=[replace(one, scale=one.scale * warmth) for one in members.served],
@@ -97,7 +99,7 @@ def learn(
         recurrence,
         item_ids,
         table,
-        bias - np.float32(settled.level),
+        bias + lately - np.float32(settled.level),
         storage="int8",
         created=log.ends,
         training={

@@ -35,25 +35,29 @@ class _Child(NamedTuple):
 
 
 def at_the_same_time(job: Job, run: Run, cores: int) -> list[Member]:
-    """Train every member in a process of its own."""
+    """Train every member in a process of its own, as many at a time as there are cores."""
     count = job.p.members
-    threads = max(1, cores // count)
-    share = min(1.0, cores / count)
+    together = min(count, cores)
+    share = 1 / -(-count // together)  # of the time: one round after another
     spawn = multiprocessing.get_context("spawn")
     children: list[_Child] = []
+
+    def start() -> None:
+        at = len(children)
+        with _held_back():
+            said, say = spawn.Pipe(duplex=False)
+            terms = terms_of(run, at, "cpu", share)._replace(quiet=at > 0)
+            arguments = (say, job, at, terms, cores // together)
+            process = spawn.Process(target=_child, args=arguments, daemon=True)
+            process.start()
+            say.close()  # so that the end of the process is the end of the pipe
+            children.append(_Child(process, said))
+
     with interruptible() as stopped:
         try:
-            with _held_back():
-                for at in range(count):
-                    said, say = spawn.Pipe(duplex=False)
-                    terms = terms_of(run, at, "cpu", share)._replace(quiet=at > 0)
-                    process = spawn.Process(
-                        target=_child, args=(say, job, at, terms, threads), daemon=True
-                    )
-                    process.start()
-                    say.close()  # so that the end of the process is the end of the pipe
-                    children.append(_Child(process, said))
-            return _results(children, run.report, stopped)
+            for _ in range(together):
+                start()
+            return _results(children, count, start, run.report, stopped)
         finally:
             for child in children:
                 child.process.join(ENDS_S)
@@ -72,19 +76,29 @@ def _held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _results(children: list[_Child], report: Report, stopped: Callable[[], bool]) -> list[Member]:
-    """What they say last, in their order; what they say before goes to `report`."""
+def _results(
+    children: list[_Child],
+    count: int,
+    start: Callable[[], None],
+    report: Report,
+    stopped: Callable[[], bool],
+) -> list[Member]:
+    """What `count` of them say last, in their order; what they say before goes to `report`.
+
+    `start` adds one to `children`: when another has ended.
+    """
     results: dict[int, Member | BaseException] = {}
-    number = {child.said: at for at, child in enumerate(children)}
     ending = False
-    while len(results) < len(children):
+    while len(results) < (len(children) if ending else count):
         failed = any(isinstance(result, BaseException) for result in results.values())
         if (failed or stopped()) and not ending:
             ending = True  # each one writes its checkpoint
             for child in children:
                 if child.process.pid is not None and child.process.is_alive():
                     os.kill(child.process.pid, signal.SIGINT)
-        for said in wait([said for said, at in number.items() if at not in results], LOOKS_S):
+            continue
+        number = {child.said: at for at, child in enumerate(children) if at not in results}
+        for said in wait([*number], LOOKS_S):
             assert isinstance(said, Connection)
             at = number[said]
             try:
@@ -93,9 +107,14 @@ def _results(children: list[_Child], report: Report, stopped: Callable[[], bool]
                 heard = _death(children[at].process)
             if isinstance(heard, str):
                 report(f"[{at + 1}]{heard}" if heard.startswith(" ") else heard)
-            else:
-                results[at] = heard
+                continue
+            results[at] = heard
+            if isinstance(heard, Member) and len(children) < count and not ending:
+                children[at].process.join(ENDS_S)  # its memory is free again
+                start()
     errors = [result for result in results.values() if isinstance(result, BaseException)]
+    if ending and not errors:  # between two rounds, or after the last step
+        raise KeyboardInterrupt
     for error in sorted(errors, key=lambda error: isinstance(error, KeyboardInterrupt)):
         raise error
     return [result for _, result in sorted(results.items()) if isinstance(result, Member)]

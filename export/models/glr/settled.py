@@ -15,6 +15,7 @@ class Settled:
     exclude_seen : whether lists are better without what the user has seen
     again, together : weights of the last interactions
     temperature : factor of the network's logits
+    half_life_days, lately : of `popularity.drift`, and its weight in the biases
     level : what is subtracted from logits, so that their sigmoid is near a probability
     ndcg, recall, mrr : at `judging.K`, on the held-out events; 0 where there were none
     """
@@ -24,6 +25,8 @@ class Settled:
     again: tuple[float, ...] = ()
     together: tuple[float, ...] = ()
     temperature: float = 1.0
+    half_life_days: float = 0.0
+    lately: float = 0.0
     level: float = 0.0
     ndcg: float = 0.0
     recall: float = 0.0

@@ -1,0 +1,94 @@
+"""What held-out events settle: the newest popularity counts where a shop's demand moves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from export.data.dataset import Log
+from export.models.glr.learning import learn
+from export.models.glr.popularity import DAY_MS, DOUBT, drift
+from export.models.glr.sequences import Sequences, trained_kinds
+from export.models.glr.settled import Settled
+from export.models.glr.settling import LADDERS, Choice, _Trials
+from stream.contracts import EventType
+from tests.training.shops import SMALL, newest
+
+
+def visits(moving: bool, days: int = 60, a_day: int = 40) -> Log:
+    """Pairs of clicks on 60 items of two shelves; if `moving`, one shelf is sold in the first half
+    of the time alone, the other one from then on. No item says which comes after it."""
+    rng = np.random.default_rng(0)
+    n = days * a_day
+    day = np.repeat(np.arange(days), a_day)
+    shelf = np.where(rng.random(n) < 0.5, 0, 30) if not moving else np.where(day < days - 6, 0, 30)
+    first, then = rng.integers(0, 60, n), shelf + rng.integers(0, 30, n)
+    user, item = np.repeat(np.arange(n), 2), np.stack([first, then], 1).ravel()
+    start = np.repeat(day * DAY_MS + np.tile(np.arange(a_day), days) * 60_000, 2)
+    return Log(
+        users=[f"u{at}" for at in range(n)],
+        items=[f"i{code}" for code in range(60)],
+        user=user.astype(np.int64),
+        item=item.astype(np.int64),
+        event_type=np.full(2 * n, int(EventType.CLICK), np.int64),
+        time_ms=1_700_000_000_000 + start + np.tile([0, 20_000], n),
+        session=user.astype(np.int64),
+        quantity=np.ones(2 * n),
+        price=np.zeros(2 * n),
+        titles={},
+    )
+
+
+def settled(log: Log) -> Settled:
+    found = learn(log, held_out=newest(log, 0.07), **{**SMALL, "epochs": 2}).settled
+    assert isinstance(found, Settled)
+    return found
+
+
+def test_demand_that_moves_is_followed() -> None:
+    moving, steady = settled(visits(True)), settled(visits(False))
+    assert moving.lately >= 0.4
+    assert moving.half_life_days > 0
+    assert moving.ndcg > steady.ndcg + 0.05  # half the shelf is left to choose from
+
+
+def test_the_term_is_the_change_of_an_items_share() -> None:
+    log = visits(True)
+    rows = np.arange(1, 61)
+    sequences = Sequences.of(log, rows, trained_kinds(log), 0.0)
+    found = drift(sequences, 61, 3.0)
+    time_ms = log.time_ms
+    newest_counts = [
+        DOUBT + (0.5 ** ((time_ms.max() - time_ms[log.item == item]) / (3 * DAY_MS))).sum()
+        for item in range(60)
+    ]
+    counts = [DOUBT + (log.item == item).sum() for item in range(60)]
+    wanted = np.log(np.array(newest_counts) / np.sum(newest_counts))
+    wanted -= np.log(np.array(counts) / np.sum(counts))
+    np.testing.assert_allclose(found[1:], wanted, rtol=1e-5, atol=1e-6)
+    assert found[0] == 0
+    assert not drift(sequences, 61, 0.0).any()
+
+
+@pytest.mark.parametrize(
+    ("worth", "seen", "best"),
+    [
+        ([0, 1, 2, 3, 2, 1, 0], [0.5, 0.3], 0.4),
+        ([0, 1, 2, 3, 4, 5, 6], [0.5, 0.6, 0.8], 0.8),
+        ([6, 5, 4, 3, 3, 9, 9], [0.5, 0.3, 0.2, 0.0], 0.0),
+    ],
+)
+def test_a_ladder_is_climbed_while_the_lists_get_better(
+    worth: list[float], seen: list[float], best: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[float] = []
+
+    def of(trials: _Trials, choice: Choice) -> tuple[Choice, Settled]:
+        tried.append(choice.lately)
+        return choice, Settled(1, ndcg=worth[LADDERS["lately"].index(choice.lately)])
+
+    monkeypatch.setattr(_Trials, "of", of)
+    trials = object.__new__(_Trials)
+    choice, _ = trials.along("lately", trials.of(Choice(False, lately=0.4)))
+    assert choice.lately == best
+    assert tried == [0.4, *seen]
