@@ -75,7 +75,7 @@ def test_the_term_is_the_change_of_an_items_share() -> None:
     [
         ([0, 1, 2, 3, 2, 1, 0], [0.5, 0.3], 0.4),
         ([0, 1, 2, 3, 4, 5, 6], [0.5, 0.6, 0.8], 0.8),
-        ([6, 5, 4, 3, 3, 9, 9], [0.5, 0.3, 0.2, 0.0], 0.0),
+        ([6, 5, 4, 3, 3, 9, 9], [0.5, 0.3, 0.15, 0.0], 0.0),
     ],
 )
 def test_a_ladder_is_climbed_while_the_lists_get_better(

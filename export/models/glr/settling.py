@@ -26,9 +26,9 @@ from export.models.glr.settled import Settled
 # Each ladder is climbed from the value in `Choice`, in the direction that makes the lists better.
 LADDERS: Mapping[str, tuple[float, ...]] = {
     "temperature": (0.5, 0.6, 0.7, 0.8, 1.0, 1.25),
-    "half_life_days": (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0),
-    "lately": (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8),
     "again": (0.5, 0.7, 1.0, 1.4, 1.8, 2.4),
+    "half_life_days": (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0),
+    "lately": (0.0, 0.15, 0.3, 0.4, 0.5, 0.6, 0.8),
     "together": (0.4, 0.6, 0.8, 1.0, 1.25),
 }
 
@@ -38,9 +38,9 @@ class Choice:
     """What is tried: fields of `Settled`, but `again` and `together` are factors of the weights."""
 
     exclude_seen: bool
-    temperature: float = 0.8
+    temperature: float = 0.7
     half_life_days: float = 4.0
-    lately: float = 0.0
+    lately: float = 0.3
     again: float = 1.0
     together: float = 1.0
 
@@ -85,13 +85,9 @@ def settle(
     """
     trials = _Trials(cases, answers, companions, trained, report)
     best = max((trials.of(Choice(out)) for out in (False, True)), key=_worth)
-    best = trials.along("temperature", best)
-    lately = trials.of(replace(best[0], lately=0.4))
-    for name in ("half_life_days", "lately"):
-        lately = trials.along(name, lately)
-    best = max(best, lately, key=_worth)
-    for name in ("again", "together"):
+    for name in (*LADDERS, *LADDERS):  # twice: what one of them is worth depends on the others
         best = trials.along(name, best)
+    best = max(best, trials.of(replace(best[0], lately=0.0)), key=_worth)
     return replace(best[1], epochs=epochs)
 
 
@@ -117,6 +113,7 @@ class _Trials:
         self._report = report
         self._found = answers.interests()
         self._entries = Entries.of(cases.recent, companions)
+        self._made: dict[Choice, Trial] = {}
         self._fitted: tuple[Choice, _Blend, Float64, float] | None = None  # the last one
 
     def along(self, name: str, best: Trial) -> Trial:
@@ -136,6 +133,12 @@ class _Trials:
         return best
 
     def of(self, choice: Choice) -> Trial:
+        """What a choice is worth; the second time it is known."""
+        if choice not in self._made:
+            self._made[choice] = choice, self._try(choice)
+        return self._made[choice]
+
+    def _try(self, choice: Choice) -> Settled:
         blend, fitted, level = self._fit(replace(choice, again=1.0, together=1.0))
         last = self._cases.p.last
         weights = fitted * np.repeat([choice.again, choice.together], last)
@@ -160,7 +163,7 @@ class _Trials:
             f"repeats * {choice.again:g}, companions * {choice.together:g}: "
             f"ndcg@{K} {found.ndcg:.4f}  recall@{K} {found.recall:.4f}  mrr@{K} {found.mrr:.4f}"
         )
-        return choice, found
+        return found
 
     def _fit(self, choice: Choice) -> tuple[_Blend, Float64, float]:
         """The logits, the likeliest weights of the last interactions, the mean normaliser."""
