@@ -21,7 +21,9 @@ from export.models.glr.sequences import Sequences
 from stream.errors import UsageError
 
 JUDGED = 6_000  # cases that an epoch is judged by
-FITTED = 8_000  # that the weights of the last interactions are fitted on
+FITTED = 8_000  # that the rest is settled on
+FEWEST = 1_000  # of those, where the catalogue is large
+LOGITS = 400_000_000  # of all cases together, about: one trial of many takes some ten seconds
 LOOKED_AT = 50  # a user's last events, at least, that a case is asked from
 AT_ONCE = 512
 EVENTS = 25_000  # in a batch that is not trained on
@@ -74,7 +76,8 @@ class Cases:
                 "log is too short to choose a model by"
             )
         rng = np.random.default_rng(p.seed)
-        stops = rng.permutation(stops)[:FITTED]
+        items = int(row_by_code.max(initial=0)) + 1
+        stops = rng.permutation(stops)[: max(FEWEST, min(FITTED, LOGITS // items))]
         longest = max(p.window, LOOKED_AT)
         windows = everything.until(stops, longest)
         back = stops[:, None] - 1 - np.arange(p.last)
