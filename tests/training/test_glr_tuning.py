@@ -59,6 +59,15 @@ def test_the_first_trial_has_the_defaults_of_such_a_log() -> None:
     assert (chosen.layers, chosen.epochs) == (HISTORIES["layers"], HISTORIES["epochs"])
 
 
+def test_a_small_log_gets_small_batches() -> None:
+    assert Parameters.chosen(3, 17_000).batch == 256
+    assert Parameters.chosen(3, 400_000).batch == 1_200  # 333 steps in each of 6 epochs
+    assert Parameters.chosen(3, 5_000_000).batch == Parameters().batch
+    assert Parameters.chosen(100, 80_000).batch == 960
+    assert Parameters.chosen(3, 400_000, epochs=2).batch == 400
+    assert Parameters.chosen(3, 17_000, batch=5_000).batch == 5_000
+
+
 def test_a_network_needs_a_readout(log: Log) -> None:
     with pytest.raises(UsageError, match="mean=true, query=true, or both"):
         train("glr", log, mean=False, query=False)

@@ -61,7 +61,7 @@ def learn(
     run = run or Run()
     older = log if held_out is None else log.select(held_out.trained)
     if run.warm is None:
-        p = Parameters.chosen(length(older), **given)
+        p = Parameters.chosen(length(older), len(older), **given)
     else:
         p = going_on(run.warm, length(older), given)
     item_ids, row_by_code = _rows(older, p.min_count)

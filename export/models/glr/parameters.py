@@ -46,6 +46,8 @@ LIMITS: Final[dict[str, tuple[float, float]]] = {
     "seed": (0, (1 << 63) - 100),
 }
 LONG: Final = 30.0  # events of a user, of which an event has so many on average
+STEPS: Final = 2_000  # that a network wants; a batch is smaller where there would be fewer
+SMALLEST_BATCH: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class Parameters:
     label_smoothing : probability that the loss spreads over all items
     recency : an event of the log's begin weighs exp(-recency) against one of its end
     window : events of a user that are trained on at once; older ones begin another window
-    batch : events in a step
+    batch : events in a step; fewer where the log is too small for `STEPS`
     negatives : items in a step's softmax beside those that stand in it; a smaller catalogue is
         taken whole
     learning_rate, weight_decay : of AdamW; networks learn at half the rate of item vectors
@@ -110,15 +112,19 @@ class Parameters:
     seed: int = 1
 
     @classmethod
-    def chosen(cls, length: float, **given: Any) -> Parameters:
+    def chosen(cls, length: float, events: int | None = None, **given: Any) -> Parameters:
         """Those for a log, changed by `given`.
 
         Parameters
         ----------
         length : see `length`
+        events : of the log; None: many
         """
-        base = {**asdict(cls()), **(HISTORIES if length >= LONG else {})}
-        return cls.of({**base, **given})
+        chosen = {**asdict(cls()), **(HISTORIES if length >= LONG else {}), **given}
+        if events is not None and "batch" not in given:
+            fitting = max(SMALLEST_BATCH, int(events * chosen["epochs"] / STEPS))
+            chosen["batch"] = min(chosen["batch"], fitting)
+        return cls.of(chosen)
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Parameters:
