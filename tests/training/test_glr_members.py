@@ -57,9 +57,11 @@ def test_more_members_than_cores_train_in_rounds(
     two_cores: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log, p = walks(200), {**SMALL, "members": 3, "epochs": 2}
-    running: list[int] = []
-    together = learn(log, run=Run(report=lambda line: running.append(len(active_children()))), **p)
-    assert max(running) == 2
+    said: list[str] = []
+    together = learn(log, run=Run(report=said.append), **p)
+    third = next(at for at, line in enumerate(said) if line.startswith("network 3"))
+    ended = [at for at, line in enumerate(said) if line.startswith("[") and "epoch 2" in line]
+    assert min(ended) < third < max(ended)
     monkeypatch.setattr(members, "cores", lambda: 1)
     assert same(together, learn(log, **p))
 
