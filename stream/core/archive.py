@@ -39,6 +39,8 @@ def read_arrays(
     try:
         with warnings.catch_warnings(), zipfile.ZipFile(io.BytesIO(content)) as archive:
             warnings.simplefilter("error")  # NumPy's, of headers written by Python 2
+            # Filters are the process's: garbage collected in here may be others' open sockets.
+            warnings.simplefilter("ignore", ResourceWarning)
             members = archive.infolist()
             names = [member.filename.removesuffix(".npy") for member in members]
             size = sum(member.file_size for member in members)

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -336,6 +337,22 @@ def test_a_manifest_can_be_shown_whatever_its_texts_hold(folder: Path) -> None:
         check=True,
     )
     assert b"\x1b" not in done.stdout
+
+
+def test_a_socket_collected_while_an_archive_is_read_is_nobody_s_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unraisable: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    real = np.lib.format.read_magic
+
+    def read_magic(head: Any) -> Any:
+        socket.socket()  # left to the collector, as kafka-python leaves a refused connection's
+        return real(head)
+
+    monkeypatch.setattr(np.lib.format, "read_magic", read_magic)
+    Bundle.load(folder)
+    assert not unraisable
 
 
 def test_an_archive_of_plain_arrays_reads_as_numpy_reads_it(folder: Path) -> None:
