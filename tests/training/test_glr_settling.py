@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from export.data.dataset import Log
+from export.models.base import Run
 from export.models.glr.learning import learn
 from export.models.glr.popularity import DAY_MS, DOUBT, drift
 from export.models.glr.sequences import Sequences, trained_kinds
@@ -70,6 +71,15 @@ def test_the_term_is_the_change_of_an_items_share() -> None:
     assert not drift(sequences, 61, 0.0).any()
 
 
+def test_no_trial_begins_when_the_time_for_them_is_over() -> None:
+    log, said = visits(True), list[str]()
+    run = Run(seconds=0.01, report=said.append)
+    learn(log, held_out=newest(log, 0.07), run=run, **{**SMALL, "epochs": 2})
+    trials = [line for line in said if "popularity of" in line]
+    assert len(trials) == 2
+    assert said[-1] == "  the time for trials is over; the best so far counts"
+
+
 @pytest.mark.parametrize(
     ("worth", "seen", "best"),
     [
@@ -88,6 +98,7 @@ def test_a_ladder_is_climbed_while_the_lists_get_better(
         return choice, Settled(1, ndcg=worth[LADDERS["lately"].index(choice.lately)])
 
     monkeypatch.setattr(_Trials, "of", of)
+    monkeypatch.setattr(_Trials, "time_left", lambda trials: True)
     trials = object.__new__(_Trials)
     choice, _ = trials.along("lately", trials.of(Choice(False, lately=0.4)))
     assert choice.lately == best

@@ -35,6 +35,8 @@ from export.models.glr.warm import Start, going_on, starts
 from export.weights import TOWARDS
 from stream.errors import UsageError
 
+SETTLING_SHARE = 0.2  # of the time, for what held-out events settle once networks are trained
+
 
 def learn(
     log: Log,
@@ -77,12 +79,16 @@ def learn(
     if run.warm is not None:
         begin = [*starts(run.warm, item_ids, p)]
     job = Job(sequences, len(item_ids), p, _neighbours(both_ways(forward), p), cases, epochs, begin)
-    members = train_members(job, run)
+    limit, training = run.seconds, run
+    if cases is not None and limit is not None:
+        training = replace(run, seconds=limit * (1 - SETTLING_SHARE))
+    members = train_members(job, training)
     table: Float32 = (np.concatenate(members.tables, axis=1) / p.members**0.5).astype(np.float32)
     bias: Float32 = np.mean(members.biases, axis=0).astype(np.float32)
     if cases is not None:
         answers = Answers(members.asked, members.scales, table, bias)
-        settled = settle(cases, answers, companions, sequences, members.epochs, run.report)
+        seconds = None if limit is None else limit * SETTLING_SHARE
+        settled = settle(cases, answers, companions, sequences, members.epochs, run.report, seconds)
     settled = settled or Settled(members.epochs, False, (0.0,) * p.last, (0.0,) * p.last)
     warmth = settled.temperature
     lately = np.float32(settled.lately) * drift(sequences, len(item_ids), settled.half_life_days)

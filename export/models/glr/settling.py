@@ -7,6 +7,8 @@ the last interactions. Those are fitted by likelihood, which is not what a list 
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -75,6 +77,7 @@ def settle(
     trained: Sequences,
     epochs: int,
     report: Report,
+    seconds: float | None = None,
 ) -> Settled:
     """What gives the best lists.
 
@@ -82,12 +85,16 @@ def settle(
     ----------
     trained : what the networks were trained on
     epochs : that they had seen
+    seconds : no trial begins that would probably end after them, except the first two; None: all do
     """
-    trials = _Trials(cases, answers, companions, trained, report)
+    trials = _Trials(cases, answers, companions, trained, report, seconds)
     best = max((trials.of(Choice(out)) for out in (False, True)), key=_worth)
     for name in (*LADDERS, *LADDERS):  # twice: what one of them is worth depends on the others
         best = trials.along(name, best)
-    best = max(best, trials.of(replace(best[0], lately=0.0)), key=_worth)
+    if trials.time_left():
+        best = max(best, trials.of(replace(best[0], lately=0.0)), key=_worth)
+    else:
+        report("  the time for trials is over; the best so far counts")
     return replace(best[1], epochs=epochs)
 
 
@@ -108,7 +115,9 @@ class _Trials:
         companions: Companions,
         trained: Sequences,
         report: Report,
+        seconds: float | None,
     ) -> None:
+        self._begun, self._seconds = time.monotonic(), math.inf if seconds is None else seconds
         self._cases, self._answers, self._trained = cases, answers, trained
         self._report = report
         self._found = answers.interests()
@@ -117,12 +126,15 @@ class _Trials:
         self._fitted: tuple[Choice, _Blend, Float64, float] | None = None  # the last one
 
     def along(self, name: str, best: Trial) -> Trial:
-        """Climb one ladder up from `best` while that gets better; if it never does, down."""
+        """Climb one ladder up from `best` while that gets better and there is time; if it never
+        does, down."""
         ladder = LADDERS[name]
         at = ladder.index(getattr(best[0], name))
         for way in (ladder[at + 1 :], ladder[:at][::-1]):
             before = best
             for value in way:
+                if not self.time_left():
+                    return best
                 changed: dict[str, Any] = {name: value}
                 trial = self.of(replace(best[0], **changed))
                 if _worth(trial) <= _worth(best):
@@ -131,6 +143,11 @@ class _Trials:
             if best is not before:
                 break
         return best
+
+    def time_left(self) -> bool:
+        """Whether one more trial, if it takes as long as the others, ends in time."""
+        spent = time.monotonic() - self._begun
+        return spent * (1 + 1 / max(len(self._made), 1)) <= self._seconds
 
     def of(self, choice: Choice) -> Trial:
         """What a choice is worth; the second time it is known."""
