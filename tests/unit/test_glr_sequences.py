@@ -71,6 +71,49 @@ def test_every_event_but_a_users_first_is_a_target_once(
     assert sorted(asked) == expected
 
 
+def test_what_comes_after_an_event_of_an_order_is_drawn_from_its_rest_and_the_next_order() -> None:
+    log = log_of([0] * 6 + [1], list(range(7)))
+    log.time_ms[:] = [0, 0, 0, 1, 1, 2, 2]
+    sequences = sequences_of(log)
+    assert sequences.begins.tolist() == [0, 0, 0, 3, 3, 5, 6]
+    assert sequences.ends.tolist() == [3, 3, 3, 5, 5, 6, 7]
+    drawn = sequences.later(np.tile(np.arange(7), (4000, 1)), np.random.default_rng(0))
+    shares = np.array([np.bincount(column, minlength=7) for column in drawn.T]) / len(drawn)
+    expected = np.array(
+        [
+            [0, 0.25, 0.25, 0.25, 0.25, 0, 0],
+            [0, 0, 0.5, 0.25, 0.25, 0, 0],
+            [0, 0, 0, 0.5, 0.5, 0, 0],
+            [0, 0, 0, 0, 0.5, 0.5, 0],
+            [0, 0, 0, 0, 0, 1, 0],
+            [0, 0, 0, 0, 0, 1, 0],  # nothing follows
+            [0, 0, 0, 0, 0, 0, 1],
+        ]
+    )
+    np.testing.assert_allclose(shares, expected, atol=0.03)
+    batch = sequences.pack(sequences.windows(9), np.random.default_rng(0))
+    assert batch.rows[:, 0].tolist() == [1, 2, 3, 4, 5]
+    assert batch.targets[4, 0] == 6
+
+
+def test_a_moment_of_one_event_is_followed_by_the_next_event() -> None:
+    sequences = sequences_of(log_of([0, 0, 0, 1, 1], list(range(5))))
+    windows = sequences.windows(9)
+    drawn = sequences.pack(windows, np.random.default_rng(0))
+    for column, expected in zip(drawn, sequences.pack(windows), strict=True):
+        np.testing.assert_array_equal(column, expected)
+
+
+def test_an_order_that_ends_a_users_events_has_no_next_one() -> None:
+    log = log_of([0] * 3, [0, 1, 2])
+    log.time_ms[:] = [0, 5, 5]
+    sequences = sequences_of(log)
+    later = sequences.later(np.tile(np.arange(3), (50, 1)), np.random.default_rng(0))
+    assert set(later[:, 0].tolist()) == {1, 2}
+    assert set(later[:, 1].tolist()) == {2}
+    assert set(later[:, 2].tolist()) == {2}
+
+
 def test_the_order_of_batches_comes_from_the_generator_alone() -> None:
     sequences = sequences_of(log_of([at // 3 for at in range(90)], list(range(90))))
     windows = sequences.windows(5)

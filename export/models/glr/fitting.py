@@ -177,7 +177,9 @@ class Trainer:
                 if stopped():
                     return False
                 self._rate(at.steps, len(batches) * at.epochs)
-                losses.append(self._step(self.sequences.pack(self.windows[batches[at.step]])))
+                draw = np.random.default_rng([self.p.seed, at.epoch, at.step])
+                batch = self.sequences.pack(self.windows[batches[at.step]], draw)
+                losses.append(self._step(batch))
                 at.step += 1
                 at.steps += 1
                 at.spent_s = time.monotonic() - began

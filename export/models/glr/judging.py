@@ -1,6 +1,8 @@
 """Judge networks by held-out events. In: networks. Out: metrics, and what they say of each case.
 
-Every case is an event to be predicted from all that its user did before, among all items. PyTorch.
+Every case is an event to be predicted from all that its user did before, among all items. Of a
+moment with several events (see `sequences`), half are predicted from what was before the moment.
+PyTorch.
 """
 
 from __future__ import annotations
@@ -38,11 +40,11 @@ class Cases:
     ----------
     sequences : of the whole log, the held-out events too
     windows : int64, shape (C, 2); positions in `sequences`: of the oldest event that is looked at,
-        and the one after the held-out event's
+        and two after the newest
     targets : int64, shape (C,); rows
     recent : int64, shape (C, `Parameters.last`); rows of the last interactions before, newest
         first, 0 for none and for those that did not turn towards their item
-    seen : C arrays, int64; rows of what the window holds before the held-out event, each once
+    seen : C arrays, int64; rows of what is looked at, each once
     """
 
     sequences: Sequences
@@ -78,9 +80,12 @@ class Cases:
         rng = np.random.default_rng(p.seed)
         items = int(row_by_code.max(initial=0)) + 1
         stops = rng.permutation(stops)[: max(FEWEST, min(FITTED, LOGITS // items))]
+        moment = everything.begins[stops]
+        before = ~begins[moment] & (rng.random(len(stops)) < 0.5)
+        asked = np.where(before, moment, stops)
         longest = max(p.window, LOOKED_AT)
-        windows = everything.until(stops, longest)
-        back = stops[:, None] - 1 - np.arange(p.last)
+        windows = everything.until(asked, longest)
+        back = asked[:, None] - 1 - np.arange(p.last)
         inside = back >= windows[:, :1]
         rows = np.where(inside, everything.row[np.maximum(back, 0)], 0)
         rows = np.where(inside & everything.wanted[np.maximum(back, 0)], rows, 0)

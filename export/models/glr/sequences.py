@@ -2,6 +2,10 @@
 
 Everything is a column of the whole log in the order of users; a batch is cut out of it by index
 arithmetic. The order of batches depends on seed and epoch alone. NumPy; knows no network.
+
+A moment is what a user does at one time: an order, where a log stamps all its lines with one minute.
+Its events have no order, so what comes "next" is drawn: from the rest of the moment, or from the
+user's next one. Where moments are single events that is the next event.
 """
 
 from __future__ import annotations
@@ -56,6 +60,7 @@ class Sequences:
     weight : float32, shape (n,); by recency
     time_ms, position : int64, shape (n,); `position` is that of the event in the log
     starts : int64, shape (users + 1,); where each user's events begin
+    begins, ends : int64, shape (n,); where the moment of each event begins and ends
     """
 
     user: Int64
@@ -67,6 +72,8 @@ class Sequences:
     time_ms: Int64
     position: Int64
     starts: Int64
+    begins: Int64
+    ends: Int64
 
     @classmethod
     def of(cls, log: Log, row_by_code: Int64, kinds: Int64, recency: float = 0.0) -> Sequences:
@@ -87,6 +94,8 @@ class Sequences:
         gap_s[1:] = (np.diff(time_ms) / 1000.0).astype(np.float32)
         gap_s[first] = 0
         age = 1 - order / max(len(log), 1)  # by rank: a quiet summer is not older than it is
+        begin = np.flatnonzero(first | (np.diff(time_ms, prepend=-1) != 0))
+        moment = np.diff(np.append(begin, len(order)))
         return cls(
             user=user,
             row=row_by_code[log.item[order]],
@@ -97,6 +106,8 @@ class Sequences:
             time_ms=time_ms,
             position=order,
             starts=np.append(np.flatnonzero(first), len(order)),
+            begins=np.repeat(begin, moment),
+            ends=np.repeat(begin + moment, moment),
         )
 
     def __len__(self) -> int:
@@ -125,6 +136,22 @@ class Sequences:
         stop = end[user] - back * longest
         return np.stack([np.maximum(begin[user], stop - longest - 1), stop], axis=1)
 
+    def later(self, at: Int64, draw: np.random.Generator) -> Int64:
+        """An event after each one at `at`: half of them of the same moment, half of the next.
+
+        All are of the other half where a moment has no rest, or the user no next one. An event that
+        nothing follows gets itself.
+        """
+        end = self.ends[at]
+        last = self.starts[np.searchsorted(self.starts, at, side="right")]
+        following = self.ends[np.minimum(end, last - 1)]
+        rest = at + 1 < end
+        same = rest & ((end >= last) | (draw.random(at.shape) < 0.5))
+        low = np.where(same, at + 1, end)
+        high = np.where(same, end, following)
+        drawn = low + (draw.random(at.shape) * (high - low)).astype(np.int64)
+        return np.where(same | (end < last), drawn, at)
+
     def until(self, stops: Int64, longest: int) -> Int64:
         """Windows that end before the events at `stops`, which are the last of their windows."""
         user = np.searchsorted(self.starts, stops, side="right") - 1
@@ -152,14 +179,20 @@ class Sequences:
         for at in shuffle.permutation(len(parts)) if shuffle is not None else range(len(parts)):
             yield parts[at]
 
-    def pack(self, windows: Int64) -> Batch:
-        """Cut windows out. int64, shape (B, 2)."""
+    def pack(self, windows: Int64, draw: np.random.Generator | None = None) -> Batch:
+        """Cut windows out. int64, shape (B, 2).
+
+        Parameters
+        ----------
+        draw : targets are drawn as `later` does; None: a target is the next event
+        """
         begin, end = windows[:, 0], windows[:, 1]
         steps = np.arange(int((end - begin).max()) - 1)[:, None]
         at = begin + steps
         there = at < end - 1
-        at, after = np.where(there, at, 0), np.where(there, at + 1, 0)
-        wanted = there & self.wanted[after]
+        at = np.where(there, at, 0)
+        after = np.where(there, at + 1, 0) if draw is None else self.later(at, draw)
+        wanted = there & self.wanted[after] & (after > at)
         return Batch(
             rows=np.where(there, self.row[at], 0),
             types=np.where(there, self.kind[at], 0),
