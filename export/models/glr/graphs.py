@@ -118,11 +118,12 @@ def update(r: Recurrence) -> bytes:
         if len(r.members) > 1:
             part = g.columns(items, at * p.dim, (at + 1) * p.dim)
             item = g("Mul", part, g.constant(root))
-        x = g("Mul", item, g.constant(math.sqrt(p.dim))) if p.cosine else item
+        if p.cosine:
+            x = g("Mul", item, g.constant(math.sqrt(p.dim)))
+        else:
+            x = g.normed(item, w["first.weight"], w["first.bias"])
         x = g("Add", x, g("Gather", g.constant(w["types"]), kind))
         x = g("Add", x, g("Gather", g.constant(w["gaps"]), bucket))
-        if not p.cosine:
-            x = g.normed(x, w["first.weight"], w["first.bias"])
         for layer in range(p.layers):
             first = start + layer * p.state
             x, h = _layer(

@@ -5,7 +5,9 @@ A gated linear recurrence (one layer):
     v, g, a = W x',  f = sigmoid(a),  h[t] = f h[t-1] + (1 - f) v
     y = x + W (h * silu(g)),  then y + MLP(y')
 
-x' is x after LayerNorm. The interest is the sum of two readouts of the last layer's output y'
+x begins as the item's vector (scaled, with `cosine`; else after LayerNorm, so that what all events
+have in common does not drown it) and the vectors of the event's type and time gap; x' is x after
+LayerNorm. The interest is the sum of two readouts of the last layer's output y'
 
     mean:   o[t] = f o[t-1] + w u[t], f = sigmoid and w = exp of two numbers of W y', u the item's
             vector (Hou et al. 2022, "CORE", made recurrent)
@@ -104,7 +106,8 @@ class Network(nn.Module):
                 self.weigh.bias.copy_(torch.tensor([0.0, 0.5]))
         if p.query:
             self.ask = nn.Linear(p.dim, p.dim, bias=False)
-            nn.init.normal_(self.ask.weight, std=0.0 if p.mean else p.dim**-0.5)
+            # Layers begin near the identity, so alone it begins with the item of the last event.
+            nn.init.zeros_(self.ask.weight) if p.mean else nn.init.eye_(self.ask.weight)
         near, shares = None, None
         if neighbours is not None:
             near, shares = torch.from_numpy(neighbours.rows), torch.from_numpy(neighbours.shares)
@@ -143,10 +146,8 @@ class Network(nn.Module):
         """
         p = self.p
         item = functional.dropout(functional.embedding(rows, table), p.input_dropout, self.training)
-        x = item * math.sqrt(p.dim) if p.cosine else item
+        x = item * math.sqrt(p.dim) if p.cosine else self.first(item)
         x = x + functional.embedding(types, self.types) + functional.embedding(gaps, self.gaps)
-        if not p.cosine:
-            x = self.first(x)
         for layer in self.layers:
             x = layer(x)
         x = self.last(x)

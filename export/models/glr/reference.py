@@ -39,9 +39,11 @@ class RecurrenceReference:
         for at, w in enumerate(self._numbers):
             own = state[:, at * r.p.member_size : (at + 1) * r.p.member_size].astype(np.float64)
             item = self._table[item_rows, at * p.dim : (at + 1) * p.dim] * math.sqrt(len(r.members))
-            x = (item * math.sqrt(p.dim) if p.cosine else item) + w["types"][kind] + w["gaps"][gap]
-            if not p.cosine:
-                x = _normed(x, w["first.weight"], w["first.bias"])
+            if p.cosine:
+                x = item * math.sqrt(p.dim)
+            else:
+                x = _normed(item, w["first.weight"], w["first.bias"])
+            x = x + w["types"][kind] + w["gaps"][gap]
             parts = []
             for layer in range(p.layers):
                 x, h = self._layer(w, layer, x, own[:, layer * p.state : (layer + 1) * p.state])
