@@ -3,9 +3,9 @@
 Everything is a column of the whole log in the order of users; a batch is cut out of it by index
 arithmetic. The order of batches depends on seed and epoch alone. NumPy; knows no network.
 
-A moment is what a user does at one time: an order, where a log stamps all its lines with one minute.
-Its events have no order, so what comes "next" is drawn: from the rest of the moment, or from the
-user's next one. Where moments are single events that is the next event.
+A moment is what a user does at one time: an order, where a log stamps all its lines with one
+minute. Its events have no order, so what comes "next" is drawn: from the rest of the moment, or
+from the user's next one. Where moments are single events that is the next event.
 """
 
 from __future__ import annotations
