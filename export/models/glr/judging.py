@@ -1,8 +1,7 @@
 """Judge networks by held-out events. In: networks. Out: metrics, and what they say of each case.
 
-Every case is an event to be predicted from all that its user did before, among all items. Of a
-moment with several events (see `sequences`), half are predicted from what was before the moment.
-PyTorch.
+Every case is an event to be predicted from what its user did before its moment (see `sequences`),
+among all items. PyTorch.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ K = 20
 
 @dataclass(slots=True, eq=False)
 class Cases:
-    """C held-out events to be predicted from all that their users did before.
+    """C held-out events to be predicted from all that their users did before their moments.
 
     Attributes
     ----------
@@ -69,9 +68,9 @@ class Cases:
         chosen = np.zeros(len(log), np.bool_)
         chosen[held_out.asked] = True
         stops = np.flatnonzero(chosen[everything.position] & everything.wanted)
-        begins = np.zeros(len(everything), np.bool_)
-        begins[everything.starts[:-1]] = True
-        stops = stops[~begins[stops]]
+        first = np.zeros(len(everything), np.bool_)
+        first[everything.starts[:-1]] = True
+        stops = stops[~first[everything.begins[stops]]]
         if len(stops) == 0:
             raise UsageError(
                 "none of the held-out events has an earlier one of its user with a known item; the "
@@ -80,9 +79,7 @@ class Cases:
         rng = np.random.default_rng(p.seed)
         items = int(row_by_code.max(initial=0)) + 1
         stops = rng.permutation(stops)[: max(FEWEST, min(FITTED, LOGITS // items))]
-        moment = everything.begins[stops]
-        before = ~begins[moment] & (rng.random(len(stops)) < 0.5)
-        asked = np.where(before, moment, stops)
+        asked = everything.begins[stops]
         longest = max(p.window, LOOKED_AT)
         windows = everything.until(asked, longest)
         back = asked[:, None] - 1 - np.arange(p.last)
