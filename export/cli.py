@@ -21,7 +21,7 @@ from export.data.options import add_log_options, open_log
 from export.data.sample import write_sample
 from export.data.sources import SOURCES
 from export.measuring import command as evaluation
-from export.models import AUTO, LEARNED, MODELS
+from export.models import AUTO, LEARNED, MODELS, SPACES
 from export.models.glr.private_parameters import PrivateParameters
 from export.models.text import parse_parameters, parse_values
 from export.training import command as training
@@ -111,11 +111,12 @@ def _log(command: argparse.ArgumentParser, needed: bool = True, more: Iterable[s
 
 
 def _model_options(command: argparse.ArgumentParser, default: str | None = AUTO) -> None:
+    known = MODELS if default == AUTO else SPACES  # what can be searched
     auto = "; auto: the best on the newest events of what is trained on" if default == AUTO else ""
     usual = "" if default is None else f" (default: {default}{auto})"
     command.add_argument(
         "--model",
-        choices=[*([AUTO] if default == AUTO else []), *sorted(MODELS)],
+        choices=[*([AUTO] if default == AUTO else []), *sorted(known)],
         default=default,
         required=default is None,
         help=f"kind of model{usual}",

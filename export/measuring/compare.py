@@ -20,7 +20,7 @@ from export.measuring.exclusions import EXCLUSIONS, REPEATS
 from export.measuring.measure import KS, Measured, checked, judge, measure_model
 from export.measuring.metrics.significance import bootstrap
 from export.measuring.questions import MOMENTS, baskets
-from export.models import AUTO, LEARNED, train
+from export.models import AUTO, SETTLED, train
 from export.models.base import Run, Trained
 from export.models.ratings import Ratings, fit_ratings
 from export.training.train import BASELINE, Report, fit, loaded
@@ -86,8 +86,8 @@ def compare(
 
 
 def _settled(model: str, log: Log, parameters: Parameters, report: Report, run: Run) -> Trained:
-    """Train on all of a log; "auto" and what learns by held-out events take them from its end."""
-    if model == AUTO or model in LEARNED:
+    """Train on all of a log; "auto" and what held-out events settle take them from its end."""
+    if model == AUTO or model in SETTLED:
         return fit(log, model, parameters, report, run)
     return train(model, log, **parameters)
 

@@ -4,42 +4,23 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from export.data.dataset import Log
-from export.models import content, cooccurrence, decay, glr, mf
+from export.models import ensemble, glr
 from export.models.base import Reference, Trained
-from export.models.space import Space
+from export.models.registry import LEARNED, SINGLE, SINGLE_PARAMETERS, SPACES
 
 AUTO = "auto"  # in the place of a name: the one that is best on the newest events
+ENSEMBLE = "ensemble"
 
-MODELS: dict[str, Callable[..., Trained]] = {
-    "decay": decay.train,
-    "cooccurrence": cooccurrence.train,
-    "mf": mf.train,
-    "content": content.train,
-    "glr": glr.train,
-}
+MODELS: dict[str, Callable[..., Trained]] = {**SINGLE, ENSEMBLE: ensemble.train}
 
-# Trained in epochs: they take `held_out`, `settled` and `run` beside their parameters.
-LEARNED = frozenset({"glr"})
+PARAMETERS: dict[str, type[Any]] = {**SINGLE_PARAMETERS, ENSEMBLE: ensemble.Parameters}
 
-PARAMETERS: dict[str, type[Any]] = {
-    "decay": decay.Parameters,
-    "cooccurrence": cooccurrence.Parameters,
-    "mf": mf.Parameters,
-    "content": content.Parameters,
-    "glr": glr.Parameters,
-}
+# Held-out events settle something of them: they take `held_out`, `settled` and `run` beside their
+# parameters.
+SETTLED = LEARNED | {ENSEMBLE}
 
-# What `freshet-export tune` looks for.
-SPACES: dict[str, Space] = {
-    "decay": decay.SPACE,
-    "cooccurrence": cooccurrence.SPACE,
-    "mf": mf.SPACE,
-    "content": content.SPACE,
-    "glr": glr.SPACE,
-}
-
-# What a trial of that search has unless it is given: what is better for one network is better for
-# several.
+# What a trial of a search for parameters has unless it is given: what is better for one network is
+# better for several.
 TRIED_AS: dict[str, dict[str, Any]] = {"glr": {"members": 1}}
 
 
@@ -51,15 +32,20 @@ def parameters_for(model: str, log: Log, given: Mapping[str, Any]) -> Any:
 
 
 def train(model: str, log: Log, **parameters: Any) -> Trained:
-    """Train a model of `MODELS`; `parameters` are the fields of its `Parameters`."""
+    """Train a model of `MODELS`; `parameters` are the fields of its `Parameters`.
+
+    Those of an ensemble's members stand beside its own, as `MEMBER.NAME`.
+    """
     return MODELS[model](log, **parameters)
 
 
 __all__ = [
     "AUTO",
+    "ENSEMBLE",
     "LEARNED",
     "MODELS",
     "PARAMETERS",
+    "SETTLED",
     "SPACES",
     "TRIED_AS",
     "Reference",

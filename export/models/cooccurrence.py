@@ -228,7 +228,7 @@ def _score(brought: Brought, p: Parameters) -> bytes:
         node("Reshape", ["rows_3d", "flat"], ["rows_2d"]),
         node("Reshape", ["worth_3d", "flat"], ["worth"]),
         node("Shape", ["state"], ["batch"], start=0, end=1),
-        node("Shape", ["item_table"], ["capacity"], start=0, end=1),
+        node("Shape", ["bias"], ["capacity"], start=-1),
         node("Concat", ["batch", "capacity"], ["shape"], axis=0),
         node("Expand", ["one", "shape"], ["ones"]),
         node("ScatterElements", ["ones", "rows_2d", "worth"], ["grown"], axis=1, reduction="add"),

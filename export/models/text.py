@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from export.models import AUTO, MODELS, PARAMETERS
+from export.models import AUTO, ENSEMBLE, MODELS, PARAMETERS, ensemble
+from export.models.registry import SINGLE
 from stream.errors import UsageError
 
 
@@ -16,7 +17,8 @@ def parse_parameters(model: str, given: Mapping[str, str]) -> dict[str, Any]:
     Raises
     ------
     UsageError
-        The model has no such parameter, or the value is not a number of its kind.
+        The model, or a member of the ensemble, has no such parameter, or the value is not of its
+        kind.
     """
     if model == AUTO and not given:
         return {}
@@ -24,7 +26,18 @@ def parse_parameters(model: str, given: Mapping[str, str]) -> dict[str, Any]:
         if model == AUTO:
             raise UsageError("--set: say with --model of which model it is a parameter")
         raise UsageError(f"model {model!r} is not one of {', '.join(sorted(MODELS))}")
-    return parse_values(model, PARAMETERS[model], given)
+    if model != ENSEMBLE:
+        return parse_values(model, PARAMETERS[model], given)
+    own = {name: text for name, text in given.items() if "." not in name}
+    parsed = parse_values(model, PARAMETERS[model], own)
+    for name, text in given.items():
+        member, dot, parameter = name.partition(".")
+        if dot and member not in SINGLE:
+            raise UsageError(f"{name}: {member!r} is not one of {', '.join(sorted(SINGLE))}")
+        if dot:
+            parsed[name] = parse_values(member, PARAMETERS[member], {parameter: text})[parameter]
+    ensemble.by_member(parsed)
+    return parsed
 
 
 def parse_values(whose: str, fields: type[Any], given: Mapping[str, str]) -> dict[str, Any]:
@@ -40,6 +53,9 @@ def parse_values(whose: str, fields: type[Any], given: Mapping[str, str]) -> dic
     for name, text in given.items():
         if name not in kinds:
             raise UsageError(f"{whose} has no parameter {name!r}; it has {', '.join(kinds)}")
+        if kinds[name] is str:
+            parsed[name] = text
+            continue
         if kinds[name] is bool:
             if text not in ("true", "false"):
                 raise UsageError(f"{name}={text}: must be true or false")

@@ -33,7 +33,7 @@ from export.measuring.measure import Measured, judge
 from export.measuring.metrics.calibration import reliability
 from export.measuring.metrics.ranking import find_hits
 from export.measuring.questions import Questions, cases_asked
-from export.models import AUTO, LEARNED, Trained, train
+from export.models import AUTO, LEARNED, SETTLED, Trained, train
 from export.models.base import HeldOut, Run
 from export.models.warm import WarmStart
 from export.weights import turns_towards
@@ -109,7 +109,7 @@ def fit(
         if model == AUTO:
             report("too little of a log to compare models by: decay")
         name = "decay" if model == AUTO else model
-        final = train(name, log, **parameters, **({"run": run} if name in LEARNED else {}))
+        final = train(name, log, **parameters, **({"run": run} if name in SETTLED else {}))
         return _unmeasured(final, wanted)
     report(
         f"held out: the newest {len(log) - len(held.older):,} of {len(log):,} events, "
@@ -126,7 +126,7 @@ def fit(
     best = tried.get(model)
     if best is None:  # too little before the held-out events
         model = "decay" if model == AUTO else model
-        final = train(model, log, **parameters, **({"run": run} if model in LEARNED else {}))
+        final = train(model, log, **parameters, **({"run": run} if model in SETTLED else {}))
         return _unmeasured(final, wanted)
     metrics = _metrics(tried, model)
     stored, losses = _stored(best, held, wanted, report)
@@ -134,7 +134,7 @@ def fit(
     calibration = _calibration(best.answers, metrics)
     report(f"training {model} on all {len(log):,} events")
     more = {"run": run.part(1 - SECONDS_SHARE), "settled": best.trained.settled}
-    final = train(model, log, **parameters, **(more if model in LEARNED else {}))
+    final = train(model, log, **parameters, **(more if model in SETTLED else {}))
     final.exclude_seen, final.exclude_bought = best.measured.leaves_out
     final.metrics = metrics
     final.storage, final.item_storage = stored.states or final.storage, stored.items
@@ -206,7 +206,7 @@ def attempt(
     UsageError
         The model cannot be trained here, or with these parameters.
     """
-    if name in LEARNED:
+    if name in SETTLED:
         trained = train(name, held.log, held_out=held.held_out, run=run, **parameters)
     else:
         trained = train(name, held.older, **parameters)

@@ -30,7 +30,7 @@ from tests.support.data import DATA
 
 ROOT = Path(__file__).parents[2]
 
-MODELS = ("cooccurrence", "decay", "mf", "content", "glr")
+MODELS = ("cooccurrence", "decay", "mf", "content", "glr", "ensemble")
 TOLD = ("recall@10", "ndcg@10", "recall@20", "ndcg@20", "mrr@20")
 WITH_INTERVAL = ("recall@20", "ndcg@20", "mrr@20")
 

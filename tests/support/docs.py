@@ -17,6 +17,9 @@ from stream.metrics import describe_metrics
 
 README = Path(__file__).parents[2] / "README.md"
 
+# In their states are rows of items, which one byte does not hold.
+OF_ROWS = ("cooccurrence", "ensemble")
+
 
 def settings_table() -> str:
     rows = (
@@ -46,6 +49,7 @@ def state_numbers() -> dict[str, int]:
         "mf": mf.Parameters().dim,
         "content": content.Parameters().dim,
         "cooccurrence": cooccurrence.Parameters().last,
+        "ensemble": mf.Parameters().dim + cooccurrence.Parameters().last,
         "glr, visits": visits.members * visits.member_size,
         "glr, histories": histories.members * histories.member_size,
     }
@@ -60,10 +64,11 @@ def states_table() -> str:
     rows = [
         (f"`{model}`", str(numbers), full(numbers, "float32"), full(numbers, "int8"))
         for model, numbers in state_numbers().items()
-        if model != "cooccurrence"  # its state is rows of items, which one byte does not hold
+        if model not in OF_ROWS
     ]
-    numbers = state_numbers()["cooccurrence"]
-    rows.append(("`cooccurrence`", str(numbers), full(numbers, "float32"), "none"))
+    for model in OF_ROWS:
+        numbers = state_numbers()[model]
+        rows.append((f"`{model}`", str(numbers), full(numbers, "float32"), "none"))
     return _table(("model", "numbers", "float32, bytes", "int8, bytes"), rows)
 
 

@@ -36,7 +36,7 @@ def found(log: Log, model: str = "decay", **how: object) -> Search:
     return search(log, model, SMALL, Run(), **how)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("model", sorted(PARAMETERS))
+@pytest.mark.parametrize("model", sorted(SPACES))
 def test_a_space_names_parameters_and_holds_their_defaults(model: str) -> None:
     defaults = [dataclasses.asdict(PARAMETERS[model]())]
     if model == "glr":

@@ -43,9 +43,12 @@ def random_log(seed: int = 0, events: int = 3_000) -> Log:
     )
 
 
-@pytest.fixture(scope="module", params=["decay", "cooccurrence", "mf", "content"])
+@pytest.fixture(scope="module", params=["decay", "cooccurrence", "mf", "content", "ensemble"])
 def trained(request: pytest.FixtureRequest) -> Trained:
-    return train(request.param, random_log(), dim=16)
+    of = {"of": "content,cooccurrence,decay", "content.dim": 16, "decay.dim": 8}
+    return train(
+        request.param, random_log(), **(of if request.param == "ensemble" else {"dim": 16})
+    )
 
 
 @pytest.fixture(scope="module")
