@@ -190,8 +190,25 @@ def test_nearest_are_the_largest_of_a_row_padded_with_nothing() -> None:
     assert worth[0, 0] == 0
 
 
+def test_weights_of_many_interactions_are_fitted_without_running_away() -> None:
+    """A first long step of the fit may ask for exp of hundreds."""
+    rng = np.random.default_rng(0)
+    cases, items, last = 400, 60, 40
+    companions = Companions(
+        rng.integers(1, items, (items, 10)), np.full((items, 10), np.log1p(100), np.float32)
+    )
+    recent = rng.integers(1, items, (cases, last))
+    entries = Entries.of(recent, companions)
+    base = np.full(len(entries.case), -np.log(items))
+    pair = {(c, r): at for at, (c, r) in enumerate(zip(entries.case, entries.row, strict=True))}
+    at_target = np.array([pair[case, recent[case, 0]] for case in range(cases)])
+    found = fit(entries, base, at_target, last)
+    assert found[0] > 5
+    assert np.abs(found[1:last]).max() < found[0] / 2
+
+
 def test_fitted_weights_maximise_the_likelihood() -> None:
-    """The normaliser that is kept up by differences is that of the whole softmax."""
+    """The normaliser of the items that are looked at and of all others is the whole softmax's."""
     rng = np.random.default_rng(0)
     cases, items, last = 300, 12, 2
     logits = rng.standard_normal((cases, items))

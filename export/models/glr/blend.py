@@ -5,8 +5,9 @@
 
 p is the share of the companions of an item. The weights maximise the likelihood of held-out events
 under softmax(base + added), with the network's logits as base. Only items that stand in `added`
-change it: with b = base - logsumexp(base), the new normaliser is 1 + sum over those of
-exp(b) (exp(added) - 1). So no pass over the whole catalogue is needed while the weights are fitted.
+change it: with b = base - logsumexp(base), the new normaliser is the sum over those of
+exp(b + added), and of exp(b) over all others. So no pass over the whole catalogue is needed while
+the weights are fitted.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ Float64 = npt.NDArray[np.float64]
 RARE = 0.01
 RIDGE = 1e-3  # a case; without repeats in the log nothing else holds their weights
 BOUND = 20.0
+LEAST_SHARE = 1e-12  # of all items that bring nothing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,21 +98,30 @@ def fit(entries: Entries, base: Float64, target: Int64, last: int) -> Float64:
     -------
     float64 [2 R]; `again`, then `together`
     """
-    share = np.exp(base)
     cases = len(target)
+    begins = np.flatnonzero(np.diff(entries.case, prepend=-1))  # of each case with an entry
+    has = entries.case[begins]
+    others = np.maximum(1 - np.bincount(entries.case, np.exp(base), cases), LEAST_SHARE)
+    log_others = np.log(others)
     hit = np.zeros(len(base))
     hit[target[target >= 0]] = 1.0
 
     def objective(weights: Float64) -> tuple[float, Float64]:
         added = entries.added(weights)
-        grown = share * np.exp(added)
-        normaliser = np.maximum(1 + np.bincount(entries.case, grown - share, cases), 1e-9)
-        loss = np.log(normaliser).sum() - (hit * added).sum()
-        of_pair = grown / normaliser[entries.case] - hit
+        logit = base + added
+        most = log_others.copy()
+        most[has] = np.maximum(most[has], np.maximum.reduceat(logit, begins))
+        total = np.exp(log_others - most)
+        total += np.bincount(entries.case, np.exp(logit - most[entries.case]), cases)
+        normaliser = most + np.log(total)
+        loss = normaliser.sum() - (hit * added).sum()
+        of_pair = np.exp(logit - normaliser[entries.case]) - hit
         slope = np.bincount(entries.weight, of_pair[entries.item] * entries.value, 2 * last)
         ridge = RIDGE * cases
         return loss + ridge * (weights**2).sum() / 2, slope + ridge * weights
 
+    if not len(base):
+        return np.zeros(2 * last)
     found = minimize(
         objective,
         np.zeros(2 * last),
