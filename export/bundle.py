@@ -117,6 +117,7 @@ def bundle_files(trained: Trained, name: str) -> dict[str, bytes]:
         "items": len(trained.item_ids),
         "event_types": {wire: int(code) for wire, code in EVENT_TYPES.items()},
         "event_weights": {t.name.lower(): w for t, w in trained.event_weights.items()},
+        "head": msgspec.to_builtins(trained.head),
         "additive": msgspec.to_builtins(trained.additive),
         "content": None if trained.content is None else trained.content.spec(),
         "beta": trained.beta,

@@ -177,6 +177,9 @@ def _bundle(options: argparse.Namespace) -> None:
     print(f"  trained until {printable(m.created)}")
     print(f"  state         {m.state.size} numbers, kept as {m.state.storage}")
     print(f"  item vectors  {m.embedding_dim} numbers, kept as {m.item_storage}")
+    if m.head is not None:
+        said = f"{m.head.affinity}, {m.head.score}; trained by {m.head.loss}"
+        print(f"  head          {printable(said)}")
     for what, excluded in (("seen", m.exclude_seen), ("bought", m.exclude_bought)):
         print(f"  {what + ' items':13} {'excluded' if excluded else 'may come back'}")
     for name, values in (("training", m.training), ("metrics", m.metrics)):

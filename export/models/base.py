@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
@@ -25,7 +26,7 @@ from export.models.warm import WarmStart
 from export.to_onnx import with_calibration
 from export.weights import turns_towards
 from stream.contracts import EventType
-from stream.core.bundle import NEVER_LISTED, Additive
+from stream.core.bundle import NEVER_LISTED, Additive, Head
 from stream.errors import UsageError
 
 Float32 = npt.NDArray[np.float32]
@@ -79,6 +80,7 @@ class Trained:
     content : vectors of items that were not trained on, from their records; None if it has no such
     exclude_seen, exclude_bought, metrics : filled in by `export.training.train.fit`, which measures
         them
+    head : what makes scores, for people; None: the model does not say
     settled : what held-out events decided, for a training on the whole log; None: nothing
     network : float32 arrays that a next training may begin from, see `WarmStart`; empty: none
     """
@@ -104,13 +106,15 @@ class Trained:
     exclude_seen: bool = False
     exclude_bought: bool = True
     metrics: dict[str, Any] = field(default_factory=dict)
+    head: Head | None = None
     settled: Any = None
     network: dict[str, Float32] = field(default_factory=dict)
 
     def calibrated(self, calibration: Calibration) -> Trained:
         """The same model with calibrated scores; it must have none yet."""
         score_onnx = with_calibration(self.score_onnx, calibration)
-        return replace(self, score_onnx=score_onnx, calibration=calibration)
+        head = self.head and msgspec.structs.replace(self.head, score="calibrated sigmoid")
+        return replace(self, score_onnx=score_onnx, calibration=calibration, head=head)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

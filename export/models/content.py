@@ -25,7 +25,7 @@ from export.models.base import Baskets, Float32, Trained
 from export.models.content_map import ContentMap
 from export.models.space import Range, Space
 from stream.contracts import ITEM_KINDS, Item
-from stream.core.bundle import FadingSum
+from stream.core.bundle import FadingSum, Head
 from stream.core.content import features
 from stream.errors import UsageError
 
@@ -69,6 +69,7 @@ def train(log: Log, **given: object) -> Trained:
         sums=(FadingSum(p.half_life_s, 1.0),),
         strength=p.strength,
         beta=p.beta,
+        head=Head("dot product", "squared error"),
         created=log.ends,
         training={"events": len(log), **asdict(p)},
     )

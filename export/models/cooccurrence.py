@@ -36,6 +36,7 @@ from export.models.pairs import Neighbours, Towards, together
 from export.models.space import Range, Space
 from export.to_onnx import node, score_graph, update_graph
 from export.weights import EVENT_WEIGHTS, weight_table
+from stream.core.bundle import Head
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +157,7 @@ def train(log: Log, **given: object) -> Trained:
         storage="float32",
         beta=p.beta,
         additive=None,
+        head=Head("log ratio to popularity", "negative log-likelihood"),
         event_weights=EVENT_WEIGHTS,
         update_onnx=_update(moving, p),
         score_onnx=_score(brought, p),

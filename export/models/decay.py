@@ -17,7 +17,7 @@ from export.models import fading
 from export.models.base import Baskets, Float32, Trained, item_vectors
 from export.models.fading import DAY_S, HOUR_S
 from export.models.space import Range, Space
-from stream.core.bundle import FadingSum
+from stream.core.bundle import FadingSum, Head
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,7 @@ def assemble(
         sums=(FadingSum(p.half_life_s, 1.0), FadingSum(p.mood_half_life_s, p.mood_share)),
         strength=p.strength,
         beta=p.beta,
+        head=Head("cosine", "none"),  # softened; lengths of item vectors are 1
         created=created,
         training={**training, **asdict(p)},
     )

@@ -26,7 +26,7 @@ from export.models.content_map import ContentMap
 from export.models.pooling import K, Weighed, weigh
 from export.models.registry import LEARNED, SINGLE
 from export.weights import EVENT_WEIGHTS
-from stream.core.bundle import NEVER_LISTED
+from stream.core.bundle import NEVER_LISTED, Head
 from stream.core.recent import Recent
 from stream.errors import UsageError
 
@@ -182,6 +182,7 @@ def assemble(members: Sequence[Trained], weights: Sequence[float]) -> Trained:
         storage="int8" if all(member.storage == "int8" for member in members) else "float32",
         beta=1.0,
         additive=None,
+        head=_head(members),
         event_weights=EVENT_WEIGHTS,
         update_onnx=composing.update(parts, dim),
         score_onnx=composing.score(parts, dim, recent),
@@ -191,6 +192,12 @@ def assemble(members: Sequence[Trained], weights: Sequence[float]) -> Trained:
         recent=recent,
         content=_content(parts, dim),
     )
+
+
+def _head(members: Sequence[Trained]) -> Head:
+    heads = [member.head for member in members if member.head is not None]
+    affinities = " and ".join(head.affinity for head in heads)
+    return Head(f"weighted sum of {affinities}", " and ".join(head.loss for head in heads))
 
 
 class EnsembleReference:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from export.models.base import Float32, Int64, Trained
 from export.to_onnx import node, score_graph, update_graph
 from export.weights import EVENT_WEIGHTS, weight_table
-from stream.core.bundle import Additive, FadingSum
+from stream.core.bundle import Additive, FadingSum, Head
 
 DAY_S = 86_400.0
 HOUR_S = 3_600.0
@@ -78,6 +78,7 @@ def assemble(
     sums: Sequence[FadingSum],
     strength: float,
     beta: float,
+    head: Head,
     created: str,
     training: dict[str, Any],
 ) -> Trained:
@@ -99,6 +100,7 @@ def assemble(
         storage="int8",
         beta=beta,
         additive=Additive(sums=tuple(sums), strength=strength),
+        head=head,
         event_weights=EVENT_WEIGHTS,
         update_onnx=_update(weights, sums, dim),
         score_onnx=_score(sums, strength, dim),

@@ -33,7 +33,7 @@ from export.models.fading import DAY_S
 from export.models.ratings import Ratings, fit_ratings
 from export.models.space import Range, Space
 from export.weights import EVENT_WEIGHTS, weight_table
-from stream.core.bundle import FadingSum
+from stream.core.bundle import FadingSum, Head
 
 RATED_HELD_OUT = 0.1  # of the ratings, the newest, to measure the error on
 LEAST_RATINGS = 20
@@ -88,6 +88,7 @@ def train(log: Log, **given: object) -> Trained:
         sums=(FadingSum(p.half_life_s, 1.0),),
         strength=p.strength,
         beta=p.beta,
+        head=Head("dot product", "squared error"),
         created=log.ends,
         training={"events": len(log), **_rating_errors(log), **asdict(p)},
     )

@@ -102,6 +102,17 @@ class Additive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     strength: float
 
 
+class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What makes scores, for people: `affinity` ("dot product", "cosine", ...), the `loss` that
+    training minimised ("softmax", "sampled softmax", "squared error", "none", ...), and the `score`
+    of beta * affinity + bias ("sigmoid", "calibrated sigmoid").
+    """
+
+    affinity: str
+    loss: str
+    score: str = "sigmoid"
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`manifest.json`, typed. `items` counts the rows of `items.npz`, row 0 ("no item") included.
 
@@ -109,7 +120,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     the same bundle, with the same id. `additive` is None for a model that is no such sum, `content`
     for one that knows nothing of what items are. `recent` counts the last interactions that the
     score graph takes. `item_storage` is how item vectors are kept, see `packing.py`. `exclude_seen`
-    and `exclude_bought` say what placements leave out that do not say it themselves.
+    and `exclude_bought` say what placements leave out that do not say it themselves. `head` is None
+    where a bundle does not say.
     """
 
     format: int
@@ -124,6 +136,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     item_storage: Storage = "float32"
     event_types: dict[str, int]
     event_weights: dict[str, float]
+    head: Head | None = None
     additive: Additive | None
     content: ContentSpec | None = None
     beta: float

@@ -17,6 +17,7 @@ from export.models.glr.judging import Cases, interests
 from export.models.glr.learning import learn
 from export.models.glr.parameters import Parameters
 from export.models.glr.sequences import Sequences, trained_kinds
+from stream.core.bundle import Head
 from stream.core.model import Model
 from stream.core.recent import Recent
 from stream.errors import UsageError
@@ -41,6 +42,12 @@ def test_it_learns_what_comes_next(trained: Trained) -> None:
     assert curve[-1]["loss"] < curve[0]["loss"] / 2
     assert curve[-1]["ndcg@20"] > 0.6  # by chance: 0.07
     assert trained.settled.ndcg > curve[-1]["ndcg@20"] + 0.05  # the last interactions say more
+
+
+def test_it_names_its_head(trained: Trained) -> None:
+    assert trained.head == Head("cosine", "softmax", "sigmoid")
+    few = learn(walks(60), epochs=1, negatives=50, cosine=False, **SMALL)
+    assert few.head == Head("dot product", "sampled softmax", "sigmoid")
 
 
 def test_whether_users_go_back_is_learned(trained: Trained) -> None:

@@ -25,7 +25,7 @@ from export.models.glr.sequences import Sequences
 from export.training.private import PRIVATE, TOLD, UNPROTECTED, USUAL, fit_privately
 from export.training.run_card import CARD
 from stream.contracts import EventType
-from stream.core.bundle import MANIFEST, Bundle
+from stream.core.bundle import MANIFEST, Bundle, Head
 from stream.core.model import Model
 from stream.core.recent import Recent
 from stream.errors import UsageError
@@ -366,6 +366,7 @@ def test_a_bundle_says_what_it_promises_and_nothing_else(
     fields = set(PrivateParameters.__dataclass_fields__)
     assert set(bundle.manifest.training) == fields | {"privacy"}
     assert bundle.manifest.metrics == {}
+    assert bundle.manifest.head == Head("cosine", "softmax", "sigmoid")
     assert bundle.manifest.exclude_seen
     assert bundle.manifest.created > log.ends  # of the training, not of somebody's event
     assert bundle.item_ids == ["", *sorted(log.items)]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stream.core.bundle import MANIFEST, Bundle
+from stream.core.bundle import MANIFEST, Bundle, Head
 from stream.core.model import Model
 from stream.errors import BundleError
 from tests.support.hostile_bundles import DEMO, FILES, Fields, seal
@@ -53,6 +53,16 @@ def test_a_bundle_that_says_nothing_of_bought_items_excludes_them(folder: Path) 
     assert not Bundle.load(folder).manifest.exclude_bought
     seal(folder, lambda fields: fields.update(exclude_bought=1))
     with pytest.raises(BundleError, match="exclude_bought"):
+        Bundle.load(folder)
+
+
+def test_a_bundle_may_name_its_head(folder: Path) -> None:
+    seal(folder, lambda fields: fields.pop("head", None))
+    assert Bundle.load(folder).manifest.head is None
+    seal(folder, lambda fields: fields.update(head={"affinity": "cosine", "loss": "softmax"}))
+    assert Bundle.load(folder).manifest.head == Head("cosine", "softmax", "sigmoid")
+    seal(folder, lambda fields: fields.update(head={"affinity": "cosine", "loss": 1}))
+    with pytest.raises(BundleError, match=r"head\.loss"):
         Bundle.load(folder)
 
 

@@ -172,6 +172,7 @@ def test_bundle_show_and_check(capsys: pytest.CaptureFixture[str]) -> None:
         "exclude_bought": True,
         "item_storage": "float32",
         "recent": 0,
+        "head": None,
         **written,
     }  # which a bundle from before it does not say
     assert main(["bundle", "check", str(sample.BUNDLE), "--json"]) == 0

@@ -59,6 +59,7 @@ def test_train_evaluate_and_show(tmp_path: Path, capsys: pytest.CaptureFixture[s
     code, out, _ = run(capsys, "bundle", folder)
     assert code == 0
     assert bundle.bundle_id in out
+    assert "  head          cosine, calibrated sigmoid; trained by none\n" in out
 
 
 def test_train_takes_the_best_model_on_the_newest_events(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from export.bundle import bundle_files, write_bundle
+from export.calibration import Calibration
 from export.data.dataset import Log, read_log
 from export.measuring.evaluate import evaluate, replay
 from export.measuring.questions import baskets
@@ -23,7 +24,7 @@ from export.training.train import fit, hold_out
 from export.weights import EVENT_WEIGHTS
 from stream.config import Placement
 from stream.contracts import EVENT_TYPES, EventType, decode_recommendation
-from stream.core.bundle import Bundle, Manifest
+from stream.core.bundle import Bundle, Head, Manifest
 from stream.core.catalogue import Catalogue
 from stream.core.engine import Engine
 from stream.core.model import Model
@@ -285,7 +286,8 @@ def test_what_is_measured_is_what_the_engine_serves(
 
 
 def test_the_table_of_parameters_is_as_the_code_has_it() -> None:
-    text = (ROOT / "export" / "models" / "README.md").read_text()
+    page = (ROOT / "export" / "models" / "README.md").read_text()
+    text = page.partition("## Parameters")[2].partition("## Measured")[0]
     header, _, *rows = re.findall(r"^\| (?:parameter|`\w+`|---).*$|^\|(?:---\|){4,}$", text, re.M)
     models = [cell.strip() for cell in header.split("|")[2:-2]]
     assert sorted(models) == sorted(PARAMETERS.keys() - LEARNED)
@@ -329,6 +331,21 @@ def test_the_manifests_fields_are_documented() -> None:
     table = text.partition("## The bundle format")[2].partition("An additive state")[0]
     for field in msgspec.structs.fields(Manifest):
         assert f"`{field.encode_name}`" in table
+
+
+@pytest.mark.parametrize("name", sorted(MODELS.keys() - LEARNED))
+def test_a_bundle_names_its_head_as_the_readme_does(name: str, log: Log, tmp_path: Path) -> None:
+    text = (ROOT / "export" / "models" / "README.md").read_text()
+    section = text.partition("## Heads")[2].partition("## Parameters")[0]
+    (told,) = re.findall(rf"^\| `{name}` \| (.+) \|$", section, re.M)
+    trained = train(name, log, **small(name))
+    head = write_bundle(trained, tmp_path / "plain").manifest.head
+    assert head is not None
+    assert told == " | ".join(msgspec.structs.astuple(head))
+    calibrated = write_bundle(
+        trained.calibrated(Calibration.of([0, 1], [0, 2])), tmp_path / "other"
+    )
+    assert calibrated.manifest.head == Head(head.affinity, head.loss, "calibrated sigmoid")
 
 
 @pytest.mark.parametrize("model", sorted(set(MODELS) - LEARNED))

@@ -8,7 +8,7 @@ from export.models.base import Float32, Trained
 from export.models.glr import graphs
 from export.models.glr.reference import RecurrenceReference
 from export.weights import EVENT_WEIGHTS
-from stream.core.bundle import NEVER_LISTED
+from stream.core.bundle import NEVER_LISTED, Head
 
 
 def exported(
@@ -16,6 +16,8 @@ def exported(
     item_ids: list[str],
     table: Float32,
     biases: Float32,
+    *,
+    sampled: bool,
     **more: Any,
 ) -> Trained:
     """Graphs, tables and reference.
@@ -23,6 +25,7 @@ def exported(
     Parameters
     ----------
     table, biases : float32 [n, D], [n]; row 0 is made "no item", in place
+    sampled : whether the softmax of the training was over some items of the catalogue
     more : the other fields of `Trained`
     """
     table[0], biases[0] = 0, NEVER_LISTED
@@ -34,6 +37,10 @@ def exported(
         state_size=recurrence.state_size,
         beta=1.0,
         additive=None,
+        head=Head(
+            "cosine" if recurrence.p.cosine else "dot product",
+            "sampled softmax" if sampled else "softmax",
+        ),
         event_weights=EVENT_WEIGHTS,
         update_onnx=graphs.update(recurrence),
         score_onnx=graphs.score(recurrence),

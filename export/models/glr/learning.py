@@ -106,6 +106,7 @@ def learn(
         item_ids,
         table,
         bias + lately - np.float32(settled.level),
+        sampled=len(item_ids) > 2 * p.negatives,
         storage="int8",
         created=log.ends,
         training={

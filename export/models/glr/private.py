@@ -202,6 +202,7 @@ def learn_privately(
         item_ids,
         table,
         bias,
+        sampled=len(item_ids) - 1 > 2 * p.negatives,
         storage="float32",
         created=datetime.now(UTC).isoformat(timespec="seconds"),  # the newest event is somebody's
         training={**asdict(p), "privacy": _told(budget, mechanism, users, p)},
