@@ -55,37 +55,35 @@ class Calibration(NamedTuple):
         return slopes
 
     def apply(self, logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-        """The calibrated logits: float64, of the same shape."""
+        """The calibrated logits: float64, of the same shape. -inf stays what it is."""
         x, y = self.x.astype(np.float64), self.y.astype(np.float64)
         stretch = np.clip(np.searchsorted(x, logits, side="right") - 1, 0, len(x) - 2)
         return y[stretch] + self.slopes[stretch] * (logits - x[stretch])
 
-    def probability(self, scores: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-        """What uncalibrated scores, of (0, 1), become: float64, of the same shape."""
-        found: npt.NDArray[np.float64] = special.expit(self.apply(special.logit(scores)))
+    def probability(self, logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+        """The scores that these logits become: float64, of the same shape."""
+        found: npt.NDArray[np.float64] = special.expit(self.apply(logits))
         return found
 
 
 def fitted(
-    scores: npt.NDArray[np.floating], hits: npt.NDArray[np.bool_], knots: int = 12
+    logits: npt.NDArray[np.floating], hits: npt.NDArray[np.bool_], knots: int = 12
 ) -> Calibration | None:
-    """The map that makes listed scores probabilities: isotonic regression on bins of equal mass.
+    """The map that makes scores probabilities: isotonic regression on bins of equal mass.
 
     Zadrozny and Elkan 2002, on logits and with a slope that keeps ranks apart.
 
     Parameters
     ----------
-    scores, hits : of one shape; a score of 0 says that nothing is listed there, and is left out
+    logits, hits : of one shape; -inf says that nothing is listed there, and is left out
     knots : at most
 
     Returns
     -------
     None where there is too little to learn from: less than two bins, or no hit
     """
-    listed = scores > 0
-    logit, hit = special.logit(scores[listed].astype(np.float64)), hits[listed]
-    finite = np.isfinite(logit)
-    logit, hit = logit[finite], hit[finite]
+    listed = np.isfinite(logits)
+    logit, hit = logits[listed].astype(np.float64), hits[listed]
     if not hit.any():
         return None
     edges = np.unique(np.quantile(logit, np.linspace(0, 1, knots + 1)[1:-1]))

@@ -22,20 +22,18 @@ import msgspec
 import numpy as np
 
 from export.bundle import write_bundle
-from export.calibration import Calibration, fitted
 from export.compression.bundle import States
 from export.compression.held_out import Wanted, settle
 from export.data.dataset import Cases, Log
 from export.data.splits import HELD_OUT, NothingAskedError, moments, newest_share
-from export.measuring.evaluate import Answers, replay
+from export.measuring.evaluate import replay
 from export.measuring.exclusions import tellable
 from export.measuring.measure import Measured, judge
-from export.measuring.metrics.calibration import reliability
-from export.measuring.metrics.ranking import find_hits
 from export.measuring.questions import Questions, cases_asked
 from export.models import AUTO, LEARNED, SETTLED, Trained, train
 from export.models.base import HeldOut, Run
 from export.models.warm import WarmStart
+from export.training.calibrating import calibrate, softened
 from export.weights import turns_towards
 from stream.config import Placement as PlacementRules
 from stream.core.model import Model
@@ -71,7 +69,6 @@ class Tried(NamedTuple):
 
     trained: Trained
     measured: Measured
-    answers: Answers
     rules: PlacementRules
 
     @property
@@ -131,14 +128,21 @@ def fit(
     metrics = _metrics(tried, model)
     stored, losses = _stored(best, held, wanted, report)
     metrics |= losses
-    calibration = _calibration(best.answers, metrics)
+    with loaded(softened(best.trained)) as served:
+        answers = replay(served, held.asked, rules=best.rules, storage=stored.states)
+    calibrated = calibrate(answers, report)
+    if calibrated is not None:
+        metrics["expected_calibration_error"] = calibrated.errors
     report(f"training {model} on all {len(log):,} events")
     more = {"run": run.part(1 - SECONDS_SHARE), "settled": best.trained.settled}
     final = train(model, log, **parameters, **(more if model in SETTLED else {}))
     final.exclude_seen, final.exclude_bought = best.measured.leaves_out
     final.metrics = metrics
     final.storage, final.item_storage = stored.states or final.storage, stored.items
-    return final if calibration is None else final.calibrated(calibration)
+    if calibrated is None:
+        return final
+    final.training["calibration"] = calibrated.kept
+    return final.calibrated(calibrated.calibration)
 
 
 def hold_out(log: Log, warm: WarmStart | None = None) -> Sides | None:
@@ -223,7 +227,7 @@ def measured(
             rules = msgspec.structs.replace(exclusion, k=KS[-1])
             answers = replay(served, held.asked, rules=rules)
             judged = judge(served, answers, KS, rules, "ring", held.older)
-            found.append(Tried(trained, judged, answers, rules))
+            found.append(Tried(trained, judged, rules))
     best = max(found, key=lambda tried: tried.worth)
     of = best.measured.metrics
     told = "  ".join(f"{name} {of[name]:.4f}" for name in ("recall@20", "ndcg@20", "mrr@20"))
@@ -269,22 +273,6 @@ def _stored(
 
     with loaded(best.trained) as served:
         return settle(served, best.measured, judged, wanted, report)
-
-
-def _calibration(answers: Answers, metrics: dict[str, Any]) -> Calibration | None:
-    """Fitted on one half of the cases, measured on the other."""
-    hits = find_hits(answers.listed, answers.targets()).at
-    half = np.arange(len(hits)) % 2 == 0
-    found = fitted(answers.scores[half], hits[half])
-    if found is None:
-        return None
-    before = answers.scores[~half].astype(np.float64)
-    after = np.where(before > 0, found.probability(before), 0)
-    metrics["expected_calibration_error"] = {
-        "uncalibrated": round(reliability(before, hits[~half]).error, 5),
-        "calibrated": round(reliability(after, hits[~half]).error, 5),
-    }
-    return found
 
 
 @contextmanager

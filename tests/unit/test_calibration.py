@@ -137,7 +137,7 @@ def test_a_fitted_calibration_makes_scores_probabilities() -> None:
     chance = 1 / (1 + np.exp(-(0.4 * logits - 1)))  # what a score stands for
     hits = rng.random(chance.shape) < chance
     scores = 1 / (1 + np.exp(-logits))
-    found = fitted(scores, hits)
+    found = fitted(logits, hits)
     assert found is not None
     calibrated = 1 / (1 + np.exp(-found.apply(logits)))
     inner = (logits > found.x[0]) & (logits < found.x[-1])
@@ -147,11 +147,11 @@ def test_a_fitted_calibration_makes_scores_probabilities() -> None:
 
 
 def test_what_falls_is_made_to_rise_and_too_little_is_said() -> None:
-    scores = np.repeat(np.linspace(0.1, 0.9, 9), 100)
-    falling = np.tile(np.arange(100) < 50, 9) & (scores < 0.5)
-    found = fitted(scores, falling)
+    logits = np.repeat(np.linspace(-2, 2, 9), 100)
+    falling = np.tile(np.arange(100) < 50, 9) & (logits < 0)
+    found = fitted(logits, falling)
     assert found is not None
     assert (np.diff(found.y) > 0).all()
-    assert fitted(scores, np.zeros(len(scores), np.bool_)) is None
-    assert fitted(np.full(10, 0.5), np.ones(10, np.bool_)) is None
+    assert fitted(logits, np.zeros(len(logits), np.bool_)) is None
     assert fitted(np.zeros(10), np.ones(10, np.bool_)) is None
+    assert fitted(np.full(10, -np.inf), np.ones(10, np.bool_)) is None
