@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from stream.errors import FreshetError
-from tests.bench import machine, report
+from tests.bench import machine, report, streamed
 from tests.bench.bench import Bench
 from tests.bench.cluster import Cluster
-from tests.bench.latency import SUBJECTS, LatencyRun
+from tests.bench.latency import SUBJECTS, LatencyRun, Subject
 from tests.bench.peers import BUILD, PEERS, Peer
 from tests.bench.runner import JobError, Measurement
 from tests.bench.workload import Workload
@@ -22,7 +22,7 @@ from tests.support.kafka import ApacheKafka
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    names = [peer.name for peer in PEERS] + [subject.name for subject in SUBJECTS]
+    names = [*(one.name for one in (*PEERS, *SUBJECTS)), streamed.NAME]
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument(
         "--quick", action="store_true", help="few events, 5 s of latency: a smoke test"
@@ -71,6 +71,7 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
     workload = Workload(events)
     results: dict[str, list[Measurement]] = {peer.name: [] for peer in peers}
     runs: list[LatencyRun] = []
+    compared = None
     with _broker(options.bootstrap, folder) as (bootstrap, broker_pid):
         cluster = Cluster(bootstrap)
         bench = Bench(cluster, broker_pid, folder, options.quick)
@@ -78,33 +79,59 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
             workload.write_vectors(bench.vectors)
             if peers:
                 _throughput_rounds(bench, peers, workload, options.repeats, results)
-            for subject in subjects:
-                print(f"latency: {subject.title} ...", flush=True)
-                warm_up_s = 3.0 if options.quick else 10.0
-                seconds = options.seconds or (5.0 if options.quick else 60.0)
-                try:
-                    runs.append(bench.latency(subject, options.rate, warm_up_s, seconds))
-                except JobError as error:
-                    print(f"    failed: {error}", flush=True)
+            runs += _latency_runs(bench, subjects, options)
+            if wanted(streamed.NAME):
+                compared = _compared(bench)
         finally:
             cluster.delete(bench.token)
             cluster.close()
     print()
     if any(results.values()):
-        print(report.DEFINITION.format(events=events, repeats=options.repeats) + "\n")
-        print(report.throughput_table(results, peers) + "\n")
-        for peer in peers:
-            print(f"{peer.title}: {peer.includes}")
-        for peer in peers:
-            if (measured := results[peer.name]) and measured[-1].stages:
-                print("\n" + report.stage_table(peer, measured) + "\n")
-        if found := report.ratios(results):
-            print("state-only against: " + ", ".join(f"{k} {v:.1f}x" for k, v in found.items()))
+        _print_throughput(results, peers, events, options.repeats)
     if runs:
         print(f"\nLatency, send to receipt by one clock, Poisson {options.rate:,.0f} events/s\n")
         print(report.latency_table(runs))
-    report.write_json(options.out, report.to_json(results, runs, machine_line))
+    if compared is not None:
+        print("\n" + report.STREAMED_DEFINITION + "\n")
+        print(report.streamed_table(compared))
+    report.write_json(options.out, report.to_json(results, runs, machine_line, compared))
     print(f"\nwritten to {options.out}")
+
+
+def _print_throughput(
+    results: dict[str, list[Measurement]], peers: Sequence[Peer], events: int, repeats: int
+) -> None:
+    print(report.DEFINITION.format(events=events, repeats=repeats) + "\n")
+    print(report.throughput_table(results, peers) + "\n")
+    for peer in peers:
+        print(f"{peer.title}: {peer.includes}")
+    for peer in peers:
+        if (measured := results[peer.name]) and measured[-1].stages:
+            print("\n" + report.stage_table(peer, measured) + "\n")
+    if found := report.ratios(results):
+        print("state-only against: " + ", ".join(f"{k} {v:.1f}x" for k, v in found.items()))
+
+
+def _latency_runs(
+    bench: Bench, subjects: Sequence[Subject], options: argparse.Namespace
+) -> Iterator[LatencyRun]:
+    for subject in subjects:
+        print(f"latency: {subject.title} ...", flush=True)
+        warm_up_s = 3.0 if options.quick else 10.0
+        seconds = options.seconds or (5.0 if options.quick else 60.0)
+        try:
+            yield bench.latency(subject, options.rate, warm_up_s, seconds)
+        except JobError as error:
+            print(f"    failed: {error}", flush=True)
+
+
+def _compared(bench: Bench) -> streamed.StreamedRun | None:
+    print("streamed lists beside offline ones ...", flush=True)
+    try:
+        return streamed.run(bench.cluster, bench.folder, bench.token)
+    except streamed.StreamedError as error:
+        print(f"    failed: {error}", flush=True)
+        return None
 
 
 def _throughput_rounds(

@@ -14,6 +14,8 @@ from tests.bench.latency_client import Percentiles
 from tests.bench.peers import Peer
 from tests.bench.runner import Measurement
 from tests.bench.stages import Stages, work
+from tests.bench.streamed import NAME as STREAMED
+from tests.bench.streamed import StreamedRun
 
 DEFINITION = """\
 One broker, one source topic of {events:,} clicks in 4 partitions, produced before.
@@ -26,6 +28,10 @@ the last event's (outputs readable as committed, or source offsets committed aft
 CPU: the job's process in that time, and per event. RSS: the peak of the whole run.
 Broker, job and watcher share the cores; steal is what the host took, others what other
 processes of this machine took, in percent of all cores."""
+
+STREAMED_DEFINITION = """\
+Streamed equals offline: a toy shop's newest day, sent event by event; every list that the worker
+publishes beside the one that the evaluation of the same bundle makes, place by place."""
 
 
 def _median(runs: Sequence[Measurement], what: str) -> float:
@@ -148,6 +154,20 @@ def latency_table(runs: Sequence[LatencyRun]) -> str:
     return "\n".join([_table(head, rows), "", *lines])
 
 
+def streamed_table(run: StreamedRun) -> str:
+    """One line: what was compared, and what differs."""
+    found = run.compared
+    head = ["", "users", "events", "lists", "places", "that differ", "max score difference", "s"]
+    cells = [f"{n:,}" for n in (found.users, found.events, found.lists, found.places)]
+    row = [run.model, *cells]
+    row += [
+        f"{found.places_differing:,}",
+        f"{found.max_score_difference:.1e}",
+        f"{run.seconds:.0f}",
+    ]
+    return _table(head, [row])
+
+
 def ratios(results: Mapping[str, Sequence[Measurement]]) -> dict[str, float]:
     """How many times each peer's events/s the state-only engine does."""
     if not (ours := results.get("state_only")):
@@ -171,7 +191,10 @@ _KEYS = {
 
 
 def to_json(
-    results: Mapping[str, Sequence[Measurement]], runs: Sequence[LatencyRun], machine: str
+    results: Mapping[str, Sequence[Measurement]],
+    runs: Sequence[LatencyRun],
+    machine: str,
+    streamed: StreamedRun | None = None,
 ) -> dict[str, Any]:
     """Everything measured, under the names that other programs read; what did not run is absent."""
     out: dict[str, Any] = {"machine": machine}
@@ -191,6 +214,10 @@ def to_json(
         if run.stages:
             values["stages"] = {name: stage._asdict() for name, stage in run.stages.items()}
         out[run.subject.key] = values
+    if streamed is not None:
+        found = msgspec.to_builtins(streamed.compared)
+        del found["told"]  # each list that differs, in full
+        out[STREAMED] = {"model": streamed.model, **found, "seconds": round(streamed.seconds, 1)}
     steals = [run.steal_percent for measured in results.values() for run in measured]
     steals += [run.steal_percent for run in runs]
     if steals:

@@ -12,7 +12,8 @@ import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,8 +66,39 @@ class Shown(NamedTuple):
             np.allclose(self.scores, other.scores, rtol=0, atol=SCORE_WITHIN)
         )
 
+    def places_unlike(self, other: Shown) -> int:
+        """Places that hold another item, or one in one list alone."""
+        return sum(one != two for one, two in zip_longest(self.items, other.items))
+
+    def furthest_score(self, other: Shown) -> float:
+        """The largest difference of two scores at one place."""
+        pairs = zip(self.scores, other.scores, strict=False)
+        return max((abs(one - two) for one, two in pairs), default=0.0)
+
 
 Lists = dict[At, dict[str, Shown]]  # by placement
+
+
+@dataclass(slots=True)
+class Compared:
+    """Published lists beside those of the offline evaluation.
+
+    Attributes
+    ----------
+    users, events : whose lists were compared; what was sent of them, repeats too
+    lists, places : that were compared; items in the expected ones
+    places_differing : that hold another item
+    max_score_difference : at one place
+    told : each list that differs, in words
+    """
+
+    users: int = 0
+    events: int = 0
+    lists: int = 0
+    places: int = 0
+    places_differing: int = 0
+    max_score_difference: float = 0.0
+    told: list[str] = field(default_factory=list)
 
 
 class Split(NamedTuple):
@@ -269,14 +301,26 @@ def _reading(freshet: Freshet) -> Iterator[KafkaConsumer]:
         lists.close(autocommit=False)
 
 
-def differences(expected: Lists, published: Iterable[tuple[At, Mapping[str, Shown]]]) -> list[str]:
-    """Where published lists are not the expected ones; each question must have been answered."""
+def compare(expected: Lists, published: Iterable[tuple[At, Mapping[str, Shown]]]) -> Compared:
+    """Lay published lists beside the expected ones; each question must have been answered."""
     unanswered = set(expected)
-    told = []
+    found = Compared()
     for at, shown in published:
         unanswered.discard(at)
+        found.events += 1
         for name, wanted in expected.get(at, {}).items():
+            found.lists += 1
+            found.places += len(wanted.items)
+            found.places_differing += shown[name].places_unlike(wanted)
+            further = shown[name].furthest_score(wanted)
+            found.max_score_difference = max(found.max_score_difference, further)
             if not shown[name].is_like(wanted):
-                told.append(f"{at}, {name}: {shown[name]} is not {wanted}")
+                found.told.append(f"{at}, {name}: {shown[name]} is not {wanted}")
     assert not unanswered
-    return told
+    found.users = len({user for user, _ in expected})
+    return found
+
+
+def differences(expected: Lists, published: Iterable[tuple[At, Mapping[str, Shown]]]) -> list[str]:
+    """Where published lists are not the expected ones."""
+    return compare(expected, published).told

@@ -1,0 +1,76 @@
+"""What the benchmark says of streamed and offline lists."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.bench import report
+from tests.bench.streamed import StreamedRun
+from tests.support.streamed import Lists, Shown, compare, differences
+
+EXPECTED: Lists = {
+    ("u1", 1): {"home": Shown(["a", "b"], [0.5, 0.4]), "cart": Shown(["c"], [0.3])},
+    ("u2", 1): {"home": Shown(["a"], [0.5])},
+}
+
+
+def published(**changed: Shown) -> Lists:
+    lists = {"u1": EXPECTED["u1", 1]["home"], "u2": EXPECTED["u2", 1]["home"], **changed}
+    return {
+        ("u1", 1): {"home": lists["u1"], "cart": Shown(["c"], [0.3])},
+        ("u1", 2): {"home": Shown(["z"], [0.1])},  # nothing was asked there
+        ("u2", 1): {"home": lists["u2"]},
+    }
+
+
+def test_equal_lists_differ_nowhere() -> None:
+    found = compare(EXPECTED, published().items())
+    assert (found.users, found.events, found.lists, found.places) == (2, 3, 3, 4)
+    assert (found.places_differing, found.max_score_difference, found.told) == (0, 0, [])
+
+
+@pytest.mark.parametrize(
+    ("shown", "differing", "further"),
+    [
+        (Shown(["b", "a"], [0.5, 0.4]), 2, 0.0),  # the order counts
+        (Shown(["a"], [0.5]), 1, 0.0),
+        (Shown(["a", "b", "c"], [0.5, 0.4, 0.3]), 1, 0.0),
+        (Shown(["a", "b"], [0.5, 0.3]), 0, 0.1),
+        (Shown([], []), 2, 0.0),
+    ],
+)
+def test_every_place_and_score_that_differs_is_counted(
+    shown: Shown, differing: int, further: float
+) -> None:
+    found = compare(EXPECTED, published(u1=shown).items())
+    assert found.places_differing == differing
+    assert found.max_score_difference == pytest.approx(further)
+    assert len(found.told) == 1
+    assert differences(EXPECTED, published(u1=shown).items()) == found.told
+
+
+def test_a_list_that_never_came_is_no_equal_list() -> None:
+    lists = published()
+    del lists["u2", 1]
+    with pytest.raises(AssertionError):
+        compare(EXPECTED, lists.items())
+
+
+def test_the_report_has_a_row_and_the_json_its_figures() -> None:
+    one_off = published(u2=Shown(["b"], [0.5 + 5e-7]))
+    run = StreamedRun("mf", compare(EXPECTED, one_off.items()), 12.34)
+    assert report.streamed_table(run).splitlines()[-1].split() == [
+        *("mf", "2", "3", "3", "4", "1", "5.0e-07", "12")
+    ]
+    found = report.to_json({}, [], "a machine", run)["streamed"]
+    assert found.pop("max_score_difference") == pytest.approx(5e-7)
+    assert found == {
+        "model": "mf",
+        "users": 2,
+        "events": 3,
+        "lists": 3,
+        "places": 4,
+        "places_differing": 1,
+        "seconds": 12.3,
+    }
+    assert "streamed" not in report.to_json({}, [], "a machine")
