@@ -80,6 +80,9 @@ def events_of(
         asides.offsets = reader.offsets
         events = reader.events(asides.bad)
     for line in events:
+        if str(line.event.item_id).endswith("\0"):  # no array of NumPy's holds such a text
+            asides.bad.append((line.number, "item_id ends in a NUL"))
+            continue
         asides.facts.add(line)
         yield line
     if format_name == KAFKA:

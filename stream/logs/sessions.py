@@ -18,6 +18,9 @@ SESSIONS_BEGIN_MS: Final = 946_684_800_000  # 2000-01-01: room for 12 million se
 CLICK_STEP_MS: Final = 1000  # between two events of a visit
 SESSION_STEP_MS: Final = 60_000  # from the end of a line to the begin of the next
 
+_HAS_COMMA: Final = "has a comma, ids are separated by blanks"
+_TRIED: Final = 1_000  # bad lines before the first good one that make it another file
+
 HISTORIES_END_MS: Final = 1_577_836_800_000  # 2020-01-01
 HISTORY_STEP_MS: Final = 3_600_000  # more than what a visit pauses
 
@@ -61,7 +64,9 @@ def prefixes(text: IO[bytes], bad: BadLines) -> Iterator[tuple[int, list[str], s
             bad.append((number, "not_utf8"))
             continue
         known, target = before.split(), after.split()
-        if not tab:
+        if b"," in line:
+            bad.append((number, _HAS_COMMA))
+        elif not tab:
             bad.append((number, "no tab before the target"))
         elif not known:
             bad.append((number, "no item before the tab"))
@@ -78,21 +83,39 @@ def _too_long(items: list[str]) -> bool:
 
 
 def item_lines(text: IO[bytes], bad: BadLines) -> Iterator[tuple[int, list[str]]]:
-    """Line numbers and their item ids; empty lines are passed over."""
+    """Line numbers and their item ids; empty lines are passed over.
+
+    Raises
+    ------
+    OtherFormatError : no line is good, or none of the first `_TRIED`, and they look like another's
+    """
+    good, first = False, ""
     for number, line in enumerate(text, 1):
-        if line.startswith(b"{"):
-            raise OtherFormatError(f"line {number} is JSON")
-        if b"\t" in line:  # prefixes and their targets: nothing to train on by mistake
-            raise OtherFormatError(f"line {number} has a tab")
-        if b"," in line:
-            raise OtherFormatError(f"line {number} has a comma, ids are separated by blanks")
+        if why := _foreign(line):
+            bad.append((number, why))
+            first = first or f"line {number} {why}"
+            if not good and len(bad) >= _TRIED:
+                break
+            continue
         try:
             items = line.decode().split()
         except UnicodeDecodeError:
             bad.append((number, "not_utf8"))
             continue
         if items:
+            good = True
             yield number, items
+    if first and not good:
+        raise OtherFormatError(first)
+
+
+def _foreign(line: bytes) -> str:
+    """Why a line belongs to a file of another format; nothing where it may be ids."""
+    if line.startswith(b"{"):
+        return "is JSON"
+    if b"\t" in line:  # prefixes and their targets: nothing to train on by mistake
+        return "has a tab"
+    return _HAS_COMMA if b"," in line else ""
 
 
 def _click(number: int, user_id: str, item_id: str, time_ms: int, session_id: str) -> Line:

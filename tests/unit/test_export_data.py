@@ -27,6 +27,7 @@ from export.data.splits import by_session
 from stream.contracts import CLICK_TYPES, EventType, Kind, decode_events, decode_item
 from stream.core.bundle import Bundle
 from stream.errors import UsageError
+from stream.logs import sessions
 from tests.support.logs import told
 
 ROOT = Path(__file__).parents[2]
@@ -300,8 +301,42 @@ def test_prefixes_are_cases(tmp_path: Path) -> None:
 @pytest.mark.parametrize("format_name", ["sessions", "histories"])
 def test_files_of_other_formats_are_no_sessions(tmp_path: Path, format_name: str) -> None:
     for text, message in [("1 2\t3", "a tab"), ("1,2", "a comma"), (line("u", "i", 0), "is JSON")]:
-        with pytest.raises(UsageError, match=message):
-            read_log(write(tmp_path / "log", "1 2", text), format_name)
+        for lines in (["", text], [text] * sessions._TRIED + ["1 2"]):
+            with pytest.raises(UsageError, match=rf"line \d .*{message}.*is --format right"):
+                read_log(write(tmp_path / "log", *lines), format_name)
+
+
+@pytest.mark.parametrize("bad", ["1,2", "1 2\t3", "{x} 2", "1 \xff", "1 " + "x" * 257])
+@pytest.mark.parametrize("before", [[], ["1 2"]])
+@pytest.mark.parametrize("format_name", ["sessions", "histories"])
+def test_one_bad_id_costs_its_line_and_no_other(
+    tmp_path: Path, format_name: str, before: list[str], bad: str
+) -> None:
+    told: list[str] = []
+    path = tmp_path / "log"
+    path.write_bytes("".join(f"{text}\n" for text in [*before, bad, "3 4"]).encode("latin-1"))
+    log = read_log(path, format_name, told.append)
+    assert {"3", "4", *" ".join(before).split()} <= set(log.items)
+    assert not {"1,2", "{x}", "2\t3"} & set(log.items)
+    (said,) = told
+    assert f"1 bad lines left out: line {len(before) + 1}: " in said
+    assert sum(log.unusable.values()) == 1
+
+
+def test_a_case_with_a_comma_is_a_bad_line(tmp_path: Path) -> None:
+    told: list[str] = []
+    cases = read_cases(write(tmp_path / "test", "1,2\t3", "1 2\t3"), told.append)
+    assert cases.log.users == ["c2"]
+    assert "line 1: has a comma" in told[0]
+
+
+def test_an_id_that_no_bundle_could_hold_is_a_bad_line(tmp_path: Path) -> None:
+    told: list[str] = []
+    log = read_log(
+        write(tmp_path / "log", line("u", "a\0", 0), line("u", "b", 1)), "events", told.append
+    )
+    assert log.items == ["b"]
+    assert "line 1: item_id ends in a NUL" in told[0]
 
 
 def test_the_real_sessions_and_their_test_cases() -> None:
