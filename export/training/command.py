@@ -6,8 +6,9 @@ Must not know: how models work.
 from __future__ import annotations
 
 import argparse
-import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from export.training.private import fit_privately
 from export.training.run_card import CARD, Clock, card, data_sha256, write_card
 from export.training.train import AS_TRAINED, Report, fit
 from export.training.tuning import search
+from export.training.unfinished import Unfinished, unfinished
 from export.training.warm import read_warm
 from stream.core.bundle import Bundle
 from stream.core.model import Model
@@ -100,12 +102,13 @@ def _run_options(command: argparse.ArgumentParser) -> None:
 def train(options: argparse.Namespace, parameters: dict[str, Any], report: Report) -> None:
     """Train and write a bundle. `parameters` are the model's."""
     clock = Clock()
-    _look_at_out(options)
-    warm = None if options.warm is None else read_warm(options.warm, options.model)
-    log, cleaning = open_log(options, report)
-    wanted = Wanted(options.item_vectors or "float32", options.states)
-    trained = _fitted(options, log, parameters, _run(options, report, warm), wanted)
-    _finish(trained, options, log, provenance(log, cleaning), clock, report)
+    with _kept(options) as kept:
+        warm = None if options.warm is None else read_warm(options.warm, options.model)
+        log, cleaning = open_log(options, report)
+        wanted = Wanted(options.item_vectors or "float32", options.states)
+        run = _run(options, kept, report, warm)
+        trained = _fitted(options, log, parameters, kept, run, wanted)
+        _finish(trained, options, log, kept, provenance(log, cleaning), clock, report)
 
 
 def train_privately(
@@ -113,7 +116,6 @@ def train_privately(
 ) -> None:
     """The same with `--epsilon`. `parameters` are those of a private network."""
     clock = Clock()
-    _look_at_out(options)
     if options.model not in (AUTO, *LEARNED):
         raise UsageError(
             f"--epsilon: {options.model} cannot be trained privately; take --model glr"
@@ -123,41 +125,48 @@ def train_privately(
     if options.min_count is not None and options.min_count > 1:
         raise UsageError("--epsilon: which items are rare depends on users; leave --min-count out")
     options.outliers = False  # what is far out depends on others' events, and may be one user's all
-    log, _ = open_log(options, report)
-    found = fit_privately(log, parameters, options.epsilon, options.delta, _run(options, report))
-    found.trained.storage = options.states or found.trained.storage
-    found.trained.item_storage = options.item_vectors or "float32"
-    bundle = _written(found.trained, options, report)
-    told = card(clock, log, data_sha256(log), options, bundle.bundle_id, found.cost.metrics)
-    beside = options.out.with_name(f"{options.out.name}.{CARD}")
-    write_card(told, beside)  # not into the folder, which may be handed on
-    print(*found.cost.lines(), sep="\n")
-    privacy = found.trained.training["privacy"]
-    print(f"the bundle has epsilon {privacy['epsilon']:.4g}, delta {privacy['delta']:.3g}")
-    print(f"not private: these figures, and {beside}")
-    print(f"{options.out}  {bundle.bundle_id}")
+    with _kept(options) as kept:
+        log, _ = open_log(options, report)
+        run = _run(options, kept, report)
+        found = fit_privately(log, parameters, options.epsilon, options.delta, run)
+        found.trained.storage = options.states or found.trained.storage
+        found.trained.item_storage = options.item_vectors or "float32"
+        bundle = _written(found.trained, options, kept, report)
+        told = card(clock, log, data_sha256(log), options, bundle.bundle_id, found.cost.metrics)
+        beside = options.out.with_name(f"{options.out.name}.{CARD}")
+        write_card(told, beside)  # not into the folder, which may be handed on
+        print(*found.cost.lines(), sep="\n")
+        privacy = found.trained.training["privacy"]
+        print(f"the bundle has epsilon {privacy['epsilon']:.4g}, delta {privacy['delta']:.3g}")
+        print(f"not private: these figures, and {beside}")
+        print(f"{options.out}  {bundle.bundle_id}")
 
 
 def tune(options: argparse.Namespace, parameters: dict[str, Any], report: Report) -> None:
     """Look for parameters and print them; with `--out`, train with them. `parameters` stay."""
     clock = Clock()
-    if options.out is not None:
-        _look_at_out(options)
-    log, cleaning = open_log(options, report)
-    run = _run(options, report)
-    found = search(log, options.model, parameters, run, trials=options.trials, seed=options.seed)
-    print(*found.lines(), sep="\n", flush=True)
-    if options.out is not None:
-        trained = _fitted(options, log, found.parameters, run)
-        more = provenance(log, cleaning) | {"tuned": found.summary()}
-        _finish(trained, options, log, more, clock, report)
+    with nullcontext() if options.out is None else _kept(options) as kept:
+        log, cleaning = open_log(options, report)
+        run = _run(options, kept, report)
+        model, seed = options.model, options.seed
+        found = search(log, model, parameters, run, trials=options.trials, seed=seed)
+        print(*found.lines(), sep="\n", flush=True)
+        if kept is not None:
+            trained = _fitted(options, log, found.parameters, kept, run)
+            more = provenance(log, cleaning) | {"tuned": found.summary()}
+            _finish(trained, options, log, kept, more, clock, report)
 
 
-def _run(options: argparse.Namespace, report: Report, warm: WarmStart | None = None) -> Run:
+def _run(
+    options: argparse.Namespace,
+    kept: Unfinished | None,
+    report: Report,
+    warm: WarmStart | None = None,
+) -> Run:
     return Run(
         seconds=None if options.minutes is None else 60 * options.minutes,
         device=options.device,
-        checkpoint=None if options.out is None else _unfinished(options) / "network",
+        checkpoint=None if kept is None else kept.folder / "network",
         report=report,
         warm=warm,
     )
@@ -167,14 +176,16 @@ def _fitted(
     options: argparse.Namespace,
     log: Log,
     parameters: dict[str, Any],
+    kept: Unfinished,
     run: Run,
     wanted: Wanted = AS_TRAINED,
 ) -> Trained:
     try:
         return fit(log, options.model, parameters, run.report, run, wanted)
     except (KeyboardInterrupt, TrainingError):
-        if (kept := _unfinished(options)).is_dir():
-            run.report(f"what was learned is kept in {kept}: the same training goes on from there")
+        if kept.holds_anything():
+            where = kept.folder
+            run.report(f"what was learned is kept in {where}: the same training goes on from there")
         raise
 
 
@@ -182,6 +193,7 @@ def _finish(
     trained: Trained,
     options: argparse.Namespace,
     log: Log,
+    kept: Unfinished,
     more: dict[str, Any],
     clock: Clock,
     report: Report,
@@ -189,16 +201,18 @@ def _finish(
     """Write the bundle, check it, and lay its run card beside. `more`: for `training`."""
     data = data_sha256(log)
     trained.training |= more | {"data": data}
-    bundle = _written(trained, options, report)
+    bundle = _written(trained, options, kept, report)
     told = card(clock, log, data, options, bundle.bundle_id, trained.metrics)
     write_card(told, options.out / CARD)
     report(f"peak memory of a process {peak_mib():,.0f} MiB")
     print(f"{options.out}  {bundle.bundle_id}")
 
 
-def _written(trained: Trained, options: argparse.Namespace, report: Report) -> Bundle:
+def _written(
+    trained: Trained, options: argparse.Namespace, kept: Unfinished, report: Report
+) -> Bundle:
     bundle = _packed(trained, options, report)
-    shutil.rmtree(_unfinished(options), ignore_errors=True)
+    kept.clear()
     Model(bundle, "cpu")
     report("bundle verified: golden sequences replayed")
     return bundle
@@ -216,20 +230,14 @@ def _packed(trained: Trained, options: argparse.Namespace, report: Report) -> Bu
     return write_bundle(trained, options.out, options.name)
 
 
-def _look_at_out(options: argparse.Namespace) -> None:
+@contextmanager
+def _kept(options: argparse.Namespace) -> Iterator[Unfinished]:
     """Before hours are spent: can the bundle be written, and what is learned until then?"""
     if not options.out.name:
         raise UsageError("--out: give a folder with a name of its own, to be made for the bundle")
     look_at(options.out)
-    if (kept := _unfinished(options)).exists() and not kept.is_dir():
-        raise UsageError(
-            f"{kept}: is in the way of what is learned; move it, or give another --out"
-        )
-
-
-def _unfinished(options: argparse.Namespace) -> Path:
-    folder: Path = options.out
-    return folder.with_name(folder.name + ".unfinished")
+    with unfinished(options.out) as kept:
+        yield kept
 
 
 def _trials(text: str) -> int:
