@@ -3,7 +3,7 @@
 Nothing of the future is in the past: what a case knows is older than its target, and what is
 trained on is older than what is held out: of the same user in `leave_one_out`, of anybody in
 `by_time`, `by_session` and `rolling`. `folds` trains on other users altogether. Commands use
-`folds`, `rolling`, `moments` and `newest_share`; the other splits are for scripts of a shop's own.
+`folds`, `rolling`, `asked_moments` and `newest_share`; the others are for scripts of a shop's own.
 
 A *moment* is the events of a user at one time: a click, or the lines of an order, which come in no
 order of their own. A case asks for the items of one moment.
@@ -161,14 +161,60 @@ def moments(
 
     Parameters
     ----------
-    log : what lies before `since_ms` is known and not asked for
-    which : the first or last such moment of each user, or all of them. All take memory for each
-        prefix: fit for sessions, not for years of a user.
-    session_begins : by session, ms; moments of sessions that began before `since_ms` are left out
+    log, which, session_begins : see `asked_moments`. All moments take memory for each prefix: fit
+        for sessions, not for years of a user.
 
     Returns
     -------
     cases in the order of users, then of time; several of a user are named `user#1`, `user#2`, ...
+
+    Raises
+    ------
+    UsageError
+        There is none.
+    """
+    asked = asked_moments(log, since_ms, until_ms, which=which, session_begins=session_begins)
+    lengths = asked.begins - asked.user_begins
+    offsets = np.cumsum(lengths) - lengths
+    within = np.arange(int(lengths.sum())) - np.repeat(offsets, lengths)
+    known = asked.order[np.repeat(asked.user_begins, lengths) + within]
+    case = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+    names = _names(log, log.user[asked.order[asked.begins]])
+    return Cases(_case_log(log, known, case, names), asked.targets)
+
+
+class Moments(NamedTuple):
+    """Moments that are asked for, in the order of users, then of time.
+
+    Attributes
+    ----------
+    order : int64, shape (len(log),); positions in the log, user by user, each user's in time order
+    user_begins, begins : int64, shape (n,); where in `order` the moment's user begins, and the
+        moment: what is known of it lies between
+    targets : n arrays of codes of `log.items`, ascending, each at least one long
+    """
+
+    order: Int64
+    user_begins: Int64
+    begins: Int64
+    targets: list[Int64]
+
+
+def asked_moments(
+    log: Log,
+    since_ms: int | None = None,
+    until_ms: int | None = None,
+    *,
+    which: Which = "first",
+    session_begins: npt.NDArray[np.int64] | None = None,
+) -> Moments:
+    """The moments from `since_ms` on and before `until_ms` that have something before.
+
+    Parameters
+    ----------
+    log : what lies before `since_ms` is known and not asked for
+    which : the first or last such moment of each user, or all of them
+    session_begins : by session, ms; moments of sessions that began before `since_ms` are left out
 
     Raises
     ------
@@ -199,16 +245,11 @@ def moments(
         raise NothingAskedError(
             "the held-out part asks for nothing; hold out more, or give a longer log"
         )
-    lengths = begins - user_begins[begins]
-    offsets = np.cumsum(lengths) - lengths
-    within = np.arange(int(lengths.sum())) - np.repeat(offsets, lengths)
-    known = order[np.repeat(user_begins[begins], lengths) + within]
     targets = [
         np.unique(log.item[order[first:last][target[first:last]]]).astype(np.int64)
         for first, last in zip(begins.tolist(), ends.tolist(), strict=True)
     ]
-    case = np.repeat(np.arange(len(begins), dtype=np.int32), lengths)
-    return Cases(_case_log(log, known, case, _names(log, user[begins])), targets)
+    return Moments(order, user_begins[begins], begins, targets)
 
 
 def _case_log(log: Log, known: Int64, case: npt.NDArray[np.int32], names: list[str]) -> Log:

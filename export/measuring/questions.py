@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.data.dataset import Cases, Log
+from export.data.splits import asked_moments
 from export.weights import turns_towards
 
 Int64 = npt.NDArray[np.int64]
@@ -89,6 +90,27 @@ def cases_asked(cases: Cases) -> Questions:
         at = len(replayed) - 1, len(histories[case])
         queries[case] = Query("case", *at, targets, NOTHING)
     return Questions(log, replayed, [query for query in queries if query is not None])
+
+
+def moments_asked(log: Log, since_ms: int) -> Questions:
+    """Before every moment from `since_ms` on: what it holds, given all that its user did before.
+
+    The cases of `splits.moments`, without a copy of what each one knows: a user's thousandth moment
+    knows 999 others.
+
+    Raises
+    ------
+    NothingAskedError
+        There is none.
+    """
+    found = asked_moments(log, since_ms, which="all")
+    starts, user = np.unique(found.user_begins, return_inverse=True)
+    last = np.append(np.flatnonzero(np.diff(user)), len(user) - 1)
+    ends = found.begins[last].tolist()
+    histories = [found.order[at:end] for at, end in zip(starts.tolist(), ends, strict=True)]
+    known = (found.begins - found.user_begins).tolist()
+    asked = zip(user.tolist(), known, found.targets, strict=True)
+    return Questions(log, histories, [Query("case", *one, NOTHING) for one in asked])
 
 
 def next_items(log: Log, since_ms: int = 0) -> Questions:

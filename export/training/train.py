@@ -24,12 +24,12 @@ import numpy as np
 from export.bundle import write_bundle
 from export.compression.bundle import States
 from export.compression.held_out import Wanted, settle
-from export.data.dataset import Cases, Log
-from export.data.splits import HELD_OUT, NothingAskedError, moments, newest_share
+from export.data.dataset import Log
+from export.data.splits import HELD_OUT, NothingAskedError, newest_share
 from export.measuring.evaluate import replay
 from export.measuring.exclusions import tellable
 from export.measuring.measure import Measured, judge
-from export.measuring.questions import Questions, cases_asked
+from export.measuring.questions import Questions, moments_asked
 from export.models import AUTO, LEARNED, SETTLED, Trained, train
 from export.models.base import HeldOut, Run
 from export.models.warm import WarmStart
@@ -55,11 +55,11 @@ Report = Callable[[str], None]
 
 
 class Sides(NamedTuple):
-    """The two sides of a log: what is trained on, and what is asked for."""
+    """The two sides of a log: what is trained on, and what is asked for, some of all `cases`."""
 
     log: Log
     older: Log
-    cases: Cases
+    cases: int
     asked: Questions
     held_out: HeldOut
 
@@ -110,7 +110,7 @@ def fit(
         return _unmeasured(final, wanted)
     report(
         f"held out: the newest {len(log) - len(held.older):,} of {len(log):,} events, "
-        f"{len(held.cases):,} cases"
+        f"{held.cases:,} cases"
     )
     tried = {
         name: found
@@ -168,14 +168,13 @@ def hold_out(log: Log, warm: WarmStart | None = None) -> Sides | None:
     if not trained.any():
         return None
     try:
-        cases = moments(log, since_ms, which="all")
+        asked = moments_asked(log, since_ms)
     except NothingAskedError:  # those users are all new
         return None
-    asked = cases_asked(cases)
     chosen = np.random.default_rng(0).permutation(len(asked.queries))[:CASES]
     some = dataclasses.replace(asked, queries=[asked.queries[at] for at in np.sort(chosen)])
     held_out = HeldOut(trained, np.flatnonzero(~trained & turns_towards(log.event_type)))
-    return Sides(log, log.before(since_ms), cases, some, held_out)
+    return Sides(log, log.before(since_ms), len(asked.queries), some, held_out)
 
 
 def _candidates(model: str, report: Report) -> tuple[str, ...]:

@@ -135,7 +135,7 @@ def search(
     defaults = asdict(parameters_for(model, sides.older, given))
     report(
         f"held out: the newest {len(log) - len(sides.older):,} of {len(log):,} events, "
-        f"{len(sides.cases):,} cases; looking for {', '.join(space)}"
+        f"{sides.cases:,} cases; looking for {', '.join(space)}"
     )
     found = Search(model, dict(given), seed)
     clock = _Clock(run.seconds)

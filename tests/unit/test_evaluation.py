@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from export.data.dataset import Cases, Log, read_cases
-from export.data.splits import folds, rolling
+from export.data.splits import folds, moments, rolling
 from export.measuring import evaluate
 from export.measuring.measure import measure
 from export.measuring.plots import chart
-from export.measuring.questions import baskets, cases_asked, last_items, next_items
+from export.measuring.questions import baskets, cases_asked, last_items, moments_asked, next_items
 from stream.contracts import EventType
 from stream.core.bundle import Bundle
 from stream.errors import UsageError
@@ -82,6 +82,27 @@ def test_prefixes_of_one_visit_are_replayed_once_and_answered_as_if_alone(bundle
         )
         np.testing.assert_array_equal(alone.listed[0], together.listed[number])
         np.testing.assert_allclose(alone.scores[0], together.scores[number], rtol=1e-5)
+
+
+def test_moments_are_asked_as_their_cases_are(bundle: Bundle) -> None:
+    rng = np.random.default_rng(7)
+    histories = [[f"i{i}" for i in rng.integers(1, ITEMS, rng.integers(1, 12))] for _ in range(20)]
+    log = log_of(*(" ".join(history) for history in histories))
+    log.user = rng.permutation(log.user)  # all of them come at any time
+    log.event_type[rng.random(len(log)) < 0.2] = EventType.DISLIKE
+    log.time_ms[:] -= log.time_ms % 2_000  # some events share a moment
+    since_ms = int(log.time_ms[len(log) // 2])
+    asked, cases = moments_asked(log, since_ms), moments(log, since_ms, which="all")
+    assert len(asked.queries) == len(cases) > 30
+    assert sum(len(history) for history in asked.histories) <= len(log)  # no copy of what is known
+    by_cases = cases_asked(cases)
+    for one, other in zip(asked.queries, by_cases.queries, strict=True):
+        np.testing.assert_array_equal(asked.known(one), by_cases.known(other))
+        np.testing.assert_array_equal(one.targets, other.targets)
+    model = evaluate.Model(bundle, "cpu")
+    found, wanted = evaluate.replay(model, asked), evaluate.replay(model, by_cases)
+    np.testing.assert_array_equal(found.listed, wanted.listed)
+    np.testing.assert_allclose(found.scores, wanted.scores, rtol=1e-5)
 
 
 def test_visits_that_differ_in_type_or_gap_are_not_one() -> None:

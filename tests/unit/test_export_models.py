@@ -177,6 +177,16 @@ def test_newcomers_alone_are_nothing_to_measure_by(tmp_path: Path) -> None:
     assert fit(log, "decay", {"dim": 2}, lambda message: None).metrics == {}
 
 
+def test_a_user_of_many_events_is_held_out_without_a_copy_for_each(tmp_path: Path) -> None:
+    many = [line("u", f"i{at % 50}", 100 * at) for at in range(2_000)]
+    few = [line(f"v{at % 9}", f"i{at % 50}", 100 * at) for at in range(200)]
+    log = read_log(write(tmp_path / "log", *many, *few), "events")
+    held = hold_out(log)
+    assert held is not None
+    assert held.cases > 200
+    assert sum(len(history) for history in held.asked.histories) <= len(log)
+
+
 @pytest.mark.parametrize("name", sorted(MODELS.keys() - LEARNED))
 def test_the_same_log_gives_the_same_bundle(name: str, tmp_path: Path) -> None:
     files = [
