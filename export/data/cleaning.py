@@ -50,7 +50,8 @@ class Rules:
         lines of an order, count once. 0 = no limit
     cancel_within_h : a cancellation within so many hours undoes its purchase, and both go; a later
         one is a return, and stays. One without a purchase goes. 0 = all stay
-    min_count, min_user_events : items, then users, with fewer go
+    min_count, min_user_events : items, then users, with fewer events go, and all their events. A
+        model's parameter `min_count` is another: it takes an item's row and leaves its events
     """
 
     duplicates: bool = True

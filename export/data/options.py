@@ -60,7 +60,7 @@ def add_log_options(command: argparse.ArgumentParser, more: Iterable[str] = ()) 
         "--no-cleaning", action="store_true", help="leave nothing out that can be read"
     )
     for name, metavar, what in (
-        ("min_count", "N", "items with fewer events"),
+        ("min_count", "N", "items with fewer events; a model's min_count is another"),
         ("min_user_events", "N", "users with fewer events"),
         ("max_per_minute", "N", "users with more in any minute; events of one moment count once"),
         ("max_per_day", "N", "users with more in any day"),

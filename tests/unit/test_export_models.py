@@ -13,6 +13,7 @@ import pytest
 
 from export.bundle import bundle_files, write_bundle
 from export.calibration import Calibration
+from export.data.cleaning import RARE_ITEM, Rules, clean
 from export.data.dataset import Log, read_log
 from export.measuring.evaluate import evaluate, replay
 from export.measuring.questions import baskets
@@ -175,6 +176,30 @@ def test_newcomers_alone_are_nothing_to_measure_by(tmp_path: Path) -> None:
     log = read_log(write(tmp_path / "newcomers.jsonl", *older, *newcomers), "events")
     assert hold_out(log) is None
     assert fit(log, "decay", {"dim": 2}, lambda message: None).metrics == {}
+
+
+def test_cleaning_takes_the_events_of_rare_items_and_a_parameter_their_rows(tmp_path: Path) -> None:
+    """`--min-count` and `--set min_count=N`, as export/README.md tells them apart."""
+    common = [
+        line(f"u{at % 9}", f"i{at % 10}", 60 * at, session_id=f"s{at // 4}") for at in range(200)
+    ]
+    rare = [line(f"u{at}", "rare", 13_000 + at, session_id="one") for at in range(3)]
+    seen = [line("u5", "rare", 13_010, session_id="two", type="dislike")]
+    log = read_log(write(tmp_path / "log", *common, *rare, *seen), "events")
+    assert len(clean(log, Rules(min_count=4))[0]) == len(log)  # of any type
+    cleaned, report = clean(log, Rules(min_count=5))
+    assert report.dropped == {RARE_ITEM: 4}
+    assert "rare" not in train("decay", cleaned, dim=2).item_ids
+    assert "rare" in train("decay", log, dim=2, min_count=3).item_ids  # three users' sessions
+    without = train("decay", log, dim=2, min_count=4)
+    assert "rare" not in without.item_ids
+    assert without.training["events"] == len(log)
+    for which, unknown in ((log, 3), (cleaned, 0)):
+        held = hold_out(which)
+        assert held is not None
+        rows = {item_id: row for row, item_id in enumerate(without.item_ids)}
+        asked = [which.items[code] for query in held.asked.queries for code in query.targets]
+        assert sum(item_id not in rows for item_id in asked) == unknown
 
 
 def test_a_user_of_many_events_is_held_out_without_a_copy_for_each(tmp_path: Path) -> None:
