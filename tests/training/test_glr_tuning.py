@@ -9,7 +9,7 @@ import pytest
 from export.data.dataset import Log
 from export.models import train
 from export.models.base import Run
-from export.models.glr.parameters import HISTORIES, LIMITS, Parameters, length
+from export.models.glr.parameters import HISTORIES, LIMITS, LONG, Parameters, length
 from export.training.tuning import search
 from stream.errors import UsageError
 from tests.training.shops import SMALL, newest, walks
@@ -57,6 +57,13 @@ def test_the_first_trial_has_the_defaults_of_such_a_log() -> None:
     assert length(histories) > 30
     chosen = Parameters.chosen(length(histories))
     assert (chosen.layers, chosen.epochs) == (HISTORIES["layers"], HISTORIES["epochs"])
+
+
+def test_one_robot_does_not_make_a_log_one_of_long_histories() -> None:
+    visits = walks(400)
+    mean = visits.user.size / (visits.user.max() + 1)
+    visits.user[: visits.user.size // 4] = 0  # a quarter of all events
+    assert length(visits) <= 2 * mean < LONG
 
 
 def test_a_small_log_gets_small_batches() -> None:

@@ -45,7 +45,7 @@ LIMITS: Final[dict[str, tuple[float, float]]] = {
     "weight_decay": (0, 10),
     "seed": (0, (1 << 63) - 100),
 }
-LONG: Final = 30.0  # events of a user, of which an event has so many on average
+LONG: Final = 30.0  # events of a user, of which the median event has so many
 STEPS: Final = 2_000  # that a network wants; a batch is smaller where there would be fewer
 SMALLEST_BATCH: Final = 256
 
@@ -150,9 +150,8 @@ class Parameters:
 
 
 def length(log: Log) -> float:
-    """Events of its user that an event of the log has, on average; a user's long history counts."""
-    events = np.bincount(log.user).astype(np.float64)
-    return float((events**2).sum() / max(events.sum(), 1))
+    """Events of its user that the median event of the log has; a few robots change it little."""
+    return float(np.median(np.bincount(log.user)[log.user])) if len(log) else 0.0
 
 
 SPACE: Final[Space] = {
