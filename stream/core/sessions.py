@@ -150,14 +150,14 @@ def _session(bundle: Bundle, name: str, graph: bytes, provider: str, threads: in
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what fails is raised, not printed
     wanted: list[Any] = ["CPUExecutionProvider"]
     if provider == "cuda":
         # Full float32: TF32 products would be off by more than the golden tolerance.
         wanted.insert(0, ("CUDAExecutionProvider", {"use_tf32": "0"}))
         with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find
             ort.preload_dlls()
-    ort.set_default_logger_severity(4)  # what fails is raised below, not printed
+    ort.set_default_logger_severity(4)
     try:
         # Its fallback prints; on the CPU there is nothing to fall back to.
         fallback = int(provider == "cuda")
