@@ -14,14 +14,20 @@ import pytest
 from stream.core.bundle import MANIFEST, Bundle, Head
 from stream.core.model import Model
 from stream.errors import BundleError
+from tests.support.bundles import random_decay_bundle
 from tests.support.hostile_bundles import DEMO, FILES, Fields, seal
 
 SUMS = [{"half_life_s": 10.0, "share": 1.0}, {"half_life_s": 1.0, "share": 0.5}]
 
 
+@pytest.fixture(scope="module")
+def decay_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return random_decay_bundle(tmp_path_factory.mktemp("bundles") / "decay", 500).path
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(DEMO, tmp_path / "bundle"))
+def folder(decay_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(decay_bundle, tmp_path / "bundle"))
 
 
 def reshape(folder: Path, name: str, change: Callable[[Fields], None]) -> None:

@@ -23,8 +23,8 @@ from stream.core.model import Model
 from stream.core.recent import Recent
 from stream.core.users import Users
 from stream.errors import BundleError
-from tests.support.bundles import recent_model
-from tests.support.hostile_bundles import DEMO, Fields, seal
+from tests.support.bundles import random_decay_bundle, recent_model
+from tests.support.hostile_bundles import Fields, seal
 from tests.unit.test_bundle import reshape
 from tests.unit.test_engine import Shop, items, lists
 from tests.unit.test_model import random_log
@@ -175,7 +175,7 @@ def test_scores_without_interactions_are_those_of_a_guest(written: Bundle) -> No
 
 
 def test_a_bundle_from_before_the_field_still_loads(tmp_path: Path) -> None:
-    old = Path(shutil.copytree(DEMO, tmp_path / "bundle"))
+    old = random_decay_bundle(tmp_path / "bundle", 50).path
     seal(old, lambda fields: fields.pop("recent", None))
     assert Bundle.load(old).manifest.recent == 0
     assert Model(Bundle.load(old), "cpu").recent == 0
