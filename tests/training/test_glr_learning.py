@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from export.bundle import write_bundle
-from export.models.base import Run, Trained
+from export.models.base import HeldOut, Run, Trained
 from export.models.glr.fitting import Plan, Trainer
 from export.models.glr.judging import Cases, interests
 from export.models.glr.learning import learn
@@ -129,6 +129,25 @@ def test_the_time_limit_sets_the_number_of_epochs() -> None:
     trainer.run(Plan(epochs=1000, seconds=1.0), lambda line: None)
     assert 1 <= trainer.progress.epoch < 1000
     assert trainer.progress.spent_s < 60  # on a machine that does much else
+
+
+def test_one_event_of_a_moment_is_asked_for_from_what_was_before_it() -> None:
+    log = walks(40)
+    some = log.user < 10
+    log = log.select(some)
+    log.user[:] = 0
+    log.time_ms[:] = np.arange(len(log)) * 1000
+    log.time_ms[-4:-1] = log.time_ms[-4]  # an order of three lines, and a click
+    rows = np.arange(1, len(log.items) + 1)
+    asked = HeldOut(log.time_ms < log.time_ms[-4], np.arange(len(log) - 4, len(log)))
+    cases = Cases.of(log, asked, rows, trained_kinds(log), Parameters(**SMALL))
+    order, click = sorted(zip(cases.windows[:, 1].tolist(), cases.targets.tolist(), strict=True))
+    known = rows[log.item]
+    assert order[0] == len(log) - 3
+    assert order[1] in known[-4:-1]
+    assert click == (len(log), known[-1])
+    of_order = int(np.argmin(cases.windows[:, 1]))
+    assert cases.recent[of_order, 0] == known[-5]
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -1,7 +1,7 @@
 """Judge networks by held-out events. In: networks. Out: metrics, and what they say of each case.
 
-Every case is an event to be predicted from what its user did before its moment (see `sequences`),
-among all items. PyTorch.
+Every case is one event of a moment (see `sequences`), to be predicted from what its user did
+before, among all items. PyTorch.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ K = 20
 
 @dataclass(slots=True, eq=False)
 class Cases:
-    """C held-out events to be predicted from all that their users did before their moments.
+    """C held-out events of as many moments, to be predicted from what was before those.
 
     Attributes
     ----------
@@ -78,7 +78,10 @@ class Cases:
             )
         rng = np.random.default_rng(p.seed)
         items = int(row_by_code.max(initial=0)) + 1
-        stops = rng.permutation(stops)[: max(FEWEST, min(FITTED, LOGITS // items))]
+        stops = rng.permutation(stops)
+        one_a_moment = np.unique(everything.begins[stops], return_index=True)[1]
+        stops = stops[np.sort(one_a_moment)]
+        stops = stops[: max(FEWEST, min(FITTED, LOGITS // items))]
         asked = everything.begins[stops]
         longest = max(p.window, LOOKED_AT)
         windows = everything.until(asked, longest)
