@@ -163,6 +163,6 @@ def ndcg(weights: Weights, asked: Asked, shares: sparse.csr_array, popularity: F
         again = sparse.csr_array((np.tile(weights.again, len(case)), at), shape=shape)
         scores = (history @ shares + again).toarray() + weights.popularity * popularity
         scores[:, 0] = 0
-        rank = (scores > scores[case, target][:, None]).sum(axis=1)
+        rank = (~(scores <= scores[case, target][:, None])).sum(axis=1)
         found += float(gain(rank, K).sum())
     return found / len(asked)

@@ -215,7 +215,7 @@ class Pool:
         found = 0.0
         for some, mixed in self._mixed(weights):
             of_target = mixed[np.arange(len(some)), self.target[some]][:, None]
-            found += float(gain((mixed > of_target).sum(axis=1), K).sum())
+            found += float(gain((~(mixed <= of_target)).sum(axis=1), K).sum())
         return found / max(len(self.target), 1)
 
     def _mixed(self, weights: Float64) -> Iterator[tuple[Int64, Float32]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ from export.models.base import HeldOut, Run, Trained
 from export.models.glr.fitting import Plan, Trainer
 from export.models.glr.judging import Cases, interests
 from export.models.glr.learning import learn
-from export.models.glr.parameters import Parameters
+from export.models.glr.network import Network
+from export.models.glr.parameters import LONG, Parameters, length
 from export.models.glr.sequences import Sequences, trained_kinds
+from export.models.glr.settled import Settled
 from stream.core.bundle import Head
 from stream.core.model import Model
 from stream.core.recent import Recent
@@ -44,6 +47,10 @@ def test_it_learns_what_comes_next(trained: Trained) -> None:
     assert trained.settled.ndcg > curve[-1]["ndcg@20"] + 0.05  # the last interactions say more
 
 
+def test_what_it_was_measured_with_is_kept_for_the_whole_log(trained: Trained) -> None:
+    assert trained.settled.parameters == Parameters.of({**SMALL, "epochs": 8, "batch": 256})
+
+
 def test_it_names_its_head(trained: Trained) -> None:
     assert trained.head == Head("cosine", "softmax", "sigmoid")
     few = learn(walks(60), epochs=1, negatives=50, cosine=False, **SMALL)
@@ -67,14 +74,19 @@ def parameters_of(trainer: Trainer) -> list[torch.Tensor]:
     return [value.clone() for value in trainer.network.state_dict().values()]
 
 
-def test_a_training_that_was_interrupted_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_a_training_that_was_interrupted_goes_on_to_the_same_bits(
+    device: str, tmp_path: Path
+) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA")
     p = Parameters(**SMALL, epochs=3, smoothing=0.0)
     sequences, items = sequences_of(p)
-    straight = Trainer(sequences, items, p, None, "cpu")
+    straight = Trainer(sequences, items, p, None, device)
     straight.run(Plan(epochs=3), lambda line: None)
 
     checkpoint = tmp_path / "network"
-    broken = Trainer(sequences, items, p, None, "cpu")
+    broken = Trainer(sequences, items, p, None, device)
     steps = 0
 
     def step_and_press(batch: object) -> float:
@@ -88,12 +100,35 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_bits(tmp_path: Path
     with pytest.raises(KeyboardInterrupt):
         broken.run(Plan(epochs=3, checkpoint=checkpoint), lambda line: None)
     torch.manual_seed(99)  # another process would not have the same either
-    resumed = Trainer(sequences, items, p, None, "cpu")
+    resumed = Trainer(sequences, items, p, None, device)
     said: list[str] = []
     resumed.run(Plan(epochs=3, checkpoint=checkpoint), said.append)
     assert said[0].endswith("epoch 1, step 5")
     for one, other in zip(parameters_of(straight), parameters_of(resumed), strict=True):
         assert torch.equal(one, other)
+    assert resumed.progress.curve == straight.progress.curve
+
+
+def test_the_network_of_the_whole_log_is_the_one_that_was_measured() -> None:
+    log = walks(200)
+    log.user[:] = log.user // 20
+    older = log.select(np.arange(len(log)) % 20 < 2)
+    assert length(older) < LONG < length(log)  # by itself it would get another network
+    p = Parameters.of({**SMALL, "layers": 2, "epochs": 1})
+    settled = Settled(1, again=(0.0,) * p.last, together=(0.0,) * p.last, parameters=p)
+    found = learn(log, settled=settled, **SMALL)
+    assert {name: found.training[name] for name in asdict(p)} == asdict(p)
+    assert "parameters" not in found.training["settled"]
+
+
+def test_a_network_of_no_numbers_ranks_nothing() -> None:
+    log = walks(40)
+    rows = np.arange(1, len(log.items) + 1)
+    cases = Cases.of(log, newest(log), rows, trained_kinds(log), Parameters(**SMALL))
+    network = Network(len(log.items) + 1, Parameters(**SMALL, smoothing=0.0), None)
+    with torch.no_grad():
+        network.items.fill_(torch.nan)
+    assert cases.judge("cpu")(network) == {"ndcg@20": 0, "recall@20": 0, "mrr@20": 0}
 
 
 def test_a_checkpoint_of_other_parameters_is_refused(tmp_path: Path) -> None:

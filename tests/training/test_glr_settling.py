@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from export.data.dataset import Log
 from export.models.base import Run
+from export.models.glr.blend import Companions, Entries
+from export.models.glr.judging import Cases
 from export.models.glr.learning import learn
+from export.models.glr.parameters import Parameters
 from export.models.glr.popularity import DAY_MS, DOUBT, drift
 from export.models.glr.sequences import Sequences, trained_kinds
 from export.models.glr.settled import Settled
-from export.models.glr.settling import LADDERS, Choice, _Trials
+from export.models.glr.settling import LADDERS, Choice, _Blend, _Trials
 from stream.contracts import EventType
 from tests.training.shops import SMALL, newest
 
@@ -78,6 +82,19 @@ def test_no_trial_begins_when_the_time_for_them_is_over() -> None:
     trials = [line for line in said if "popularity of" in line]
     assert len(trials) == 2
     assert said[-1] == "  the time for trials is over; the best so far counts"
+
+
+def test_a_target_that_may_not_be_listed_or_has_no_number_is_no_hit() -> None:
+    log = visits(True, days=8)
+    p = Parameters(**SMALL)
+    cases = Cases.of(log, newest(log, 0.1), np.arange(1, 61), trained_kinds(log), p)
+    cases.seen = [np.arange(1, 61) for _ in cases.seen]  # nothing is left to be listed
+    companions = Companions(np.zeros((61, 1), np.int64), np.zeros((61, 1), np.float32))
+    entries = Entries.of(cases.recent, companions)
+    found = torch.ones(len(cases.targets), 2)
+    for table, exclude in ((np.ones((61, 2)), True), (np.full((61, 2), np.nan), False)):
+        blend = _Blend(cases, found, table.astype(np.float32), np.zeros(61, np.float32), entries)
+        assert (blend.ranks(np.zeros(2 * p.last), exclude) >= 60).all()
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,7 @@ class Progress:
     best: float = -math.inf
     best_epoch: int = 0
     spent_s: float = 0.0
+    loss: float = 0.0  # sum of the epoch's steps
     done: bool = False
     curve: list[dict[str, float]] = field(default_factory=list)
 
@@ -105,8 +106,7 @@ class Trainer:
             begin(self.network, start.numbers)
         self.network.to(device)
         self._start = "" if start is None else start.digest
-        self.windows = sequences.windows(p.window)
-        self.progress = Progress()
+        self.windows, self.progress = sequences.windows(p.window), Progress()
         self._best: dict[str, Tensor] = {}
         own = [self.network.items, self.network.biases]
         others = [q for q in self.network.parameters() if all(q is not o for o in own)]
@@ -133,8 +133,7 @@ class Trainer:
         self.progress.epochs = plan.epochs
         if plan.checkpoint is not None and plan.checkpoint.exists():
             self._load(plan.checkpoint)
-        at = self.progress
-        if at.steps:
+        if (at := self.progress).steps:
             report(f"going on from {plan.checkpoint}: epoch {at.epoch + 1}, step {at.step}")
         with interruptible() as stopped:
             while at.epoch < at.epochs and not at.done:
@@ -162,7 +161,6 @@ class Trainer:
         at = self.progress
         order = np.random.default_rng([self.p.seed, at.epoch])
         batches = list(self.sequences.batches(self.windows, self.p.batch, order))
-        losses: list[float] = []
         began = time.monotonic() - at.spent_s
         self.network.train()
         with tqdm(
@@ -179,18 +177,18 @@ class Trainer:
                 self._rate(at.steps, len(batches) * at.epochs)
                 draw = np.random.default_rng([self.p.seed, at.epoch, at.step])
                 batch = self.sequences.pack(self.windows[batches[at.step]], draw)
-                losses.append(self._step(batch))
+                at.loss += self._step(batch)
                 at.step += 1
                 at.steps += 1
                 at.spent_s = time.monotonic() - began
                 if at.steps == TRIED_STEPS and plan.seconds is not None:
                     epoch_s = at.spent_s / TRIED_STEPS * len(batches)
                     at.epochs = max(1, min(at.epochs, int(plan.seconds / epoch_s)))
-                bar.set_postfix(loss=f"{np.mean(losses[-100:]):.4f}")
+                bar.set_postfix(loss=f"{at.loss / at.step:.4f}")
                 bar.update()
+        mean, at.loss = at.loss / at.step, 0.0
         at.epoch, at.step = at.epoch + 1, 0
-        mean = float(np.mean(losses)) if losses else math.nan
-        if losses and not math.isfinite(mean):
+        if not math.isfinite(mean):
             raise UsageError("the training ran away: its loss is no number; lower learning_rate")
         at.curve.append({"epoch": at.epoch, "loss": round(mean, 4)})
         return True
@@ -198,8 +196,8 @@ class Trainer:
     def _rate(self, step: int, steps: int) -> None:
         warm = min(1.0, (step + 1) / max(1, min(WARM_UP, steps // 10)))
         cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+        rate = LAST_RATE + (1 - LAST_RATE) * cosine
         for group in self.optimiser.param_groups:
-            rate = LAST_RATE + (1 - LAST_RATE) * cosine
             group["lr"] = self.p.learning_rate * group["factor"] * warm * rate
 
     def _step(self, batch: Batch) -> float:
@@ -270,6 +268,7 @@ class Trainer:
             "optimiser": self.optimiser.state_dict(),
             "best": self._best,
             "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all() if self.device == "cuda" else [],
         }
         new = file.with_name(file.name + ".new")
         try:
@@ -298,3 +297,4 @@ class Trainer:
         self.optimiser.load_state_dict(content["optimiser"])
         self._best = content["best"]
         torch.set_rng_state(content["random"].cpu())
+        torch.cuda.set_rng_state_all([state.cpu() for state in content.get("random_cuda", [])])

@@ -151,9 +151,9 @@ def _ranks(
         logits = found[part] @ table.T + biases
         logits[:, 0] = -torch.inf
         target = logits.gather(1, torch.from_numpy(targets[part])[:, None])
-        free[part] = (logits > target).sum(1).numpy()
+        free[part] = (~(logits <= target)).sum(1).numpy()  # what is no number is no hit
         strike(logits, seen[part])
-        kept[part] = (logits > target).sum(1).numpy()
+        kept[part] = (~(logits <= target)).sum(1).numpy()
         again = [t in rows for t, rows in zip(targets[part], seen[part], strict=True)]
         kept[part] = np.where(again, len(table), kept[part])
     return free, kept

@@ -51,7 +51,8 @@ def learn(
     Parameters
     ----------
     held_out : which events are trained on, and which of the others are asked for
-    settled : of an earlier training with `held_out`; epochs and weights are taken from it
+    settled : of an earlier training with `held_out`; parameters, epochs and weights are taken from
+        it
     given : fields of `Parameters`
 
     Raises
@@ -62,7 +63,9 @@ def learn(
     """
     run = run or Run()
     older = log if held_out is None else log.select(held_out.trained)
-    if run.warm is None:
+    if settled is not None and settled.parameters is not None:
+        p = settled.parameters
+    elif run.warm is None:
         p = Parameters.chosen(length(older), len(older), **given)
     else:
         p = going_on(run.warm, length(older), given)
@@ -89,6 +92,7 @@ def learn(
         answers = Answers(members.asked, members.scales, table, bias)
         seconds = None if limit is None else limit * SETTLING_SHARE
         settled = settle(cases, answers, companions, sequences, members.epochs, run.report, seconds)
+        settled = replace(settled, parameters=p)
     settled = settled or Settled(members.epochs, False, (0.0,) * p.last, (0.0,) * p.last)
     warmth = settled.temperature
     lately = np.float32(settled.lately) * drift(sequences, len(item_ids), settled.half_life_days)
@@ -113,7 +117,7 @@ def learn(
             "events": len(older),
             **({} if run.warm is None else {"warm": run.warm.bundle_id}),
             **asdict(p),
-            "settled": asdict(settled),
+            "settled": settled.told(),
             "scales": members.scales,
             "curves": members.curves,
         },

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from export.models.glr.parameters import Parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,7 @@ class Settled:
     half_life_days, lately : of `popularity.drift`, and its weight in the biases
     level : what is subtracted from logits, so that their sigmoid is near a probability
     ndcg, recall, mrr : at `judging.K`, on the held-out events; 0 where there were none
+    parameters : that it was settled with; the whole log may look like another kind of log
     """
 
     epochs: int
@@ -31,3 +35,8 @@ class Settled:
     ndcg: float = 0.0
     recall: float = 0.0
     mrr: float = 0.0
+    parameters: Parameters | None = None
+
+    def told(self) -> dict[str, Any]:
+        """For the manifest, where the parameters stand already."""
+        return {name: value for name, value in asdict(self).items() if name != "parameters"}

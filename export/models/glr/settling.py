@@ -248,7 +248,9 @@ class _Blend:
             of, at = self._of(part)
             logits[at] += added[of]
             target = torch.from_numpy(self.cases.targets[part])[:, None]
-            ranks[part] = (logits > logits.gather(1, target)).sum(1).numpy()
+            worth = logits.gather(1, target)
+            before = (~(logits <= worth)).sum(1)  # what is no number is no hit
+            ranks[part] = torch.where(worth[:, 0] > -torch.inf, before, len(self.table)).numpy()
         return ranks
 
     def _chunks(self, exclude: bool) -> Iterator[tuple[slice, Tensor]]:
