@@ -90,7 +90,8 @@ class Engine:
         Parameters
         ----------
         parts : one a shard at most
-        now_ms : wall-clock time, for `generated_ms` and to refuse events from the future
+        now_ms : wall-clock time, for `generated_ms`, to refuse events from the future and to let
+            nobody expire for an event from it
         """
         records = sum(len(part.batch.offsets) for part in parts)
         result = StepResult([PartResult() for _ in parts], records)
@@ -105,7 +106,7 @@ class Engine:
         self._lists.follow_catalogue()
         decoded_at = perf_counter()
         decoded = self._number_users(parts, events)
-        users = self._fold(decoded, result)
+        users = self._fold(decoded, now_ms, result)
         result.stage_s["fold"] = perf_counter() - decoded_at
         self._recommend(decoded, users, now_ms, result)
         return result
@@ -186,7 +187,7 @@ class Engine:
             numbered.append(Decoded(part, events, skipped, last, keys, who, slice(first, stop)))
         return numbered
 
-    def _fold(self, decoded: Sequence[Decoded], result: StepResult) -> Users:
+    def _fold(self, decoded: Sequence[Decoded], now_ms: int, result: StepResult) -> Users:
         """Fold what is not in the states yet; answers the users of all parts, in their order."""
         users = Users(self.layout, [(part.given.shard, part.ids, part.keys) for part in decoded])
         stale = np.flatnonzero(users.model != self.layout.model)
@@ -212,13 +213,14 @@ class Engine:
             else:
                 changes.state_keys = users.keys[part.users]
                 changes.state_values = [*values[part.users]]
-            self._let_go(part, changes)
+            self._let_go(part, now_ms, changes)
         return users
 
     @staticmethod
-    def _let_go(part: Decoded, changes: PartResult) -> None:
+    def _let_go(part: Decoded, now_ms: int, changes: PartResult) -> None:
         """Let a few users go that are inactive for too long, or too many."""
-        expired, evicted = part.given.shard.leave(len(part.events), busy=part.keys)
+        shard = part.given.shard
+        expired, evicted = shard.leave(len(part.events), busy=part.keys, now_ms=now_ms)
         gone = expired + evicted
         if gone:
             changes.state_keys += gone

@@ -59,7 +59,7 @@ class Lifecycle:
         Parameters
         ----------
         keys : of all slots
-        clock_ms : newest event time of the partition
+        clock_ms : time up to which the partition's events have come
         events : in this step
         stay : users that the step has to do with
         """

@@ -41,7 +41,7 @@ class UserShard:
     layout : sizes of a state
     keys : user key of each slot
     marks : who was forgotten, and since when
-    clock_ms : newest event time of the partition's users
+    newest_ms : newest event time of the partition's users
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class UserShard:
         self._slot_by_key: dict[bytes, int] = {}
         self.keys: list[bytes] = []
         self.marks = Marks()
-        self.clock_ms = 0
+        self.newest_ms = 0
         self._rows = Rows(layout.max_bytes)  # a row is one `layout.full`
         self._blank = np.frombuffer(layout.blank, np.uint8)
         self._lifecycle = Lifecycle(
@@ -147,11 +147,11 @@ class UserShard:
     def scatter(self, slots: Slots, records: np.ndarray) -> None:
         """Put states back: `layout.full`, shape (len(slots),), contiguous; each slot once."""
         self._rows.bytes[slots] = _as_bytes(records)
-        self._follow_clock(records)
+        self._note_newest(records)
 
-    def _follow_clock(self, records: np.ndarray) -> None:
+    def _note_newest(self, records: np.ndarray) -> None:
         if len(records):
-            self.clock_ms = max(self.clock_ms, int(records["header"]["newest_ms"].max()))
+            self.newest_ms = max(self.newest_ms, int(records["header"]["newest_ms"].max()))
 
     # -- leaving ---------------------------------------------------------------------------
 
@@ -166,13 +166,18 @@ class UserShard:
         self._lifecycle.forget(key)
         return [(key, None), *self.marks.add(key, erased_ms)]
 
-    def leave(self, events: int, busy: Iterable[bytes]) -> tuple[list[bytes], list[bytes]]:
+    def leave(
+        self, events: int, busy: Iterable[bytes], now_ms: int
+    ) -> tuple[list[bytes], list[bytes]]:
         """Let the next few users go: the expired ones, and the least active beyond the limit.
+
+        Who leaves depends on `now_ms`, so it is for the changelog to tell: a replay lets nobody go.
 
         Parameters
         ----------
         events : in this step, on which it depends how many are looked at
         busy : keys of the users that the step has to do with: they stay
+        now_ms : wall-clock time, which an event from the future does not put forward for others
 
         Returns
         -------
@@ -183,7 +188,8 @@ class UserShard:
         lifecycle = self._lifecycle
         evicted = self.forget(lifecycle.evicted(self.keys, self.find, most, stay))
         most -= len(evicted)
-        expired = lifecycle.expired(self.keys, self.clock_ms, events, most, stay)
+        clock_ms = min(self.newest_ms, now_ms)
+        expired = lifecycle.expired(self.keys, clock_ms, events, most, stay)
         return self.forget(expired), evicted
 
     # -- wire ------------------------------------------------------------------------------
@@ -220,7 +226,7 @@ class UserShard:
             end = decoded.dtype.itemsize  # rows of our own, cut after the ring's last used entry
             self._rows.bytes[slots, :end] = _as_bytes(decoded)
             self._rows.bytes[slots, end:] = 0
-            self._follow_clock(decoded)
+            self._note_newest(decoded)
         else:
             self.scatter(slots, self._fitted(decoded))
 

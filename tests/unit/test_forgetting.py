@@ -25,6 +25,7 @@ from stream.kafka.batches import RecordBatch
 from tests.support.parts import Part
 
 NOW_MS = 1_795_000_000_000
+HOUR_MS = 3_600_000
 
 
 class Shop:
@@ -199,12 +200,14 @@ def test_events_of_a_user_who_left_are_not_published_again(decay_bundle: Bundle)
         max_size=25,
     ),
     limits=st.sampled_from([Limits(), Limits(10, 0), Limits(0, 2), Limits(10, 2)]),
+    ahead_ms=st.sampled_from([-40, 0]),
     secret=st.sampled_from([None, b"swordfish"]),
 )
 def test_memory_is_what_the_changelog_says(
-    decay_bundle: Bundle, steps: list[Any], limits: Limits, secret: bytes | None
+    decay_bundle: Bundle, steps: list[Any], limits: Limits, ahead_ms: int, secret: bytes | None
 ) -> None:
     shop = Shop(decay_bundle, limits, secret)
+    since_ms = NOW_MS + ahead_ms
     done: list[tuple[str, list[str], int, int]] = []
     for what, users, at_ms in steps:
         if what == "restart":
@@ -214,11 +217,11 @@ def test_memory_is_what_the_changelog_says(
             end = shop._offset
             for kind, whom, when_ms, offset in done[-4:]:
                 shop._offset = offset
-                getattr(shop, kind)(*whom, at_ms=NOW_MS + when_ms, applied=end)
+                getattr(shop, kind)(*whom, at_ms=since_ms + when_ms, applied=end)
             shop._offset = end
         else:
             done.append((what, users, at_ms, shop._offset))
-            getattr(shop, what)(*users, at_ms=NOW_MS + at_ms)
+            getattr(shop, what)(*users, at_ms=since_ms + at_ms)
         live = shop.shard
         shop.restart()
         again, shop.shard = shop.shard, live
@@ -271,7 +274,28 @@ def test_the_inactive_leave_with_the_batch_of_others(decay_bundle: Bundle) -> No
     assert part.list_keys == [b"new"], "nothing is published of who leaves"
     shop.restart()
     assert shop.shard.keys == [b"new"]
-    assert shop.shard.clock_ms == NOW_MS
+    assert shop.shard.newest_ms == NOW_MS
+
+
+def test_a_strangers_event_from_the_future_expires_nobody(decay_bundle: Bundle) -> None:
+    shop = Shop(decay_bundle, Limits(expire_after_ms=12 * HOUR_MS))
+    users = [f"u{number}" for number in range(20)]
+    shop.click(*users, at_ms=NOW_MS - HOUR_MS)
+    part = shop.click("stranger", at_ms=NOW_MS + 23 * HOUR_MS)
+    for _ in range(5):
+        assert (part.folded, part.expired) == (1, 0)
+        part = shop.click("other")
+    shop.restart()
+    assert set(shop.shard.keys) == {user.encode() for user in [*users, "stranger", "other"]}
+
+
+def test_an_old_log_expires_by_its_own_time(decay_bundle: Bundle) -> None:
+    shop = Shop(decay_bundle, Limits(expire_after_ms=12 * HOUR_MS))
+    long_ago_ms = NOW_MS - 400 * 24 * HOUR_MS
+    shop.click("a", "b", at_ms=long_ago_ms)
+    assert shop.click("b", at_ms=long_ago_ms + 11 * HOUR_MS).expired == 0
+    assert shop.click("c", at_ms=long_ago_ms + 13 * HOUR_MS).expired == 1
+    assert set(shop.shard.keys) == {b"b", b"c"}
 
 
 def test_the_least_active_leave_beyond_the_limit(decay_bundle: Bundle) -> None:

@@ -18,6 +18,7 @@ from stream.core.users import Users
 from stream.core.wire import Layout
 
 LAYOUT = Layout(3, "float32", 4, 7)
+LATER_MS = 2**60  # a wall clock that no event is ahead of
 
 
 def shard(expire_after_ms: int = 0, max_users: int = 0) -> UserShard:
@@ -30,13 +31,15 @@ def active(of: UserShard, at_ms: int, *keys: bytes) -> None:
     users.store()
 
 
-def leave_all(of: UserShard, busy: tuple[bytes, ...] = ()) -> tuple[set[bytes], set[bytes]]:
+def leave_all(
+    of: UserShard, busy: tuple[bytes, ...] = (), now_ms: int = LATER_MS
+) -> tuple[set[bytes], set[bytes]]:
     """What steps without events let go until nothing more does."""
     expired: set[bytes] = set()
     evicted: set[bytes] = set()
     idle = 0
     while idle < 100:  # the hand may be anywhere on its round
-        gone = of.leave(0, busy)
+        gone = of.leave(0, busy, now_ms)
         idle = 0 if any(gone) else idle + 1
         expired |= set(gone[0])
         evicted |= set(gone[1])
@@ -74,6 +77,24 @@ def test_a_user_at_the_very_limit_stays() -> None:
     assert leave_all(users)[0] == {b"a"}
 
 
+def test_an_event_from_the_future_expires_nobody_before_that_time_has_come() -> None:
+    users = shard(expire_after_ms=1000)
+    active(users, 5000, *names(300))
+    active(users, 7000, b"ahead")
+    assert leave_all(users, now_ms=5100)[0] == set()
+    active(users, 6500, b"u7")
+    assert leave_all(users, now_ms=6500)[0] == {*names(300)} - {b"u7"}
+    assert set(users.keys) == {b"u7", b"ahead"}
+
+
+def test_a_wall_clock_that_is_set_back_stops_nobody_for_good() -> None:
+    users = shard(expire_after_ms=1000)
+    active(users, 5000, *names(300))
+    active(users, 6500, b"now")
+    assert leave_all(users, now_ms=3000)[0] == set()
+    assert leave_all(users, now_ms=6500)[0] == {*names(300)}
+
+
 def test_who_is_in_the_batch_stays() -> None:
     users = shard(expire_after_ms=1000, max_users=1)
     active(users, 5000, b"a", b"b")
@@ -87,7 +108,7 @@ def test_a_user_who_is_always_late_does_not_keep_the_others() -> None:
     active(users, 5000, b"late", *names(300))
     active(users, 9000, *names(600)[300:])
     for _ in range(100):
-        users.leave(1, (b"late",))
+        users.leave(1, (b"late",), LATER_MS)
     assert set(users.keys) == {b"late", *names(600)[300:]}
 
 
@@ -95,7 +116,7 @@ def test_an_erased_user_waits_in_no_queue() -> None:
     users = shard(max_users=64 * 10)
     for number, key in enumerate(names(641)):
         active(users, 1000 + number, key)
-    users.leave(0, ())
+    users.leave(0, (), LATER_MS)
     assert b"u5" in {key for key, _ in users._lifecycle._queue}
     users.erase(b"u5", 9999)
     assert b"u5" not in {key for key, _ in users._lifecycle._queue}
@@ -107,7 +128,7 @@ def test_a_step_lets_a_few_go_and_looks_at_few() -> None:
     active(users, 9000, b"now")
     steps = 0
     while len(users) > 1:
-        gone, _ = users.leave(10, ())
+        gone, _ = users.leave(10, (), LATER_MS)
         assert len(gone) <= leave_at_most(10)
         steps += 1
         assert steps < 200
@@ -121,10 +142,10 @@ def test_the_hand_rests_until_time_has_gone_on() -> None:
     read = users._lifecycle._newest_ms
     users._lifecycle._newest_ms = lambda slots: looked.append(slots) or read(slots)  # type: ignore[func-returns-value]
     for _ in range(50):
-        users.leave(1, ())
+        users.leave(1, (), LATER_MS)
     assert len(looked) == 1
     active(users, 1_001_000, b"now")  # a hundredth of the time
-    users.leave(1, ())
+    users.leave(1, (), LATER_MS)
     assert len(looked) == 2
 
 
@@ -149,10 +170,10 @@ def test_who_became_active_since_the_last_look_stays() -> None:
     users = shard(max_users=64 * 10)
     for number, key in enumerate(names(641)):
         active(users, 1000 + number, key)
-    assert users.leave(0, ())[1] == [b"u0"]
+    assert users.leave(0, (), LATER_MS)[1] == [b"u0"]
     active(users, 9000, b"u1")  # next in line until now
     active(users, 9001, b"new")
-    assert users.leave(0, ())[1] == [b"u2"]
+    assert users.leave(0, (), LATER_MS)[1] == [b"u2"]
 
 
 def test_rows_grow_in_place_and_keep_what_they_held() -> None:

@@ -190,7 +190,7 @@ def test_a_state_of_the_first_layout_is_read() -> None:
     users = UserShard(Layout(3, "float32", 4, 7), partition=0, partitions=2)
     users.load(keys, [as_layout_1(value) for value in values])
     assert encode(users, *keys) == values
-    assert users.clock_ms == source.clock_ms > 0
+    assert users.newest_ms == source.newest_ms > 0
     assert 0 < Users.of(users, keys).misrouted.sum() < 20
 
 
