@@ -35,8 +35,8 @@ class TopicsReader:
     """The events that the topics of some settings hold.
 
     An erasure leaves out the user's events up to its own time for as long as its record is on the
-    topic, which compaction ends some time after it is done. What must not be trained on later than
-    that has to leave `clicks` and `purchases` by their retention.
+    topic, which is eight days at most. What must not be trained on later than that has to leave
+    `clicks` and `purchases` by their retention.
 
     Parameters
     ----------

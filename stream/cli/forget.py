@@ -21,6 +21,9 @@ from stream.config import Settings
 from stream.contracts import Receipt, decode_erasures, decode_record
 from stream.errors import FreshetError, RecordError, UsageError
 from stream.kafka.cluster import Cluster
+from stream.kafka.specs import ERASURES_WAIT_MS
+
+_DAY_MS = 86_400_000
 
 Place = tuple[int, int]  # partition, offset
 
@@ -65,7 +68,9 @@ def command(
         raise FreshetError(
             f"{len(wanted) - len(receipts)} of {len(wanted)} receipts did not come within "
             f"{timeout_s:g} s: is a worker running? The erasure stands on {topics.erasures!r} "
-            f"and will be carried out; `freshet doctor --bootstrap {settings.bootstrap}` looks for "
+            f"and will be carried out once one reads it, for as long as that topic keeps it "
+            f"({ERASURES_WAIT_MS // _DAY_MS} days, as `freshet topics create` makes it). Later, "
+            f"forget the user again; `freshet doctor --bootstrap {settings.bootstrap}` looks for "
             f"what is wrong"
         )
     if as_json:

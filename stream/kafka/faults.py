@@ -91,6 +91,23 @@ def policy_faults(
         )
 
 
+def waiting_faults(
+    settings: Settings, spec: TopicSpec, config: Mapping[str, str]
+) -> Iterator[TopicFault]:
+    """A topic whose records must wait for a worker lets go of them too early."""
+    wanted_ms = int(spec.config.get("min.compaction.lag.ms", 0))
+    has_ms = {name: int(config.get(name, -1)) for name in ("min.compaction.lag.ms", "retention.ms")}
+    early = [f"{name}={ms}" for name, ms in has_ms.items() if 0 <= ms < wanted_ms]
+    if early:
+        times = [f"{name}={value}" for name, value in spec.config.items() if name.endswith(".ms")]
+        yield TopicFault(
+            spec.name,
+            f"has {' and '.join(early)}, so what no worker read for as long is lost",
+            _alter(settings, spec.name, ",".join(times)),
+            bearable=True,
+        )
+
+
 class Limit(NamedTuple):
     """What a topic's max.message.bytes must take."""
 

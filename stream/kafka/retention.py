@@ -80,9 +80,9 @@ def longest_kept_ms(settings: Mapping[str, str | None]) -> int | None:
     """How long a topic with these settings keeps a record at most, in ms; None: no end.
 
     A segment goes once its newest record is over retention.ms; it takes records for segment.ms. In
-    a compacted topic it is rewritten within max.compaction.lag.ms of being written to, without
-    what a later record of the key replaced; and once more within that time of
-    delete.retention.ms, without the tombstone.
+    a compacted topic it is rewritten within max.compaction.lag.ms of being written to, or once its
+    newest record is over min.compaction.lag.ms, without what a later record of the key replaced;
+    and once more within that time of delete.retention.ms, without the tombstone.
     """
 
     def number(name: str) -> int | None:
@@ -97,5 +97,7 @@ def longest_kept_ms(settings: Mapping[str, str | None]) -> int | None:
         bounds.append(retention_ms + segment_ms)
     lag_ms, tombstones_ms = number("max.compaction.lag.ms"), number("delete.retention.ms")
     if "compact" in policies and lag_ms is not None and tombstones_ms is not None:
+        taking_ms = lag_ms if segment_ms is None else min(segment_ms, lag_ms)
+        lag_ms = max(lag_ms, taking_ms + (number("min.compaction.lag.ms") or 0))
         bounds.append(2 * lag_ms + tombstones_ms)
     return min(bounds) + _SLACK_MS if bounds else None

@@ -13,13 +13,26 @@ from stream.kafka.sizes import changelog_batch_bytes, lists_bytes
 INTERESTS = "interests"  # the table of the users' states
 
 _HOUR_MS = 3_600_000
+_DAY_MS = 24 * _HOUR_MS
 _MIB = 1 << 20
 
-# A compacted topic lets go of what a tombstone replaced within a day, written to or not, and of the
+# A compacted topic that is written to lets go of what a tombstone replaced within a day, and of the
 # tombstone, which has the key, within another two (`retention.longest_kept_ms`).
 _FORGETTING = {
-    "max.compaction.lag.ms": str(24 * _HOUR_MS),
-    "delete.retention.ms": str(24 * _HOUR_MS),
+    "max.compaction.lag.ms": str(_DAY_MS),
+    "delete.retention.ms": str(_DAY_MS),
+}
+
+# An erasure waits for a worker as long as Kafka keeps events by default. The null that answers one
+# has the user's key, as has a second erasure: compaction would take one that nobody read yet with
+# what they replace. Then it goes, with its id, whether it could be used or not.
+ERASURES_WAIT_MS = 7 * _DAY_MS
+_WAITING = {
+    "retention.ms": str(ERASURES_WAIT_MS),
+    "segment.ms": str(_DAY_MS),
+    "min.compaction.lag.ms": str(ERASURES_WAIT_MS),
+    "max.compaction.lag.ms": str(ERASURES_WAIT_MS + _DAY_MS),
+    "delete.retention.ms": str(_DAY_MS),
 }
 
 
@@ -77,7 +90,7 @@ def wanted_topics(settings: Settings) -> list[TopicSpec]:
         TopicSpec(names.purchases, {"cleanup.policy": "delete"}),
         TopicSpec(names.items, {"cleanup.policy": "compact"}),
         TopicSpec(names.requests, {"cleanup.policy": "delete"}),
-        TopicSpec(names.erasures, {"cleanup.policy": "compact", **_FORGETTING}),
+        TopicSpec(names.erasures, {"cleanup.policy": "compact,delete", **_WAITING}),
         TopicSpec(names.recommendations, lists),
         TopicSpec(names.answers, answers),
         TopicSpec(names.dead_letters, dead_letters),

@@ -25,6 +25,7 @@ from stream.kafka.faults import (
     policy_faults,
     replica_faults,
     size_faults,
+    waiting_faults,
 )
 from stream.kafka.rights import (
     LOOK,
@@ -149,6 +150,7 @@ def check_topics(settings: Settings, rights: Rights | None = None) -> list[Topic
         faults += replica_faults(settings, found[spec.name])
         config = configs.get(spec.name, {})
         faults += policy_faults(settings, spec, config)
+        faults += waiting_faults(settings, spec, config)
         if spec.name in limits:
             faults += size_faults(settings, spec, config, limits[spec.name])
     return faults

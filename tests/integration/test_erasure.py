@@ -33,6 +33,7 @@ WORKER = {
 }
 SOON = {
     "segment.ms": "500",
+    "min.compaction.lag.ms": "0",
     "max.compaction.lag.ms": "500",
     "min.cleanable.dirty.ratio": "0.01",
     "delete.retention.ms": "500",
@@ -223,7 +224,8 @@ def test_forgetting_without_a_worker_says_that_nothing_is_lost(
     freshet.run("topics", "create")
     shown = freshet.run("forget", "u1", "--timeout", "1", code=1)
     assert "3 of 3 receipts did not come" in shown
-    assert "will be carried out" in shown
+    assert "will be carried out once one reads it" in shown
+    assert "7 days" in shown
     assert "event_time_too_old" in freshet.run("forget", "u1", "--time-ms", "5", code=2)
     assert "empty_id" in freshet.run("forget", "", code=2)
     with working(freshet) as worker:

@@ -118,6 +118,14 @@ def test_finds_a_wrong_cleanup_policy(settings: Settings) -> None:
     assert recommendations.fault == "has cleanup.policy=compact and needs compact,delete"
 
 
+def test_tells_of_erasures_that_would_not_wait_for_a_worker(settings: Settings) -> None:
+    _create(settings, settings.topics.erasures, cleanup_policy="compact,delete", retention_ms="1")
+    create_topics(settings)
+    (fault,) = check_topics(settings)
+    assert "retention.ms=1" in fault.fault
+    require_topics(settings)  # a worker runs with it all the same
+
+
 def test_finds_a_changelog_too_narrow_for_a_micro_batch(settings: Settings) -> None:
     _create(
         settings,
