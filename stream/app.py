@@ -125,8 +125,6 @@ def load_engine(settings: Settings) -> Engine:
         settings.topics.erasures: "erasures",
     }
     state, secret = settings.state, settings.privacy.secret
-    # A variable may hold any bytes.
-    key = None if secret is None else secret.reveal().encode(errors="surrogateescape")
     return Engine(
         model,
         Catalogue(bundle.item_ids),
@@ -134,7 +132,7 @@ def load_engine(settings: Settings) -> Engine:
         placements=settings.placements,
         ring=state.ring,
         limits=Limits(ceil(state.expire_after_s * 1000), state.max_users),
-        pseudonyms=Pseudonyms(key),
+        pseudonyms=Pseudonyms(None if secret is None else secret.reveal_bytes()),
     )
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
 from stream.errors import SettingsError
-from stream.settings import SECRETS, Security, Settings, variable
+from stream.settings import SECRETS, Privacy, Security, Settings, variable
+
+# Whoever can read the changelog can try secrets against it, as fast as BLAKE2b runs.
+MIN_SECRET_BYTES: Final = 32
 
 
 def check_together(settings: Settings, origins: Mapping[str, str]) -> None:
@@ -42,6 +46,7 @@ def check_together(settings: Settings, origins: Mapping[str, str]) -> None:
                 "every topic needs a name of its own."
             )
     _check_security(settings.security, origins)
+    _check_privacy(settings.privacy, origins)
 
 
 def _check_security(security: Security, origins: Mapping[str, str]) -> None:
@@ -76,6 +81,16 @@ def _check_security(security: Security, origins: Mapping[str, str]) -> None:
                 f"security.{name} is set without a certificate: set "
                 f"{_named('security.certificate_file')} as well."
             )
+
+
+def _check_privacy(privacy: Privacy, origins: Mapping[str, str]) -> None:
+    """A secret that can be guessed hides nothing."""
+    if privacy.secret is not None and len(privacy.secret.reveal_bytes()) < MIN_SECRET_BYTES:
+        path = "privacy.secret" if "privacy.secret" in origins else "privacy.secret_file"
+        raise SettingsError(
+            f"{origins.get(path, path)}: the secret is shorter than {MIN_SECRET_BYTES} bytes, and "
+            "could be guessed by whoever reads the changelog; make one with `openssl rand -hex 32`."
+        )
 
 
 def _named(path: str) -> str:

@@ -24,6 +24,7 @@ from stream.secrets import FILE_SUFFIX, Secret, from_text, read_secret
 from stream.settings import (
     CONFIG_VARIABLE,
     FIELDS,
+    NEVER_EMPTY,
     PLACEMENT_FIELDS,
     SECRETS,
     SECTIONS,
@@ -76,7 +77,7 @@ def load_settings(
     ----------
     config : TOML file; None = the one that FRESHET_CONFIG names, if any
     overrides : flags by TOML path, such as {"state.ring": "80"}; None = not given
-    environ : an empty variable counts as not set
+    environ : an empty variable counts as not set, but for `NEVER_EMPTY`
 
     Raises
     ------
@@ -191,8 +192,14 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, _Given]:
     given = {}
     for name, value in sorted(environ.items()):
         if name in path_by_variable:
+            path = path_by_variable[name]
             if value:
-                given[path_by_variable[name]] = _Given(value, f"environment: {name}", text=True)
+                given[path] = _Given(value, f"environment: {name}", text=True)
+            elif path in NEVER_EMPTY:
+                raise SettingsError(
+                    f"environment: {name}: is empty, and user ids would be kept as they are; fill "
+                    "it, or unset it if they shall be."
+                )
         elif (
             name.startswith("FRESHET_")
             and name != CONFIG_VARIABLE

@@ -34,6 +34,10 @@ class Secret:
         """The text itself, for the one place that needs it."""
         return self.__text
 
+    def reveal_bytes(self) -> bytes:
+        """The same as bytes; an environment variable may hold any."""
+        return self.__text.encode(errors="surrogateescape")
+
     def __repr__(self) -> str:
         return "Secret(***)"
 
@@ -49,7 +53,7 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
-        return hmac.compare_digest(self.__text.encode(), other.__text.encode())
+        return hmac.compare_digest(self.reveal_bytes(), other.reveal_bytes())
 
     def __hash__(self) -> int:
         return hash((Secret, self.__text))

@@ -94,8 +94,8 @@ class Privacy(_Section, frozen=True):
     secret: Annotated[
         Secret | None,
         Meta(
-            description="keys the hash that stands for a user id in states, changelog and logs; "
-            "unset: ids are kept as they are"
+            description="32 random bytes or more that key the hash standing for a user id in "
+            "states, changelog and logs; unset: ids are kept as they are"
         ),
     ] = None
     secret_file: Annotated[Text | None, Meta(description="file that holds that secret")] = None
@@ -276,5 +276,8 @@ def variable(path: str) -> str:
     """The environment's name for the setting at `path`."""
     return "FRESHET_" + path.replace(".", "_").upper()
 
+
+# Unset, they leave ids as they are: what was to fill such a variable must not fail in silence.
+NEVER_EMPTY: Final = frozenset({"privacy.secret", "privacy.secret_file"})
 
 CONFIG_VARIABLE: Final = "FRESHET_CONFIG"

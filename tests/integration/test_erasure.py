@@ -40,6 +40,7 @@ SOON = {
     "file.delete.delay.ms": "100",
 }
 GONE_WITHIN_S = 40.0
+SECRET = "swordfish-" * 4
 HASH = re.compile(r"[0-9a-f]{32}")
 
 
@@ -189,7 +190,7 @@ def test_nothing_is_left_of_a_forgotten_user_but_a_hash(
 @pytest.mark.kafka_only
 def test_with_a_secret_the_changelog_names_nobody(broker: BrokerProcess, unique: str) -> None:
     freshet = Freshet(broker.bootstrap, unique)
-    freshet.environ["FRESHET_PRIVACY_SECRET"] = "swordfish"
+    freshet.environ["FRESHET_PRIVACY_SECRET"] = SECRET
     freshet.run("topics", "create")
     somebody = f"somebody-{unique}"
     with working(freshet) as worker:
@@ -201,14 +202,17 @@ def test_with_a_secret_the_changelog_names_nobody(broker: BrokerProcess, unique:
         assert {len(key) for key in keys if key[:1] != b"\xff"} == {32}
         assert somebody.encode() not in b"".join(keys)
         said = interrupt(worker)
-        assert "swordfish" not in said
+        assert SECRET not in said
         assert somebody not in said
     with working(freshet) as worker:  # the same secret finds the same users
         freshet.run("forget", somebody)
         interrupt(worker)
-    for secret, message in (("other", "a different one"), ("", "none")):
-        freshet.environ["FRESHET_PRIVACY_SECRET"] = secret
-        with freshet.start("worker", environ=WORKER) as worker:
+    del freshet.environ["FRESHET_PRIVACY_SECRET"]
+    for secret, message in (
+        ({"FRESHET_PRIVACY_SECRET": SECRET[::-1]}, "a different one"),
+        ({}, "none"),
+    ):
+        with freshet.start("worker", environ=WORKER | secret) as worker:
             _, said = worker.communicate(timeout=60)
         assert worker.returncode == 70
         assert f"made with another secret and this worker has {message}" in said

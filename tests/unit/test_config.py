@@ -20,6 +20,7 @@ from stream.config import (
     load_settings,
 )
 from stream.errors import SettingsError
+from stream.settings import NEVER_EMPTY, variable
 
 Write = Callable[[str], Path]
 
@@ -263,6 +264,8 @@ def test_every_setting_is_described_and_its_default_loads(write: Write) -> None:
         for row in rows
         if row.environment and not row.path.startswith("placements")
     }
+    for path in NEVER_EMPTY:
+        assert environ.pop(variable(path)) == ""
     assert load_settings(environ=environ) == Settings()
 
 

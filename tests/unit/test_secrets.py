@@ -88,6 +88,28 @@ def test_both_at_once_are_refused(write: Write) -> None:
     assert all(name in message for name in both)
 
 
+@pytest.mark.parametrize("word", [WORD, "x" * 31])
+def test_a_secret_that_could_be_guessed_is_refused(write: Write, word: str) -> None:
+    file = write(word.encode())
+    for name, value in (("FRESHET_PRIVACY_SECRET", word), ("FRESHET_PRIVACY_SECRET_FILE", file)):
+        message = refusal({name: value})
+        assert message.startswith(f"environment: {name}: the secret is shorter than 32 bytes")
+        assert "openssl rand -hex 32" in message
+
+
+def test_a_secret_is_measured_in_bytes() -> None:
+    for long in ("x" * 32, "é" * 16, "\udcff" * 32):
+        settings = load_settings(environ={"FRESHET_PRIVACY_SECRET": long})
+        assert settings.privacy.secret == Secret(long)
+
+
+@pytest.mark.parametrize("name", ["FRESHET_PRIVACY_SECRET", "FRESHET_PRIVACY_SECRET_FILE"])
+def test_an_empty_variable_does_not_pass_for_no_pseudonyms(name: str) -> None:
+    assert refusal({name: ""}).startswith(f"environment: {name}: is empty")
+    assert load_settings(environ={}).privacy.secret is None
+    assert load_settings(environ={"FRESHET_SECURITY_PASSWORD": ""}).security.password is None
+
+
 @pytest.mark.parametrize("path", sorted(SECRETS))
 def test_not_in_the_toml_file_and_not_as_a_flag(path: str, tmp_path: Path) -> None:
     section, _, name = path.partition(".")
