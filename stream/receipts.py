@@ -33,7 +33,7 @@ class Receipts:
         self._topics = names
         self._removed = (changelog_topic(settings), names.recommendations)
         # Where a user's records may still stand, by what these topics are set to keep.
-        copies = (
+        self._copies = (
             names.clicks,
             names.purchases,
             names.requests,
@@ -42,7 +42,7 @@ class Receipts:
             names.dead_letters,
             *self._removed,
         )
-        self._retention = Retention(Cluster.of(settings), copies)
+        self._retention = Retention(Cluster.of(settings), self._copies)
 
     def due(
         self, batch: Batch, erased: list[ErasedUser]
@@ -63,6 +63,7 @@ class Receipts:
         until_ms = {
             topic: None if kept is None else now_ms + kept for topic, kept in kept_ms.items()
         }
+        unknown = tuple(topic for topic in self._copies if topic not in kept_ms)
         keys = [user.user_hash.hex() for user in erased]
         receipts = [
             Receipt(
@@ -73,6 +74,7 @@ class Receipts:
                 removed=self._removed,
                 copies_until_ms=until_ms,
                 completed_ms=now_ms,
+                copies_unknown=unknown,
             )
             for key, user in zip(keys, erased, strict=True)
         ]

@@ -127,7 +127,12 @@ def _show(user: str, receipts: list[Receipt], took_s: float) -> None:
             known = until_ms.get(topic, 0)
             until_ms[topic] = None if at_ms is None or known is None else max(known, at_ms)
     for topic, at_ms in until_ms.items():
-        click.echo(f"  {topic:<32} {'for ever' if at_ms is None else f'until {_day(at_ms)}'}")
+        until = "for ever" if at_ms is None else f"until {_day(at_ms)}"
+        click.echo(f"  {printable(topic):<32} {until}")
+    for topic in dict.fromkeys(topic for one in receipts for topic in one.copies_unknown):
+        if topic not in until_ms:
+            untold = "for how long is not known: the brokers do not tell its settings"
+            click.echo(f"  {printable(topic):<32} {untold}")
 
 
 def _day(at_ms: int) -> str:

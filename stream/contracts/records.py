@@ -237,6 +237,8 @@ class Receipt(Struct, frozen=True, gc=False):
     copies_until_ms : topic -> when its last copy of the user's records will be gone by the topic's
         own settings, as they are now; null where these keep it for ever
     completed_ms : when the last removal was acknowledged
+    copies_unknown : topics that may hold copies too, for nobody knows how long: the brokers did not
+        tell their settings
     """
 
     user_hash: str
@@ -244,3 +246,4 @@ class Receipt(Struct, frozen=True, gc=False):
     removed: tuple[str, ...]
     copies_until_ms: dict[str, int | None]
     completed_ms: int
+    copies_unknown: tuple[str, ...] = ()

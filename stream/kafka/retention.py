@@ -11,11 +11,11 @@ import time
 from collections.abc import Mapping, Sequence
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
 from stream.kafka.cluster import Cluster
 from stream.kafka.specs import policies_of
+from stream.kafka.told import settings_told
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +24,11 @@ _TRIES = 2
 _BETWEEN_TRIES_S = 0.5
 # A broker looks for old segments every five minutes and removes their files a minute later.
 _SLACK_MS = 600_000
+_POLICY, _RETENTION, _SEGMENT = "cleanup.policy", "retention.ms", "segment.ms"
+_MIN_LAG, _MAX_LAG = "min.compaction.lag.ms", "max.compaction.lag.ms"
+_TOMBSTONES = "delete.retention.ms"
+# The embedded broker tells only what a topic was made with, which says nothing of the rest.
+_DECIDING = {_POLICY, _RETENTION, _SEGMENT, _MIN_LAG, _MAX_LAG, _TOMBSTONES}
 _ENDLESS_MS = 2**62  # Kafka's own "never" of max.compaction.lag.ms is 2**63 - 1
 
 
@@ -44,8 +49,8 @@ class Retention:
     async def kept_ms(self) -> dict[str, int | None]:
         """Topic -> the longest time that a record of now, once replaced by a tombstone, is kept.
 
-        None where the settings name no end. A topic whose settings the brokers do not tell is not
-        there; they are asked once more for it now, and again the next time.
+        None where the settings name no end. A topic whose settings the brokers do not tell, or not
+        all, is not there; they are asked once more for it now, and again the next time.
         """
         if time.monotonic() - self._asked_s >= _ASK_AGAIN_S:
             for _ in range(_TRIES):
@@ -61,19 +66,19 @@ class Retention:
 
     async def _ask(self) -> dict[str, int | None]:
         admin = AIOKafkaAdminClient(**self._cluster.options())
-        found: dict[str, int | None] = {}
+        told: dict[str, dict[str, str | None]] = {}
         try:
             await admin.start()
-            resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in self._topics]
-            for response in await admin.describe_configs(resources):
-                for error_code, _, _, topic, entries in response.resources:
-                    if error_code == 0:
-                        found[topic] = longest_kept_ms({name: at for name, at, *_ in entries})
+            told = await settings_told(admin, self._topics)
         except (KafkaError, OSError, NotImplementedError):  # the last for versions unknown to it
             pass
         finally:
             await admin.close()
-        return found
+        return {
+            topic: longest_kept_ms(settings)
+            for topic, settings in told.items()
+            if settings.keys() >= _DECIDING
+        }
 
 
 def longest_kept_ms(settings: Mapping[str, str | None]) -> int | None:
@@ -90,14 +95,14 @@ def longest_kept_ms(settings: Mapping[str, str | None]) -> int | None:
         found = -1 if value is None else int(value)
         return found if 0 <= found < _ENDLESS_MS else None
 
-    policies = policies_of(settings.get("cleanup.policy") or "delete")
+    policies = policies_of(settings.get(_POLICY) or "delete")
     bounds = []
-    retention_ms, segment_ms = number("retention.ms"), number("segment.ms")
+    retention_ms, segment_ms = number(_RETENTION), number(_SEGMENT)
     if "delete" in policies and retention_ms is not None and segment_ms is not None:
         bounds.append(retention_ms + segment_ms)
-    lag_ms, tombstones_ms = number("max.compaction.lag.ms"), number("delete.retention.ms")
+    lag_ms, tombstones_ms = number(_MAX_LAG), number(_TOMBSTONES)
     if "compact" in policies and lag_ms is not None and tombstones_ms is not None:
         taking_ms = lag_ms if segment_ms is None else min(segment_ms, lag_ms)
-        lag_ms = max(lag_ms, taking_ms + (number("min.compaction.lag.ms") or 0))
+        lag_ms = max(lag_ms, taking_ms + (number(_MIN_LAG) or 0))
         bounds.append(2 * lag_ms + tombstones_ms)
     return min(bounds) + _SLACK_MS if bounds else None

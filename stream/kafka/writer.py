@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import IncompatibleBrokerVersion, KafkaError
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
@@ -24,6 +23,7 @@ from stream.kafka.cluster import Cluster
 from stream.kafka.letters import Letter, letter_within
 from stream.kafka.packing import PlainBatch
 from stream.kafka.sizes import DEFAULT_MAX_MESSAGE_BYTES
+from stream.kafka.told import settings_told
 
 OUTPUT_BATCH_BYTES = 1_000_000  # one batch a partition and request: few large ones wait least
 LAST_SEQUENCE = 0x7FFFFFFF  # the broker counts on from 0 after it
@@ -186,17 +186,11 @@ async def _max_message_bytes(cluster: Cluster, topic: str) -> int:
     admin = AIOKafkaAdminClient(**cluster.options())
     await admin.start()
     try:
-        responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+        told = await settings_told(admin, [topic])
     except (KafkaError, NotImplementedError) as error:  # the latter for unknown versions
         if getattr(error, "retriable", False):
             raise
         return DEFAULT_MAX_MESSAGE_BYTES  # the embedded broker may not tell
     finally:
         await admin.close()
-    for response in responses:
-        for error_code, _, _, _, entries in response.resources:
-            if error_code == 0:
-                for name, value, *_ in entries:
-                    if name == "max.message.bytes" and value:
-                        return int(value)
-    return DEFAULT_MAX_MESSAGE_BYTES
+    return int(told.get(topic, {}).get("max.message.bytes") or DEFAULT_MAX_MESSAGE_BYTES)

@@ -242,5 +242,9 @@ def test_forgetting_without_a_worker_says_that_nothing_is_lost(
         receipt = decode_record(Receipt, value)
         assert key.decode() == receipt.user_hash
         assert b"u1" not in key + value
-        if broker.kind == "kafka":  # the embedded one does not tell its topics' settings
+        if broker.kind == "kafka":
             assert receipt.copies_until_ms[freshet.topic["clicks"]] is not None
+            assert receipt.copies_unknown == ()
+        else:  # it tells no settings but those that a topic was made with
+            assert receipt.copies_until_ms.keys() == {freshet.topic["erasures"]}
+            assert freshet.topic["clicks"] in receipt.copies_unknown

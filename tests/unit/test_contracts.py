@@ -451,6 +451,7 @@ def test_recommendation_on_the_wire_has_every_field() -> None:
         Answer("r1", "u1", "home", [ListedItem("i1", 0.5, 1, Reason("popular"))], "b", NOW_MS),
         Erasure("u1", NOW_MS),
         Receipt("abc", Cause("erasures", 1, 2, NOW_MS), ("changelog",), {"clicks": None}, NOW_MS),
+        Receipt("abc", Cause("erasures", 1, 2, NOW_MS), ("changelog",), {}, NOW_MS, ("clicks",)),
     ],
     ids=lambda record: type(record).__name__,
 )

@@ -131,6 +131,7 @@ def receipt() -> Receipt:
         "completed_ms": 1,
         "erasure": {"topic": "erasures", "partition": 0, "offset": 1, "event_time_ms": 2},
         "copies_until_ms": {"clicks": None, "purchases": 5},
+        "copies_unknown": ["answers"],
     }
     return msgspec.convert(fields, Receipt)
 
