@@ -95,7 +95,7 @@ class Observer:
 
 def _left(part: PartResult) -> list[tuple[str, int]]:
     """Users that left, by reason; no row where none did."""
-    left = [("expired", part.expired), ("evicted", part.evicted), ("erased", len(part.erased))]
+    left = [("expired", part.expired), ("evicted", part.evicted), ("erased", part.removed)]
     return [row for row in left if row[1]]
 
 

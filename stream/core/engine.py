@@ -136,6 +136,7 @@ class Engine:
             user_id = erasure.user.encode()
             key = self.pseudonyms.key_of(user_id)
             if batch.offsets[at] >= part.applied:
+                changes.removed += shard.find(key) is not None
                 states.update(shard.erase(key, erasure.event_time_ms))
             elif shard.marks.erased_ms(key) < erasure.event_time_ms:
                 rejections.append(Rejection(at, "event_time_ahead", "event_time_ms"))

@@ -105,10 +105,11 @@ class PartResult:
     folded, skipped, repeated, forgotten, unknown_items, misrouted : events counted; skipped ones
         were folded before a crash, repeated ones came with an event_id that the user's ring still
         holds, forgotten ones are older than their user's erasure
-    expired, evicted : users that left: inactive for too long, or the least active beyond the limit
+    expired, evicted, removed : users that left: inactive for too long, the least active beyond the
+        limit, or by an erasure that found a state of theirs
     lists_by_placement : lists made that hold anything
-    erased : users that the part's erasures removed; their receipts are due once all of the above
-        is acknowledged
+    erased : users whom the part's erasures forgot, with a state or not, now or before a crash;
+        their receipts are due once all of the above is acknowledged
     """
 
     state_keys: list[bytes] = field(default_factory=list)
@@ -127,6 +128,7 @@ class PartResult:
     misrouted: int = 0
     expired: int = 0
     evicted: int = 0
+    removed: int = 0
     lists_by_placement: dict[str, int] = field(default_factory=dict)
     erased: list[ErasedUser] = field(default_factory=list)
 

@@ -148,6 +148,16 @@ def test_an_erasure_from_before_a_crash_changes_no_state_but_is_receipted(shop: 
     assert part.list_keys == [b"b"], "the list of a, who is back, stays"
 
 
+def test_an_erasure_removes_a_user_who_had_a_state_and_no_other(shop: Shop) -> None:
+    shop.click("a", "b", "c")
+    assert shop.erase("a", "never seen", "a", "b").removed == 2
+    assert shop.erase("a").removed == 0
+    shop.click("a", at_ms=NOW_MS + 1)  # a is back
+    shop._offset = 3
+    again = shop.erase("a", "never seen", "a", "b", applied=8)
+    assert (again.removed, len(again.erased)) == (0, 4), "a receipt for each, nobody who left"
+
+
 def test_events_from_before_a_crash_publish_nothing_of_an_erased_user(shop: Shop) -> None:
     shop.click("a")
     shop.erase("a", at_ms=NOW_MS)

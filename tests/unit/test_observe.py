@@ -8,8 +8,8 @@ import time
 import pytest
 from prometheus_client import REGISTRY
 
-from stream.contracts import Rejection
-from stream.core.micro_batch import PartResult, StepResult
+from stream.contracts import Erasure, Rejection
+from stream.core.micro_batch import ErasedUser, PartResult, StepResult
 from stream.kafka.batches import RecordBatch
 from stream.observe import Observer
 
@@ -26,6 +26,9 @@ def test_every_count_goes_to_its_metric() -> None:
         ("freshet_events_skipped_total", ("topic", topic), ("reason", "repeated")): 2.0,
         ("freshet_misrouted_records_total", ("topic", topic)): 3.0,
         ("freshet_unknown_item_events_total",): 4.0,
+        ("freshet_users_left_total", ("reason", "expired")): 7.0,
+        ("freshet_users_left_total", ("reason", "evicted")): 8.0,
+        ("freshet_users_left_total", ("reason", "erased")): 9.0,
         ("freshet_dead_letters_total", ("topic", topic), ("reason", "not_json")): 1.0,
         ("freshet_lists_total", ("placement", "seen")): 6.0,
         ("freshet_stage_seconds_count", ("stage", "poll")): 1.0,
@@ -39,6 +42,9 @@ def test_every_count_goes_to_its_metric() -> None:
         repeated=2,
         misrouted=3,
         unknown_items=4,
+        expired=7,
+        evicted=8,
+        removed=9,
         rejections=[Rejection(0, "not_json", None)],
         lists_by_placement={"seen": 6},
     )
@@ -46,6 +52,15 @@ def test_every_count_goes_to_its_metric() -> None:
     Observer().acked(batch, part, begun_s=1.0, sent_s=2.0)
     counted = {key: value(key[0], **dict(key[1:])) - before[key] for key in wanted}
     assert counted == wanted
+
+
+def test_an_erasure_of_nobody_counts_no_user_who_left() -> None:
+    reasons = ("expired", "evicted", "erased")
+    before = [value("freshet_users_left_total", reason=reason) for reason in reasons]
+    part = PartResult(erased=[ErasedUser(b"u", b"hash", Erasure("u", 1), 0)])
+    batch = RecordBatch("observed", 0, 0, 1, [b"u"], [b""], [0], [0])
+    Observer().acked(batch, part, begun_s=1.0, sent_s=2.0)
+    assert [value("freshet_users_left_total", reason=reason) for reason in reasons] == before
 
 
 def test_a_clock_set_back_makes_no_sum_fall() -> None:
