@@ -1,12 +1,14 @@
 """Which users leave a shard: those inactive for too long, and the least active beyond a limit.
 
 In: newest event times by slot, and the time up to which the partition's events have come. Out: a
-few users a step, so that no step waits for a look at all users. Knows nothing of states and Kafka.
+few users a step. Who is inactive is found by a look at a few slots a step; for the least active one
+step in many looks at the times of all users, once for each 1/64 of the limit that has to go. Knows
+nothing of states and Kafka.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Set
 from typing import Final, NamedTuple
 
@@ -49,7 +51,8 @@ class Lifecycle:
         self._hand = 0
         self._round_ms = 0  # the clock when the hand last began
         self._resting = False  # until the clock has gone on
-        self._queue: deque[tuple[bytes, int]] = deque()
+        # Newest event times by key, the least active first.
+        self._queue: OrderedDict[bytes, int] = OrderedDict()
 
     def expired(
         self, keys: list[bytes], clock_ms: int, events: int, most: int, stay: Set[bytes]
@@ -110,7 +113,7 @@ class Lifecycle:
                 taken = [slot for key in found if (slot := find(key)) is not None]
                 self._look_for_the_least_active(keys, taken)
                 continue
-            key, newest_ms = self._queue.popleft()
+            key, newest_ms = self._queue.popitem(last=False)
             slot = find(key)
             unmoved = slot is not None and self._newest_ms(slice(slot, slot + 1))[0] == newest_ms
             if unmoved and key not in stay:
@@ -119,7 +122,7 @@ class Lifecycle:
 
     def forget(self, key: bytes) -> None:
         """Hold the key of a user no longer who was erased."""
-        self._queue = deque(waiting for waiting in self._queue if waiting[0] != key)
+        self._queue.pop(key, None)
 
     def _look_for_the_least_active(self, keys: list[bytes], taken: list[int]) -> None:
         newest_ms = self._newest_ms(slice(0, len(keys))).copy()
@@ -131,4 +134,4 @@ class Lifecycle:
             return
         at = np.argpartition(newest_ms, wanted - 1)[:wanted]
         at = at[np.argsort(newest_ms[at], kind="stable")]
-        self._queue.extend((keys[slot], int(newest_ms[slot])) for slot in at.tolist())
+        self._queue.update((keys[slot], int(newest_ms[slot])) for slot in at.tolist())

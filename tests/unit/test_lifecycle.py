@@ -117,9 +117,24 @@ def test_an_erased_user_waits_in_no_queue() -> None:
     for number, key in enumerate(names(641)):
         active(users, 1000 + number, key)
     users.leave(0, (), LATER_MS)
-    assert b"u5" in {key for key, _ in users._lifecycle._queue}
+    assert b"u5" in users._lifecycle._queue
     users.erase(b"u5", 9999)
-    assert b"u5" not in {key for key, _ in users._lifecycle._queue}
+    assert b"u5" not in users._lifecycle._queue
+
+
+def test_an_erasure_leaves_the_queue_of_the_others_as_it_is() -> None:
+    users = shard(max_users=64 * 10)
+    for number, key in enumerate(names(645)):
+        active(users, 1000 + number, key)
+    assert users.leave(0, (), LATER_MS)[1] == names(5)
+    queue = users._lifecycle._queue
+    waiting = list(queue)
+    users.erase(b"u7", 9999)
+    users.erase(b"nobody", 9999)
+    assert users._lifecycle._queue is queue, "an erasure must not go through all that wait"
+    assert list(queue) == [key for key in waiting if key != b"u7"]
+    active(users, 9000, b"x", b"y", b"z")
+    assert users.leave(0, (), LATER_MS)[1] == [b"u5", b"u6"]
 
 
 def test_a_step_lets_a_few_go_and_looks_at_few() -> None:
