@@ -28,6 +28,11 @@ def make_topics(spec: Spec) -> None:
     create_topics(load_settings(environ=environment(spec)))
 
 
+def overwriting(spec: Spec) -> Mapping[str, str]:
+    """The same settings, and memory that is freed is overwritten."""
+    return {**environment(spec), "FRESHET_PRIVACY_OVERWRITE_MEMORY": "true"}
+
+
 def environment(spec: Spec) -> Mapping[str, str]:
     """Settings: the topics' names, and commits often enough to be watched by."""
     others = ("purchases", "items", "requests", "erasures", "answers", "dead-letters", "receipts")

@@ -200,6 +200,13 @@ FULL = Peer(
     environment=full_engine.environment,
     metrics_url=full_engine.metrics_url,
 )
+FULL_OVERWRITING = replace(
+    FULL,
+    name="full_overwriting",
+    title="Freshet, full engine that overwrites",
+    includes="as above with privacy.overwrite_memory: what it frees is overwritten",
+    environment=full_engine.overwriting,
+)
 
 PEERS: tuple[Peer, ...] = (
     PLAIN_FAUST,
@@ -208,4 +215,5 @@ PEERS: tuple[Peer, ...] = (
     STATE_ONLY,
     USER_STATE,
     FULL,
+    FULL_OVERWRITING,
 )

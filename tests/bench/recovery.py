@@ -1,4 +1,4 @@
-"""How long a takeover of 400,000 users takes: `python -m tests.bench.recovery [--bootstrap ...]`.
+"""How long a takeover of 1,000,000 users takes: `python -m tests.bench.recovery [--bootstrap ...]`.
 
 Writes their states to a changelog of four partitions, in micro-batches with `applied` records as
 the engine does, then takes all four over as a restarted worker would: states of the demo's bundle,
@@ -118,7 +118,7 @@ async def write(bootstrap: str, topic: str, writer: Writer, users: int, remember
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bootstrap", help="a running Apache Kafka; default: start one")
-    parser.add_argument("--users", type=int, default=400_000)
+    parser.add_argument("--users", type=int, default=1_000_000)
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
         bootstrap = options.bootstrap

@@ -180,6 +180,21 @@ def ratios(results: Mapping[str, Sequence[Measurement]]) -> dict[str, float]:
     }
 
 
+def overwriting(results: Mapping[str, Sequence[Measurement]]) -> float | None:
+    """How much more CPU an event takes where freed memory is overwritten: 0.1 is a tenth more.
+
+    The full engine and the same one overwriting, in one run's rounds; None without both.
+    """
+    cpu_s = {
+        name: statistics.median(run.cpu_s / run.events for run in runs)
+        for name in ("full", "full_overwriting")
+        if (runs := results.get(name))
+    }
+    if len(cpu_s) < 2:
+        return None
+    return cpu_s["full_overwriting"] / cpu_s["full"] - 1
+
+
 _KEYS = {
     "plain_faust": "plain_faust_eps",
     "kafka_streams": "kafka_streams_eos_eps",
@@ -187,6 +202,7 @@ _KEYS = {
     "state_only": "state_only_eps",
     "user_state": "user_state_eps",
     "full": "full_eps",
+    "full_overwriting": "full_overwriting_eps",
 }
 
 
@@ -206,6 +222,8 @@ def to_json(
             ]
     if found := ratios(results):
         out["state_only_ratio"] = found
+    if (more := overwriting(results)) is not None:
+        out["overwriting_more_cpu"] = round(more, 3)
     for run in runs:
         values: dict[str, Any] = msgspec.to_builtins(run.result.send_to_receipt)
         values["parts"] = msgspec.to_builtins(run.result.parts)

@@ -4,7 +4,9 @@
 
 States of the demo's bundle with full rings, in shards of six partitions, as a worker has them that
 serves all. Prints the resident memory that the process grew by, the longest single step while the
-shards grow, and the steps while everybody expires and while the limit evicts. No broker, no model.
+shards grow, and the steps while everybody expires and while the limit evicts; then what erasures
+leave in memory, as many as there are users, and how long a batch of them takes. No broker, no
+model.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ PARTITIONS = 6
 BATCH_USERS = 500
 _STATE = read_manifest(sample.BUNDLE).state
 LAYOUT = Layout(_STATE.size, _STATE.storage, ring=50, model=1)
+BATCH_ERASURES = 2048  # what `batch.max_events` lets into a step
 DAY_MS = 86_400_000
 NOW_MS = 1_795_000_000_000
 
@@ -80,6 +83,21 @@ def leave(shard: UserShard, events: int) -> tuple[int, list[float]]:
     return left, took_s
 
 
+def erase(shard: UserShard, keys: list[bytes]) -> float:
+    """Seconds to erase these users."""
+    began_s = time.perf_counter()
+    for key in keys:
+        shard.erase(key, NOW_MS)
+    return time.perf_counter() - began_s
+
+
+def mark(shard: UserShard, partition: int, erasures: int) -> None:
+    """Erase users never seen, who leave nothing but their marks."""
+    for number, keys in enumerate(keys_of(partition, erasures)):
+        for at, key in enumerate(keys):
+            shard.erase(key, NOW_MS + number * BATCH_USERS + at)  # each has a time of its own
+
+
 def told(took_s: list[float] | NDArray[np.float64]) -> str:
     ms = np.array(took_s) * 1000
     return f"{len(ms):,} steps, median {np.median(ms):.2f} ms, longest {ms.max():.1f} ms"
@@ -90,7 +108,15 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=1_000_000)
     users = parser.parse_args().users
     each = users // PARTITIONS
+    # Before anything is freed that marks could be put into, and kept, so that no user is either.
+    marked = [UserShard(LAYOUT, number, PARTITIONS) for number in range(PARTITIONS)]
     gc.collect()
+    before = resident_bytes()
+    for number, shard in enumerate(marked):
+        mark(shard, number, each)
+    gc.collect()
+    marks = sum(len(shard.marks) for shard in marked)
+    left_bytes = (resident_bytes() - before) / marks
     limits = Limits(expire_after_ms=30 * DAY_MS)
     shards = [UserShard(LAYOUT, number, PARTITIONS, limits) for number in range(PARTITIONS)]
     fill(UserShard(LAYOUT), 0, BATCH_USERS)  # whatever is taken once
@@ -111,6 +137,12 @@ def main() -> None:
     fill(limited, 1, each + each // 10)
     left, steps = leave(limited, 500)
     print(f"  evicting {left:,} beyond {each:,} of one partition, 500 a step: {told(steps)}")
+    print(f"{marks:,} erasures: each leaves {left_bytes:,.0f} bytes of resident memory")
+    fill(limited, 2, each // 50)
+    limited.leave(0, (), NOW_MS)
+    gone = limited.keys[:BATCH_ERASURES]
+    took_ms = 1000 * erase(limited, gone)
+    print(f"  erasing {len(gone):,} of a partition of {each:,}: {took_ms:.1f} ms")
     print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
 
 

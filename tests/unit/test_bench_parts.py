@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from stream.config import load_settings
 from tests.bench import report
+from tests.bench.interest import Spec
+from tests.bench.peers import FULL, FULL_OVERWRITING
+from tests.bench.runner import Measurement
 from tests.bench.streamed import StreamedRun
 from tests.support.streamed import Lists, Shown, compare, differences
 
@@ -54,6 +58,28 @@ def test_a_list_that_never_came_is_no_equal_list() -> None:
     del lists["u2", 1]
     with pytest.raises(AssertionError):
         compare(EXPECTED, lists.items())
+
+
+def measured(cpu_s: float) -> Measurement:
+    return Measurement(100, 100, 1.0, cpu_s, 0.0, 0.0, 0.0, 0.0, {})
+
+
+def test_overwriting_is_told_by_the_medians_of_cpu_an_event() -> None:
+    full = [measured(cpu_s) for cpu_s in (1.0, 2.0, 9.0)]
+    assert report.overwriting({"full": full}) is None
+    results = {"full": full, "full_overwriting": [measured(2.5)]}
+    assert report.overwriting(results) == pytest.approx(0.25)
+    found = report.to_json(results, [], "a machine")
+    assert found["overwriting_more_cpu"] == 0.25
+    assert found["full_overwriting_eps"] == 100.0
+
+
+def test_the_worker_that_overwrites_differs_from_the_other_in_that_alone() -> None:
+    topics = ("clicks", "lists", "changelog")
+    spec = Spec("run", "127.0.0.1:9092", *topics, "vectors", "folder", users=1, bundle="bundle")
+    plain, other = FULL.environment(spec), FULL_OVERWRITING.environment(spec)
+    assert load_settings(environ=other).privacy.overwrite_memory
+    assert dict(other.items() - plain.items()) == {"FRESHET_PRIVACY_OVERWRITE_MEMORY": "true"}
 
 
 def test_the_report_has_a_row_and_the_json_its_figures() -> None:
