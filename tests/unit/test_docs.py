@@ -134,6 +134,17 @@ def test_no_figure_is_left_open(page: Path) -> None:
     assert not re.search(r"@\w+@", page.read_text(encoding="utf-8"))
 
 
+@pytest.mark.parametrize(
+    "page",
+    sorted(page for page in PAGES if page.name == "README.md" and page.parent != ROOT),
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
+def test_the_files_and_folders_of_a_table_are_there(page: Path) -> None:
+    rows = re.findall(r"^\| (`.*?) \|", page.read_text(encoding="utf-8"), re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`([\w/]+(?:\.py|/))`", row)]
+    assert [name for name in named if not (page.parent / name).exists()] == []
+
+
 def test_every_topic_is_documented() -> None:
     names = [value for value in msgspec.structs.astuple(Topics()) if isinstance(value, str)]
     assert len(names) == 9
