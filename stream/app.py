@@ -86,7 +86,6 @@ def build_app(settings: Settings) -> BatchApp:
     async def personalize(batches: AsyncIterator[RecordBatch]) -> None:
         """Fold each micro-batch into its users' states and publish their fresh lists."""
         await feed.wait_loaded()
-        interests.begun = True  # from now on events that wait must move
         async for turns in interests.turns(batches):
             begun_s = time.time()
             result = engine.step(turns, now_ms=int(begun_s * 1000))

@@ -197,12 +197,14 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
     async def turns(self, batches: Any) -> AsyncIterator[list[Turn]]:
         """Turns for what waits in an agent's stream, one a partition, as soon as something does.
 
+        The agent has begun when it asks for them: from then on events that wait must move.
         Batches of partitions that are no longer ours are dropped and stay uncommitted.
 
         Parameters
         ----------
         batches : the stream that a Faust agent is given
         """
+        self.begun = True
         async for waiting in together(batches, self._take_room, self._max_events):
             turns = [turn for batch in waiting if (turn := self._turn(batch)) is not None]
             if turns:
@@ -213,7 +215,6 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
     async def _take_room(self, wait: bool) -> bool:
         """Take room in flight for one batch; without waiting only where there is some."""
         assert self._room is not None, "no batch comes before the first takeover"
-        self.begun = True
         if not wait and self._room.locked():
             return False
         await self._room.acquire()

@@ -20,6 +20,8 @@ class Table(SimpleNamespace):
     def __init__(self, room: int, *serving: int) -> None:
         super().__init__()
         self._room = asyncio.Semaphore(room)
+        self._max_events = 10
+        self._take_room: Any = None
         self.begun = False
         self.holdings = {partition: Holding(partition, Shard()) for partition in serving}
         for holding in self.holdings.values():
@@ -50,6 +52,27 @@ class Table(SimpleNamespace):
     @property
     def free(self) -> int:
         return self._room._value
+
+
+def test_the_agent_has_begun_once_it_asks_for_turns() -> None:
+    table = Table(1, 0)
+    assert not table.begun
+
+    class Nothing:
+        channel = SimpleNamespace(queue=asyncio.Queue())  # type: ignore[var-annotated]
+
+        def __aiter__(self) -> Any:
+            return self
+
+        async def __anext__(self) -> Any:
+            assert table.begun, "events wait, and nobody would notice that they do not move"
+            raise StopAsyncIteration
+
+    async def turns() -> list[Any]:
+        return [turn async for turn in InterestTable.turns(table, Nothing())]  # type: ignore[arg-type]
+
+    assert asyncio.run(turns()) == []
+    assert table.begun
 
 
 def test_room_is_taken_and_asked_for_without_waiting() -> None:
