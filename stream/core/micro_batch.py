@@ -26,7 +26,7 @@ class Batch(Origin, Protocol):
 
 
 class Part(Protocol):
-    """A partition's one of a micro-batch.
+    """A partition's one of a micro-batch; a worker's is a `Turn` (`stream.kafka.turn`).
 
     `applied` is the offset from which on events are not in the states yet. Events below it were
     folded before a crash; their lists are made again, their states do not change.

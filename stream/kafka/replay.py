@@ -124,8 +124,8 @@ class Replay:
         """Put one stretch of the log into its shard; the `applied` records in it, in order."""
         holding = self._holdings[batch.partition]
         keys, values = batch.keys, batch.values
-        marks = [i for i, key in enumerate(keys) if key == APPLIED_KEY]
-        applied = [decode_applied(values[i], batch.topic, batch.partition) for i in marks]
+        applied_at = [i for i, key in enumerate(keys) if key == APPLIED_KEY]
+        applied = [decode_applied(values[i], batch.topic, batch.partition) for i in applied_at]
         values = [value for key, value in zip(keys, values, strict=True) if key != APPLIED_KEY]
         user_keys = [key for key in keys if key is not None and key != APPLIED_KEY]
         where = f"changelog {batch.topic}, partition {batch.partition}"

@@ -4,7 +4,7 @@ Kept of Faust: app, agents, conductor, assignor and group, names of tables, comm
 Replaced: what fetches and what sends (`consumer.py`, `table.py`). Knows nothing of recommending.
 
     app = BatchApp(settings)
-    interests = InterestTable(app, "interests", UserShard)
+    interests = InterestTable(app, "interests", new_shard)  # from a partition's number
 
     @app.agent(app.batches("clicks", "purchases"))
     async def update_interests(batches): ...

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class Turn:
     """A batch of one partition, from the states before it to its acknowledgement.
 
+    To the engine it is a `Part` (`stream.core.micro_batch`): shard, batch, applied.
+
     Attributes
     ----------
     source : the batch; None for a renewal of the fence, which has none
@@ -35,7 +37,7 @@ class Turn:
 
     __slots__ = (
         "_afterwards",
-        "_open",
+        "_answers_due",
         "_rest",
         "_table",
         "applied",
@@ -58,7 +60,7 @@ class Turn:
         self.on_acked: Callable[[], None] | None = None
         self._afterwards: Callable[[], Awaitable[Mapping[str, Records]]] | None = None
         self._rest: asyncio.Task[None] | None = None  # kept from the collector
-        self._open = -1  # answers awaited; -1 before the sending
+        self._answers_due: int | None = None  # None: not all is sent yet
 
     @property
     def batch(self) -> RecordBatch:
@@ -67,7 +69,7 @@ class Turn:
 
     @property
     def acknowledged(self) -> bool:
-        return self._open == 0
+        return self._answers_due == 0
 
     async def commit(
         self,
@@ -104,7 +106,7 @@ class Turn:
         self._await(futures[1:], besides=1)
 
     def _await(self, futures: list[asyncio.Future[Any]], besides: int = 0) -> None:
-        self._open = len(futures) + besides
+        self._answers_due = len(futures) + besides
         for future in futures:
             future.add_done_callback(self._answered)
 
@@ -120,14 +122,15 @@ class Turn:
         error = future.exception()
         if error is not None:
             self._table.app.fatal(refusal(error))
-        self._open -= 1
-        if self._open > 0:
+        assert self._answers_due, "an answer to nothing that was sent"
+        self._answers_due -= 1
+        if self._answers_due:
             return
         try:
             if self._afterwards is None:
                 self._table.settle(self.holding)
             else:
-                self._open = -1
+                self._answers_due = None
                 self._rest = asyncio.ensure_future(self._send_rest(self._afterwards))
                 self._afterwards = None
         except Exception as exc:
@@ -141,7 +144,7 @@ class Turn:
                 futures = await self._table.send_outputs(self.holding, outputs)
             self._await(futures)
             if not futures:
-                self._open = 0
+                self._answers_due = 0
                 self._table.settle(self.holding)
         except Exception as exc:
             self._table.app.fatal(exc)
