@@ -11,9 +11,10 @@ import pytest
 from confluent_kafka import Producer
 from kafka.admin import NewTopic
 
-from tests.chaos.faulty import SEED, admin_of, finish, reason_of_end, wait_for_more
+from tests.chaos.faulty import admin_of, finish, reason_of_end, wait_for_more
 from tests.chaos.shop import Shop, Shoppers, Worker
 from tests.support.brokers import must_run, remove_data
+from tests.support.seed import SEED
 from tests.support.slow_disk import SlowDiskKafka, why_missing
 
 pytestmark = [pytest.mark.kafka_only, pytest.mark.timeout(240)]
