@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from tests.chaos.decode import MARK, SALT_KEY, At, Erasure, Event
@@ -33,15 +33,21 @@ class Receipt(NamedTuple):
 class Forgotten:
     """Who was forgotten in a partition, as its changelog goes on.
 
+    Parameters
+    ----------
+    key_of : the key of a user's state, of which marks are hashes
+
     Attributes
     ----------
     until_ms : newest event time that stays forgotten, by user
     applied : erasure -> how many owners there were before the one that applied it
     back : users who came back after an erasure
-    excused : events that need no list: they changed nothing, or their user was erased after them
+    excused : events that need no list: they changed nothing, or their user was erased after them,
+        or left after them while a worker died (`States.finish`)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, key_of: Callable[[bytes], bytes] = lambda user: user) -> None:
+        self._key_of = key_of
         self.until_ms: dict[bytes, int] = {}
         self.applied: dict[At, int] = {}
         self.back: set[bytes] = set()
@@ -65,8 +71,13 @@ class Forgotten:
         self._since[event.user].append(at)
         return True
 
+    def let_go(self, user: bytes) -> set[At]:
+        """A user left who was not erased; answers the events that made the state."""
+        return set(self._since.pop(user, ()))
+
     def hash_of(self, user: bytes) -> bytes:
-        return hashlib.blake2b(user, key=self._salt or b"", digest_size=16).digest()
+        key = self._key_of(user)
+        return hashlib.blake2b(key, key=self._salt or b"", digest_size=16).digest()
 
     def check_marks(
         self, erased: set[bytes], there: Mapping[bytes, bytes | None], where: str, verdict: Verdict
