@@ -37,8 +37,9 @@ from tests.support.seed import SEED
 NOW_MS = 1_795_000_000_000
 STEPS = 120
 USERS = 200
+UNCOMMITTED = 5  # batches
 BRIEF = Keeping(expire_after_s=60.0, max_users=40, secret="swordfish")
-BROAD = Keeping(expire_after_s=300.0, max_users=130)  # its share has room to choose ahead
+BROAD = Keeping(expire_after_s=300.0, max_users=90)  # its share has room to choose ahead
 TOPICS = {"clicks": decode.CLICKS, "purchases": decode.PURCHASES}
 
 
@@ -70,15 +71,18 @@ class Worker:
         )
         self._shard: UserShard = self._engine.new_shard(0, 1)
         self._log: list[tuple[bytes, bytes | None]] = []
+        self._batches: list[tuple[RecordBatch, int]] = []
         self._ends = dict.fromkeys((*TOPICS, "erasures"), 0)
 
     def die(self) -> None:
-        """Another one takes over: all it has is the log."""
+        """Another one takes over: all it has is the log. It reads again what was not committed."""
         self._rank += 1
         self._shard = self._engine.new_shard(0, 1)
         for key, value in self._log:
             self._shard.load([key], [value])
         self.steps.append(Step([], {}, "a fence", {}, self._rank))
+        for batch, now_ms in self._batches[-UNCOMMITTED:]:
+            self._step(batch, self._ends[batch.topic], [], now_ms)
 
     def work(self, topic: str, records: list[dict[str, object]], now_ms: int) -> None:
         """Take a batch in, and write down what came of it."""
@@ -97,12 +101,15 @@ class Worker:
         batch = RecordBatch(
             topic, 0, first, self._ends[topic], keys, values, offsets, [now_ms] * len(keys)
         )
-        (did,) = self._engine.step([Part(self._shard, batch, first)], now_ms).parts
+        self._batches.append((batch, now_ms))
+        self._step(batch, first, [(topic, offset) for offset in offsets], now_ms)
+
+    def _step(self, batch: RecordBatch, applied: int, order: list[At], now_ms: int) -> None:
+        (did,) = self._engine.step([Part(self._shard, batch, applied)], now_ms).parts
         written = list(zip(did.state_keys, did.state_values, strict=True))
         self._log += written
         about = {key: value for key, value in written if key[:1] == b"\xff"}
         states = {key: value for key, value in written if key not in about}
-        order = [(topic, offset) for offset in offsets]
         where = f"step {len(self.steps)}"
         self.steps.append(Step(order, states, where, about, self._rank))
 
