@@ -163,7 +163,7 @@ def test_an_engine_without_a_mistake_is_right(bundle: Bundle, keeping: Keeping, 
 @pytest.mark.parametrize(
     ("does", "told"),
     [
-        (BRIEF, BRIEF._replace(expire_after_s=70.0)),
+        (BRIEF._replace(max_users=0), BRIEF._replace(max_users=0, expire_after_s=80.0)),
         (BRIEF._replace(expire_after_s=0.0), BRIEF._replace(expire_after_s=0.0, max_users=41)),
         (BRIEF, BRIEF._replace(expire_after_s=0.0)),
         (BRIEF, BRIEF._replace(max_users=0)),
