@@ -99,4 +99,4 @@ def _check_outputs(
     ]
     check_receipts(sources.erasures, forgotten, receipts, partition, verdict)
     check_done(sources.erasures, sources.done, verdict)
-    check_taken_back(sources.erasures, forgotten, lists, states.here, verdict)
+    check_taken_back(sources.erasures, forgotten, lists, states.standing, verdict)

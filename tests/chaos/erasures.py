@@ -134,14 +134,14 @@ def check_taken_back(
     asked: Mapping[At, Erasure],
     forgotten: Forgotten,
     lists: Sequence[Owned],
-    here: set[bytes],
+    standing: set[bytes],
     verdict: Verdict,
 ) -> None:
     """Judge the nulls among a partition's lists, and what comes after them.
 
     Parameters
     ----------
-    here : users with a state in the end
+    standing : users whose last list may stand: they have a state in the end, or left with one
     """
     ranks: dict[bytes, list[int]] = defaultdict(list)
     oldest_ms: dict[bytes, int] = {}
@@ -163,7 +163,7 @@ def check_taken_back(
         if user in ranks and taken.get(user, -1) >= min(ranks[user]):
             old = cause[3] <= oldest_ms[user] and user not in forgotten.back
             verdict.count("kept_lists", where, old)
-    for user in ranks.keys() - here:
+    for user in ranks.keys() - standing:
         last_ms = newest_ms.get(user, 0)
         nulled = taken.get(user, -1) >= max(ranks[user])
         # An event since the erasure's time that was erased with the state may have a list again.

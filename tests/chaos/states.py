@@ -78,9 +78,9 @@ class States:
         self._last_owner = 0
 
     @property
-    def here(self) -> set[bytes]:
-        """Users with a state."""
-        return set(self._users)
+    def standing(self) -> set[bytes]:
+        """Users whose last list may stand: those with a state, and those who left with one."""
+        return self._users.keys() | self._left
 
     def take(self, step: Step) -> None:
         """Fold a step's events, and compare the states that it left."""

@@ -25,9 +25,12 @@ from stream.kafka.batches import RecordBatch
 from tests.chaos import decode
 from tests.chaos.changelog import Step
 from tests.chaos.decode import At
+from tests.chaos.erasures import check_taken_back
 from tests.chaos.fold import Arithmetic
+from tests.chaos.history import SeenList
 from tests.chaos.keeping import KEEPINGS, PLAIN, Keeping
 from tests.chaos.leaving import Leavers, Limits
+from tests.chaos.outputs import Owned, check_lists
 from tests.chaos.states import IN_FLIGHT, Sources, States
 from tests.chaos.verdict import Verdict
 from tests.support.bundles import random_decay_bundle
@@ -59,6 +62,7 @@ class Worker:
     def __init__(self, bundle: Bundle, keeping: Keeping) -> None:
         self.sources = Sources()
         self.steps: list[Step] = []
+        self.lists: list[Owned] = []
         self._rank = 0
         self._engine = Engine(
             Model(bundle, "cpu"),
@@ -71,17 +75,24 @@ class Worker:
         )
         self._shard: UserShard = self._engine.new_shard(0, 1)
         self._log: list[tuple[bytes, bytes | None]] = []
-        self._batches: list[tuple[RecordBatch, int]] = []
+        self._batches: list[tuple[RecordBatch, int, int]] = []  # and how many lists came before
         self._ends = dict.fromkeys((*TOPICS, "erasures"), 0)
 
-    def die(self) -> None:
-        """Another one takes over: all it has is the log. It reads again what was not committed."""
+    def die(self, lists_lost: bool) -> None:
+        """Another one takes over: all it has is the log. It reads again what was not committed.
+
+        Parameters
+        ----------
+        lists_lost : those of the batches that were not committed never reached the broker
+        """
+        if lists_lost:
+            del self.lists[self._batches[-UNCOMMITTED][2] :]
         self._rank += 1
         self._shard = self._engine.new_shard(0, 1)
         for key, value in self._log:
             self._shard.load([key], [value])
         self.steps.append(Step([], {}, "a fence", {}, self._rank))
-        for batch, now_ms in self._batches[-UNCOMMITTED:]:
+        for batch, now_ms, _ in self._batches[-UNCOMMITTED:]:
             self._step(batch, self._ends[batch.topic], [], now_ms)
 
     def work(self, topic: str, records: list[dict[str, object]], now_ms: int) -> None:
@@ -101,11 +112,17 @@ class Worker:
         batch = RecordBatch(
             topic, 0, first, self._ends[topic], keys, values, offsets, [now_ms] * len(keys)
         )
-        self._batches.append((batch, now_ms))
+        self._batches.append((batch, now_ms, len(self.lists)))
         self._step(batch, first, [(topic, offset) for offset in offsets], now_ms)
 
     def _step(self, batch: RecordBatch, applied: int, order: list[At], now_ms: int) -> None:
         (did,) = self._engine.step([Part(self._shard, batch, applied)], now_ms).parts
+        for user, value in zip(did.list_keys, did.list_values, strict=True):
+            cause = None
+            if value is not None:
+                told = json.loads(value)["cause"]
+                cause = told["topic"], told["partition"], told["offset"], told["event_time_ms"]
+            self.lists.append(Owned(SeenList(len(self.lists), user, cause), self._rank))
         written = list(zip(did.state_keys, did.state_values, strict=True))
         self._log += written
         about = {key: value for key, value in written if key[:1] == b"\xff"}
@@ -141,12 +158,15 @@ def judged(
     worker, verdict = Worker(bundle, keeping), Verdict()
     for number, batch in enumerate(traffic(seed)):
         worker.work(*batch)
-        if number % 40 == 39:
-            worker.die()
+        if number % 30 == 29:
+            worker.die(lists_lost=number % 60 == 29)
     states = States(worker.sources, Arithmetic(bundle, {}), told or keeping, 1, verdict)
     for step in worker.steps:
         states.take(step)
     states.finish(0)
+    sources, forgotten = worker.sources, states.forgotten
+    check_lists(worker.lists, 0, sources.events, verdict, forgotten.excused)
+    check_taken_back(sources.erasures, forgotten, worker.lists, states.standing, verdict)
     return verdict
 
 
@@ -171,7 +191,9 @@ def test_an_engine_without_a_mistake_is_right(bundle: Bundle, keeping: Keeping, 
     ],
 )
 def test_whoever_leaves_too_early_is_seen(bundle: Bundle, does: Keeping, told: Keeping) -> None:
-    assert set(judged(bundle, does, told).faults) == {"dropped_users"}
+    faults = set(judged(bundle, does, told).faults)
+    assert "dropped_users" in faults
+    assert not faults - {"dropped_users", "unreflected_events", "kept_lists"}, "its consequences"
 
 
 def test_whoever_leaves_in_the_place_of_others_is_seen(
@@ -186,7 +208,7 @@ def test_whoever_leaves_in_the_place_of_others_is_seen(
         return others[: max(0, excess)]
 
     monkeypatch.setattr(Lifecycle, "evicted", newest)
-    assert set(judged(bundle, BRIEF).faults) == {"dropped_users"}
+    assert "dropped_users" in judged(bundle, BRIEF).faults
 
 
 def test_whoever_comes_back_with_the_old_state_is_seen(
@@ -234,6 +256,27 @@ def test_a_list_may_be_missing_where_its_user_left_while_a_worker_died(bundle: B
         states.finish(0)
         assert verdict.expired == 1
         assert states.forgotten.excused - {late} == excused
+
+
+def test_the_last_list_of_who_left_may_stand_and_of_who_was_erased_may_not(
+    bundle: Bundle,
+) -> None:
+    sources, again = Sources(), NOW_MS + 1_000
+    sources.events["clicks", 0] = decode.Event(b"left", "i1", 0, 1, NOW_MS)
+    sources.events["clicks", 1] = decode.Event(b"erased", "i1", 0, 1, again)
+    sources.events["clicks", 2] = decode.Event(b"here", "i1", 0, 1, again)
+    sources.erasures["erasures", 0] = decode.Erasure(b"erased", again)
+    sources.erasures["erasures", 1] = decode.Erasure(b"left", again)
+    states = States(
+        sources, Arithmetic(bundle, {}), PLAIN._replace(expire_after_s=0.5), 1, Verdict()
+    )
+    for offset in range(3):
+        states.take(Step([("clicks", offset)], {}, "", {}, 0))
+    states.take(Step([], {b"left": None}, "", {}, 0))
+    states.take(Step([("erasures", 0)], {b"erased": None}, "", {}, 0))
+    assert states.standing == {b"left", b"here"}
+    states.take(Step([("erasures", 1)], {b"left": None}, "", {}, 0))
+    assert states.standing == {b"here"}
 
 
 def test_the_least_active_may_go_and_as_many_as_are_too_many() -> None:
