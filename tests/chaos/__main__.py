@@ -1,6 +1,7 @@
 """`make chaos`: faults of every kind on workers and their broker, and whether all came out right.
 
-    python -m tests.chaos [--kills N] [--minutes M] [--seed S] [--peer faust] [--plan]
+    python -m tests.chaos [--kills N] [--minutes M] [--seed S] [--keeping brief] [--peer faust]
+        [--plan]
 
 Writes build/chaos.json. Exit code 1 when anything is wrong; histories, logs and the broker's data
 are then left in a folder below build/chaos.
@@ -18,20 +19,22 @@ from itertools import islice
 from pathlib import Path
 
 from stream.errors import EXIT_INTERRUPTED, FreshetError
+from tests.chaos.keeping import KEEPINGS, PLAIN, Keeping
 from tests.chaos.peer import PEERS
 from tests.chaos.run import Plan, Report, run
 from tests.chaos.storm_broker import StormKafka
+from tests.support.seed import SEED
 
 BUILD = Path(__file__).parents[2] / "build"
-SEED = 20261122
+SHOWN = 200  # faults of a schedule without end
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run it; the exit code."""
     plan, only_plan = _parse(arguments)
-    print(f"seed {plan.seed}, {plan.engine}, {plan.rate} events/s", flush=True)
+    print(f"seed {plan.seed}, {plan.engine}, {plan.rate} events/s, {plan.keeping}", flush=True)
     if only_plan:
-        print("\n".join(map(str, islice(plan.faults(), 200))))
+        _tell(plan)
         return 0
     folder = BUILD / "chaos" / f"{time.strftime('%Y%m%d-%H%M%S')}-{plan.seed}"
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
@@ -54,6 +57,15 @@ def main(arguments: list[str] | None = None) -> int:
     return 1
 
 
+def _tell(plan: Plan) -> None:
+    """Print the schedule: all of it, or its beginning when it has no end but the time's."""
+    endless = plan.kills is None
+    for fault in islice(plan.faults(), SHOWN if endless else None):
+        print(fault)
+    if endless:
+        print(f"the first {SHOWN}; it goes on like this until the time is over")
+
+
 def _run(plan: Plan, folder: Path) -> Report:
     with StormKafka(folder / "kafka") as broker:
         return run(plan, broker, "run", folder, lambda line: print(line, flush=True))
@@ -66,12 +78,22 @@ def _parse(arguments: list[str] | None) -> tuple[Plan, bool]:
     parser.add_argument("--seed", type=int, default=SEED, help="of traffic and faults")
     parser.add_argument("--rate", type=int, default=600, help="events/s")
     parser.add_argument("--peer", choices=sorted(PEERS), default="freshet", help="what is judged")
+    parser.add_argument(
+        "--keeping",
+        choices=("drawn", *KEEPINGS),
+        default="drawn",
+        help="how Freshet's workers keep states; drawn: by the seed",
+    )
     parser.add_argument("--plan", action="store_true", help="print the schedule and end")
     options = parser.parse_args(arguments)
     kills = options.kills
     if kills is None and options.minutes is None:
         kills = 10
-    return Plan(options.seed, kills, options.minutes, options.rate, options.peer), options.plan
+    keeping = PLAIN
+    if options.peer == "freshet":
+        keeping = KEEPINGS.get(options.keeping) or Keeping.drawn(options.seed)
+    plan = Plan(options.seed, kills, options.minutes, options.rate, options.peer, keeping=keeping)
+    return plan, options.plan
 
 
 if __name__ == "__main__":

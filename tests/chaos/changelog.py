@@ -64,10 +64,11 @@ class FreshetChangelog:
             if batch.writer.producer_id < GATE:
                 rank = self._ranks.setdefault(batch.writer, len(self._ranks))
                 verdict.count("stale_batches", where, rank < len(self._ranks) - 1)
-            marks = [record.key == decode.APPLIED_KEY for record in batch.records]
-            verdict.count("torn_batches", where, marks != [False] * (len(marks) - 1) + [True])
-            for record, mark in zip(batch.records, marks, strict=True):
-                if not mark:
+            is_applied = [record.key == decode.APPLIED_KEY for record in batch.records]
+            last_alone = [False] * (len(is_applied) - 1) + [True]
+            verdict.count("torn_batches", where, is_applied != last_alone)
+            for record, tells_offsets in zip(batch.records, is_applied, strict=True):
+                if not tells_offsets:
                     key = record.key or b""
                     (about if key.startswith(b"\xff") else states)[key] = record.value
                     continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +9,7 @@ import pytest
 
 from stream.kafka.broker import BrokerProcess
 from tests.chaos.shop import Shop
-
-SEED = int(os.environ.get("SEED", "20261122"))
+from tests.support.seed import SEED
 
 
 @pytest.fixture

@@ -131,6 +131,13 @@ def item_hash(item_id: str) -> int:
     return int.from_bytes(digest, "little") or 1
 
 
+def pseudonym(user: bytes, secret: bytes) -> bytes:
+    """The key of a user's state where a secret is set: 128 bits of a keyed hash, as hex digits."""
+    key = hashlib.blake2b(secret).digest()
+    digest = hashlib.blake2b(user, key=key, digest_size=16, person=b"freshet user")
+    return digest.hexdigest().encode()
+
+
 def _object(value: bytes | None) -> dict[str, Any]:
     try:
         found = json.loads((value or b"").decode())

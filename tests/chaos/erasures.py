@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from tests.chaos.decode import MARK, SALT_KEY, At, Erasure, Event
@@ -33,15 +33,21 @@ class Receipt(NamedTuple):
 class Forgotten:
     """Who was forgotten in a partition, as its changelog goes on.
 
+    Parameters
+    ----------
+    key_of : the key of a user's state, of which marks are hashes
+
     Attributes
     ----------
     until_ms : newest event time that stays forgotten, by user
     applied : erasure -> how many owners there were before the one that applied it
     back : users who came back after an erasure
-    excused : events that need no list: they changed nothing, or their user was erased after them
+    excused : events that need no list: they changed nothing, or their user was erased after them,
+        or left after them while a worker died (`States.finish`)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, key_of: Callable[[bytes], bytes] = lambda user: user) -> None:
+        self._key_of = key_of
         self.until_ms: dict[bytes, int] = {}
         self.applied: dict[At, int] = {}
         self.back: set[bytes] = set()
@@ -65,8 +71,13 @@ class Forgotten:
         self._since[event.user].append(at)
         return True
 
+    def let_go(self, user: bytes) -> set[At]:
+        """A user left who was not erased; answers the events that made the state."""
+        return set(self._since.pop(user, ()))
+
     def hash_of(self, user: bytes) -> bytes:
-        return hashlib.blake2b(user, key=self._salt or b"", digest_size=16).digest()
+        key = self._key_of(user)
+        return hashlib.blake2b(key, key=self._salt or b"", digest_size=16).digest()
 
     def check_marks(
         self, erased: set[bytes], there: Mapping[bytes, bytes | None], where: str, verdict: Verdict
@@ -123,14 +134,14 @@ def check_taken_back(
     asked: Mapping[At, Erasure],
     forgotten: Forgotten,
     lists: Sequence[Owned],
-    here: set[bytes],
+    standing: set[bytes],
     verdict: Verdict,
 ) -> None:
     """Judge the nulls among a partition's lists, and what comes after them.
 
     Parameters
     ----------
-    here : users with a state in the end
+    standing : users whose last list may stand: they have a state in the end, or left with one
     """
     ranks: dict[bytes, list[int]] = defaultdict(list)
     oldest_ms: dict[bytes, int] = {}
@@ -152,7 +163,7 @@ def check_taken_back(
         if user in ranks and taken.get(user, -1) >= min(ranks[user]):
             old = cause[3] <= oldest_ms[user] and user not in forgotten.back
             verdict.count("kept_lists", where, old)
-    for user in ranks.keys() - here:
+    for user in ranks.keys() - standing:
         last_ms = newest_ms.get(user, 0)
         nulled = taken.get(user, -1) >= max(ranks[user])
         # An event since the erasure's time that was erased with the state may have a list again.

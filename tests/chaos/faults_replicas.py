@@ -12,10 +12,11 @@ import pytest
 from kafka import KafkaAdminClient, TopicPartition
 
 from tests.chaos.check import check
-from tests.chaos.faulty import SEED, admin_of, committed, configure, reason_of_end
+from tests.chaos.faulty import admin_of, committed, configure, reason_of_end
 from tests.chaos.shop import Shop
 from tests.support.brokers import remove_data
 from tests.support.kafka import ApacheKafka
+from tests.support.seed import SEED
 
 pytestmark = [pytest.mark.kafka_only, pytest.mark.timeout(180)]
 

@@ -23,8 +23,8 @@ from tests.chaos.check import check
 from tests.chaos.shop import Shop, Worker
 from tests.support.brokers import remove_data
 from tests.support.proxy import ProxiedKafka
+from tests.support.seed import SEED
 
-SEED = 20261122
 # `make faults`: seconds that a broker is out of reach, with the settings' own patience instead of a
 # scaled one; and the faults that are much like others.
 AWAY_S = float(os.environ.get("AWAY_S", "0"))

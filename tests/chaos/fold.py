@@ -76,6 +76,10 @@ class Reference:
         self._ring: deque[tuple[int, int, int, int]] = deque(maxlen=RING)
         self._remembered = 0
 
+    @property
+    def newest_ms(self) -> int:
+        return self._newest_ms
+
     def fold(self, event: Event) -> None:
         if event.time_ms <= self._erased_ms:
             return

@@ -42,12 +42,20 @@ class Batch(NamedTuple):
     records: list[Record]
 
 
+class Kept(NamedTuple):
+    """What stood in a partition before it was compacted, and the offset after it."""
+
+    batches: list[Batch]
+    end: int
+
+
 class Logs:
     """The partitions that brokers of this machine have on disk; the brokers tell where."""
 
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
         self._folders: set[Path] = set()
+        self._kept: dict[tuple[str, int], Kept] = {}
 
     def find(self) -> None:
         """Ask the brokers for their folders; before the first reading."""
@@ -65,20 +73,21 @@ class Logs:
         ------
         ValueError : records are missing, by compaction or retention: there is nothing to judge by
         """
-        after = 0
-        for file in self._segments(topic, partition):
-            records = MemoryRecords(file.read_bytes())
-            while records.has_next():
-                found: Any = records.next_batch()
-                if found.base_offset != after:
-                    raise ValueError(f"{topic}-{partition} lacks offsets {after} on")
-                after = found.next_offset
-                if not found.is_control_batch:
-                    yield Batch(
-                        found.base_offset,
-                        Writer(found.producer_id, found.producer_epoch),
-                        [Record(r.offset, r.key, r.value, list(r.headers)) for r in found],
-                    )
+        kept, first = self._kept.get((topic, partition), Kept([], 0))
+        yield from kept
+        after = first
+        for found in self._found(topic, partition):
+            if found.base_offset < first:
+                continue
+            if found.base_offset != after:
+                raise ValueError(f"{topic}-{partition} lacks offsets {after} on")
+            after = found.next_offset
+            if not found.is_control_batch:
+                yield Batch(
+                    found.base_offset,
+                    Writer(found.producer_id, found.producer_epoch),
+                    [Record(r.offset, r.key, r.value, list(r.headers)) for r in found],
+                )
 
     def records(self, topic: str, partition: int) -> Iterator[Record]:
         """Every record of a partition, in order."""
@@ -89,6 +98,43 @@ class Logs:
         """Who wrote what of a partition."""
         found = [(batch.base, batch.writer) for batch in self.batches(topic, partition)]
         return Writers([base for base, _ in found], [writer for _, writer in found])
+
+    # -- a partition that is about to be compacted ---------------------------------------------
+
+    def keep(self, topic: str, partition: int) -> Kept:
+        """Keep aside what stands there now; after `resume` it counts as if it still did."""
+        kept = Kept(list(self.batches(topic, partition)), self._end(topic, partition))
+        self._kept[topic, partition] = kept
+        return kept
+
+    def keys_below(self, topic: str, partition: int, end: int) -> list[bytes | None]:
+        """Keys of the records that are left below an offset, in order."""
+        return [
+            record.key
+            for found in self._found(topic, partition)
+            for record in found
+            if record.offset < end
+        ]
+
+    def resume(self, topic: str, partition: int) -> None:
+        """From here on the log counts; what came since `keep` does not."""
+        kept = self._kept[topic, partition]
+        self._kept[topic, partition] = kept._replace(end=self._end(topic, partition))
+
+    def _end(self, topic: str, partition: int) -> int:
+        return max((found.next_offset for found in self._found(topic, partition)), default=0)
+
+    # -- files -----------------------------------------------------------------------------------
+
+    def _found(self, topic: str, partition: int) -> Iterator[Any]:
+        """Batches as aiokafka reads them."""
+        for file in self._segments(topic, partition):
+            try:
+                records = MemoryRecords(file.read_bytes())
+            except FileNotFoundError:  # compacted a moment ago
+                continue
+            while records.has_next():
+                yield records.next_batch()
 
     def _segments(self, topic: str, partition: int) -> list[Path]:
         """Its files, of the replica that has most of it."""

@@ -15,6 +15,7 @@ from stream.settings import variable
 from tests.chaos import schedule
 from tests.chaos.check import check
 from tests.chaos.fleet import Stuck
+from tests.chaos.keeping import PLAIN, Keeping
 from tests.chaos.peer import NEW_ITEMS, PEERS
 from tests.chaos.shop import Shop, Shoppers
 from tests.chaos.storm import Storm
@@ -33,7 +34,8 @@ class Plan:
     minutes : end of the faults at the latest; None: the kills decide
     rate : events/s
     engine : a name of PEERS
-    kill_kinds : of the schedule, in the place of the engine's own
+    kill_kinds, other_kinds : of the schedule, in the place of the engine's own
+    keeping : how workers keep states
     """
 
     seed: int
@@ -42,6 +44,8 @@ class Plan:
     rate: int = 600
     engine: str = "freshet"
     kill_kinds: tuple[str, ...] = ()
+    other_kinds: tuple[str, ...] = ()
+    keeping: Keeping = PLAIN
 
     def faults(self) -> Iterator[schedule.Fault]:
         """The schedule; without end when the minutes alone decide.
@@ -49,11 +53,11 @@ class Plan:
         What cannot happen on this machine is left out of it, and the rest is as everywhere.
         """
         peer = PEERS[self.engine]
-        kills = self.kill_kinds or peer.kills
-        kinds = {*kills, *possible(peer.others)}
+        kills, others = self.kill_kinds or peer.kills, self.other_kinds or peer.others
+        kinds = {*kills, *possible(others)}
         rounds = (
             [fault for fault in faults if fault.kind in kinds]
-            for faults in schedule.draw(self.seed, kills, peer.others)
+            for faults in schedule.draw(self.seed, kills, others)
         )
         if self.kills is None:
             return chain.from_iterable(rounds)
@@ -90,6 +94,7 @@ class Report:
         return {
             "engine": self.plan.engine,
             "seed": self.plan.seed,
+            "keeping": str(self.plan.keeping),
             "kills": self.kills,
             "faults": sum(self.happened.values()),
             **self.verdict.counts(),
@@ -106,6 +111,7 @@ class Report:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.happened.items()))
         lines = [
             f"{self.plan.engine}, seed {self.plan.seed}, {self.seconds:.0f} s: {kinds}",
+            f"{self.plan.keeping}",
             f"{'kills':22}{self.kills:>10,}",
             f"{'faults':22}{sum(self.happened.values()):>10,}",
             self.verdict.table(),
@@ -141,7 +147,7 @@ def run(
         tell(f"left out: {', '.join(sorted(left_out))}; {why_missing()}")
     began_s = time.monotonic()
     engine = peer.engine.where({variable("bootstrap"): broker.proxied})
-    shop = Shop(broker.bootstrap, unique, folder, plan.seed, engine, peer.changelog)
+    shop = Shop(broker.bootstrap, unique, folder, plan.seed, engine, peer.changelog, plan.keeping)
     if peer.catalogue:
         shop.traffic.fill_catalogue()
     shop.traffic.erases = peer.erasures

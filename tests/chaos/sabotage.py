@@ -85,8 +85,8 @@ def applied_apart() -> None:
         answers = []
         states = changelog or Records([], [])
         holding.applied[topic] = following
-        mark = Records([APPLIED_KEY], [encode_applied(holding.applied_record(self.owner))])
-        for records in (states, mark):
+        applied = Records([APPLIED_KEY], [encode_applied(holding.applied_record(self.owner))])
+        for records in (states, applied):
             if len(records):
                 batch = await self._writer.one_batch(
                     records, self.changelog_topic_name, int(time.time() * 1000)

@@ -26,6 +26,7 @@ from stream.kafka.topics import create_topics
 from tests.chaos.changelog import Changelog, FreshetChangelog
 from tests.chaos.fleet import FRESHET, Engine, Fleet, Worker
 from tests.chaos.history import Journal, SeenList
+from tests.chaos.keeping import PLAIN, Keeping
 from tests.chaos.logs import Logs, Writer, Writers
 from tests.chaos.subscriber import Subscriber
 from tests.chaos.traffic import DIM, ITEMS, Shoppers, Traffic
@@ -76,6 +77,7 @@ class Shop:
     folder : for the bundle, the histories and the workers' logs
     seed : of the traffic
     engine, changelog : what its workers are, and how their changelog is read
+    keeping : how they keep states
     """
 
     def __init__(
@@ -86,9 +88,11 @@ class Shop:
         seed: int,
         engine: Engine = FRESHET,
         changelog: Callable[[Logs, str], Changelog] = FreshetChangelog,
+        keeping: Keeping = PLAIN,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        self.keeping = keeping
         self.bundle: Bundle = random_decay_bundle(folder / "bundle", ITEMS, dim=DIM)
         self.config = folder / "freshet.toml"
         self.config.write_text(
@@ -107,7 +111,7 @@ class Shop:
         self._journals = [Journal(folder / f"{name}.jsonl") for name in ("produced", "seen")]
         self.traffic = Traffic(bootstrap, topics, seed, self._journals[0])
         self.subscriber = Subscriber(bootstrap, topics, self._journals[1])
-        self.fleet = Fleet(self.config, folder, engine)
+        self.fleet = Fleet(self.config, folder, engine.where(keeping.environment))
         self.logs = Logs(bootstrap)
         self.changelog = changelog(self.logs, changelog_topic(self.settings))
         quiet = {"bootstrap.servers": bootstrap, "log_level": 0}

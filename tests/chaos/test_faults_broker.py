@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from stream.kafka.broker import BrokerProcess
-from tests.chaos.faulty import SEED, finish, reason_of_end, wait_for, wait_for_more
-from tests.chaos.shop import PARTITIONS, Shop, Shoppers, Worker
+from tests.chaos.faulty import finish, reason_of_end, wait_for, wait_for_more
+from tests.chaos.shop import PARTITIONS, Shop, Shoppers
+from tests.support.seed import SEED
 
 pytestmark = [pytest.mark.kafka_only, pytest.mark.timeout(240)]
 
@@ -79,10 +80,6 @@ def test_the_workers_clock_may_be_set_by_hours(
     finish(shop, worker)
 
 
-def owned(worker: Worker) -> int:
-    return worker.get("/metrics").count("freshet_state_users{")
-
-
 def test_workers_join_and_leave_while_a_backlog_waits(shared_shop: Shop) -> None:
     shop = shared_shop
     shop.produce(BACKLOG)
@@ -92,7 +89,7 @@ def test_workers_join_and_leave_while_a_backlog_waits(shared_shop: Shop) -> None
     for _ in range(2):
         comes = shop.worker()
         comes.wait_until_ready()
-        wait_for(lambda comes=comes: owned(comes) == PARTITIONS // 2, 30, comes)
+        wait_for(lambda comes=comes: comes.owned() == PARTITIONS // 2, 30, comes)
         shop.produce(BACKLOG // 4)
         assert comes.stop() == 0, comes.tail()
     shop.flush()

@@ -11,9 +11,10 @@ import pytest
 from confluent_kafka import Producer
 from kafka.admin import NewTopic
 
-from tests.chaos.faulty import SEED, admin_of, finish, reason_of_end, wait_for_more
+from tests.chaos.faulty import admin_of, finish, reason_of_end, wait_for_more
 from tests.chaos.shop import Shop, Shoppers, Worker
 from tests.support.brokers import must_run, remove_data
+from tests.support.seed import SEED
 from tests.support.slow_disk import SlowDiskKafka, why_missing
 
 pytestmark = [pytest.mark.kafka_only, pytest.mark.timeout(240)]
@@ -99,10 +100,11 @@ def idle(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Worker:
 def test_a_disk_that_hangs_for_long_ends_a_worker_with_events_in_hand(
     shop: Shop, broker: SlowDiskKafka, idle: Worker
 ) -> None:
-    # Events that it has not seen stand in the log before the disk hangs: it can read them, and
-    # nothing of what it makes of them can be stored.
+    # The fetch that it waits with is answered before the disk hangs, into its socket: it surely has
+    # events in hand when it wakes, and nothing of what it makes of them can be stored.
     idle.send(signal.SIGSTOP)
     feed(shop)
+    assert shop.lag() >= EVENTS
     broker.disk.delay_ms = FOREVER_MS
     idle.send(signal.SIGCONT)
     began_s = time.monotonic()

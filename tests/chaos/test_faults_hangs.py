@@ -11,8 +11,9 @@ import pytest
 
 from stream.kafka.broker import BrokerProcess
 from tests.chaos.check import check
-from tests.chaos.faulty import LONG, SEED, log_of, reason_of_end, wait_for
+from tests.chaos.faulty import LONG, log_of, reason_of_end, wait_for
 from tests.chaos.shop import Shop, Worker
+from tests.support.seed import SEED
 
 pytestmark = [pytest.mark.kafka_only, pytest.mark.timeout(180)]
 
@@ -46,7 +47,7 @@ class Shops:
 
     def __init__(self, broker: BrokerProcess, unique: str, folder: Path) -> None:
         self._broker, self._unique, self._folder = broker, unique, folder
-        self._shops: Shops = {}
+        self._shops: dict[str, Shop] = {}
 
     def __getitem__(self, what: str) -> Shop:
         if what not in self._shops:

@@ -17,8 +17,9 @@ from stream.kafka.broker import BrokerProcess
 from stream.kafka.specs import changelog_topic
 from stream.kafka.topics import create_topics, require_topics
 from tests.chaos.check import check
-from tests.chaos.faulty import LONG, SEED, admin_of, configure, delete, log_of, reason_of_end
+from tests.chaos.faulty import LONG, admin_of, configure, delete, log_of, reason_of_end
 from tests.chaos.shop import PARTITIONS, Shop, Worker
+from tests.support.seed import SEED
 
 pytestmark = [pytest.mark.kafka_only, pytest.mark.timeout(240)]
 

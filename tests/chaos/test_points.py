@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -13,10 +13,11 @@ from stream.errors import EXIT_FATAL
 from stream.kafka.broker import BrokerProcess
 from stream.kafka.specs import changelog_topic
 from tests.chaos.check import check
-from tests.chaos.conftest import SEED
+from tests.chaos.faulty import wait_for
 from tests.chaos.points import POINTS
 from tests.chaos.schedule import MORTAL
 from tests.chaos.shop import PARTITIONS, Shop, Shoppers, Worker
+from tests.support.seed import SEED
 
 pytestmark = [pytest.mark.kafka_only, pytest.mark.timeout(180)]
 
@@ -30,13 +31,6 @@ def mortal(shop: Shop, point: str, after: int = 0, number: str = "SIGKILL") -> W
     return shop.worker(
         "tests.chaos.points", CHAOS_POINT=point, CHAOS_AFTER=str(after), CHAOS_SIGNAL=number
     )
-
-
-def wait_for(what: Callable[[], bool], timeout_s: float, worker: Worker) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not what():
-        assert time.monotonic() < deadline, worker.tail()
-        time.sleep(0.05)
 
 
 @contextmanager

@@ -8,8 +8,9 @@ import time
 import pytest
 
 from tests.chaos.check import check
+from tests.chaos.faulty import wait_for
 from tests.chaos.shop import PARTITIONS, Shop, Worker
-from tests.chaos.test_points import AWAKE_S, REACHED_S, shoppers, wait_for
+from tests.chaos.test_points import AWAKE_S, REACHED_S, shoppers
 
 pytestmark = [pytest.mark.kafka_only, pytest.mark.timeout(180)]
 

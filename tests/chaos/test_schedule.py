@@ -7,9 +7,11 @@ from itertools import islice
 
 import pytest
 
+from tests.chaos import __main__ as command
 from tests.chaos import storm_broker
 from tests.chaos.run import Plan
 from tests.chaos.schedule import DISK, KILLS, MORTAL, OTHERS, Fault, draw, until
+from tests.support.seed import SEED
 
 
 def test_the_same_seed_draws_the_same_schedule() -> None:
@@ -31,6 +33,23 @@ def test_every_round_has_the_whole_list() -> None:
     for faults in islice(draw(7), 3):
         assert Counter(fault.kind for fault in faults) == Counter((*KILLS, *OTHERS))
     assert {f"kill at {point}" for point in MORTAL} < set(KILLS)
+
+
+def test_a_schedule_is_shown_whole_and_one_without_end_in_part(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert command.main(["--kills", "100", "--plan"]) == 0
+    shown = capsys.readouterr().out.splitlines()[1:]
+    assert len(shown) == len(list(Plan(SEED, kills=100).faults())) > command.SHOWN
+    assert command.main(["--minutes", "1", "--plan"]) == 0
+    shown = capsys.readouterr().out.splitlines()[1:]
+    assert len(shown) == command.SHOWN + 1
+    assert "until the time is over" in shown[-1]
+
+
+def test_faults_that_are_named_are_the_only_ones() -> None:
+    plan = Plan(seed=7, kills=4, kill_kinds=("kill",) * 2, other_kinds=("sleep", "broker"))
+    assert Counter(fault.kind for fault in plan.faults()) == {"kill": 4, "sleep": 2, "broker": 2}
 
 
 def test_kills_are_counted_and_the_rest_of_a_round_stays() -> None:

@@ -18,6 +18,9 @@ class Verdict:
     owners : most owners that one partition had, one after the other
     lists, repeats : that the subscriber saw; marked as seen before (`outputs.py`)
     tombstones : users that the changelog dropped
+    expired, evicted : those of them who left: inactive for too long, beyond the limit
+    returned : times that a user who had left came back, and began anew
+    most_users : with a state in one partition, after any step
     erasures, receipts : good ones in the log, of which the same may come twice
     wrong_states : users with a state in the changelog that is not, bit for bit, the reference fold
         of their events in the order in which the changelog says they were applied
@@ -30,7 +33,8 @@ class Verdict:
     false_causes : lists whose cause is no event of their user
     missing_dead_letters : bad records that are not in the dead letters exactly as they were sent
     false_dead_letters : dead letters that differ from the record they name, or name a good one
-    dropped_users : tombstones in the changelog that no erasure in their batch explains
+    dropped_users : tombstones in the changelog that no erasure in their batch explains, of users
+        who may not leave (`leaving.py`)
     unerased_users : erasures applied without a tombstone in their batch
     wrong_marks : erasures applied without their mark; marks and salts that no erasure explains
     missing_receipts : erasures without a receipt
@@ -48,6 +52,10 @@ class Verdict:
     lists: int = 0
     repeats: int = 0
     tombstones: int = 0
+    expired: int = 0
+    evicted: int = 0
+    returned: int = 0
+    most_users: int = 0
     erasures: int = 0
     receipts: int = 0
     wrong_states: int = 0

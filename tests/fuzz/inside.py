@@ -33,7 +33,6 @@ from tests.support.parts import Part
 
 DIM = 16
 ITEMS = 400
-READ_BY_ENGINE = ("clicks", "purchases", "erasures")
 
 
 class Place(NamedTuple):

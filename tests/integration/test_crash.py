@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from stream.kafka.broker import BrokerProcess, free_port
+from tests.support.seed import SEED
 from tests.support.toy import PARTITIONS
 from tests.support.toy_run import Load, ToyRun
 
@@ -28,7 +29,8 @@ def toys(broker: BrokerProcess, unique: str, tmp_path: Path) -> Iterator[ToyRun]
 def test_kills_lose_and_repeat_no_event(toys: ToyRun) -> None:
     load = Load(toys, rate=5_000)
     load.start()
-    chance = random.Random()
+    print(f"SEED={SEED}")
+    chance = random.Random(SEED)
     for _ in range(4):
         worker = toys.worker()
         time.sleep(chance.uniform(0.05, 1.5))

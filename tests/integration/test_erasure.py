@@ -23,6 +23,7 @@ from stream.demo import sample
 from stream.kafka.admin import open_admin
 from stream.kafka.broker import BrokerProcess
 from stream.kafka.cluster import Cluster
+from tests.support.compaction import SOON
 from tests.support.freshet import Freshet, interrupt, producing, wait_for
 
 WORKER = {
@@ -30,14 +31,6 @@ WORKER = {
     "FRESHET_BROKER_SESSION_TIMEOUT_S": "6",
     "FRESHET_BROKER_HEARTBEAT_S": "1",
     "FRESHET_PRIVACY_OVERWRITE_MEMORY": "true",
-}
-SOON = {
-    "segment.ms": "500",
-    "min.compaction.lag.ms": "0",
-    "max.compaction.lag.ms": "500",
-    "min.cleanable.dirty.ratio": "0.01",
-    "delete.retention.ms": "500",
-    "file.delete.delay.ms": "100",
 }
 GONE_WITHIN_S = 40.0
 SECRET = "swordfish-" * 4

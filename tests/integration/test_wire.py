@@ -25,6 +25,7 @@ from kafka.admin import ACL, ResourceType
 from kafka.errors import TopicAuthorizationFailedError
 from kafka.protocol.consumer import FetchRequest
 
+from export.cli import main as export_main
 from stream.cli import main
 from stream.config import Settings, load_settings
 from stream.demo import sample
@@ -40,7 +41,7 @@ from tests.support.secured import SecuredKafka, make_acl, page_acls
 
 pytestmark = [pytest.mark.kafka_only, pytest.mark.xdist_group("wire")]
 
-ROLES = ("worker", "shop", "catalogue", "subscriber", "eraser", "admin", "operator")
+ROLES = ("worker", "shop", "catalogue", "subscriber", "eraser", "trainer", "admin", "operator")
 WORD = {role: f"open-sesame-{role}" for role in (*ROLES, "demo")}
 KEY_WORD = "open-sesame-key"
 TOPICS = [spec.name for spec in wanted_topics(Settings())]
@@ -106,6 +107,13 @@ def run(environ: Environ, *arguments: str) -> int:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("FRESHET_")}
     with mock.patch.dict(os.environ, kept | environ, clear=True):
         return main(arguments)
+
+
+def export(environ: Environ, *arguments: str) -> int:
+    """The same of `freshet-export`."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("FRESHET_")}
+    with mock.patch.dict(os.environ, kept | environ, clear=True):
+        return export_main(arguments)
 
 
 def settings_of(environ: Environ) -> Settings:
@@ -367,6 +375,50 @@ def test_the_subscriber_reads_lists_and_does_no_more(site: Site) -> None:
     refused_writer(environ, *TOPICS)
 
 
+DESCRIBE = ("describe", "-", "--format", "kafka", "--json")
+
+
+@pytest.mark.parametrize("way", ["login", "certificate"])
+def test_the_trainer_reads_what_it_trains_on_and_does_no_more(
+    site: Site, way: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for kind, item in (("click", "85123A"), ("purchase", "22423")):
+        sent = run(site.login("shop"), "send", kind, "--user", "u3", "--item", item)
+        assert sent == 0
+    capfd.readouterr()
+    environ = site.login("trainer") if way == "login" else site.mutual("trainer")
+    assert export(environ, *DESCRIBE) == 0
+    said = capfd.readouterr()
+    assert json.loads(said.out)["events"] >= 2
+    no_secret(said.out + said.err)
+    refused_reader(environ, *("freshet-interests-changelog", "recommendations", "dead-letters"))
+    refused_writer(environ, *TOPICS)
+
+
+def test_the_trainer_names_each_right_that_it_lacks(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    acls = [acl for acl in page_acls() if acl.principal == "User:trainer"]
+    assert len(acls) == 4
+
+    def lacks_of() -> str:
+        code = export(site.login("trainer"), *DESCRIBE)
+        said = capsys.readouterr().err
+        assert "Traceback" not in said
+        assert code == (1 if "does not allow" in said else 0), said
+        return said
+
+    for acl in acls:
+        site.kafka.forbid([acl])
+        line = (
+            rf"topic {acl.resource_pattern.resource_name} does not allow Read to user trainer "
+            rf".*FRESHET_SECURITY_USERNAME.*User:trainer.*--operation Read .*deploy/SECURE.md"
+        )
+        until(lambda: re.search(line, lacks_of()) is not None)  # noqa: B023
+        site.kafka.allow([acl])
+        until(lambda: "does not allow" not in lacks_of())
+
+
 def read(environ: Environ, topic: str) -> int:
     """Ask the broker for a partition's records, known or not; the code it answers with."""
     partition = FetchRequest.FetchTopic.FetchPartition(
@@ -535,6 +587,22 @@ def test_a_command_says_which_setting_to_look_at(
     for part in parts:
         assert part in said, said
     assert len(said.splitlines()) == 1, said
+    no_secret(said)
+
+
+@pytest.mark.parametrize(
+    "name", ["another authority", "a wrong password", "no TLS where it is wanted"]
+)
+def test_training_says_which_setting_to_look_at(
+    site: Site, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environ, parts = REFUSED[name]
+    assert export(environ(site), *DESCRIBE) == 1
+    said = capsys.readouterr().err
+    progress, fault = said.splitlines()
+    assert "reading" in progress
+    for part in parts:
+        assert part in fault, said
     no_secret(said)
 
 

@@ -2,7 +2,7 @@
 
 Starts Apache Kafka and a worker, finds out how many events a second this machine takes with broker,
 worker and load on the same cores, then runs at a share of that. Ctrl-C ends it early with the table
-so far.
+so far. Exit code 0: nothing grows; 1: something does; 3: something may.
 """
 
 from __future__ import annotations
@@ -284,7 +284,7 @@ class Run:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a soak; 1 when something grows or it cannot go on, 130 on Ctrl-C."""
+    """Run a soak; `report.exit_code`, 1 too when it cannot go on, 130 on Ctrl-C."""
     options = _arguments(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="freshet-soak-") as folder:
@@ -298,7 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run.conclude(interrupted=True)
             print(f"error: {error}", file=sys.stderr)
             return 1
-        return 1 if run.conclude(interrupted=False).startswith("grows") else 0
+        return report.exit_code(run.conclude(interrupted=False))
 
 
 if __name__ == "__main__":

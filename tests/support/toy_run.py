@@ -17,7 +17,14 @@ from typing import Any
 import msgspec
 import numpy as np
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
 
 from stream.config import Settings
 from stream.kafka.applied import APPLIED_KEY, Applied, decode_applied
@@ -137,6 +144,20 @@ class ToyRun:
         for future in admin.create_topics(new).values():
             future.result()
         self._created.update(topics)
+
+    def configure(self, topic: str, **config: str) -> None:
+        """Change a topic's configuration; what is not named stays."""
+        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        resource = ConfigResource(
+            ResourceType.TOPIC,
+            topic,
+            incremental_configs=[
+                ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+                for name, value in config.items()
+            ],
+        )
+        for future in admin.incremental_alter_configs([resource]).values():
+            future.result()
 
     def delete(self, *topics: str) -> None:
         admin = AdminClient({"bootstrap.servers": self.bootstrap})

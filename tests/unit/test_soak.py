@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import signal
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from tests.soak import __main__ as command
 from tests.soak import report
 from tests.soak.samples import Sample, oldest_collections, sums
 from tests.soak.traffic import Watched
@@ -77,10 +79,51 @@ def test_too_little_to_tell_is_said() -> None:
     assert verdict.startswith("undecided")
 
 
-def test_new_users_after_the_warm_up_leave_memory_undecided() -> None:
-    samples = soak()
+CHANGED = "undecided: memory, since the users were 1 to 2 after the warm-up"
+
+
+def test_users_that_change_after_the_warm_up_leave_memory_undecided() -> None:
+    samples = soak(growth_mib=EVENTS_S * 3600 / (1 << 20))
     samples[-1].users += 1
-    assert verdicts(samples)[1] == "undecided: new users came after the warm-up (1..2)"
+    found, verdict = verdicts(samples)
+    assert found["memory"] == "grows", "the slope is printed as it is"
+    assert verdict == CHANGED
+
+
+@pytest.mark.parametrize(
+    ("growth", "what"), [({"slower_ms": 2.0}, "p50"), ({"lag": EVENTS_S * 3600 / 100}, "lag")]
+)
+def test_users_that_change_excuse_neither_latency_nor_lag(
+    growth: dict[str, float], what: str
+) -> None:
+    """A second worker that comes and goes holds some users for a while."""
+    samples = soak(**growth)  # type: ignore[arg-type]
+    for sample in samples[::7]:
+        sample.users = 0
+    assert verdicts(samples)[1] == f"grows: {what}"
+
+
+def test_all_that_is_undecided_is_named() -> None:
+    samples = soak(count=45)
+    assert verdicts(samples)[1].endswith("; a longer run tells")
+    samples[-1].users += 1
+    assert verdicts(samples)[1].startswith(f"{CHANGED}; p50")
+
+
+def test_what_is_undecided_is_no_success() -> None:
+    codes = [
+        report.exit_code(verdicts(samples)[1])
+        for samples in (soak(), soak(slower_ms=2.0), soak(count=33), soak(count=45))
+    ]
+    assert codes == [0, 1, 3, 3]
+
+
+def test_a_soak_of_no_samples_ends_as_undecided(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # this process keeps its own
+    monkeypatch.setattr(command.Run, "run", lambda self: None)
+    assert command.main(["--out", str(tmp_path / "soak.json")]) == report.EXIT_UNDECIDED
 
 
 def test_a_slope_is_as_unsure_as_its_noise() -> None:

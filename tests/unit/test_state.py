@@ -7,11 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stream.config import Settings
 from stream.contracts import partition_of
+from stream.core.bundle import Bundle
 from stream.core.state import UserShard
 from stream.core.users import EVERYONE, Users
 from stream.core.wire import Layout
+from stream.demo import sample
 from stream.errors import StateError
+from tests.support.docs import README
 
 
 def shard(storage: str = "float32", ring: int = 4, size: int = 3, model: int = 7) -> UserShard:
@@ -227,8 +231,13 @@ def test_int8_keeps_a_vector_within_half_a_step() -> None:
     assert not np.any(vectors(users, keys[0]))
 
 
-def test_a_state_of_64_int8_numbers_and_a_ring_of_50_fits_a_kibibyte() -> None:
-    assert Layout(64, "int8", 50, 1).max_bytes <= 1024
+def test_a_state_of_the_demos_bundle_fits_a_kibibyte_as_the_readme_says() -> None:
+    state = Bundle.load(sample.BUNDLE).manifest.state
+    size = Layout(state.size, state.storage, Settings().state.ring, 1).max_bytes
+    assert size <= 1024
+    readme = " ".join(README.read_text(encoding="utf-8").split())
+    assert f"Within 1 KiB is the state alone: {size:,} bytes of the demo's bundle" in readme
+    assert f"a user takes {size + 122:,} bytes, more than 1 KiB" in readme
 
 
 def test_the_mark_of_a_misrouted_user_moves_with_it() -> None:

@@ -220,6 +220,13 @@ def test_every_package_folder_says_what_lives_there() -> None:
     assert sorted(bare) == []
 
 
+@pytest.mark.parametrize("folder", ["chaos", "fuzz", "soak"])
+def test_a_harness_says_what_each_of_its_files_is(folder: str) -> None:
+    told = (ROOT / "tests" / folder / "README.md").read_text(encoding="utf-8")
+    files = {path.name for path in (ROOT / "tests" / folder).glob("*.py")} - {"__init__.py"}
+    assert {name for name in files if f"`{name}`" not in told} == set()
+
+
 def test_no_tracked_file_names_a_place_on_somebodys_machine() -> None:
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("not a git checkout: no list of tracked files")

@@ -1,0 +1,318 @@
+"""The checker's states beside an engine in this process, as it should be and with mistakes.
+
+No broker: the log of a partition is a list. Users leave and come back, are erased, and the engine
+starts anew from its log; the reference must come to the same, and must see each mistake.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Iterator
+
+import pytest
+
+from stream.config import Placement
+from stream.core.bundle import Bundle
+from stream.core.catalogue import Catalogue
+from stream.core.engine import Engine
+from stream.core.lifecycle import Lifecycle
+from stream.core.lifecycle import Limits as Served
+from stream.core.model import Model
+from stream.core.pseudonyms import Pseudonyms
+from stream.core.state import UserShard
+from stream.kafka.batches import RecordBatch
+from tests.chaos import decode
+from tests.chaos.changelog import Step
+from tests.chaos.decode import At
+from tests.chaos.erasures import check_taken_back
+from tests.chaos.fold import Arithmetic
+from tests.chaos.history import SeenList
+from tests.chaos.keeping import KEEPINGS, PLAIN, Keeping
+from tests.chaos.leaving import Leavers, Limits
+from tests.chaos.outputs import Owned, check_lists
+from tests.chaos.states import IN_FLIGHT, Sources, States
+from tests.chaos.verdict import Verdict
+from tests.support.bundles import random_decay_bundle
+from tests.support.parts import Part
+from tests.support.seed import SEED
+
+NOW_MS = 1_795_000_000_000
+STEPS = 120
+USERS = 200
+UNCOMMITTED = 5  # batches
+BRIEF = Keeping(expire_after_s=60.0, max_users=40, secret="swordfish")
+BROAD = Keeping(expire_after_s=300.0, max_users=90)  # its share has room to choose ahead
+TOPICS = {"clicks": decode.CLICKS, "purchases": decode.PURCHASES}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return random_decay_bundle(tmp_path_factory.mktemp("states") / "bundle", 50, dim=16)
+
+
+class Worker:
+    """An engine with one partition, and the log of what it did.
+
+    Parameters
+    ----------
+    keeping : how it keeps states
+    """
+
+    def __init__(self, bundle: Bundle, keeping: Keeping) -> None:
+        self.sources = Sources()
+        self.steps: list[Step] = []
+        self.lists: list[Owned] = []
+        self._rank = 0
+        self._engine = Engine(
+            Model(bundle, "cpu"),
+            Catalogue(bundle.item_ids),
+            kinds={"clicks": "clicks", "purchases": "purchases", "erasures": "erasures"},
+            placements={"home": Placement(k=1)},
+            ring=50,
+            limits=Served(round(keeping.expire_after_s * 1000), keeping.max_users),
+            pseudonyms=Pseudonyms(keeping.secret.encode() or None),
+        )
+        self._shard: UserShard = self._engine.new_shard(0, 1)
+        self._log: list[tuple[bytes, bytes | None]] = []
+        self._batches: list[tuple[RecordBatch, int, int]] = []  # and how many lists came before
+        self._ends = dict.fromkeys((*TOPICS, "erasures"), 0)
+
+    def die(self, lists_lost: bool) -> None:
+        """Another one takes over: all it has is the log. It reads again what was not committed.
+
+        Parameters
+        ----------
+        lists_lost : those of the batches that were not committed never reached the broker
+        """
+        if lists_lost:
+            del self.lists[self._batches[-UNCOMMITTED][2] :]
+        self._rank += 1
+        self._shard = self._engine.new_shard(0, 1)
+        for key, value in self._log:
+            self._shard.load([key], [value])
+        self.steps.append(Step([], {}, "a fence", {}, self._rank))
+        for batch, now_ms, _ in self._batches[-UNCOMMITTED:]:
+            self._step(batch, self._ends[batch.topic], [], now_ms)
+
+    def work(self, topic: str, records: list[dict[str, object]], now_ms: int) -> None:
+        """Take a batch in, and write down what came of it."""
+        keys: list[bytes | None] = [str(record["user_id"]).encode() for record in records]
+        values: list[bytes | None] = [json.dumps(record).encode() for record in records]
+        first = self._ends[topic]
+        self._ends[topic] += len(records)
+        offsets = list(range(first, self._ends[topic]))
+        for offset, key, value in zip(offsets, keys, values, strict=True):
+            if topic == "erasures":
+                erasure = decode.erasure(key, value)
+                assert erasure is not None
+                self.sources.erasures[topic, offset] = erasure
+            else:
+                self.sources.events[topic, offset] = decode.event(key, value, TOPICS[topic])
+        batch = RecordBatch(
+            topic, 0, first, self._ends[topic], keys, values, offsets, [now_ms] * len(keys)
+        )
+        self._batches.append((batch, now_ms, len(self.lists)))
+        self._step(batch, first, [(topic, offset) for offset in offsets], now_ms)
+
+    def _step(self, batch: RecordBatch, applied: int, order: list[At], now_ms: int) -> None:
+        (did,) = self._engine.step([Part(self._shard, batch, applied)], now_ms).parts
+        for user, value in zip(did.list_keys, did.list_values, strict=True):
+            cause = None
+            if value is not None:
+                told = json.loads(value)["cause"]
+                cause = told["topic"], told["partition"], told["offset"], told["event_time_ms"]
+            self.lists.append(Owned(SeenList(len(self.lists), user, cause), self._rank))
+        written = list(zip(did.state_keys, did.state_values, strict=True))
+        self._log += written
+        about = {key: value for key, value in written if key[:1] == b"\xff"}
+        states = {key: value for key, value in written if key not in about}
+        where = f"step {len(self.steps)}"
+        self.steps.append(Step(order, states, where, about, self._rank))
+
+
+def traffic(seed: int) -> Iterator[tuple[str, list[dict[str, object]], int]]:
+    """Batches: everybody now and then, some of it late, some of it erased."""
+    chance, now_ms = random.Random(seed), NOW_MS
+    for _ in range(STEPS):
+        now_ms += chance.randrange(8_000)
+        topic = chance.choice((*TOPICS, *TOPICS, *TOPICS, "erasures"))
+        records: list[dict[str, object]] = []
+        for _ in range(chance.randrange(1, 12) if topic != "erasures" else 1):
+            late_ms = chance.choice((0, 0, 5_000, 300_000))
+            record: dict[str, object] = {
+                "user_id": f"u{int(USERS * chance.random() ** 2)}",
+                "event_time_ms": now_ms - late_ms,
+            }
+            if topic != "erasures":
+                record["item_id"] = f"i{chance.randrange(1, 60)}"
+                record["type"] = chance.choice(TOPICS[topic])
+            records.append(record)
+        yield topic, records, now_ms
+
+
+def judged(
+    bundle: Bundle, keeping: Keeping, told: Keeping | None = None, seed: int = SEED
+) -> Verdict:
+    """What the checker says of a worker with these settings, when it is told these or others."""
+    worker, verdict = Worker(bundle, keeping), Verdict()
+    for number, batch in enumerate(traffic(seed)):
+        worker.work(*batch)
+        if number % 30 == 29:
+            worker.die(lists_lost=number % 60 == 29)
+    states = States(worker.sources, Arithmetic(bundle, {}), told or keeping, 1, verdict)
+    for step in worker.steps:
+        states.take(step)
+    states.finish(0)
+    sources, forgotten = worker.sources, states.forgotten
+    check_lists(worker.lists, 0, sources.events, verdict, forgotten.excused)
+    check_taken_back(sources.erasures, forgotten, worker.lists, states.standing, verdict)
+    return verdict
+
+
+@pytest.mark.parametrize("seed", [SEED, SEED + 1, SEED + 2])
+@pytest.mark.parametrize("keeping", [PLAIN, BRIEF, BROAD], ids=str)
+def test_an_engine_without_a_mistake_is_right(bundle: Bundle, keeping: Keeping, seed: int) -> None:
+    verdict = judged(bundle, keeping, seed=seed)
+    assert verdict.right, verdict.table()
+    left = (verdict.expired, verdict.evicted, verdict.returned)
+    assert all(left) if keeping != PLAIN else not any(left), verdict.table()
+    assert verdict.tombstones > sum(left[:2]), "somebody was erased"
+
+
+@pytest.mark.parametrize(
+    ("does", "told"),
+    [
+        (BRIEF._replace(max_users=0), BRIEF._replace(max_users=0, expire_after_s=80.0)),
+        (BRIEF._replace(expire_after_s=0.0), BRIEF._replace(expire_after_s=0.0, max_users=41)),
+        (BRIEF, BRIEF._replace(expire_after_s=0.0)),
+        (BRIEF, BRIEF._replace(max_users=0)),
+        (BRIEF, PLAIN._replace(secret=BRIEF.secret)),
+    ],
+)
+def test_whoever_leaves_too_early_is_seen(bundle: Bundle, does: Keeping, told: Keeping) -> None:
+    faults = set(judged(bundle, does, told).faults)
+    assert "dropped_users" in faults
+    assert not faults - {"dropped_users", "unreflected_events", "kept_lists"}, "its consequences"
+
+
+def test_whoever_leaves_in_the_place_of_others_is_seen(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def newest(
+        self: Lifecycle, keys: list[bytes], find: object, most: int, stay: set[bytes]
+    ) -> list[bytes]:
+        excess = min(len(keys) - self.limits.max_users, most)
+        times_ms = dict(zip(keys, self._newest_ms(slice(0, len(keys))).tolist(), strict=True))
+        others = sorted(times_ms.keys() - stay, key=lambda key: -times_ms[key])
+        return others[: max(0, excess)]
+
+    monkeypatch.setattr(Lifecycle, "evicted", newest)
+    assert "dropped_users" in judged(bundle, BRIEF).faults
+
+
+def test_whoever_comes_back_with_the_old_state_is_seen(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log says that they left, and memory does not."""
+
+    def forget(self: UserShard, keys: Iterable[bytes]) -> list[bytes]:
+        return [key for key in keys if self.find(key) is not None]
+
+    monkeypatch.setattr(UserShard, "forget", forget)
+    found = judged(bundle, BRIEF._replace(max_users=0))
+    assert found.wrong_states > 0
+    assert found.returned > 0
+
+
+@pytest.mark.parametrize(
+    ("does", "told"),
+    [
+        (PLAIN, PLAIN._replace(secret="swordfish")),
+        (PLAIN._replace(secret="swordfish"), PLAIN),
+        (PLAIN._replace(secret="swordfish"), PLAIN._replace(secret="other")),
+    ],
+)
+def test_a_state_under_another_key_is_seen(bundle: Bundle, does: Keeping, told: Keeping) -> None:
+    faults = judged(bundle, does, told).faults
+    assert faults["wrong_states"] > USERS // 2
+    assert faults["wrong_marks"] > 0
+
+
+def test_a_list_may_be_missing_where_its_user_left_while_a_worker_died(bundle: Bundle) -> None:
+    """Events of the last batches of who died, and no others."""
+    ats: list[At] = [("clicks", offset) for offset in range(3 * IN_FLIGHT)]
+    late: At = ("purchases", 0)
+    sources = Sources()
+    sources.events = {at: decode.Event(b"u", "i1", 0, 1, NOW_MS) for at in ats}
+    sources.events[late] = decode.Event(b"v", "i1", 0, 8, NOW_MS + 2_000)
+    for owners, excused in ((0, set()), (1, set(ats[-IN_FLIGHT:]))):
+        verdict = Verdict()
+        keeping = PLAIN._replace(expire_after_s=1.0)
+        states = States(sources, Arithmetic(bundle, {}), keeping, 1, verdict)
+        for at in ats:
+            states.take(Step([at], {}, "", {}, 0))
+        states.take(Step([late], {b"u": None}, "", {}, owners))
+        states.finish(0)
+        assert verdict.expired == 1
+        assert states.forgotten.excused - {late} == excused
+
+
+def test_the_last_list_of_who_left_may_stand_and_of_who_was_erased_may_not(
+    bundle: Bundle,
+) -> None:
+    sources, again = Sources(), NOW_MS + 1_000
+    sources.events["clicks", 0] = decode.Event(b"left", "i1", 0, 1, NOW_MS)
+    sources.events["clicks", 1] = decode.Event(b"erased", "i1", 0, 1, again)
+    sources.events["clicks", 2] = decode.Event(b"here", "i1", 0, 1, again)
+    sources.erasures["erasures", 0] = decode.Erasure(b"erased", again)
+    sources.erasures["erasures", 1] = decode.Erasure(b"left", again)
+    states = States(
+        sources, Arithmetic(bundle, {}), PLAIN._replace(expire_after_s=0.5), 1, Verdict()
+    )
+    for offset in range(3):
+        states.take(Step([("clicks", offset)], {}, "", {}, 0))
+    states.take(Step([], {b"left": None}, "", {}, 0))
+    states.take(Step([("erasures", 0)], {b"erased": None}, "", {}, 0))
+    assert states.standing == {b"left", b"here"}
+    states.take(Step([("erasures", 1)], {b"left": None}, "", {}, 0))
+    assert states.standing == {b"here"}
+
+
+def test_the_least_active_may_go_and_as_many_as_are_too_many() -> None:
+    leavers = Leavers(Limits(users=2))
+    leavers.look({b"a": 3, b"b": 1, b"c": 2, b"d": 4})
+    assert [leavers.why(user) for user in (b"a", b"d", b"nobody")] == ["", "", ""]
+    assert leavers.why(b"b") == "evicted"
+    assert leavers.why(b"c") == "evicted"
+    leavers.look({b"a": 3, b"d": 4})
+    assert leavers.why(b"a") == ""
+
+
+def test_who_was_active_since_the_last_look_stays() -> None:
+    leavers = Leavers(Limits(users=1))
+    leavers.look({b"a": 1, b"b": 2})
+    leavers.look({b"a": 5, b"b": 2})
+    assert leavers.why(b"a") == ""
+    assert leavers.why(b"b") == "evicted"
+
+
+def test_the_inactive_may_go_by_the_time_of_events() -> None:
+    leavers = Leavers(Limits(expire_after_ms=10))
+    leavers.look({b"a": 100, b"b": 101, b"c": 111})
+    assert [leavers.why(user) for user in (b"a", b"b", b"c")] == ["expired", "", ""]
+    leavers.look({b"b": 101})
+    assert leavers.why(b"b") == "", "the clock of events does not go on by itself"
+
+
+def test_a_seed_draws_how_states_are_kept() -> None:
+    drawn = [Keeping.drawn(seed) for seed in range(40)]
+    assert drawn == [Keeping.drawn(seed) for seed in range(40)]
+    for some in (
+        {bool(keeping.secret) for keeping in drawn},
+        {keeping.expire_after_s > 0 for keeping in drawn},
+    ):
+        assert some == {True, False}
+    assert all((one.expire_after_s > 0) == (one.max_users > 0) for one in drawn)
+    for keeping in KEEPINGS.values():
+        assert len(keeping.environment) == sum(map(bool, keeping))
