@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from export.data.dataset import Log, read_cases, read_log
-from export.data.options import CLEANING, first_given, minutes, open_log, until_of
+from export.data.options import CLEANING, first_given, minutes, open_log, open_split, until_of
 from export.data.sources import KAFKA
 from export.data.splits import folds, newest_share, rolling
 from export.measuring import report as told
@@ -154,15 +154,16 @@ def _log(
     seconds = None if options.minutes is None else 60 * options.minutes
     limited = Run(seconds=seconds, report=report)
     since_ms = None if options.since is None else moment_ms(options.since)
-    log, _ = open_log(options, report)
+    log, at = open_split(options, report)
     if options.folds is not None or options.rolling is not None:
         rounds = options.folds is not None
-        splits = folds(log, options.folds) if rounds else rolling(log, options.rolling)
+        splits = folds(log, options.folds) if rounds else rolling(log, options.rolling, at=at)
         found = cross_validate(splits, options.model, parameters, report, ks, limited)
         _print(told.splits_json(found) if options.json else told.splits_text(found))
         return
     if since_ms is None:
         since_ms = newest_share(log)
+    log = at(since_ms)
     results = compare(log, options.model, parameters, since_ms, report, ks, limited)
     rated = rating_errors(log, since_ms) if options.model in PREDICT_RATINGS else None
     form = told.results_json if options.json else told.results_text

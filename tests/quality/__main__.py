@@ -73,7 +73,7 @@ def _run(options: argparse.Namespace, scratch: Path) -> int:
     else:
         pair = sessions(Path(name), {})
         name = Path(name).name
-    asked = None if pair.since_ms is None else _orders(pair.log(), pair.since_ms)
+    asked = None if pair.since_ms is None else _orders(pair, pair.since_ms)
     found: dict[str, Any] = {"data": name, "targets": pair.targets, "models": {}}
     baseline: dict[str, Measured] = {}
     for model in dict.fromkeys((BASELINE, *(options.models or pair.models))):
@@ -105,7 +105,8 @@ def _run(options: argparse.Namespace, scratch: Path) -> int:
     return 1 if missed else 0
 
 
-def _orders(log: Log, since_ms: int) -> Asked:
+def _orders(pair: Pair, since_ms: int) -> Asked:
+    log = pair.log(since_ms)
     asked = baskets(log, since_ms)
     by_moment = {
         moment: Questions(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from export.data.cleaning import Rules, clean
+from export.data.cleaning import cleaned_at
 from export.data.dataset import Log, read_log
 from stream.errors import UsageError
 
@@ -39,9 +39,9 @@ class Pair:
     since_ms: int | None = None
     models: tuple[str, ...] = ("cooccurrence", "decay", "mf", "glr")
 
-    def log(self) -> Log:
-        """The whole log, cleaned as `train` does it."""
-        return clean(read_log(self.test, self.test_format), Rules())[0]
+    def log(self, since_ms: int) -> Log:
+        """The whole log: what lies before a moment is clean as `train` was given it."""
+        return cleaned_at(read_log(self.test, self.test_format), since_ms)
 
 
 def diginetica(folder: Path, scratch: Path) -> Pair:

@@ -7,10 +7,12 @@ import json
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from export import models
 from export.data.dataset import Cases, Log, read_cases
 from export.data.splits import folds, moments, rolling
 from export.measuring import evaluate
@@ -411,6 +413,42 @@ def test_a_comparison_has_intervals_and_a_test(
     code, out, err = run(capsys, "evaluate", shop, *of)
     assert code == 0, err
     assert re.search(r"^decay, seen items excluded +rest_of_basket .* p [01]\.", out, re.M)
+
+
+@pytest.mark.parametrize("splits", [(), ("--rolling", 1)])
+def test_what_is_trained_on_is_clean_without_a_look_ahead(
+    splits: tuple[object, ...],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The last purchase before the split is cancelled after it."""
+    begin_ms, undone = 1_700_000_000_000, 49 if splits else 84
+    lines = []
+    for number in range(101):
+        one = undone if number == 100 else number
+        event = {
+            "user_id": f"u{one % 5}",
+            "item_id": "undone" if one == undone else f"i{one % 7}",
+            "type": "cancel" if number == 100 else "purchase",
+            "event_time_ms": begin_ms + number * 3_600_000,
+            "quantity": 1,
+        }
+        lines.append(json.dumps(event))
+    log = tmp_path / "log.jsonl"
+    log.write_text("\n".join(lines))
+    trained_on: list[Log] = []
+
+    def note(model: str, log: Log, **given: Any) -> models.Trained:
+        trained_on.append(log)
+        return models.train(model, log, **given)
+
+    monkeypatch.setattr("export.measuring.compare.train", note)
+    of = ("--model", "decay", "--set", "dim=8", "--cancel-within-h", 100)
+    code, _, err = run(capsys, "evaluate", log, *of, *splits)
+    assert code == 0, err
+    assert trained_on[0].time_ms[-1] == begin_ms + undone * 3_600_000
+    assert len(trained_on[0]) == undone + 1
 
 
 @pytest.mark.parametrize("splits", [("--folds", 3), ("--rolling", 2)])

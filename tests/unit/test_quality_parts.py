@@ -46,7 +46,7 @@ def test_a_log_is_cut_at_a_moment(tmp_path: Path) -> None:
     assert pair.since_ms is not None
     assert len(trained) == 7
     assert trained.time_ms.max() < pair.since_ms
-    assert (pair.log().time_ms >= pair.since_ms).sum() == 3
+    assert (pair.log(pair.since_ms).time_ms >= pair.since_ms).sum() == 3
 
 
 def test_a_log_out_of_order_is_not_cut(tmp_path: Path) -> None:

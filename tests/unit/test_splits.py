@@ -160,6 +160,22 @@ def test_rolling_origins_move_on(found: list[tuple], n: int) -> None:
     assert len(targets) == len(set(targets))
 
 
+def test_every_origin_has_the_log_as_it_was_then() -> None:
+    log = log_of([("u", f"i{at}", at) for at in range(100)])
+    asked_at: list[int] = []
+
+    def at(since_ms: int) -> Log:
+        asked_at.append(since_ms)
+        return log.select(log.item != len(asked_at))  # another item is missing at each
+
+    for number, (train, cases) in enumerate(rolling(log, 3, at=at), 1):
+        since_ms = asked_at[-1]
+        assert len(train) == (log.time_ms < since_ms).sum() - 1
+        assert number not in train.item
+        assert number not in cases.log.item
+    assert asked_at == sorted(set(asked_at))
+
+
 def test_a_moment_is_one_question() -> None:
     log = log_of(
         [
