@@ -254,7 +254,7 @@ def asked_moments(
         begins, ends = begins[new], ends[new]
     if len(begins) == 0:
         raise NothingAskedError(
-            "the held-out part asks for nothing; hold out more, or give a longer log"
+            "the log asks for nothing: no user turns to an item after something; give more of it"
         )
     targets = [
         np.unique(log.item[order[first:last][target[first:last]]]).astype(np.int64)

@@ -20,7 +20,7 @@ from export.data.splits import folds, newest_share, rolling
 from export.measuring import report as told
 from export.measuring.compare import compare, cross_validate, learning_curve, rating_errors
 from export.measuring.measure import KS, Measured, checked, measure, measure_model
-from export.measuring.questions import Questions, cases_asked, last_items, next_items
+from export.measuring.questions import Questions, cases_asked, last_items, moments_asked
 from export.memory import peak_mib
 from export.models import AUTO, train
 from export.models.base import Run
@@ -232,7 +232,7 @@ def asked_of(
         return cases_asked(read_cases(test, report))
     since_ms = 0 if since is None else moment_ms(since)
     log = read_log(test, form, report, scratch=scratch, until=until)
-    return last_items(log) if form == HISTORIES else next_items(log, since_ms)
+    return last_items(log) if form == HISTORIES else moments_asked(log, since_ms)
 
 
 def _training_log(options: argparse.Namespace, report: Report) -> Log | None:

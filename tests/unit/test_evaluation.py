@@ -16,9 +16,10 @@ from export import models
 from export.data.dataset import Cases, Log, read_cases
 from export.data.splits import folds, moments, rolling
 from export.measuring import evaluate
+from export.measuring.command import asked_of
 from export.measuring.measure import measure
 from export.measuring.plots import chart
-from export.measuring.questions import baskets, cases_asked, last_items, moments_asked, next_items
+from export.measuring.questions import baskets, cases_asked, last_items, moments_asked
 from stream.contracts import EventType
 from stream.core.bundle import Bundle
 from stream.errors import UsageError
@@ -121,30 +122,62 @@ def test_lists_depend_neither_on_blocks_nor_on_batches(
     rng = np.random.default_rng(6)
     log = log_of(*(" ".join(f"i{i}" for i in rng.integers(1, ITEMS, 9)) for _ in range(11)))
     model = evaluate.Model(bundle, "cpu")
-    whole = evaluate.replay(model, next_items(log))
+    whole = evaluate.replay(model, moments_asked(log))
     assert len(whole.listed) == 88
     assert (whole.listed > 0).all()
     monkeypatch.setattr(evaluate, "BLOCK", 3)
     monkeypatch.setattr(evaluate, "BATCH", 2)
-    parts = evaluate.replay(model, next_items(log))
+    parts = evaluate.replay(model, moments_asked(log))
     np.testing.assert_array_equal(parts.listed, whole.listed)
     np.testing.assert_allclose(parts.scores, whole.scores, rtol=1e-5)
 
 
 def test_a_question_knows_nothing_of_its_answer() -> None:
     log = log_of("a b -c d", "e", "b a")
-    asked = next_items(log)
+    asked = moments_asked(log)
     told = [
         ("".join(log.items[c] for c in asked.known(q)), log.items[q.targets[0]])
         for q in asked.queries
     ]
     assert told == [("a", "b"), ("abc", "d"), ("b", "a")]
-    asked = next_items(log, since_ms=int(log.time_ms[3]))
+    asked = moments_asked(log, since_ms=int(log.time_ms[3]))
     assert [q.position for q in asked.queries] == [3, 1]
     asked = last_items(log)
     assert [(q.position, log.items[q.targets[0]]) for q in asked.queries] == [(3, "d"), (1, "a")]
     for query in baskets(log, int(log.time_ms[0])).queries:
         assert not set(query.targets) & {int(code) for code in query.taken}
+
+
+def test_lines_of_one_moment_do_not_know_each_other(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    orders = [(0, ["i1", "i2"]), (60, ["i3", "i4", "i5"]), (120, ["i6"])]
+    lines = [
+        {
+            "user_id": "u",
+            "item_id": item,
+            "type": "purchase",
+            "event_time_ms": 1_700_000_000_000 + at,
+        }
+        for at, items in orders
+        for item in items
+    ]
+    log = tmp_path / "log.jsonl"
+    log.write_text("\n".join(map(json.dumps, lines)))
+    asked = asked_of(log, "events", None, lambda message: None)
+    told = [
+        ([asked.log.items[c] for c in asked.known(q)], [asked.log.items[c] for c in q.targets])
+        for q in asked.queries
+    ]
+    assert told == [
+        (["i1", "i2"], ["i3", "i4", "i5"]),
+        (["i1", "i2", "i3", "i4", "i5"], ["i6"]),
+    ]
+    code, out, err = run(
+        capsys, "evaluate", "--bundle", bundle.path, "--test", log, "--json", "--k", "10"
+    )
+    assert code == 0, err
+    assert (json.loads(out)["cases"], json.loads(out)["targets"]) == (2, 4)
 
 
 def test_figures_of_a_bundle(bundle: Bundle) -> None:
@@ -208,7 +241,9 @@ def test_impossible_lengths_of_lists_are_refused(bundle: Bundle, ks: list[int]) 
 
 def test_nothing_to_measure_says_so(bundle: Bundle) -> None:
     with pytest.raises(UsageError, match="nothing to measure on"):
-        measure(bundle, next_items(log_of("i1", "i2")))
+        measure(bundle, last_items(log_of("i1", "i2")))
+    with pytest.raises(UsageError, match="asks for nothing"):
+        measure(bundle, moments_asked(log_of("i1", "i2")))
 
 
 def test_prefixes_are_read_as_cases(tmp_path: Path) -> None:
