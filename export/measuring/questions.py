@@ -1,7 +1,9 @@
 """What a model is asked while a log is replayed. In: a log, or cases. Out: `Questions`.
 
 A question stands between two events of a user: it may know what came before, its targets came
-after. Which moments are asked for is decided here, and nowhere else.
+after. Everything that is reported, and what models are chosen by, is asked for here. What a model
+settles for itself on held-out events it draws itself: `models/pooling.py`, `models/mixture.py`,
+`models/glr/judging.py`.
 
 Must not know: models, metrics.
 """
