@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from export import models
+from export.comparing.plots import chart
 from export.data.dataset import Cases, Log, read_cases
 from export.data.splits import folds, moments, rolling
 from export.measuring import evaluate
-from export.measuring.command import asked_of
+from export.measuring.asked import asked_of
 from export.measuring.measure import measure
-from export.measuring.plots import chart
 from export.measuring.questions import baskets, cases_asked, last_items, moments_asked
 from stream.contracts import EventType
 from stream.core.bundle import Bundle
@@ -401,7 +401,7 @@ def test_what_reads_a_log_reads_both_of_a_bundle(
         asked.append((path.name, form, how["scratch"], how["until"]))
         return log_of("i1 i2 i3 i1 i2", "i2 i3 i1", items=["i1", "i2", "i3"])
 
-    monkeypatch.setattr("export.measuring.command.read_log", note)
+    monkeypatch.setattr("export.measuring.asked.read_log", note)
     monkeypatch.setattr("export.data.options.read_log", note)
     logs = ("--test", "a.toml", "--baseline", "b.toml", "--format", "kafka")
     how = ("--scratch", tmp_path, "--until", "clicks:0=7")
@@ -478,7 +478,7 @@ def test_what_is_trained_on_is_clean_without_a_look_ahead(
         trained_on.append(log)
         return models.train(model, log, **given)
 
-    monkeypatch.setattr("export.measuring.compare.train", note)
+    monkeypatch.setattr("export.comparing.compare.train", note)
     of = ("--model", "decay", "--set", "dim=8", "--cancel-within-h", 100)
     code, _, err = run(capsys, "evaluate", log, *of, *splits)
     assert code == 0, err

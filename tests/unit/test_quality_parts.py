@@ -14,7 +14,7 @@ import pytest
 
 from export import cli
 from export.data.dataset import read_log
-from export.measuring.command import asked_of
+from export.measuring.asked import asked_of
 from stream.core.bundle import Bundle
 from stream.errors import UsageError
 from tests.quality import __main__ as quality
