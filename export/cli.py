@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from export.comparing import command as evaluation
 from export.compression import command as compression
 from export.data.dataset import read_log
 from export.data.describe import describe
 from export.data.options import add_log_options, open_log
 from export.data.sample import write_sample
 from export.data.sources import SOURCES
-from export.measuring import command as evaluation
+from export.measuring.asked import PREFIXES
 from export.models import AUTO, LEARNED, MODELS, SPACES
 from export.models.glr.private_parameters import PrivateParameters
 from export.models.text import parse_parameters, parse_values
@@ -63,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     training.add_tune_options(command)
 
     command = _command(commands, "evaluate", _evaluate, "measure a model beside the baseline")
-    _log(command, needed=False, more=[evaluation.PREFIXES])
+    _log(command, needed=False, more=[PREFIXES])
     _model_options(command)
     evaluation.add_options(command)
 
@@ -73,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     compression.add_options(command)
     command.add_argument(
         "--format",
-        choices=[*SOURCES, evaluation.PREFIXES],
+        choices=[*SOURCES, PREFIXES],
         help="of --test (default: events)",
     )
 

@@ -13,7 +13,7 @@ from typing import get_args
 
 from export.compression.bundle import States, compress
 from export.compression.measure import PLAIN, WAYS, Way, as_table, weigh
-from export.measuring.command import asked_of
+from export.measuring.asked import asked_of
 from stream.core.bundle import Bundle
 from stream.core.model import Model
 from stream.core.packing import Storage

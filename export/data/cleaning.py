@@ -1,8 +1,8 @@
 """Leave out what no shopper did. In: a log. Out: a cleaner log, and what was dropped and why.
 
-Rules look back, never ahead, wherever they can: of repeated events the first one stays, and only a
-cancellation soon after its purchase takes it away. Counts of items and users are over the whole
-log that is given, so what is trained on is to be cleaned after it was split off.
+Rules look ahead: a cancellation takes its purchase away, a user who is too fast later goes with all
+events, and counts are over the whole log that is given. What is trained on to be measured is
+therefore cleaned as it was then (`cleaned_at`).
 
 Must not know: files, models.
 """
@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from export.data.columns import AnyColumn, changes
-from export.data.dataset import Log, by_user
+from export.data.columns import AnyColumn, changes, joined
+from export.data.dataset import COLUMNS, Log, by_user
 from stream.contracts import EventType
 from stream.errors import UsageError
 
@@ -136,6 +136,27 @@ def clean(log: Log, rules: Rules | None = None) -> tuple[Log, Report]:
         raise UsageError(f"cleaning left no event; loosen its rules\n{report.table()}")
     report.kept = len(log)
     return log, report
+
+
+def cleaned_at(log: Log, since_ms: int, rules: Rules | None = None) -> Log:
+    """What lies before a moment as it was left then; what lies from it on, of the whole log.
+
+    A purchase before `since_ms` that was cancelled later stays, since nobody knew; the cancellation
+    goes. Memory: the columns of both cleanings for a moment.
+
+    Raises
+    ------
+    UsageError
+        Nothing is left on one side.
+    """
+    newer, older = clean(log, rules)[0], log.before(since_ms)
+    if len(older) == 0:
+        return newer
+    older = clean(older, rules)[0]
+    sides = older, newer.select(newer.time_ms >= since_ms)
+    return log.with_columns(
+        **{name: joined([getattr(of, name) for of in sides], log.scratch) for name in COLUMNS}
+    )
 
 
 def _repeated(log: Log) -> Mask:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, Final
@@ -71,14 +71,26 @@ def take(column: AnyColumn, at: Int64, scratch: Path | None) -> AnyColumn:
     """`column[at]`, in memory or in a scratch file."""
     if scratch is None:
         return column[at]
+    return _written((column[at[some]] for some in blocks(len(at))), column.dtype, len(at), scratch)
+
+
+def joined(columns: Sequence[AnyColumn], scratch: Path | None) -> AnyColumn:
+    """Columns of one type, one after the other, in memory or in a scratch file."""
+    if scratch is None:
+        return np.concatenate(columns)
+    parts = (column[some] for column in columns for some in blocks(len(column)))
+    return _written(parts, columns[0].dtype, sum(map(len, columns)), scratch)
+
+
+def _written(parts: Iterable[AnyColumn], dtype: np.dtype[Any], n: int, scratch: Path) -> AnyColumn:
     file = scratch_file(scratch)
     try:
-        for some in blocks(len(at)):
-            file.write(column[at[some]].tobytes())
+        for part in parts:
+            file.write(part.tobytes())
         file.flush()
     except OSError as error:
         raise _no_room(error) from None
-    return _mapped(file, column.dtype, len(at))
+    return _mapped(file, dtype, n)
 
 
 def blocks(n: int) -> Iterator[slice]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from export.data.catalogue import read_items
-from export.data.cleaning import NO_RULES, Report, Rules, clean
+from export.data.cleaning import NO_RULES, Report, Rules, clean, cleaned_at
 from export.data.dataset import Log, read_log
 from export.data.sources import SOURCES
 from stream.errors import UsageError
@@ -83,15 +83,38 @@ def open_log(options: argparse.Namespace, say: Callable[[str], None]) -> tuple[L
     UsageError
         An option has a wrong value, or there is no event.
     """
-    rules, until = _rules(options), until_of(options)
-    items = read_items(options.items, say)
+    return _cleaned(_read(options, say), _rules(options), say)
+
+
+def open_split(
+    options: argparse.Namespace, say: Callable[[str], None]
+) -> tuple[Log, Callable[[int], Log]]:
+    """The same for what is to be split by time: the clean log, and how it is to be at a moment.
+
+    Returns
+    -------
+    log, and `cleaned_at` of what was read, with the options' rules
+
+    Raises
+    ------
+    UsageError
+        As `open_log`.
+    """
+    rules, read = _rules(options), _read(options, say)
+    log, _ = _cleaned(read, rules, say)
+    return log, lambda since_ms: cleaned_at(read, since_ms, rules)
+
+
+def _read(options: argparse.Namespace, say: Callable[[str], None]) -> Log:
+    until, items = until_of(options), read_items(options.items, say)
     say(f"reading {options.log}")
-    log, report = clean(
-        read_log(
-            options.log, options.format, say, items=items, scratch=options.scratch, until=until
-        ),
-        rules,
+    return read_log(
+        options.log, options.format, say, items=items, scratch=options.scratch, until=until
     )
+
+
+def _cleaned(log: Log, rules: Rules, say: Callable[[str], None]) -> tuple[Log, Report]:
+    log, report = clean(log, rules)
     for reason, n in report.in_order():
         say(f"left out: {n:,} {reason}")
     return log, report

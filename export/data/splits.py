@@ -13,7 +13,7 @@ Must not know: models, metrics.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final, Literal, NamedTuple
 
@@ -65,11 +65,10 @@ def leave_one_out(log: Log) -> LeaveOneOut:
     """
     log = log.select(turns_towards(log.event_type))
     order = by_user(log)
-    users, starts, sizes = _runs(log, order)
-    long = sizes >= 3
-    if not long.any():
+    users, starts, sizes = np.unique(log.user[order], return_index=True, return_counts=True)
+    if not (long := sizes >= 3).any():
         raise UsageError("no user has three events, which leaving two of them out needs")
-    users, last = users[long], (starts + sizes)[long] - 1
+    users, last = users[long].astype(np.int64), (starts + sizes)[long] - 1
     held = np.zeros((2, len(log)), np.bool_)
     held[0, order[last]] = True
     held[1, order[last - 1]] = True
@@ -111,7 +110,7 @@ def by_session(log: Log, share: float = HELD_OUT, *, which: Which = "all") -> Sp
 
 
 def folds(log: Log, n: int, seed: int = 0) -> Iterator[Split]:
-    """K-fold over users: each user is held out once, and asked for the last moment.
+    """K-fold over users: each is held out once, and asked for the last moment.
 
     Raises
     ------
@@ -128,11 +127,22 @@ def folds(log: Log, n: int, seed: int = 0) -> Iterator[Split]:
         yield Split(log.select(fold != held), moments(log.select(fold == held), which="last"))
 
 
-def rolling(log: Log, n: int, share: float = 0.5, *, which: Which = "first") -> Iterator[Split]:
+def rolling(
+    log: Log,
+    n: int,
+    share: float = 0.5,
+    *,
+    which: Which = "first",
+    at: Callable[[int], Log] | None = None,
+) -> Iterator[Split]:
     """Rolling origin: n windows over the newest `share` of the events, each after its training.
 
     Tashman 2000, "Out-of-sample tests of forecasting accuracy". Each origin trains on everything
     before it and asks for moments up to the next origin.
+
+    Parameters
+    ----------
+    at : the log as it is to be at an origin (ms), such as `cleaned_at`; None: always the same
 
     Raises
     ------
@@ -145,8 +155,9 @@ def rolling(log: Log, n: int, share: float = 0.5, *, which: Which = "first") -> 
     if len(set(origins)) < n:
         raise UsageError(f"the log is too short for {n} origins; give fewer")
     for since_ms, until_ms in zip(origins, [*origins[1:], None], strict=True):
-        train = _not_empty(log.before(since_ms))
-        yield Split(train, moments(log, since_ms, until_ms, which=which))
+        known = log if at is None else at(since_ms)
+        train = _not_empty(known.before(since_ms))
+        yield Split(train, moments(known, since_ms, until_ms, which=which))
 
 
 def moments(
@@ -243,7 +254,7 @@ def asked_moments(
         begins, ends = begins[new], ends[new]
     if len(begins) == 0:
         raise NothingAskedError(
-            "the held-out part asks for nothing; hold out more, or give a longer log"
+            "the log asks for nothing: no user turns to an item after something; give more of it"
         )
     targets = [
         np.unique(log.item[order[first:last][target[first:last]]]).astype(np.int64)
@@ -270,12 +281,6 @@ def _names(log: Log, user: npt.NDArray[np.int32]) -> list[str]:
         f"{log.users[code]}#{n + 1}" if more else log.users[code]
         for code, n, more in zip(user.tolist(), number.tolist(), several.tolist(), strict=True)
     ]
-
-
-def _runs(log: Log, order: Int64) -> tuple[Int64, Int64, Int64]:
-    """Users with events, where each one's begin in `order`, and how many they are."""
-    users, starts, sizes = np.unique(log.user[order], return_index=True, return_counts=True)
-    return users.astype(np.int64), starts, sizes
 
 
 def _new(codes: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:

@@ -1,1 +1,1 @@
-"""What a model's lists are worth: questions, answers by its own graphs, metrics, reports."""
+"""What a model's lists are worth: questions, answers by its own graphs, metrics."""

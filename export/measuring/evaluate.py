@@ -17,8 +17,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from export.data.dataset import Log
-from export.measuring.metrics.ranking import by_list, find_hits
-from export.measuring.questions import MOMENTS, Int64, Query, Questions, baskets
+from export.measuring.questions import Int64, Query, Questions
 from stream.config import Placement as PlacementRules
 from stream.config import Settings
 from stream.contracts import Events
@@ -171,33 +170,6 @@ class _Served:
             offsets=at,
         )
         fold(self._model, self._catalogue, users, np.arange(len(at)), events)
-
-
-def evaluate(
-    model: Model,
-    log: Log,
-    since_ms: int,
-    *,
-    rules: PlacementRules = AS_SERVED,
-    storage: str | None = None,
-    ring: int = RING,
-) -> dict[str, dict[str, float]]:
-    """Recall, NDCG and MRR of the orders from `since_ms` on, by moment (`questions.baskets`)."""
-    answers = replay(model, baskets(log, since_ms), rules=rules, storage=storage, ring=ring)
-    moments = np.array([query.moment for query in answers.questions.queries])
-    values = by_list(find_hits(answers.listed, answers.targets()), [rules.k], BRIEFLY)
-    found: dict[str, dict[str, float]] = {}
-    for moment in MOMENTS:
-        of = moments == moment
-        means = {name: float(v[of].mean()) if of.any() else 0.0 for name, v in values.items()}
-        found[moment] = {
-            "queries": int(of.sum()),
-            **{name: round(mean, 4) for name, mean in means.items()},
-        }
-    return found
-
-
-BRIEFLY = ("recall", "ndcg", "mrr")
 
 
 def _padded(lists: list[Int64]) -> Int64:

@@ -1,7 +1,9 @@
 """What a model is asked while a log is replayed. In: a log, or cases. Out: `Questions`.
 
 A question stands between two events of a user: it may know what came before, its targets came
-after. Which moments are asked for is decided here, and nowhere else.
+after. Everything that is reported, and what models are chosen by, is asked for here. What a model
+settles for itself on held-out events it draws itself: `models/pooling.py`, `models/mixture.py`,
+`models/glr/judging.py`.
 
 Must not know: models, metrics.
 """
@@ -92,11 +94,12 @@ def cases_asked(cases: Cases) -> Questions:
     return Questions(log, replayed, [query for query in queries if query is not None])
 
 
-def moments_asked(log: Log, since_ms: int) -> Questions:
+def moments_asked(log: Log, since_ms: int = 0) -> Questions:
     """Before every moment from `since_ms` on: what it holds, given all that its user did before.
 
-    The cases of `splits.moments`, without a copy of what each one knows: a user's thousandth moment
-    knows 999 others.
+    Lines of an order have one time and no order of their own: none is known when another is asked
+    for. The cases of `splits.moments`, without a copy of what each one knows: a user's thousandth
+    moment knows 999 others.
 
     Raises
     ------
@@ -111,24 +114,6 @@ def moments_asked(log: Log, since_ms: int) -> Questions:
     known = (found.begins - found.user_begins).tolist()
     asked = zip(user.tolist(), known, found.targets, strict=True)
     return Questions(log, histories, [Query("case", *one, NOTHING) for one in asked])
-
-
-def next_items(log: Log, since_ms: int = 0) -> Questions:
-    """Before every event that turns towards an item, from the user's second on: which item it is.
-
-    Parameters
-    ----------
-    since_ms : events before it only build the states up
-    """
-    histories = [history for history in histories_of(log) if len(history) > 1]
-    towards = turns_towards(log.event_type) & (log.time_ms >= since_ms)
-    queries = [
-        Query("next_item", user, position, log.item[history[position : position + 1]], NOTHING)
-        for user, history in enumerate(histories)
-        for position in np.flatnonzero(towards[history]).tolist()
-        if position
-    ]
-    return Questions(log, histories, queries)
 
 
 def last_items(log: Log) -> Questions:

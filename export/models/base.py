@@ -62,7 +62,7 @@ class Trained:
     ----------
     model : its name in `MODELS`
     item_ids : n ids, the first one ""
-    embeddings : float32, shape (n, D); lengths of about 1, or zeros; row 0 zeros
+    embeddings : float32, shape (n, D), of any length; row 0 zeros
     biases : float32, shape (n,); added to every logit; row 0 `NEVER_LISTED`
     state_size : S, numbers in a user's state; a user's first state is zeros
     storage : how the engine keeps them; "int8" only where that costs no recall

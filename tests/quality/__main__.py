@@ -46,7 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one data set; 1 when the best model misses a target."""
     parser = argparse.ArgumentParser(prog="python -m tests.quality", description=__doc__)
     parser.add_argument("data", metavar="DATA", help=f"{', '.join(PAIRS)}, or a folder")
-    parser.add_argument("--models", nargs="+", choices=MODELS, help="default: those that fit it")
+    parser.add_argument(
+        "--models", nargs="+", choices=MODELS, help="beside the baseline (default: what fits)"
+    )
     parser.add_argument("--minutes", type=float, help="of training, for glr (default: its epochs)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="bundles stay there")
     options = parser.parse_args(arguments)
@@ -71,18 +73,20 @@ def _run(options: argparse.Namespace, scratch: Path) -> int:
     else:
         pair = sessions(Path(name), {})
         name = Path(name).name
-    asked = None if pair.since_ms is None else _orders(pair.log(), pair.since_ms)
+    asked = None if pair.since_ms is None else _orders(pair, pair.since_ms)
     found: dict[str, Any] = {"data": name, "targets": pair.targets, "models": {}}
     baseline: dict[str, Measured] = {}
-    for model in options.models or pair.models:
+    for model in dict.fromkeys((BASELINE, *(options.models or pair.models))):
         bundle = scratch / model
         one = found["models"][model] = _train(model, pair, bundle, options.minutes)
         if asked is None:
-            one["measured"] = _cases(pair, bundle)
+            one["measured"] = _cases(
+                pair, bundle, None if model == BASELINE else scratch / BASELINE
+            )
         else:
             measured = _measure(bundle, asked)
-            baseline = measured if model == BASELINE else baseline
-            one |= _told(measured, {} if model == BASELINE else baseline)
+            one |= _told(measured, baseline)
+            baseline = baseline or measured
         one["speed"] = microseconds(Bundle.load(bundle))
         _print(model, one, pair)
     found["auto"] = _auto(found["models"])
@@ -101,7 +105,8 @@ def _run(options: argparse.Namespace, scratch: Path) -> int:
     return 1 if missed else 0
 
 
-def _orders(log: Log, since_ms: int) -> Asked:
+def _orders(pair: Pair, since_ms: int) -> Asked:
+    log = pair.log(since_ms)
     asked = baskets(log, since_ms)
     by_moment = {
         moment: Questions(
@@ -126,10 +131,15 @@ def _train(model: str, pair: Pair, bundle: Path, minutes: float | None) -> dict[
     }
 
 
-def _cases(pair: Pair, bundle: Path) -> dict[str, Any]:
+def _cases(pair: Pair, bundle: Path, baseline: Path | None) -> dict[str, Any]:
+    """On the cases of a file, beside the baseline's bundle as it would be served."""
     asked = ("--test", str(pair.test), "--format", pair.test_format, "--json", *pair.extra)
-    said = _command("evaluate", "--bundle", str(bundle), *asked)[0]
+    against = () if baseline is None else ("--against", str(baseline))
+    said = _command("evaluate", "--bundle", str(bundle), *asked, *against)[0]
     measured: dict[str, Any] = json.loads(said)
+    if baseline is not None:
+        measured["baseline"] = measured.pop("other")
+        measured["against_baseline"] = measured.pop("against_other")
     return measured
 
 

@@ -24,7 +24,7 @@ from export.bundle import write_bundle
 from export.data.cleaning import clean
 from export.data.dataset import Log, read_log
 from export.measuring.evaluate import RING, replay
-from export.measuring.questions import Questions, next_items
+from export.measuring.questions import Questions, moments_asked
 from export.training.train import fit
 from stream.config import load_settings
 from stream.contracts import (
@@ -179,7 +179,7 @@ def split(folder: Path) -> Split:
     log, _ = clean(read_log(path, "events"))
     assert len(log) == len(lines)
     held_out = np.unique(log.user[log.time_ms >= SINCE_MS])
-    asked = next_items(log.only_users(held_out.astype(np.int64)))
+    asked = moments_asked(log.only_users(held_out.astype(np.int64)))
     deliveries = {
         log.users[code]: [*_delivered(events[log.users[code]])] for code in held_out.tolist()
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export.data import cleaning
-from export.data.cleaning import NO_RULES, Rules, clean
+from export.data.cleaning import NO_RULES, Rules, clean, cleaned_at
+from export.data.dataset import COLUMNS
 from stream.contracts import EventType
 from stream.errors import UsageError
-from tests.support.logs import log_of, told
+from tests.support.logs import BEGIN_MS, log_of, told
 
 HOUR_S = 3600.0
 
@@ -123,6 +125,39 @@ def test_what_could_not_be_read_is_in_the_report() -> None:
     log.unusable["no customer"] = 3
     _, report = clean(log)
     assert report.summary() == {"read": 4, "kept": 1, "dropped": {"no customer": 3}}
+
+
+@pytest.mark.parametrize("scratch", [False, True])
+def test_what_lies_before_a_moment_is_left_as_it_was_then(scratch: bool, tmp_path: Path) -> None:
+    machine = [("machine", f"i{n}", 2 * HOUR_S + n) for n in range(9)]
+    log = log_of(
+        [
+            ("u", "kept", 0, "purchase"),
+            ("u", "cancelled then", 1, "purchase"),
+            ("u", "cancelled then", 2, "cancel"),
+            ("u", "cancelled later", 3, "purchase", 2),
+            ("machine", "slow", 4),
+            ("u", "cancelled later", HOUR_S, "cancel", 1),
+            ("u", "new", HOUR_S, "purchase"),
+            ("u", "new", HOUR_S + 1, "cancel"),
+            ("u", "kept", HOUR_S + 2),
+            *machine,
+        ]
+    )
+    log.scratch = tmp_path if scratch else None
+    rules = Rules(max_per_minute=5, min_count=1)
+    since_ms = BEGIN_MS + int(HOUR_S * 1000)
+    found = cleaned_at(log, since_ms, rules)
+    past = [("u", "kept"), ("u", "cancelled later"), ("machine", "slow")]
+    assert told(found) == [*past, ("u", "kept")]
+    older = found.before(since_ms)
+    assert older.quantity.tolist() == [1, 2, 1]
+    # Nothing after the moment makes any difference to what lies before it.
+    then = clean(log.before(since_ms), rules)[0]
+    for name in COLUMNS:
+        np.testing.assert_array_equal(getattr(older, name), getattr(then, name))
+    assert ("machine", "slow") not in told(clean(log, rules)[0])
+    assert told(cleaned_at(log, BEGIN_MS, rules)) == told(clean(log, rules)[0])  # nothing before
 
 
 events = st.lists(

@@ -7,16 +7,19 @@ import json
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from export import models
+from export.comparing.plots import chart
 from export.data.dataset import Cases, Log, read_cases
 from export.data.splits import folds, moments, rolling
 from export.measuring import evaluate
+from export.measuring.asked import asked_of
 from export.measuring.measure import measure
-from export.measuring.plots import chart
-from export.measuring.questions import baskets, cases_asked, last_items, moments_asked, next_items
+from export.measuring.questions import baskets, cases_asked, last_items, moments_asked
 from stream.contracts import EventType
 from stream.core.bundle import Bundle
 from stream.errors import UsageError
@@ -119,30 +122,62 @@ def test_lists_depend_neither_on_blocks_nor_on_batches(
     rng = np.random.default_rng(6)
     log = log_of(*(" ".join(f"i{i}" for i in rng.integers(1, ITEMS, 9)) for _ in range(11)))
     model = evaluate.Model(bundle, "cpu")
-    whole = evaluate.replay(model, next_items(log))
+    whole = evaluate.replay(model, moments_asked(log))
     assert len(whole.listed) == 88
     assert (whole.listed > 0).all()
     monkeypatch.setattr(evaluate, "BLOCK", 3)
     monkeypatch.setattr(evaluate, "BATCH", 2)
-    parts = evaluate.replay(model, next_items(log))
+    parts = evaluate.replay(model, moments_asked(log))
     np.testing.assert_array_equal(parts.listed, whole.listed)
     np.testing.assert_allclose(parts.scores, whole.scores, rtol=1e-5)
 
 
 def test_a_question_knows_nothing_of_its_answer() -> None:
     log = log_of("a b -c d", "e", "b a")
-    asked = next_items(log)
+    asked = moments_asked(log)
     told = [
         ("".join(log.items[c] for c in asked.known(q)), log.items[q.targets[0]])
         for q in asked.queries
     ]
     assert told == [("a", "b"), ("abc", "d"), ("b", "a")]
-    asked = next_items(log, since_ms=int(log.time_ms[3]))
+    asked = moments_asked(log, since_ms=int(log.time_ms[3]))
     assert [q.position for q in asked.queries] == [3, 1]
     asked = last_items(log)
     assert [(q.position, log.items[q.targets[0]]) for q in asked.queries] == [(3, "d"), (1, "a")]
     for query in baskets(log, int(log.time_ms[0])).queries:
         assert not set(query.targets) & {int(code) for code in query.taken}
+
+
+def test_lines_of_one_moment_do_not_know_each_other(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    orders = [(0, ["i1", "i2"]), (60, ["i3", "i4", "i5"]), (120, ["i6"])]
+    lines = [
+        {
+            "user_id": "u",
+            "item_id": item,
+            "type": "purchase",
+            "event_time_ms": 1_700_000_000_000 + at,
+        }
+        for at, items in orders
+        for item in items
+    ]
+    log = tmp_path / "log.jsonl"
+    log.write_text("\n".join(map(json.dumps, lines)))
+    asked = asked_of(log, "events", None, lambda message: None)
+    told = [
+        ([asked.log.items[c] for c in asked.known(q)], [asked.log.items[c] for c in q.targets])
+        for q in asked.queries
+    ]
+    assert told == [
+        (["i1", "i2"], ["i3", "i4", "i5"]),
+        (["i1", "i2", "i3", "i4", "i5"], ["i6"]),
+    ]
+    code, out, err = run(
+        capsys, "evaluate", "--bundle", bundle.path, "--test", log, "--json", "--k", "10"
+    )
+    assert code == 0, err
+    assert (json.loads(out)["cases"], json.loads(out)["targets"]) == (2, 4)
 
 
 def test_figures_of_a_bundle(bundle: Bundle) -> None:
@@ -206,7 +241,9 @@ def test_impossible_lengths_of_lists_are_refused(bundle: Bundle, ks: list[int]) 
 
 def test_nothing_to_measure_says_so(bundle: Bundle) -> None:
     with pytest.raises(UsageError, match="nothing to measure on"):
-        measure(bundle, next_items(log_of("i1", "i2")))
+        measure(bundle, last_items(log_of("i1", "i2")))
+    with pytest.raises(UsageError, match="asks for nothing"):
+        measure(bundle, moments_asked(log_of("i1", "i2")))
 
 
 def test_prefixes_are_read_as_cases(tmp_path: Path) -> None:
@@ -364,7 +401,7 @@ def test_what_reads_a_log_reads_both_of_a_bundle(
         asked.append((path.name, form, how["scratch"], how["until"]))
         return log_of("i1 i2 i3 i1 i2", "i2 i3 i1", items=["i1", "i2", "i3"])
 
-    monkeypatch.setattr("export.measuring.command.read_log", note)
+    monkeypatch.setattr("export.measuring.asked.read_log", note)
     monkeypatch.setattr("export.data.options.read_log", note)
     logs = ("--test", "a.toml", "--baseline", "b.toml", "--format", "kafka")
     how = ("--scratch", tmp_path, "--until", "clicks:0=7")
@@ -411,6 +448,42 @@ def test_a_comparison_has_intervals_and_a_test(
     code, out, err = run(capsys, "evaluate", shop, *of)
     assert code == 0, err
     assert re.search(r"^decay, seen items excluded +rest_of_basket .* p [01]\.", out, re.M)
+
+
+@pytest.mark.parametrize("splits", [(), ("--rolling", 1)])
+def test_what_is_trained_on_is_clean_without_a_look_ahead(
+    splits: tuple[object, ...],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The last purchase before the split is cancelled after it."""
+    begin_ms, undone = 1_700_000_000_000, 49 if splits else 84
+    lines = []
+    for number in range(101):
+        one = undone if number == 100 else number
+        event = {
+            "user_id": f"u{one % 5}",
+            "item_id": "undone" if one == undone else f"i{one % 7}",
+            "type": "cancel" if number == 100 else "purchase",
+            "event_time_ms": begin_ms + number * 3_600_000,
+            "quantity": 1,
+        }
+        lines.append(json.dumps(event))
+    log = tmp_path / "log.jsonl"
+    log.write_text("\n".join(lines))
+    trained_on: list[Log] = []
+
+    def note(model: str, log: Log, **given: Any) -> models.Trained:
+        trained_on.append(log)
+        return models.train(model, log, **given)
+
+    monkeypatch.setattr("export.comparing.compare.train", note)
+    of = ("--model", "decay", "--set", "dim=8", "--cancel-within-h", 100)
+    code, _, err = run(capsys, "evaluate", log, *of, *splits)
+    assert code == 0, err
+    assert trained_on[0].time_ms[-1] == begin_ms + undone * 3_600_000
+    assert len(trained_on[0]) == undone + 1
 
 
 @pytest.mark.parametrize("splits", [("--folds", 3), ("--rolling", 2)])

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from export import cli
+from export.comparing import compare
 from export.compression import measure
-from export.measuring import compare
 from export.training import command as training
 from export.training import train
 from stream.core.bundle import Bundle

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -15,8 +16,10 @@ from export.bundle import bundle_files, write_bundle
 from export.calibration import Calibration
 from export.data.cleaning import RARE_ITEM, Rules, clean
 from export.data.dataset import Log, read_log
-from export.measuring.evaluate import evaluate, replay
-from export.measuring.questions import baskets
+from export.measuring.evaluate import replay
+from export.measuring.exclusions import REPEATS, WITHOUT_SEEN
+from export.measuring.metrics.ranking import RANKING, find_hits
+from export.measuring.questions import MOMENTS, baskets
 from export.models import LEARNED, MODELS, PARAMETERS, train
 from export.models.base import Baskets, item_vectors
 from export.models.glr.parameters import HISTORIES, Parameters
@@ -254,13 +257,13 @@ def test_an_item_carted_and_then_bought_is_asked_for_once(tmp_path: Path) -> Non
     log = read_log(write_lines(tmp_path / "log", text), "events")
     model = Model(write_bundle(train("decay", log, dim=8), tmp_path / "bundle"), "cpu")
     since_ms = int(log.time_ms[8 * 16])  # the last four orders
-    found = evaluate(
-        model, log, since_ms, rules=Placement(k=2, exclude_seen=False, exclude_bought=False)
-    )
-    assert found["next_basket"]["queries"] == found["rest_of_basket"]["queries"] == 4
-    assert found["rest_of_basket"]["recall@2"] == 1.0
-    before = evaluate(model, log, since_ms, rules=Placement(k=2, exclude_seen=True))
-    assert before["rest_of_basket"]["recall@2"] == 0.0  # all sixteen items were seen
+    asked = baskets(log, since_ms)
+    assert Counter(query.moment for query in asked.queries) == dict.fromkeys(MOMENTS, 4)
+    of_rest = [query.moment == "rest_of_basket" for query in asked.queries]
+    for rules, recall in ((REPEATS, 1), (WITHOUT_SEEN, 0)):  # all sixteen items were seen
+        answers = replay(model, asked, rules=msgspec.structs.replace(rules, k=2))
+        hits = find_hits(answers.listed, answers.targets())
+        assert (RANKING["recall"](hits, 2)[of_rest] == recall).all()
 
 
 def write_lines(path: Path, lines: list[str]) -> Path:

@@ -78,10 +78,15 @@ def test_what_all_lists_are_like_worked_by_hand() -> None:
     assert lists.popularity_lift(listed, np.full(3, np.nan), popularity) == 0
 
 
+def cosine(first: np.ndarray, second: np.ndarray) -> float:
+    lengths = np.linalg.norm(first) * np.linalg.norm(second)
+    return float(first @ second / lengths) if lengths else 0.0
+
+
 def test_diversity_is_the_mean_over_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(3)
-    vectors = rng.standard_normal((9, 4)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    lengths = rng.uniform(0.1, 9, (9, 1))  # as factors have them
+    vectors = (lengths * rng.standard_normal((9, 4))).astype(np.float32)
     vectors[0] = vectors[5] = 0  # no item; an item without a vector
     listed = np.array([[1, 2, 3], [4, 5, 0], [6, 0, 0], [7, 8, 1]])
     by_pairs = []
@@ -89,7 +94,7 @@ def test_diversity_is_the_mean_over_pairs(monkeypatch: pytest.MonkeyPatch) -> No
         rows = places[places > 0]
         pairs = [(a, b) for a in rows for b in rows if a < b]
         if pairs:
-            by_pairs.append(np.mean([1 - vectors[a] @ vectors[b] for a, b in pairs]))
+            by_pairs.append(np.mean([1 - cosine(vectors[a], vectors[b]) for a, b in pairs]))
     assert lists.intra_list_diversity(listed, vectors) == pytest.approx(np.mean(by_pairs))
     monkeypatch.setattr(lists, "_CHUNK", 2)
     assert lists.intra_list_diversity(listed, vectors) == pytest.approx(np.mean(by_pairs))

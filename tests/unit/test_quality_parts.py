@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import gzip
+import io
+import json
+from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from export import cli
 from export.data.dataset import read_log
+from export.measuring.asked import asked_of
 from stream.core.bundle import Bundle
 from stream.errors import UsageError
+from tests.quality import __main__ as quality
 from tests.quality.__main__ import _auto
-from tests.quality.logs import rees46_sample
+from tests.quality.logs import PAIRS, ml_1m, rees46_sample
 from tests.quality.speed import microseconds
 from tests.support.bundles import random_decay_bundle
 
@@ -22,7 +30,8 @@ HEADER = (
 
 def sample(folder: Path, seconds: list[int]) -> None:
     lines = [
-        f"2019-10-01 00:00:{second:02d} UTC,view,{number},1,,,1.0,{number % 2},s{number % 2}"
+        f"2019-10-01 00:00:{second:02d} UTC,view,{number % 7},1,,,1.0,"
+        f"{number % 2},s{number % 2}-{number // 8}"
         for number, second in enumerate(seconds)
     ]
     folder.mkdir(exist_ok=True)
@@ -37,7 +46,7 @@ def test_a_log_is_cut_at_a_moment(tmp_path: Path) -> None:
     assert pair.since_ms is not None
     assert len(trained) == 7
     assert trained.time_ms.max() < pair.since_ms
-    assert (pair.log().time_ms >= pair.since_ms).sum() == 3
+    assert (pair.log(pair.since_ms).time_ms >= pair.since_ms).sum() == 3
 
 
 def test_a_log_out_of_order_is_not_cut(tmp_path: Path) -> None:
@@ -61,3 +70,79 @@ def test_both_graphs_are_timed_alone_and_in_batches(tmp_path: Path) -> None:
     for times in found.values():
         assert times.keys() == {"1", "64"}
         assert min(times.values()) > 0
+
+
+def test_ml_1m_is_asked_after_the_times_that_it_was_trained_on(tmp_path: Path) -> None:
+    lines = ["1 2 3 4", "5 6", "7 1 2"]
+    with gzip.open(tmp_path / "sequences.txt.gz", "wt", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")
+    pair = ml_1m(tmp_path, tmp_path)
+    trained = read_log(pair.train, pair.train_format)
+    asked = asked_of(pair.test, pair.test_format, None, lambda message: None)
+    known = {}
+    for query in asked.queries:
+        history = asked.histories[query.user]
+        user = asked.log.users[asked.log.user[history[0]]]
+        items = [asked.log.items[code] for code in asked.log.item[history[: query.position + 1]]]
+        known[user] = items
+        assert [asked.log.items[code] for code in query.targets] == items[-1:]
+        own = trained.user == trained.users.index(user)
+        assert [trained.items[code] for code in trained.item[own]] == items[:-1]
+        between = np.diff(asked.log.time_ms[history]).tolist()
+        assert between[:-1] == np.diff(trained.time_ms[own]).tolist()
+        assert len(set(between)) == 1  # the target comes as others did
+    assert list(known.values()) == [line.split() for line in lines]
+
+
+def ran(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, data: str, *models: str
+) -> dict[str, dict[str, Any]]:
+    """The file that a run of quality writes, its commands being run within this process."""
+
+    def command(*arguments: str) -> tuple[str, float]:
+        with redirect_stdout(io.StringIO()) as said:
+            assert cli.main(list(arguments)) == 0
+        return said.getvalue(), 0.0
+
+    monkeypatch.setattr(quality, "_command", command)
+    monkeypatch.setattr(quality, "ROOT", folder)
+    assert quality.main([data, "--models", *models]) == 0
+    file = folder / "build" / f"quality-{Path(data).name}.json"
+    found: dict[str, dict[str, Any]] = json.loads(file.read_text())["models"]
+    return found
+
+
+def test_the_baseline_is_asked_the_same_cases_as_every_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(1)
+    visits = [[f"i{i}" for i in (rng.integers(0, 20) + np.arange(5)) % 20] for _ in range(120)]
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    for name, lines in (
+        ("train_sessions", [" ".join(visit) for visit in visits[:100]]),
+        ("test_prefixes", [f"{' '.join(visit[:4])}\t{visit[4]}" for visit in visits[100:]]),
+    ):
+        with gzip.open(folder / f"{name}.txt.gz", "wt", encoding="utf-8") as file:
+            file.write("\n".join(lines) + "\n")
+    found = ran(monkeypatch, tmp_path, str(folder), "decay")  # not named, and trained all the same
+    assert list(found) == ["cooccurrence", "decay"]
+    baseline, measured = (of["measured"] for of in found.values())
+    assert "against_baseline" not in baseline
+    assert measured["baseline"]["cases"] == baseline["cases"] == 20
+    assert measured["baseline"]["bundle_id"] == baseline["bundle_id"]
+    test = measured["against_baseline"]["ndcg@20"]
+    assert test["difference"] == pytest.approx(measured["ndcg@20"] - baseline["ndcg@20"], abs=2e-6)
+    assert "ndcg@20 against cooccurrence" in capsys.readouterr().out
+
+
+def test_the_baseline_comes_first_whatever_the_order_of_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "rees46-sample"
+    sample(data, list(range(60)))
+    monkeypatch.setattr(quality, "DATA", tmp_path)
+    monkeypatch.setitem(PAIRS, data.name, rees46_sample)
+    found = ran(monkeypatch, tmp_path, data.name, "decay", "cooccurrence")
+    assert "ndcg@20" in found["decay"]["measured"]["against_baseline"]
+    assert "against_baseline" not in found["cooccurrence"]["measured"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from export.bundle import write_bundle
 from export.measuring.evaluate import replay
-from export.measuring.questions import next_items
+from export.measuring.questions import moments_asked
 from export.models import decay
 from export.models.base import Trained
 from stream.config import Placement
@@ -99,7 +99,7 @@ def test_each_user_of_a_batch_has_interactions_of_their_own(written: Bundle) -> 
 def test_what_is_measured_sees_the_last_interactions_too(written: Bundle) -> None:
     log, trained = random_log(events=800), recent_model(ITEMS, R)
     rules = Placement(k=9, exclude_seen=False)
-    asked = next_items(log)
+    asked = moments_asked(log)
     answers = replay(Model(written, "cpu", spare_rows=0), asked, rules=rules)
     assert len(asked.queries) > 100
     row_by_id = {item_id: row for row, item_id in enumerate(written.item_ids)}

@@ -21,6 +21,8 @@ from export.data.splits import (
     newest_share,
     rolling,
 )
+from export.measuring.questions import Questions, baskets
+from export.training.train import hold_out
 from stream.contracts import EventType
 from stream.errors import UsageError
 from tests.support.logs import BEGIN_MS, log_of, told
@@ -158,6 +160,67 @@ def test_rolling_origins_move_on(found: list[tuple], n: int) -> None:
         assume(False)
     assert last == sorted(last)
     assert len(targets) == len(set(targets))
+
+
+def knows_nothing_newer(log: Log, asked: Questions, since_ms: int) -> None:
+    """Of every question: what is known lies before what is wanted, which is of the newer side."""
+    for query in asked.queries:
+        history = asked.histories[query.user]
+        assert len(set(log.user[history].tolist())) == 1
+        known, wanted = history[: query.position], np.isin(log.item, query.targets)
+        first = log.time_ms[wanted].min()
+        assert query.position
+        assert not wanted[known].any()  # each event has an item of its own
+        assert log.time_ms[known].max() <= first
+        assert first >= since_ms
+        assert set(log.user[wanted].tolist()) == {log.user[history[0]]}
+
+
+@given(events)
+@settings(max_examples=150, deadline=None)
+def test_what_a_training_holds_out_is_newer_than_what_it_knows(found: list[tuple]) -> None:
+    log = numbered(found)
+    held = hold_out(log)
+    assume(held is not None)
+    assert held is not None
+    newest = int(held.older.time_ms.max())
+    since_ms = int(log.time_ms[~held.held_out.trained].min())
+    assert newest < since_ms
+    assert len(held.older) == held.held_out.trained.sum()
+    assert not held.held_out.trained[held.held_out.asked].any()
+    knows_nothing_newer(log, held.asked, since_ms)
+    for query in held.asked.queries:  # nor do lines of one moment know each other
+        known = held.asked.histories[query.user][: query.position]
+        assert log.time_ms[known].max() < log.time_ms[np.isin(log.item, query.targets)].min()
+
+
+@given(events, st.integers(1, 30))
+@settings(max_examples=150, deadline=None)
+def test_orders_are_asked_for_before_they_come(found: list[tuple], at: int) -> None:
+    log = numbered(found)
+    since_ms = BEGIN_MS + at * 1000
+    asked = baskets(log, since_ms)
+    knows_nothing_newer(log, asked, since_ms)
+    for query in asked.queries:
+        known = log.item[asked.histories[query.user][: query.position]]
+        assert set(query.taken.tolist()) <= set(known.tolist())
+        assert (query.moment == "next_basket") == (len(query.taken) == 0)
+
+
+def test_every_origin_has_the_log_as_it_was_then() -> None:
+    log = log_of([("u", f"i{at}", at) for at in range(100)])
+    asked_at: list[int] = []
+
+    def at(since_ms: int) -> Log:
+        asked_at.append(since_ms)
+        return log.select(log.item != len(asked_at))  # another item is missing at each
+
+    for number, (train, cases) in enumerate(rolling(log, 3, at=at), 1):
+        since_ms = asked_at[-1]
+        assert len(train) == (log.time_ms < since_ms).sum() - 1
+        assert number not in train.item
+        assert number not in cases.log.item
+    assert asked_at == sorted(set(asked_at))
 
 
 def test_a_moment_is_one_question() -> None:

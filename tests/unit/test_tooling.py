@@ -36,7 +36,21 @@ ORDER = [
     {"demo"},
     {"cli"},
 ]
-RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
+ORDER_OF_EXPORT = [
+    {"calibration", "memory", "weights"},
+    {"data", "to_onnx"},
+    {"measuring"},
+    {"models"},
+    {"bundle"},
+    {"compression"},
+    {"training"},
+    {"comparing"},
+    {"cli"},
+]
+RANKS = {
+    package: {room: rank for rank, rooms in enumerate(order) for room in rooms}
+    for package, order in (("stream", ORDER), ("export", ORDER_OF_EXPORT))
+}
 
 NEVER_IN = {
     "contracts": {"asyncio", "faust", "mode", "aiokafka", "kafka", "onnxruntime"},
@@ -79,22 +93,24 @@ def _imports(module: Path) -> Iterator[str]:
             yield from (f"{node.module}.{name.name}" for name in node.names)
 
 
-def _room(module: Path) -> str:
-    return module.relative_to(ROOT / "stream").with_suffix("").parts[0]
-
-
-@pytest.mark.parametrize("module", _modules("stream"), ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "module",
+    [module for package in RANKS for module in _modules(package)],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
 def test_imports_run_one_way(module: Path) -> None:
-    room = _room(module)
+    package, room, *_ = module.relative_to(ROOT).with_suffix("").parts
+    rank = RANKS[package]
     if room == "__init__":
-        assert not list(_imports(module))
+        assert set(_imports(module)) <= ({"os"} if package == "export" else set())
         return
-    assert room in RANK, f"give stream/{room} its place in ORDER"
+    assert room in rank, f"give {package}/{room} its place in the order"
+    never = _never_in_stream() | NEVER_IN.get(room, set()) if package == "stream" else {"tests"}
     for name in _imports(module):
         top, *rest = name.split(".")
-        assert top not in _never_in_stream() | NEVER_IN.get(room, set()), f"{module} imports {name}"
-        if top == "stream" and rest and rest[0] in RANK and rest[0] != room:
-            assert RANK[rest[0]] < RANK[room], f"stream.{room} may not import stream.{rest[0]}"
+        assert top not in never, f"{module} imports {name}"
+        if top == package and rest and rest[0] in rank and rest[0] != room:
+            assert rank[rest[0]] < rank[room], f"{package}.{room} may not import {name}"
 
 
 def test_import_rule_sees_every_way_to_import(tmp_path: Path) -> None:

@@ -79,21 +79,22 @@ def intra_list_diversity(listed: Int64, vectors: Float32) -> float:
 
     Parameters
     ----------
-    vectors : float32, shape (>= items + 1, D); of length 1, or zeros, which are like no other
+    vectors : float32, shape (>= items + 1, D), of any length; zeros are like no other
 
     Notes
     -----
-    The cosines of all ordered pairs add up to |sum v|^2 - sum |v|^2. Lists of fewer than two items
-    are left out.
+    The cosines of all ordered pairs add up to |sum u|^2 - sum |u|^2, u being v / |v|. Lists of
+    fewer than two items are left out.
     """
-    squares = (vectors.astype(np.float64) ** 2).sum(axis=1)
+    length = np.sqrt((vectors.astype(np.float64) ** 2).sum(axis=1))
+    scale = np.divide(1, length, out=np.zeros_like(length), where=length > 0)
     of_lists = []
     for first in range(0, len(listed), _CHUNK):
         rows = listed[first : first + _CHUNK]
         filled = rows > 0
-        at = np.where(filled[:, :, None], vectors[rows], 0)
-        together = (at.sum(axis=1, dtype=np.float64) ** 2).sum(axis=1)
-        cosines = together - np.where(filled, squares[rows], 0).sum(axis=1)
+        weight = np.where(filled, scale[rows], 0)
+        together = (np.einsum("lk,lkd->ld", weight, vectors[rows]) ** 2).sum(axis=1)
+        cosines = together - (weight > 0).sum(axis=1)
         size = filled.sum(axis=1)
         pairs = size * (size - 1)
         of_lists.append(1 - cosines[pairs > 0] / pairs[pairs > 0])

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from export.data.dataset import Log, read_cases, read_log
-from export.data.options import CLEANING, first_given, minutes, open_log, until_of
+from export.comparing import report as told
+from export.comparing.compare import compare, cross_validate, learning_curve, rating_errors
+from export.data.dataset import Log
+from export.data.options import CLEANING, first_given, minutes, open_log, open_split, until_of
 from export.data.sources import KAFKA
 from export.data.splits import folds, newest_share, rolling
-from export.measuring import report as told
-from export.measuring.compare import compare, cross_validate, learning_curve, rating_errors
+from export.measuring.asked import PREFIXES, asked_of, moment_ms
 from export.measuring.measure import KS, Measured, checked, measure, measure_model
-from export.measuring.questions import Questions, cases_asked, last_items, next_items
 from export.memory import peak_mib
 from export.models import AUTO, train
 from export.models.base import Run
@@ -30,8 +29,6 @@ from stream.core.bundle import Bundle
 from stream.errors import UsageError
 from stream.logs import FORMATS
 
-PREFIXES = "prefixes"
-HISTORIES = "histories"
 PREDICT_RATINGS = (AUTO, "mf")
 _FORMAT_OF_BASELINE = {PREFIXES: "sessions"}
 
@@ -154,15 +151,16 @@ def _log(
     seconds = None if options.minutes is None else 60 * options.minutes
     limited = Run(seconds=seconds, report=report)
     since_ms = None if options.since is None else moment_ms(options.since)
-    log, _ = open_log(options, report)
+    log, at = open_split(options, report)
     if options.folds is not None or options.rolling is not None:
         rounds = options.folds is not None
-        splits = folds(log, options.folds) if rounds else rolling(log, options.rolling)
+        splits = folds(log, options.folds) if rounds else rolling(log, options.rolling, at=at)
         found = cross_validate(splits, options.model, parameters, report, ks, limited)
         _print(told.splits_json(found) if options.json else told.splits_text(found))
         return
     if since_ms is None:
         since_ms = newest_share(log)
+    log = at(since_ms)
     results = compare(log, options.model, parameters, since_ms, report, ks, limited)
     rated = rating_errors(log, since_ms) if options.model in PREDICT_RATINGS else None
     form = told.results_json if options.json else told.results_text
@@ -210,30 +208,6 @@ def _bundle(options: argparse.Namespace, ks: tuple[int, ...], report: Report) ->
         _charts(options.plots, bins, {}, ks[-1], report)
 
 
-def asked_of(
-    test: Path,
-    form: str,
-    since: str | None,
-    report: Report,
-    scratch: Path | None = None,
-    until: Mapping[tuple[str, int], int] | None = None,
-) -> Questions:
-    """What a file asks, as it stands: nothing is cleaned out of it.
-
-    Parameters
-    ----------
-    form, scratch, until : as `read_log` takes them; "prefixes" as well
-    since : ISO date from which on it asks
-    """
-    if since is not None and form in (PREFIXES, HISTORIES):
-        raise UsageError(f"--since: {form} carry no times; leave it out")
-    if form == PREFIXES:
-        return cases_asked(read_cases(test, report))
-    since_ms = 0 if since is None else moment_ms(since)
-    log = read_log(test, form, report, scratch=scratch, until=until)
-    return last_items(log) if form == HISTORIES else next_items(log, since_ms)
-
-
 def _training_log(options: argparse.Namespace, report: Report) -> Log | None:
     if options.baseline is None:
         return None
@@ -258,20 +232,3 @@ def _lengths(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text}: give lengths of lists, such as 10,20") from None
-
-
-def moment_ms(text: str) -> int:
-    """An ISO date in ms; without a zone it is UTC.
-
-    Raises
-    ------
-    UsageError
-        It is none.
-    """
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"--since {text}: not an ISO date such as 2011-11-01") from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return int(moment.timestamp() * 1000)

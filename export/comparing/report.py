@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from export.measuring.compare import Results, spread
+from export.comparing.compare import Results, spread
+from export.comparing.plots import Points, chart, page
 from export.measuring.measure import Measured
 from export.measuring.metrics.calibration import Reliability
-from export.measuring.plots import Points, chart, page
 from export.training.train import BASELINE
 from stream.errors import UsageError
 from stream.terminal import printable

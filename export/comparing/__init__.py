@@ -1,0 +1,1 @@
+"""`freshet-export evaluate`: models put beside the baseline, bundles beside each other."""
