@@ -9,8 +9,16 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
 from export.data.dataset import Log
-from export.models.glr.blend import RARE, Companions, Entries, fit
-from export.models.glr.companions import DOUBT, FARTHEST, both_ways, nearest, pairs
+from export.models.glr.blend import Entries, fit
+from export.models.glr.companions import (
+    DOUBT,
+    FARTHEST,
+    RARE,
+    Companions,
+    both_ways,
+    nearest,
+    pairs,
+)
 from export.models.glr.sequences import GAP_EDGES_S, Sequences, gap_bucket, trained_kinds
 from stream.contracts import EventType
 
