@@ -22,6 +22,7 @@ from export.data.options import add_log_options, open_log
 from export.data.sample import write_sample
 from export.data.sources import SOURCES
 from export.measuring.asked import PREFIXES
+from export.memory import watched
 from export.models import AUTO, LEARNED, MODELS, SPACES
 from export.models.glr.private_parameters import PrivateParameters
 from export.models.text import parse_parameters, parse_values
@@ -37,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        with watched():
+            options.run(options)
     except FreshetError as error:
         print(f"freshet-export: {printable(str(error), keep=LINES)}", file=sys.stderr)
         return error.exit_code

@@ -1,4 +1,4 @@
-"""How a model that was just trained is to be stored. In: the model, a judge. Out: `Way`, losses.
+"""How a model that was just trained is to be stored. In: the model, a judge. Out: `Wanted`, losses.
 
 What rounding costs is measured on held-out events, with the engine's own fold. Must not know: logs,
 how a model is trained.

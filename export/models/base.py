@@ -142,7 +142,7 @@ class Run:
     device : "cpu", "cuda", or "auto": CUDA where there is one
     checkpoint : beginning of the files to go on from; None: nothing is kept
     report : gets a line after each epoch
-    keep : gets each trained network
+    keep : gets each trained network, built anew for it; None: nobody does
     watch : gets what an epoch was judged by; what it raises ends the training; None: nobody does
     warm : where the training begins; None: from nothing
     """
@@ -151,7 +151,7 @@ class Run:
     device: str = "auto"
     checkpoint: Path | None = None
     report: Callable[[str], None] = field(default=lambda message: None)
-    keep: Callable[[Any], None] = field(default=lambda network: None)
+    keep: Callable[[Any], None] | None = None
     watch: Callable[[Mapping[str, float]], None] | None = None
     warm: WarmStart | None = None
 

@@ -204,7 +204,7 @@ def _finish(
     bundle = _written(trained, options, kept, report)
     told = card(clock, log, data, options, bundle.bundle_id, trained.metrics)
     write_card(told, options.out / CARD)
-    report(f"peak memory of a process {peak_mib():,.0f} MiB")
+    report(f"peak memory {peak_mib():,.0f} MiB")
     print(f"{options.out}  {bundle.bundle_id}")
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from typing import Any, NamedTuple
 from export.data.dataset import Log
 from export.measuring.measure import Measured, measure_model
 from export.measuring.questions import MOMENTS, Questions, baskets
+from export.training.run_card import read_card
 from export.training.train import BASELINE, CANDIDATES, CHOSEN_BY
 from stream.core.bundle import Bundle
 from stream.core.model import Model
@@ -121,11 +121,11 @@ def _train(model: str, pair: Pair, bundle: Path, minutes: float | None) -> dict[
     limit = [] if minutes is None or model != "glr" else ["--minutes", f"{minutes:g}"]
     began = time.monotonic()
     trained = ("--format", pair.train_format, "--model", model, "--out", str(bundle), *limit)
-    peak_mib = _command("train", str(pair.train), *trained)[1]
-    manifest = Bundle.load(bundle).manifest
+    _command("train", str(pair.train), *trained)
+    manifest, card = Bundle.load(bundle).manifest, read_card(bundle) or {}
     return {
         "seconds": round(time.monotonic() - began, 1),
-        "peak_mib": round(peak_mib),
+        "peak_mib": round(card["peak_memory_mib"]),
         "held_out": manifest.metrics,
         "training": manifest.training,
     }
@@ -135,7 +135,7 @@ def _cases(pair: Pair, bundle: Path, baseline: Path | None) -> dict[str, Any]:
     """On the cases of a file, beside the baseline's bundle as it would be served."""
     asked = ("--test", str(pair.test), "--format", pair.test_format, "--json", *pair.extra)
     against = () if baseline is None else ("--against", str(baseline))
-    said = _command("evaluate", "--bundle", str(bundle), *asked, *against)[0]
+    said = _command("evaluate", "--bundle", str(bundle), *asked, *against)
     measured: dict[str, Any] = json.loads(said)
     if baseline is not None:
         measured["baseline"] = measured.pop("other")
@@ -180,18 +180,13 @@ def _auto(models: dict[str, Any]) -> dict[str, Any]:
     return {"chosen": chosen, "why": why, CHOSEN_BY: held_out}
 
 
-def _command(*arguments: str) -> tuple[str, float]:
-    """Run `freshet-export`; its progress is seen. Answers its result and its peak memory in MiB."""
+def _command(*arguments: str) -> str:
+    """Run `freshet-export`; its progress is seen. Answers its result."""
     command = [sys.executable, "-m", "export.cli", *arguments]
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
-        process = subprocess.Popen(command, stdout=said, cwd=ROOT)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise UsageError(f"freshet-export {arguments[0]} ended with {process.returncode}")
-        said.seek(0)
-        peak = usage.ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
-        return said.read(), peak
+    done = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8", cwd=ROOT, check=False)
+    if done.returncode:
+        raise UsageError(f"freshet-export {arguments[0]} ended with {done.returncode}")
+    return done.stdout
 
 
 def _print(model: str, found: dict[str, Any], pair: Pair) -> None:

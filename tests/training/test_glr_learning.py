@@ -16,6 +16,7 @@ from export.models.base import HeldOut, Run, Trained
 from export.models.glr.fitting import Plan, Trainer
 from export.models.glr.judging import Cases, interests
 from export.models.glr.learning import learn
+from export.models.glr.member import Member
 from export.models.glr.network import Network
 from export.models.glr.parameters import LONG, Parameters, length
 from export.models.glr.sequences import Sequences, trained_kinds
@@ -55,6 +56,16 @@ def test_it_names_its_head(trained: Trained) -> None:
     assert trained.head == Head("cosine", "softmax", "sigmoid")
     few = learn(walks(60), epochs=1, negatives=50, cosine=False, **SMALL)
     assert few.head == Head("dot product", "sampled softmax", "sigmoid")
+
+
+def test_no_network_is_built_again_that_nobody_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[Member] = []
+    monkeypatch.setattr(Member, "network", lambda member, job: built.append(member))
+    learn(walks(60), epochs=1, **SMALL)
+    assert not built
+    kept: list[object] = []
+    learn(walks(60), run=Run(keep=kept.append), epochs=1, **SMALL)
+    assert len(built) == len(kept) == 1
 
 
 def test_whether_users_go_back_is_learned(trained: Trained) -> None:

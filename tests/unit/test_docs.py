@@ -14,8 +14,9 @@ import msgspec
 import pytest
 
 from export import cli
+from export.models.glr import parameters as glr_parameters
 from stream.cli import COMMANDS
-from stream.config import Topics
+from stream.config import State, Topics
 from stream.contracts import (
     REASONS,
     Cause,
@@ -28,6 +29,7 @@ from stream.contracts import (
     Receipt,
     Recommendation,
 )
+from stream.core.wire import Layout
 from stream.errors import EXIT_FATAL, EXIT_INTERRUPTED
 from tests.support.docs import README, TABLES, with_tables
 
@@ -47,6 +49,18 @@ PAGES = [
 def test_a_table_is_as_the_code_has_it(name: str) -> None:
     table = f"<!-- {name} -->\n{TABLES[name]()}\n<!-- end -->"
     assert table in TEXT, "run `python -m tests.support.docs`"
+
+
+@pytest.mark.parametrize(("events", "more"), [(glr_parameters.LONG, False), (1, True)])
+def test_glr_stays_within_a_kib_with_the_told_parameters(events: int, more: bool) -> None:
+    told = TEXT[TEXT.index("A state is meant to take 1 KiB at most.") :].split("\n\n")[0]
+    given = dict(re.findall(r"(\w+)=(\w+)", told))
+    assert given.pop("mean") == "false"  # of visits alone: histories have none
+    parsed = {name: int(value) for name, value in given.items()} | ({"mean": False} if more else {})
+    p = glr_parameters.Parameters.chosen(events, **parsed)
+    layout = Layout(p.members * p.member_size, "int8", State().ring, model=1)
+    assert layout.max_bytes == 1_014
+    assert f"{layout.max_bytes:,} bytes as int8" in told
 
 
 def test_tables_are_written_where_they_stand() -> None:

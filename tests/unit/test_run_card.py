@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from export.cli import _parser
 from export.data.dataset import Log, read_log
 from export.training import run_card
-from export.training.run_card import CARD, code_version, data_sha256, read_card
+from export.training.run_card import CARD, code_version, data_sha256, read_card, settings
 from stream.core.bundle import MANIFEST, Bundle
 from stream.core.model import Model
+from tests.support.kafka import ROOT
 from tests.unit.test_export_cli import run, visits
 
 OF = ("--model", "decay", "--set", "dim=8")
@@ -136,3 +139,21 @@ def test_the_commit_is_that_of_the_checkout(
     assert code_version()["changed"] is True
     monkeypatch.setenv("PATH", str(tmp_path))  # no git
     assert "commit" not in code_version()
+
+
+def test_the_card_of_the_demos_bundle_is_of_that_bundle_and_its_told_command() -> None:
+    data = ROOT / "stream" / "demo" / "data"
+    card, manifest = read_card(data / "bundle"), Bundle.load(data / "bundle").manifest
+    assert card is not None
+    assert card["bundle_id"] == manifest.bundle_id
+    assert card["data"]["sha256"] == manifest.training["data"]
+    assert card["metrics"] == manifest.metrics
+    assert card["code"]["commit"]
+    assert card["code"]["changed"] is False
+    told = (data / "ATTRIBUTION.md").read_text(encoding="utf-8")
+    command = told[told.index("    freshet-export train") :].split("\n\n")[0]
+    _, *arguments = shlex.split(command.replace("\\\n", " "))
+    options = settings(_parser().parse_args(arguments))  # later versions may have others as well
+    assert options.keys() >= {"log", "out", "name", "model", "set"}
+    known = options.keys() & card["settings"].keys()
+    assert {name: options[name] for name in known} == {n: card["settings"][n] for n in known}

@@ -2,13 +2,17 @@
 
     sequences.py   a log -> windows of events
     network.py     PyTorch: item vectors and layers; scan.py, loss.py
-    fitting.py     the training loop; checkpoints
+    fitting.py     the training loop; checkpoints; interrupt.py: Ctrl-C between steps
     members.py     several networks: member.py one of them, processes.py at the same time
     companions.py  co-occurrence; blend.py: what the last interactions add to a logit
-    judging.py     held-out events: metrics, and what they settle
+    popularity.py  the newest popularity against that of all times
+    judging.py     networks on held-out events: metrics
+    settling.py    what held-out events settle; settled.py: what came of it
     graphs.py      the update and score graphs; reference.py: the same in NumPy
+    exported.py    both and the tables, as the bundle writer wants them
     warm.py        going on from an earlier bundle
-    private.py     training that hides each user
+    private.py     training that hides each user: clipping.py, accounting.py
+    parameters.py  what --set sets; private_parameters.py: the same of private.py
     learning.py    all of it in order
 
 This module needs no PyTorch; training does.

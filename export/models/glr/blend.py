@@ -3,11 +3,11 @@
     added(i) = sum over lags l of  again[l] * [i is the item at lag l]
                                  + together[l] * log(1 + p(i | item at lag l) / RARE)
 
-p is the share of the companions of an item. The weights maximise the likelihood of held-out events
-under softmax(base + added), with the network's logits as base. Only items that stand in `added`
-change it: with b = base - logsumexp(base), the new normaliser is the sum over those of
-exp(b + added), and of exp(b) over all others. So no pass over the whole catalogue is needed while
-the weights are fitted.
+p is the share of the companions of an item, RARE that of `companions`. The weights maximise the
+likelihood of held-out events under softmax(base + added), with the network's logits as base. Only
+items that stand in `added` change it: with b = base - logsumexp(base), the new normaliser is the
+sum over those of exp(b + added), and of exp(b) over all others. So no pass over the whole catalogue
+is needed while the weights are fitted.
 """
 
 from __future__ import annotations
@@ -17,32 +17,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
-from scipy.sparse import csr_array
 
-from export.models.base import Float32, Int64
-from export.models.glr.companions import DOUBT, nearest
+from export.models.base import Int64
+from export.models.glr.companions import Companions
 
 Float64 = npt.NDArray[np.float64]
 
-RARE = 0.01
 RIDGE = 1e-3  # a case; without repeats in the log nothing else holds their weights
 BOUND = 20.0
 LEAST_SHARE = 1e-12  # of all items that bring nothing
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Companions:
-    """What each item brings. `rows`: int64 [n, K], 0 for none; `worth`: float32 [n, K], 0 there."""
-
-    rows: Int64
-    worth: Float32
-
-    @classmethod
-    def of(cls, counts: csr_array, k: int) -> Companions:
-        """From `companions.pairs`: log(1 + share / RARE) of the k nearest of each row."""
-        rows, found = nearest(counts, k)
-        total = np.asarray(counts.sum(axis=1), np.float64)[:, None] + DOUBT
-        return cls(rows, np.log1p(found / total / RARE).astype(np.float32))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,9 +1,12 @@
-"""Which items follow each other. In: `Sequences`. Out: sparse counts, the nearest few of each.
+"""Which items follow each other. In: `Sequences`. Out: sparse counts, the nearest few of each, and
+what they are worth.
 
 Two events of a user that are L events apart count 1 / L, newer ones of the log more.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
@@ -15,6 +18,7 @@ FARTHEST = 20  # events between two that belong together
 RECENCY = 2.0  # a pair of the log's begin counts exp(-2) of one of its end
 BACKWARD = 0.5  # what an item says of the one before it, against the one after it
 DOUBT = 5.0  # counts that are added to a row's sum: few pairs prove little
+RARE = 0.01  # share at which a companion begins to be worth something
 
 
 def pairs(sequences: Sequences, items: int) -> sparse.csr_array:
@@ -59,3 +63,18 @@ def nearest(counts: sparse.csr_array, k: int) -> tuple[Int64, Float32]:
     rows[at] = counts.indices[order][kept]
     values[at] = counts.data[order][kept]
     return rows, values
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Companions:
+    """What each item brings. `rows`: int64 [n, K], 0 for none; `worth`: float32 [n, K], 0 there."""
+
+    rows: Int64
+    worth: Float32
+
+    @classmethod
+    def of(cls, counts: sparse.csr_array, k: int) -> Companions:
+        """From `pairs`: log(1 + share / RARE) of the k nearest of each row."""
+        rows, found = nearest(counts, k)
+        total = np.asarray(counts.sum(axis=1), np.float64)[:, None] + DOUBT
+        return cls(rows, np.log1p(found / total / RARE).astype(np.float32))

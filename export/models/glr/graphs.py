@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.models.base import Float32, Int64
-from export.models.glr.blend import Companions
+from export.models.glr.companions import Companions
 from export.models.glr.parameters import LEAST_LENGTH, WIDEST, Parameters
 from export.models.glr.sequences import GAP_EDGES_S
 from export.to_onnx import node, score_graph, update_graph

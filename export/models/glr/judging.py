@@ -117,7 +117,10 @@ class Cases:
 def interests(
     network: Network, sequences: Sequences, windows: Int64, events: int, device: str
 ) -> Tensor:
-    """The interest before each window's last event: float [len(windows), d], of length 1."""
+    """The interest before each window's last event: float [len(windows), d].
+
+    Of length 1 with `cosine`.
+    """
     network.eval()
     found = torch.empty(len(windows), network.p.dim)
     table = network.table()

@@ -20,8 +20,7 @@ from export.models.base import (
     Trained,
 )
 from export.models.glr import graphs
-from export.models.glr.blend import Companions
-from export.models.glr.companions import BACKWARD, both_ways, nearest, pairs
+from export.models.glr.companions import BACKWARD, Companions, both_ways, nearest, pairs
 from export.models.glr.exported import exported
 from export.models.glr.judging import Cases
 from export.models.glr.members import Job, train_members

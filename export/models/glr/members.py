@@ -82,8 +82,9 @@ def train_members(job: Job, run: Run) -> Members:
             )
             for at in range(job.p.members)
         ]
-    for one in found:
-        run.keep(one.network(job))
+    if run.keep is not None:
+        for one in found:
+            run.keep(one.network(job))
     return Members.of(found)
 
 

@@ -29,8 +29,8 @@ from export.data.dataset import Log
 from export.models.base import Float32, Int64, Trained
 from export.models.glr import graphs
 from export.models.glr.accounting import Budget, Mechanism, Uniforms, gaussian, secret
-from export.models.glr.blend import Companions
 from export.models.glr.clipping import Gradients, Windows, clipped_sum
+from export.models.glr.companions import Companions
 from export.models.glr.exported import exported
 from export.models.glr.network import Network, numbers
 from export.models.glr.private_parameters import PrivateParameters

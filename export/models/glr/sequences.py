@@ -56,7 +56,7 @@ class Sequences:
     Attributes
     ----------
     user, row, kind, gap : int64, shape (n,); `kind` is the event type that its type is trained as
-    wanted : bool, shape (n,); a target: the user turned towards the item
+    wanted : bool, shape (n,); may be a target: the user turned towards the item
     weight : float32, shape (n,); by recency
     time_ms, position : int64, shape (n,); `position` is that of the event in the log
     starts : int64, shape (users + 1,); where each user's events begin
@@ -123,7 +123,8 @@ class Sequences:
     def windows(self, longest: int) -> Int64:
         """Windows of at most `longest` + 1 events, the last of a user ending with its last event.
 
-        Neighbours share one event, so that each event but a user's first is a target once.
+        Neighbours share one event, so that each event but a user's first comes after another one
+        once: a target once where targets are the next events. `pack` may draw those of an order.
 
         Returns
         -------

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from export.models.base import Float32, Int64
-from export.models.glr.blend import Companions, Entries, Float64, fit
+from export.models.glr.blend import Entries, Float64, fit
+from export.models.glr.companions import Companions
 from export.models.glr.fitting import Report
 from export.models.glr.judging import AT_ONCE, Cases, K, metrics, strike
 from export.models.glr.popularity import drift
