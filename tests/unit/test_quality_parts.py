@@ -99,10 +99,10 @@ def ran(
 ) -> dict[str, dict[str, Any]]:
     """The file that a run of quality writes, its commands being run within this process."""
 
-    def command(*arguments: str) -> tuple[str, float]:
+    def command(*arguments: str) -> str:
         with redirect_stdout(io.StringIO()) as said:
             assert cli.main(list(arguments)) == 0
-        return said.getvalue(), 0.0
+        return said.getvalue()
 
     monkeypatch.setattr(quality, "_command", command)
     monkeypatch.setattr(quality, "ROOT", folder)
