@@ -1,14 +1,19 @@
-"""A small bundle around the real `decay` graphs, made once."""
+"""A small bundle around the real `decay` graphs, made once; examples that may take their time."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from stream.core.bundle import Bundle
 from stream.core.model import Model
 from tests.support.bundles import random_decay_bundle
+
+# A machine that does much else is no fault of the code.
+settings.register_profile("freshet", deadline=None)
+settings.load_profile("freshet")
 
 
 @pytest.fixture(scope="session")
