@@ -21,6 +21,7 @@ from tests.training.shops import THEMES, walks
 
 ROOT = Path(__file__).parents[2]
 TRAINED, ASKED = 200, 40  # visits
+NEW = 5  # targets that nobody trained on
 LEAST_RECALL = 0.5  # of 120 items: a list by chance has .17
 
 
@@ -42,6 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for visit in visits[TRAINED:]
         for stop in range(len(visit) - 1, 0, -1)
     ]
+    prefixes += [f"{visit[0]}\tnew{at}" for at, visit in enumerate(visits[:NEW])]
     _lines(made / "test_prefixes.txt.gz", prefixes)
     return made
 
@@ -54,6 +56,7 @@ def _is_measured(found: dict[str, Any], cases: int) -> None:
     """A list of 20 for every line, ranked over everything that was trained on."""
     assert found["cases"] == cases
     assert found["k"] == [10, 20]
+    assert found["unknown_targets"] == NEW
     for name in ("recall@20", "mrr@20", "ndcg@20"):
         low, high = found["confidence"][name]
         assert 0 < low <= found[name] <= high <= 1, name
