@@ -13,6 +13,10 @@ import numpy.typing as npt
 from scipy import optimize, special
 
 LEAST_SLOPE = 1e-3  # what rises more slowly would make ties of ranks
+# From here down a fitted map falls no faster than that: placements list nothing below 5e-7
+# (`stream.core.policy.placement.LEAST_SCORE`), a logit of -14.5, and a list is to be full.
+LOWEST = -11.5  # a probability of 1e-5
+FAR = 1_000.0  # the logits that the map has for what lies below
 
 
 class Calibration(NamedTuple):
@@ -71,7 +75,8 @@ def fitted(
 ) -> Calibration | None:
     """The map that makes scores probabilities: isotonic regression on bins of equal mass.
 
-    Zadrozny and Elkan 2002, on logits and with a slope that keeps ranks apart.
+    Zadrozny and Elkan 2002, on logits and with a slope that keeps ranks apart. Below the lowest bin
+    it goes on falling as it did, down to `LOWEST`, and hardly any more from there.
 
     Parameters
     ----------
@@ -99,4 +104,14 @@ def fitted(
     if len(x) < 2:
         return None
     least = 2 * LEAST_SLOPE * x.astype(np.float64)  # twice: float32 rounds
-    return Calibration.of(x, np.maximum.accumulate(rising[at] - least) + least)
+    return _levelling(x.astype(np.float64), np.maximum.accumulate(rising[at] - least) + least)
+
+
+def _levelling(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> Calibration:
+    """The map with these knots that scores of 0 are far below."""
+    fall = 2 * LEAST_SLOPE * FAR
+    if y[0] > LOWEST:
+        slope = (y[1] - y[0]) / (x[1] - x[0])
+        x = np.append(x[0] - (y[0] - LOWEST) / slope, x)
+        y = np.append(LOWEST, y)
+    return Calibration.of(np.append(x[0] - FAR, x), np.append(y[0] - fall, y))

@@ -219,8 +219,11 @@ def attempt(
 def measured(
     trained: Trained, held: Sides, report: Report, exclusions: Sequence[PlacementRules]
 ) -> Tried:
-    """Measure a model that was trained on the older events, under the best of `exclusions`."""
-    with loaded(trained) as served:
+    """Measure a model that was trained on the older events, under the best of `exclusions`.
+
+    It is softened for that: the engine lists nothing whose score is too small to be told from 0.
+    """
+    with loaded(softened(trained)) as served:
         found = []
         for exclusion in exclusions:
             rules = msgspec.structs.replace(exclusion, k=KS[-1])
@@ -270,7 +273,7 @@ def _stored(
         answers = replay(served, held.asked, rules=best.rules, storage=states)
         return judge(served, answers, KS, best.rules, "ring", held.older)
 
-    with loaded(best.trained) as served:
+    with loaded(softened(best.trained)) as served:
         return settle(served, best.measured, judged, wanted, report)
 
 

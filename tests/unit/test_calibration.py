@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export.bundle import write_bundle
-from export.calibration import Calibration, fitted
+from export.calibration import LEAST_SLOPE, LOWEST, Calibration, fitted
 from export.models import train
 from export.models.base import Trained
 from export.to_onnx import node, score_graph, with_calibration
-from stream.core.bundle import Bundle
+from stream.core.bundle import NEVER_LISTED, Bundle
 from stream.core.model import Model
+from stream.core.policy.placement import LEAST_SCORE
 from stream.errors import BundleError
 from tests.unit.test_model import random_log, some_states
 
@@ -155,3 +156,32 @@ def test_what_falls_is_made_to_rise_and_too_little_is_said() -> None:
     assert fitted(logits, np.zeros(len(logits), np.bool_)) is None
     assert fitted(np.zeros(10), np.ones(10, np.bool_)) is None
     assert fitted(np.full(10, -np.inf), np.ones(10, np.bool_)) is None
+
+
+def test_what_lies_far_below_the_lowest_bin_is_listed_still() -> None:
+    """The map goes on as it fell, and levels out before a placement takes a score for none."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(-3, 2, (20_000, 3))
+    hits = rng.random(logits.shape) < 1 / (1 + np.exp(-logits))
+    found = fitted(logits, hits)
+    assert found is not None
+    lowest = found.x[found.y > LOWEST + 1e-3][0]
+    below = found.apply(np.array([lowest - 1, lowest - 2, lowest - 3]))
+    slopes = -np.diff(below, prepend=found.apply(np.array([lowest])))
+    np.testing.assert_allclose(slopes, slopes[0], rtol=1e-4)
+    assert slopes[0] > 0.3
+    far = found.apply(lowest - np.array([10, 100, 1_000], np.float64))
+    assert (far < LOWEST + 2).all()
+    assert (1 / (1 + np.exp(-far)) > LEAST_SCORE).all()
+    assert (np.diff(far) < 0).all()
+    assert found.probability(np.array([NEVER_LISTED]))[0] == 0
+
+
+def test_scores_below_the_last_step_level_out_at_once() -> None:
+    """A share of hits may lie below it already."""
+    logits = np.repeat([0.0, 1.0], 1_000_000)
+    hits = np.arange(len(logits)) == len(logits) - 1
+    found = fitted(logits, hits)
+    assert found is not None
+    assert found.y[1] < LOWEST
+    assert found.slopes[0] == pytest.approx(2 * LEAST_SLOPE, rel=1e-3)

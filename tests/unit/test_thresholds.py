@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from scipy import special
 
 from export.bundle import write_bundle
+from export.compression.held_out import Wanted
+from export.data.dataset import Log
 from export.measuring.evaluate import Answers, replay
 from export.measuring.metrics.ranking import find_hits
 from export.measuring.metrics.thresholds import best_theta, kept_by
-from export.models import train
+from export.models import Trained, train
 from export.training import calibrating
 from export.training.calibrating import SOFTENING, calibrate, softened
 from export.training.train import fit, hold_out, loaded
@@ -116,6 +118,34 @@ def test_softening_keeps_lists_and_divides_logits(tmp_path: Path) -> None:
     assert told.any()
     wanted = special.logit(scores[told].astype(np.float64)) / SOFTENING
     np.testing.assert_allclose(special.logit(soft[told].astype(np.float64)), wanted, atol=1e-4)
+
+
+def test_a_list_is_full_however_low_the_logits_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores that are 0 as float32 are no reason to choose otherwise, nor to list nothing."""
+    log, wanted = random_log(), Wanted("int8")
+    usual = fit(log, "decay", {"dim": 8}, silently, wanted=wanted)
+
+    def lowered(name: str, log: Log, **given: object) -> Trained:
+        trained = train(name, log, **given)
+        trained.biases[1:] -= 60
+        return trained
+
+    monkeypatch.setattr("export.training.train.train", lowered)
+    low = fit(log, "decay", {"dim": 8}, silently, wanted=wanted)
+    assert (low.exclude_seen, low.exclude_bought) == (usual.exclude_seen, usual.exclude_bought)
+    assert (low.storage, low.item_storage) == (usual.storage, usual.item_storage)
+    assert usual.metrics["held_out"]["listed@20"] == 20
+    for name, value in usual.metrics["held_out"].items():
+        assert low.metrics["held_out"][name] == pytest.approx(value, abs=0.01, rel=0.01), name
+    for name, value in usual.metrics["packed_items"]["losses"].items():
+        assert low.metrics["packed_items"]["losses"][name] == pytest.approx(value, abs=0.01)
+    held = hold_out(log)
+    assert held is not None
+    served = Model(write_bundle(low, tmp_path / "bundle"), "cpu")
+    longest = replay(served, held.asked, rules=Placement(k=200, exclude_bought=False))
+    assert (longest.listed > 0).all()
 
 
 def test_the_manifest_says_what_the_engine_keeps(

@@ -68,6 +68,42 @@ class Entries:
         return np.bincount(self.item, contributions, len(self.case)).astype(np.float64)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class AddedUp:
+    """The normalisers of C cases when the last interactions have their say.
+
+    Attributes
+    ----------
+    case : int64 [U]; of each pair
+    begins : int64; the first pair of each case that has one
+    log_others : float64 [C]; log of the share of the items that are in no pair
+    """
+
+    case: Int64
+    begins: Int64
+    log_others: Float64
+
+    @classmethod
+    def of(cls, entries: Entries, base: Float64, cases: int) -> AddedUp:
+        """`base`: float64 [U]; log-probability of each pair under the network alone."""
+        inside = np.bincount(entries.case, np.exp(base), cases)
+        log_others = np.log(np.maximum(1 - inside, LEAST_SHARE))
+        return cls(entries.case, np.flatnonzero(np.diff(entries.case, prepend=-1)), log_others)
+
+    def normaliser(self, logit: Float64) -> Float64:
+        """Log of the sum over items of exp(logit), where those in no pair keep theirs: float64 [C].
+
+        `logit`: float64 [U]; base + added.
+        """
+        most, has = self.log_others.copy(), self.case[self.begins]
+        if len(has):
+            most[has] = np.maximum(most[has], np.maximum.reduceat(logit, self.begins))
+        total = np.exp(self.log_others - most)
+        total += np.bincount(self.case, np.exp(logit - most[self.case]), len(most))
+        normaliser: Float64 = most + np.log(total)
+        return normaliser
+
+
 def fit(entries: Entries, base: Float64, target: Int64, last: int) -> Float64:
     """The weights that make the targets likeliest.
 
@@ -82,21 +118,14 @@ def fit(entries: Entries, base: Float64, target: Int64, last: int) -> Float64:
     float64 [2 R]; `again`, then `together`
     """
     cases = len(target)
-    begins = np.flatnonzero(np.diff(entries.case, prepend=-1))  # of each case with an entry
-    has = entries.case[begins]
-    others = np.maximum(1 - np.bincount(entries.case, np.exp(base), cases), LEAST_SHARE)
-    log_others = np.log(others)
+    added_up = AddedUp.of(entries, base, cases)
     hit = np.zeros(len(base))
     hit[target[target >= 0]] = 1.0
 
     def objective(weights: Float64) -> tuple[float, Float64]:
         added = entries.added(weights)
         logit = base + added
-        most = log_others.copy()
-        most[has] = np.maximum(most[has], np.maximum.reduceat(logit, begins))
-        total = np.exp(log_others - most)
-        total += np.bincount(entries.case, np.exp(logit - most[entries.case]), cases)
-        normaliser = most + np.log(total)
+        normaliser = added_up.normaliser(logit)
         loss = normaliser.sum() - (hit * added).sum()
         of_pair = np.exp(logit - normaliser[entries.case]) - hit
         slope = np.bincount(entries.weight, of_pair[entries.item] * entries.value, 2 * last)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from export.models.base import Float32, Int64
-from export.models.glr.blend import Entries, Float64, fit
+from export.models.glr.blend import AddedUp, Entries, Float64, fit
 from export.models.glr.companions import Companions
 from export.models.glr.fitting import Report
 from export.models.glr.judging import AT_ONCE, Cases, K, metrics, strike
@@ -124,7 +124,7 @@ class _Trials:
         self._found = answers.interests()
         self._entries = Entries.of(cases.recent, companions)
         self._made: dict[Choice, Trial] = {}
-        self._fitted: tuple[Choice, _Blend, Float64, float] | None = None  # the last one
+        self._fitted: tuple[Choice, _Blend, Float64, Float64, Float64] | None = None  # the last
 
     def along(self, name: str, best: Trial) -> Trial:
         """Climb one ladder up from `best` while that gets better and there is time; if it never
@@ -157,9 +157,11 @@ class _Trials:
         return self._made[choice]
 
     def _try(self, choice: Choice) -> Settled:
-        blend, fitted, level = self._fit(replace(choice, again=1.0, together=1.0))
+        blend, fitted, base, normaliser = self._fit(replace(choice, again=1.0, together=1.0))
         last = self._cases.p.last
         weights = fitted * np.repeat([choice.again, choice.together], last)
+        added_up = AddedUp.of(self._entries, base, len(normaliser))
+        level = normaliser + added_up.normaliser(base + self._entries.added(weights))
         measured = metrics(blend.ranks(weights, choice.exclude_seen))
         found = Settled(
             epochs=0,
@@ -169,7 +171,7 @@ class _Trials:
             temperature=choice.temperature,
             half_life_days=choice.half_life_days,
             lately=choice.lately,
-            level=round(level, 4),
+            level=round(float(level.mean()), 4),
             ndcg=round(measured[f"ndcg@{K}"], 4),
             recall=round(measured[f"recall@{K}"], 4),
             mrr=round(measured[f"mrr@{K}"], 4),
@@ -183,8 +185,9 @@ class _Trials:
         )
         return found
 
-    def _fit(self, choice: Choice) -> tuple[_Blend, Float64, float]:
-        """The logits, the likeliest weights of the last interactions, the mean normaliser."""
+    def _fit(self, choice: Choice) -> tuple[_Blend, Float64, Float64, Float64]:
+        """The logits, the likeliest weights of the last interactions, and what `base` says of the
+        logits without these: its pairs and its normaliser."""
         if self._fitted is None or self._fitted[0] != choice:
             answers, days = self._answers, choice.half_life_days
             biases = answers.biases
@@ -195,7 +198,7 @@ class _Trials:
             blend = _Blend(self._cases, warm, answers.table, biases, self._entries)
             base, normaliser, hit = blend.base(choice.exclude_seen)
             weights = fit(self._entries, base, hit, self._cases.p.last)
-            self._fitted = (choice, blend, weights, float(normaliser.mean()))
+            self._fitted = (choice, blend, weights, base, normaliser)
         return self._fitted[1:]
 
 
