@@ -21,7 +21,8 @@ from export.data.dataset import Log
 from export.models.base import Run, Trained
 from export.models.glr.accounting import Budget, Mechanism
 from export.models.glr.private_parameters import PrivateParameters
-from export.training.train import BASELINE, Sides, Tried, attempt, hold_out, measured
+from export.training.sides import Sides, hold_out
+from export.training.train import BASELINE, Tried, attempt, measured
 from stream.config import Placement as PlacementRules
 from stream.errors import UsageError
 

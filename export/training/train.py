@@ -1,9 +1,9 @@
 """Train a model and measure it. In: a log. Out: a `Trained` model with what was measured on it.
 
-The newest events are held out; models trained on the rest are measured on them beside the baseline,
-through the engine's own fold and placement. That decides which model it is to be (`auto`), whether
-seen and bought items may come back, how states are stored and what a score means. What is handed
-out is then trained on everything.
+The newest events are held out; models trained on the rest are measured on those of half the users
+(`sides.py`) beside the baseline, through the engine's own fold and placement. That decides which
+model it is to be (`auto`), whether seen and bought items may come back, how states are stored and
+what a score means. What is handed out is then trained on everything.
 
 Must not know: files of a log, the command line.
 """
@@ -19,32 +19,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-import numpy as np
 
 from export.bundle import write_bundle
 from export.compression.bundle import States
 from export.compression.held_out import Wanted, settle
 from export.data.dataset import Log
-from export.data.splits import HELD_OUT, NothingAskedError, newest_share
 from export.measuring.evaluate import replay
 from export.measuring.exclusions import tellable
 from export.measuring.measure import Measured, judge
-from export.measuring.questions import Questions, moments_asked
 from export.models import AUTO, LEARNED, SETTLED, Trained, train
-from export.models.base import HeldOut, Run
-from export.models.warm import WarmStart
+from export.models.base import Run
 from export.training.calibrating import calibrate, softened
-from export.weights import turns_towards
+from export.training.sides import Sides, hold_out
 from stream.config import Placement as PlacementRules
 from stream.core.model import Model
 from stream.errors import TrainingError, UsageError
 
 BASELINE = "cooccurrence"
 CANDIDATES = ("cooccurrence", "decay", "mf", "glr")  # of `auto`
-LEAST_HELD_OUT = 0.02  # of the events, however many there are; at most `splits.HELD_OUT`
-ENOUGH = 20_000  # held-out events that settle everything
-CASES = 6_000  # that a model is measured on
-LEAST_NEW = 100  # events that an earlier bundle was not trained on
 KS = (10, 20)
 CHOSEN_BY = "ndcg@20"
 SECONDS_SHARE = 0.5  # of the time, for training on the older events; the rest is for all
@@ -52,16 +44,6 @@ SECONDS_SHARE = 0.5  # of the time, for training on the older events; the rest i
 AS_TRAINED = Wanted()
 
 Report = Callable[[str], None]
-
-
-class Sides(NamedTuple):
-    """The two sides of a log: what is trained on, and what is asked for, some of all `cases`."""
-
-    log: Log
-    older: Log
-    cases: int
-    asked: Questions
-    held_out: HeldOut
 
 
 class Tried(NamedTuple):
@@ -109,8 +91,8 @@ def fit(
         final = train(name, log, **parameters, **({"run": run} if name in SETTLED else {}))
         return _unmeasured(final, wanted)
     report(
-        f"held out: the newest {len(log) - len(held.older):,} of {len(log):,} events, "
-        f"{held.cases:,} cases"
+        f"held out: the newest {len(log) - len(held.older):,} of {len(log):,} events; "
+        f"{held.cases:,} cases of half their users measure, the others' are learned from"
     )
     tried = {
         name: found
@@ -143,38 +125,6 @@ def fit(
         return final
     final.training["calibration"] = calibrated.kept
     return final.calibrated(calibrated.calibration)
-
-
-def hold_out(log: Log, warm: WarmStart | None = None) -> Sides | None:
-    """The newest events against the older ones; None where one side has nothing.
-
-    Parameters
-    ----------
-    warm : it must not be asked for what it was trained on
-
-    Raises
-    ------
-    UsageError
-        There is hardly an event that is newer than `warm`.
-    """
-    share = float(np.clip(ENOUGH / max(len(log), 1), LEAST_HELD_OUT, HELD_OUT))
-    if warm is not None and (new := int((log.time_ms >= warm.until_ms).sum())) < LEAST_NEW:
-        raise UsageError(
-            f"{warm.name}: was trained on all but the newest {new:,} events of this log, too few "
-            f"to measure a model on ({LEAST_NEW}); train when there are more, or without --warm"
-        )
-    since_ms = max(newest_share(log, share), 0 if warm is None else warm.until_ms)
-    trained = log.time_ms < since_ms
-    if not trained.any():
-        return None
-    try:
-        asked = moments_asked(log, since_ms)
-    except NothingAskedError:  # those users are all new
-        return None
-    chosen = np.random.default_rng(0).permutation(len(asked.queries))[:CASES]
-    some = dataclasses.replace(asked, queries=[asked.queries[at] for at in np.sort(chosen)])
-    held_out = HeldOut(trained, np.flatnonzero(~trained & turns_towards(log.event_type)))
-    return Sides(log, log.before(since_ms), len(asked.queries), some, held_out)
 
 
 def _candidates(model: str, report: Report) -> tuple[str, ...]:

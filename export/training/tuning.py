@@ -21,7 +21,8 @@ from export.models import SPACES, TRIED_AS, parameters_for
 from export.models.base import Run
 from export.models.space import Choices, Range
 from export.models.text import as_options, as_text
-from export.training.train import CHOSEN_BY, attempt, hold_out
+from export.training.sides import hold_out
+from export.training.train import CHOSEN_BY, attempt
 from stream.errors import UsageError
 
 SHOWN = 10  # trials in the table, beside the defaults
@@ -134,8 +135,8 @@ def search(
         raise UsageError("too little of a log to hold out its newest events")
     defaults = asdict(parameters_for(model, sides.older, given))
     report(
-        f"held out: the newest {len(log) - len(sides.older):,} of {len(log):,} events, "
-        f"{sides.cases:,} cases; looking for {', '.join(space)}"
+        f"held out: the newest {len(log) - len(sides.older):,} of {len(log):,} events; "
+        f"{sides.cases:,} cases of half their users measure; looking for {', '.join(space)}"
     )
     found = Search(model, dict(given), seed)
     clock = _Clock(run.seconds)

@@ -15,7 +15,8 @@ from export.measuring.evaluate import replay
 from export.models.base import Run
 from export.models.glr.blend import AddedUp, Entries
 from export.models.glr.companions import Companions
-from export.training.train import attempt, fit, hold_out, loaded
+from export.training.sides import hold_out
+from export.training.train import attempt, fit, loaded
 from stream.config import Placement
 from stream.core.model import Model
 from tests.support.logs import log_of

@@ -16,7 +16,8 @@ from export.models import train
 from export.models.base import Run, Trained
 from export.models.glr.warm import starts
 from export.models.warm import WarmStart
-from export.training.train import fit, hold_out
+from export.training.sides import hold_out
+from export.training.train import fit
 from export.training.warm import read_warm
 from stream.core.bundle import Bundle
 from stream.core.model import Model

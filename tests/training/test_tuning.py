@@ -17,7 +17,8 @@ from export.models.space import Range
 from export.models.text import as_options, parse_parameters
 from export.training import command as training
 from export.training import tuning
-from export.training.train import attempt, hold_out
+from export.training.sides import hold_out
+from export.training.train import attempt
 from export.training.tuning import Search, Trial, search
 from stream.core.bundle import Bundle
 from stream.errors import UsageError

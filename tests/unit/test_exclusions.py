@@ -16,7 +16,8 @@ from export.measuring.evaluate import replay
 from export.measuring.exclusions import REPEATS, WITHOUT_BOUGHT, WITHOUT_SEEN, tellable
 from export.measuring.measure import KS, measure, measure_model
 from export.models.base import Run
-from export.training.train import attempt, fit, hold_out, loaded
+from export.training.sides import hold_out
+from export.training.train import attempt, fit, loaded
 from stream.config import Placement
 from stream.contracts import EventType
 from stream.core.policy.placement import LeavesOut

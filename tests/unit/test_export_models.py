@@ -24,7 +24,8 @@ from export.models import LEARNED, MODELS, PARAMETERS, train
 from export.models.base import Baskets, item_vectors
 from export.models.glr.parameters import HISTORIES, Parameters
 from export.models.glr.private_parameters import PrivateParameters
-from export.training.train import fit, hold_out
+from export.training.sides import hold_out
+from export.training.train import fit
 from export.weights import EVENT_WEIGHTS
 from stream.config import Placement
 from stream.contracts import EVENT_TYPES, EventType, decode_recommendation
@@ -201,7 +202,9 @@ def test_cleaning_takes_the_events_of_rare_items_and_a_parameter_their_rows(tmp_
         held = hold_out(which)
         assert held is not None
         rows = {item_id: row for row, item_id in enumerate(without.item_ids)}
-        asked = [which.items[code] for query in held.asked.queries for code in query.targets]
+        measured = [code for query in held.asked.queries for code in query.targets]
+        both = np.append(measured, which.item[held.held_out.asked])
+        asked = [which.items[code] for code in both.astype(np.int64)]
         assert sum(item_id not in rows for item_id in asked) == unknown
 
 

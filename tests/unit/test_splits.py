@@ -22,7 +22,7 @@ from export.data.splits import (
     rolling,
 )
 from export.measuring.questions import Questions, baskets
-from export.training.train import hold_out
+from export.training.sides import hold_out
 from stream.contracts import EventType
 from stream.errors import UsageError
 from tests.support.logs import BEGIN_MS, log_of, told

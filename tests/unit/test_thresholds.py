@@ -19,7 +19,8 @@ from export.measuring.metrics.thresholds import best_theta, kept_by
 from export.models import Trained, train
 from export.training import calibrating
 from export.training.calibrating import SOFTENING, calibrate, softened
-from export.training.train import fit, hold_out, loaded
+from export.training.sides import hold_out
+from export.training.train import fit, loaded
 from stream.config import Placement, load_settings
 from stream.core.bundle import Bundle
 from stream.core.model import Model

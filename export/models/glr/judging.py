@@ -73,8 +73,8 @@ class Cases:
         stops = stops[~first[everything.begins[stops]]]
         if len(stops) == 0:
             raise UsageError(
-                "none of the held-out events has an earlier one of its user with a known item; the "
-                "log is too short to choose a model by"
+                "no held-out event that is learned from has an earlier one of its user with a "
+                "known item; the log is too short to choose a network by, or of one user alone"
             )
         rng = np.random.default_rng(p.seed)
         items = int(row_by_code.max(initial=0)) + 1
