@@ -35,10 +35,10 @@ _BLOCK = 1 << 20  # numbers hashed at once
 
 
 class Clock:
-    """Runs from its making."""
+    """Runs from its making. `code`: the version that is loaded, before the run writes anything."""
 
     def __init__(self) -> None:
-        self.started = datetime.now(UTC)
+        self.started, self.code = datetime.now(UTC), code_version()
         self._begun = time.monotonic()
 
     def seconds(self) -> float:
@@ -68,7 +68,7 @@ def card(
             "ends": log.ends,
         },
         "settings": settings(options),
-        "code": code_version(),
+        "code": clock.code,
         "machine": {"system": platform.platform(), "processors": os.cpu_count()},
         "metrics": dict(metrics),
     }
