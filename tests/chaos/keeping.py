@@ -72,5 +72,5 @@ class Keeping(NamedTuple):
 
 PLAIN = Keeping()
 # At some hundred events a second most users leave, some by each of the two, and come back.
-BRIEF = Keeping(expire_after_s=2.5, max_users=480, secret="swordfish")
+BRIEF = Keeping(expire_after_s=2.5, max_users=480, secret="swordfish-" * 4)
 KEEPINGS = {"plain": PLAIN, "brief": BRIEF}

@@ -41,7 +41,7 @@ NOW_MS = 1_795_000_000_000
 STEPS = 120
 USERS = 200
 UNCOMMITTED = 5  # batches
-BRIEF = Keeping(expire_after_s=60.0, max_users=40, secret="swordfish")
+BRIEF = Keeping(expire_after_s=60.0, max_users=40, secret="swordfish-" * 4)
 BROAD = Keeping(expire_after_s=300.0, max_users=90)  # its share has room to choose ahead
 TOPICS = {"clicks": decode.CLICKS, "purchases": decode.PURCHASES}
 
@@ -228,9 +228,9 @@ def test_whoever_comes_back_with_the_old_state_is_seen(
 @pytest.mark.parametrize(
     ("does", "told"),
     [
-        (PLAIN, PLAIN._replace(secret="swordfish")),
-        (PLAIN._replace(secret="swordfish"), PLAIN),
-        (PLAIN._replace(secret="swordfish"), PLAIN._replace(secret="other")),
+        (PLAIN, PLAIN._replace(secret="swordfish-" * 4)),
+        (PLAIN._replace(secret="swordfish-" * 4), PLAIN),
+        (PLAIN._replace(secret="swordfish-" * 4), PLAIN._replace(secret="pineapple-" * 4)),
     ],
 )
 def test_a_state_under_another_key_is_seen(bundle: Bundle, does: Keeping, told: Keeping) -> None:
