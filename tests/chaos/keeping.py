@@ -34,7 +34,7 @@ class Keeping(NamedTuple):
         leave, pseudonyms = chance.random() < 0.5, chance.random() < 0.5
         expire_after_s = round(chance.uniform(5, 30), 1)
         max_users = chance.choice((240, 1_000, 2_000))
-        secret = f"secret of {seed}"
+        secret = f"secret of the storm that has the seed {seed}"
         return cls(
             expire_after_s if leave else 0.0,
             max_users if leave else 0,
