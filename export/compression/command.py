@@ -64,6 +64,8 @@ def run(options: argparse.Namespace, report: Report) -> None:
         raise UsageError("--item-vectors, --states: go with --out; without it all are measured")
     if options.out is not None and options.item_vectors is None and options.states is None:
         raise UsageError("--out: say with --item-vectors, --states or both how to pack")
+    if options.out is not None and options.out.resolve() == options.bundle.resolve():
+        raise UsageError("--out: is the bundle itself, which would be lost; give another folder")
     if options.out is None and options.cpu_only:
         raise UsageError("--cpu-only: goes with --out; without it no bundle is written")
     if options.test is None and (options.since is not None or options.format is not None):

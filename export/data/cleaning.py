@@ -132,9 +132,9 @@ def clean(log: Log, rules: Rules | None = None) -> tuple[Log, Report]:
         log = without(log, {RARE_ITEM: _rare(log.item, rules.min_count)})
     if rules.min_user_events > 1:
         log = without(log, {SHORT_USER: _rare(log.user, rules.min_user_events)})
+    report.kept = len(log)
     if len(log) == 0:
         raise UsageError(f"cleaning left no event; loosen its rules\n{report.table()}")
-    report.kept = len(log)
     return log, report
 
 

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
-from export.models import AUTO, ENSEMBLE, MODELS, PARAMETERS, ensemble
+from export.models import AUTO, ENSEMBLE, MODELS, PARAMETERS, ensemble, glr
 from export.models.registry import SINGLE
+from stream.core.manifest import MAX_DIM, MAX_RECENT
 from stream.errors import UsageError
+
+# Of parameters that several models have: from, to. A bundle holds no more.
+LIMITS: Final[dict[str, tuple[float, float]]] = {
+    "dim": (1, MAX_DIM),
+    "last": (1, MAX_RECENT),
+    **dict.fromkeys(("half_life_s", "mood_half_life_s", "pause_s", "strength"), (1e-6, 1e12)),
+}
 
 
 def parse_parameters(model: str, given: Mapping[str, str]) -> dict[str, Any]:
@@ -27,7 +36,10 @@ def parse_parameters(model: str, given: Mapping[str, str]) -> dict[str, Any]:
             raise UsageError("--set: say with --model of which model it is a parameter")
         raise UsageError(f"model {model!r} is not one of {', '.join(sorted(MODELS))}")
     if model != ENSEMBLE:
-        return parse_values(model, PARAMETERS[model], given)
+        parsed = parse_values(model, PARAMETERS[model], given)
+        if model == "glr":
+            glr.Parameters.chosen(0.0, **parsed)  # its ranges, before a log is read
+        return parsed
     own = {name: text for name, text in given.items() if "." not in name}
     parsed = parse_values(model, PARAMETERS[model], own)
     for name, text in given.items():
@@ -67,6 +79,9 @@ def parse_values(whose: str, fields: type[Any], given: Mapping[str, str]) -> dic
             raise UsageError(f"{name}={text}: not a number ({kinds[name].__name__})") from None
         if not 0 <= parsed[name] < float("inf") or (kinds[name] is int and parsed[name] < 1):
             raise UsageError(f"{name}={text}: must be positive and finite")
+        low, high = LIMITS.get(name, (0, math.inf))
+        if not low <= parsed[name] <= high:
+            raise UsageError(f"{name}={text}: must be from {low:g} to {high:g}")
     return parsed
 
 

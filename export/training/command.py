@@ -19,8 +19,9 @@ from export.compression.held_out import Wanted
 from export.data.dataset import Log
 from export.data.options import minutes, open_log, provenance
 from export.memory import peak_mib
-from export.models import AUTO, LEARNED
+from export.models import AUTO, ENSEMBLE, LEARNED
 from export.models.base import Run, Trained
+from export.models.ensemble import by_member
 from export.models.warm import WarmStart
 from export.training.private import fit_privately
 from export.training.run_card import CARD, Clock, card, data_sha256, write_card
@@ -102,7 +103,7 @@ def _run_options(command: argparse.ArgumentParser) -> None:
 def train(options: argparse.Namespace, parameters: dict[str, Any], report: Report) -> None:
     """Train and write a bundle. `parameters` are the model's."""
     clock = Clock()
-    with _kept(options) as kept:
+    with _kept(options, _goes_on(options.model, parameters)) as kept:
         warm = None if options.warm is None else read_warm(options.warm, options.model)
         log, cleaning = open_log(options, report)
         wanted = Wanted(options.item_vectors or "float32", options.states)
@@ -125,7 +126,7 @@ def train_privately(
     if options.min_count is not None and options.min_count > 1:
         raise UsageError("--epsilon: which items are rare depends on users; leave --min-count out")
     options.outliers = False  # what is far out depends on others' events, and may be one user's all
-    with _kept(options) as kept:
+    with _kept(options, goes_on=False) as kept:
         log, _ = open_log(options, report)
         run = _run(options, kept, report)
         found = fit_privately(log, parameters, options.epsilon, options.delta, run)
@@ -145,7 +146,8 @@ def train_privately(
 def tune(options: argparse.Namespace, parameters: dict[str, Any], report: Report) -> None:
     """Look for parameters and print them; with `--out`, train with them. `parameters` stay."""
     clock = Clock()
-    with nullcontext() if options.out is None else _kept(options) as kept:
+    goes_on = _goes_on(options.model, parameters)
+    with nullcontext() if options.out is None else _kept(options, goes_on) as kept:
         log, cleaning = open_log(options, report)
         run = _run(options, kept, report)
         model, seed = options.model, options.seed
@@ -230,13 +232,27 @@ def _packed(trained: Trained, options: argparse.Namespace, report: Report) -> Bu
     return write_bundle(trained, options.out, options.name)
 
 
+def _goes_on(model: str, parameters: dict[str, Any]) -> bool:
+    """Whether a training of this model goes on from checkpoints."""
+    names = by_member(parameters) if model == ENSEMBLE else (model,)
+    return model == AUTO or any(name in LEARNED for name in names)
+
+
 @contextmanager
-def _kept(options: argparse.Namespace) -> Iterator[Unfinished]:
-    """Before hours are spent: can the bundle be written, and what is learned until then?"""
+def _kept(options: argparse.Namespace, goes_on: bool) -> Iterator[Unfinished]:
+    """Before hours are spent: can the bundle be written, and what is learned until then?
+
+    `goes_on`: whether this training can use what another one left; else it must not be lost.
+    """
     if not options.out.name:
         raise UsageError("--out: give a folder with a name of its own, to be made for the bundle")
     look_at(options.out)
     with unfinished(options.out) as kept:
+        if kept.holds_anything() and not goes_on:
+            raise UsageError(
+                f"{kept.folder}: holds what an interrupted training of another kind learned; "
+                "finish that one with its own command, delete the folder, or give another --out"
+            )
         yield kept
 
 

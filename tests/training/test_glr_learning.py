@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +150,34 @@ def test_a_checkpoint_of_other_parameters_is_refused(tmp_path: Path) -> None:
     other = Parameters(**{**SMALL, "state": 16}, smoothing=0.0)
     with pytest.raises(UsageError, match="other parameters; delete it"):
         Trainer(sequences, items, other, None, "cpu").run(plan, lambda line: None)
+
+
+def test_a_checkpoint_of_another_log_is_refused(tmp_path: Path) -> None:
+    p = Parameters(**SMALL, smoothing=0.0)
+    sequences, items = sequences_of(p)
+    plan = Plan(epochs=1, checkpoint=tmp_path / "network")
+    Trainer(sequences, items, p, None, "cpu").run(plan, lambda line: None)
+    sequences.row[-1] = 1 + sequences.row[-1] % (items - 1)
+    with pytest.raises(UsageError, match="another log; delete it"):
+        Trainer(sequences, items, p, None, "cpu").run(plan, lambda line: None)
+
+
+def test_the_best_network_so_far_outlives_an_interruption(tmp_path: Path) -> None:
+    p = Parameters(**SMALL, smoothing=0.0)
+    sequences, items = sequences_of(p)
+    marks = iter([0.9, 0.1])
+    plan = Plan(2, judge=lambda network: {"mark": next(marks)}, checkpoint=tmp_path / "network")
+
+    def end(line: object) -> None:
+        raise EOFError
+
+    first = Trainer(sequences, items, p, None, "cpu")
+    with pytest.raises(EOFError):
+        first.run(replace(plan, watch=end), lambda line: None)
+    later = Trainer(sequences, items, p, None, "cpu")
+    found = later.run(plan, lambda line: None)
+    assert later.progress.epoch == 2
+    assert torch.equal(found.items, first.network.items)
 
 
 def test_it_stops_when_nothing_gets_better_and_keeps_the_best() -> None:

@@ -152,6 +152,17 @@ def test_ctrl_c_ends_without_a_traceback(
             2,
             "must be positive",
         ),
+        *(
+            (("train", "none.jsonl", "--out", "x", "--model", model, "--set", value), 2, told)
+            for model, value, told in (
+                ("mf", "dim=99999", "dim=99999: must be from 1 to 4096"),
+                ("mf", "half_life_s=0", "must be from 1e-06"),
+                ("cooccurrence", "last=65", "must be from 1 to 64"),
+                ("glr", "last=65", "must be from 1 to 64"),
+                ("glr", "input_dropout=1", "must be from 0 to 0.99"),
+                ("ensemble", "mf.dim=99999", "must be from 1 to 4096"),
+            )
+        ),
         (
             ("train", "none.jsonl", "--out", "x", "--model", "decay", "--set", "depth=3"),
             2,

@@ -31,6 +31,20 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "bundle"
 
 
+def test_a_training_of_another_model_keeps_what_an_interrupted_one_learned(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = visits(tmp_path / "log.jsonl")
+    with unfinished(out) as kept:
+        (kept.folder / "network-older").touch()
+    models = ("decay", "cooccurrence", "ensemble")
+    for of in [("--model", model) for model in models] + [("--epsilon", "1")]:
+        code, _, err = run(capsys, "train", log, "--out", out, *of)
+        assert code == 2
+        assert "holds what an interrupted training of another kind learned" in err
+        assert (kept.folder / "network-older").exists()
+
+
 def test_a_second_training_ends_at_once_and_the_first_goes_on(
     tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -45,6 +59,7 @@ def test_a_second_training_ends_at_once_and_the_first_goes_on(
             assert "give another --out" in err
             assert "held out" not in err
         assert kept.holds_anything()
+        kept.clear()
     assert not out.exists()
     code, _, err = run(capsys, "train", log, *of)
     assert code == 0, err
