@@ -1,4 +1,5 @@
-"""Events to visits. In: columns in time order. Out: the number of each event's session.
+"""Events to visits and moments. In: columns in time order. Out: the number of each event's session,
+or one event of each moment (what a user does at one time).
 
 Must not know: logs, models.
 """
@@ -47,3 +48,15 @@ def number_sessions(user: AnyColumn, time_ms: AnyColumn, given: AnyColumn) -> An
         session[order[some]] = rank[groups]
         group = int(groups[-1])
     return session
+
+
+def one_a_moment(events: Int64, begins: Int64, rng: np.random.Generator) -> Int64:
+    """One event of each moment, the moments in random order.
+
+    Parameters
+    ----------
+    events : int64, shape (n,); positions that may be drawn
+    begins : int64; of each position, where its moment begins
+    """
+    drawn = rng.permutation(events)
+    return drawn[np.sort(np.unique(begins[drawn], return_index=True)[1])]

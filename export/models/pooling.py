@@ -19,6 +19,7 @@ from scipy.optimize import minimize
 from scipy.special import softmax
 
 from export.data.dataset import Log, by_user
+from export.data.visits import one_a_moment
 from export.measuring.metrics.ranking import gain
 from export.models.base import Float32, HeldOut, Int64, Trained
 from stream.contracts import EventType
@@ -121,8 +122,8 @@ class Asked:
         wanted = np.zeros(len(log), np.bool_)
         wanted[held_out.asked] = True
         wanted = wanted[order] & (row > 0) & (moment_begins > user_begins)
-        drawn = np.random.default_rng(0).permutation(np.flatnonzero(wanted))
-        drawn = drawn[np.sort(np.unique(moment_begins[drawn], return_index=True)[1])]
+        rng = np.random.default_rng(0)
+        drawn = one_a_moment(np.flatnonzero(wanted), moment_begins, rng)
         drawn = drawn[: max(FEWEST, min(CASES, LOGITS // len(item_ids)))]
         stops = moment_begins[drawn]
         begins = np.maximum(user_begins[drawn], stops - LOOKED_AT)

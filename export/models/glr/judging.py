@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from export.data.dataset import Log
+from export.data.visits import one_a_moment
 from export.measuring.metrics.ranking import gain
 from export.models.base import Float32, HeldOut, Int64
 from export.models.glr.network import Network
@@ -78,9 +79,7 @@ class Cases:
             )
         rng = np.random.default_rng(p.seed)
         items = int(row_by_code.max(initial=0)) + 1
-        stops = rng.permutation(stops)
-        one_a_moment = np.unique(everything.begins[stops], return_index=True)[1]
-        stops = stops[np.sort(one_a_moment)]
+        stops = one_a_moment(stops, everything.begins, rng)
         stops = stops[: max(FEWEST, min(FITTED, LOGITS // items))]
         asked = everything.begins[stops]
         longest = max(p.window, LOOKED_AT)

@@ -10,6 +10,7 @@ import numpy as np
 
 from export.data.dataset import Log
 from export.models.space import Range, Space
+from stream.core.manifest import MAX_RECENT
 from stream.errors import UsageError
 
 # What long histories want in place of the defaults, and how long is long.
@@ -34,7 +35,8 @@ WIDEST: Final = 4.0  # |log w| of the running mean
 LIMITS: Final[dict[str, tuple[float, float]]] = {
     **dict.fromkeys(("dim", "state", "hidden"), (1, 4096)),
     **dict.fromkeys(("layers", "members"), (1, 16)),
-    **dict.fromkeys(("neighbours", "last", "companions", "min_count", "epochs"), (1, 1_000_000)),
+    **dict.fromkeys(("neighbours", "companions", "min_count", "epochs"), (1, 1_000_000)),
+    "last": (1, MAX_RECENT),
     **dict.fromkeys(("window", "batch", "negatives"), (1, 100_000_000)),
     **dict.fromkeys(("edge_dropout", "input_dropout", "dropout", "label_smoothing"), (0, 0.99)),
     "longest_memory": (1.2, 1e9),
