@@ -57,11 +57,22 @@ class GroupPoll:
         if group is not None:
             if not rebalancing:
                 self._undertakings.begin(POLLING)
-            self._under_way = asyncio.run_coroutine_threadsafe(_poll(group), thread.thread_loop)
+            self._under_way = asyncio.run_coroutine_threadsafe(poll_once(group), thread.thread_loop)
 
 
-async def _poll(group: Any) -> None:
+async def poll_once(group: Any) -> None:
+    """Be seen to work, raise what went wrong in the group, and look for topics that are missing.
+
+    A member without partitions has nothing to get and is idle all the same: it would leave the
+    group after max.poll.interval, and not come back. A leader whose metadata lack a topic, which
+    a broker that has just started may not know yet, gives it to nobody; it would look again after
+    metadata.max.age. aiokafka asks for a new assignment when the topics are found.
+    """
     if group.assignment():
         await group.getmany(timeout_ms=0)
     else:
-        group._coordinator.check_errors()
+        with group._subscription.fetch_context():
+            group._coordinator.check_errors()
+    cluster = group._client.cluster
+    if not all(cluster.partitions_for_topic(topic) for topic in group.subscription()):
+        await group._client.force_metadata_update()

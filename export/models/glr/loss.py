@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK = 512  # positions, at most
+CHUNK = 512  # positions, at most: what fits a CPU's cache
+CHUNK_ON_GPU = 8192  # fewer calls; with 8,000 items 400 MB
 CHUNKS_OF = 64  # their number is a multiple of this
 
 
@@ -58,7 +59,7 @@ class _CrossEntropy(torch.autograd.Function):
         smoothing: float,
     ) -> Tensor:
         half, count, items = torch.bfloat16, len(interest), len(table)
-        chunks = -(-count // CHUNK)
+        chunks = -(-count // (CHUNK if interest.device.type == "cpu" else CHUNK_ON_GPU))
         size = -(-count // (chunks * CHUNKS_OF)) * CHUNKS_OF
         table_half = table.to(half)
         interest_half = interest.new_zeros(chunks * size, interest.shape[1], dtype=half)
