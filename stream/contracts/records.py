@@ -127,8 +127,19 @@ class Item(Struct, frozen=True, gc=False, omit_defaults=True):
     embedding: tuple[float, ...] | None = None
 
 
+# Reasons without an item behind them, by their code in a column of reasons. 1 to 9 are the
+# `EventType` of the interaction that speaks for the item.
+PLAIN_REASONS: Final[dict[str, int]] = {
+    "popular": 0,
+    "pinned": 10,
+    "exploring": 11,
+    "trending": 12,
+    "new": 13,
+}
+
+
 class Reason(Struct, frozen=True, gc=False):
-    """Why an item is on a list: "view", "purchase", "popular", ... and the item behind it."""
+    """Why an item is on a list: "view", "purchase", ... and the item behind it, or a plain one."""
 
     code: str
     item_id: str | None = None

@@ -17,42 +17,47 @@ import numpy.typing as npt
 
 from stream.compiled import INT, array, compiled, part_of_compiled
 from stream.contracts.codec import encode_record
-from stream.contracts.records import EVENT_TYPES, ListedItem, Reason, Recommendation
+from stream.contracts.pieces import FIRST_ROOM, WORD, Pieces, Places, Words, words_of
+from stream.contracts.records import (
+    EVENT_TYPES,
+    PLAIN_REASONS,
+    ListedItem,
+    Reason,
+    Recommendation,
+)
 
-_FIRST_ROOM: Final = 1 << 16
-_WORD: Final = 8  # bytes copied at once; up to 7 of them are not of the piece, but behind it
-_MAX_DIGITS: Final = 32  # of a score and a rank, with commas and braces
+_MAX_DIGITS: Final = 48  # of a score, a rank and a propensity, with commas and braces
 
-# Numbers of the pieces; then a beginning of a reason for each event type, then two for each item.
-_OPEN, _ITEM, _SCORE, _RANK, _REASON, _POPULAR, _END, _CLOSE, _FIRST_CODE = range(9)
+# Numbers of the pieces; then reasons by their code (of an event type the beginning), then two for
+# each item.
+_OPEN, _ITEM, _SCORE, _RANK, _REASON, _END, _FALSE, _TRUE, _CLOSE, _FIRST_CODE = range(10)
 _COMMA, _POINT, _BRACE, _ZERO = b",.}0"
+_WORD: Final = 8  # as `WORD`: compiled code does not notice a change in another module
+assert _WORD == WORD
 _EVENT_TYPE_CODES: Final = 1 + max(EVENT_TYPES.values())
-# An argument of `_write`, since it is made of another module's.
-_FIRST_ID: Final = _FIRST_CODE + _EVENT_TYPE_CODES  # of row r: the id at + 2 r, the price at + 1
-
-Words = npt.NDArray[np.uint64]
-Places = npt.NDArray[np.int64]
+_CODES: Final = 1 + max(PLAIN_REASONS.values())
+# Arguments of `_write`, since they are made of another module's.
+_FIRST_ID: Final = _FIRST_CODE + _CODES  # of row r: the id at + 2 r, the price at + 1
 
 
 def _fixed_pieces() -> list[bytes]:
     """What is the same in all lists, cut out of an encoded item: the codec knows how one looks."""
     popular = Reason("popular")
     shown = encode_record(ListedItem("X", 0.5, 1, popular))
+    explored = encode_record(ListedItem("X", 0.5, 1, popular, explored=True, propensity=0.5))
     item, _, rest = shown.partition(b'"X"')
     score, _, rest = rest.partition(b"0.5")
     rank, _, rest = rest.partition(b"1")
     reason, _, rest = rest.partition(encode_record(popular))
     end = rest.removesuffix(b"}")
-    names = {int(code): name for name, code in EVENT_TYPES.items()}
-    reasons = [Reason(names.get(code, ""), "X") for code in range(_EVENT_TYPE_CODES)]
-    codes = [encode_record(one).partition(b'"X"')[0] for one in reasons]
-    fixed = [b'{"items":[', item, score, rank, reason, encode_record(popular), end, b"]}"]
-    return [*fixed, *codes]
-
-
-def _words(text: npt.NDArray[np.uint8]) -> Words:
-    """The eight bytes from each byte of `text` on, as one number: a view, changes and all."""
-    return np.ndarray((len(text) - _WORD + 1,), np.uint64, text, strides=(1,))
+    told = explored.partition(encode_record(popular))[2].partition(b"0.5")[0]
+    flags = [told.replace(b"true", flag) for flag in (b"false", b"true")]
+    codes = [b""] * _CODES
+    for name, code in EVENT_TYPES.items():
+        codes[code] = encode_record(Reason(name, "X")).partition(b'"X"')[0]
+    for name, plain in PLAIN_REASONS.items():
+        codes[plain] = encode_record(Reason(name))
+    return [b'{"items":[', item, score, rank, reason, end, *flags, b"]}", *codes]
 
 
 class RawRecommendation(Recommendation, frozen=True, gc=False):
@@ -61,61 +66,15 @@ class RawRecommendation(Recommendation, frozen=True, gc=False):
     lists: dict[str, msgspec.Raw]  # type: ignore[assignment]
 
 
-class _Pieces:
-    """Texts by number; one that changes is written anew behind the others.
-
-    Attributes
-    ----------
-    text : uint8, shape (room,); the texts, one after the other
-    places : int64, shape (texts, 2); where each begins and ends
-    longest : bytes of the longest text so far
-    """
-
-    def __init__(self) -> None:
-        self.text = np.empty(_FIRST_ROOM, np.uint8)
-        self.places = np.zeros((0, 2), np.int64)
-        self.longest = 0
-        self._used = 0
-
-    def put(self, numbers: npt.NDArray[np.int64], pieces: Sequence[bytes]) -> None:
-        """Set these texts: int64, shape (n,), distinct. Those that were never set are empty."""
-        if len(pieces) == 0:
-            return
-        joined = np.frombuffer(b"".join(pieces), np.uint8)
-        if self._used + len(joined) + _WORD > len(self.text):
-            self._close_gaps(len(joined))
-        missing = int(numbers.max()) + 1 - len(self.places)
-        if missing > 0:
-            more = np.zeros((max(missing, len(self.places)), 2), np.int64)
-            self.places = np.concatenate([self.places, more])
-        lengths = np.fromiter(map(len, pieces), np.int64, len(pieces))
-        ends = self._used + np.cumsum(lengths)
-        self.places[numbers, 0], self.places[numbers, 1] = ends - lengths, ends
-        self.text[self._used : self._used + len(joined)] = joined
-        self._used += len(joined)
-        self.longest = max(self.longest, int(lengths.max()))
-
-    def _close_gaps(self, wanted: int) -> None:
-        """Leave out what no number names any more; make twice the room for what is left."""
-        old = self.text.tobytes()
-        kept = [old[start:end] for start, end in self.places.tolist()]
-        joined = np.frombuffer(b"".join(kept), np.uint8)
-        ends = np.cumsum(np.fromiter(map(len, kept), np.int64, len(kept)))
-        self.places = np.stack([ends - np.diff(self.places)[:, 0], ends], axis=1)
-        self.text = np.empty(2 * (len(joined) + wanted) + _WORD, np.uint8)
-        self.text[: len(joined)] = joined
-        self._used = len(joined)
-
-
 class ListWriter:
     """Writes ranked lists of the items that it was told of."""
 
     def __init__(self) -> None:
-        self._pieces = _Pieces()
+        self._pieces = Pieces()
         fixed = _fixed_pieces()
         self._pieces.put(np.arange(len(fixed)), fixed)
         self._fixed_bytes = sum(map(len, fixed))
-        self._out = np.empty(_FIRST_ROOM, np.uint8)  # kept: new memory is dear to touch
+        self._out = np.empty(FIRST_ROOM, np.uint8)  # kept: new memory is dear to touch
         self.put_items([0], [""], [None])  # the reason's item of "popular"
 
     @property
@@ -139,6 +98,8 @@ class ListWriter:
         scores: npt.NDArray[np.float32],
         reason_rows: npt.NDArray[np.int64],
         reason_types: npt.NDArray[np.uint8],
+        explored: npt.NDArray[np.bool_] | None = None,
+        propensities: npt.NDArray[np.float32] | None = None,
     ) -> list[msgspec.Raw]:
         """A `RankedList` for each user.
 
@@ -146,8 +107,10 @@ class ListWriter:
         ----------
         rows : int64, shape (users, k), best first; each was told by `put_items`
         scores : float32, shape (users, k), in [0, 1]; a list ends before its first 0
-        reason_rows, reason_types : shape (users, k); the interaction behind each item, of type 0
-            for "popular"
+        reason_rows, reason_types : shape (users, k); the interaction behind each item, or a code
+            of `PLAIN_REASONS`
+        explored, propensities : shape (users, k), the latter in (0, 1], written with nine digits
+            and never as 0; None: false and 1 for all
 
         Raises
         ------
@@ -156,13 +119,22 @@ class ListWriter:
         users, k = rows.shape
         pieces = self._pieces
         at_most = self._fixed_bytes + 3 * pieces.longest + _MAX_DIGITS  # id, reason's id, price
-        room = users * (k + 1) * at_most + _WORD
+        room = users * (k + 1) * at_most + WORD
         if room > len(self._out):
             self._out = np.empty(room, np.uint8)
         ends = np.empty(users, np.int64)
-        columns = (rows, scores, reason_rows, reason_types, _FIRST_ID)
+        if explored is None or propensities is None:
+            explored, propensities = np.zeros((0, 0), np.bool_), np.zeros((0, 0), np.float32)
+        columns = (rows, scores, reason_rows, reason_types, explored, propensities)
         unknown = _write(
-            *columns, _words(pieces.text), pieces.places, self._out, _words(self._out), ends
+            *columns,
+            _EVENT_TYPE_CODES,
+            _FIRST_ID,
+            words_of(pieces.text),
+            pieces.places,
+            self._out,
+            words_of(self._out),
+            ends,
         )
         if unknown:
             raise IndexError(f"{unknown} listed items or reasons were never told to the writer")
@@ -218,7 +190,8 @@ def _unknown(
                 number = first_id + 2 * row
                 if row < 0 or number > last_id or places[number, 1] == 0:
                     unknown += 1
-            if _FIRST_CODE + reason_types[user, place] >= first_id:
+            code = _FIRST_CODE + reason_types[user, place]
+            if code >= first_id or places[code, 1] == places[code, 0]:
                 unknown += 1
     return unknown
 
@@ -229,6 +202,9 @@ def _unknown(
     array("f4", 2),
     array("i8", 2),
     array("u1", 2),
+    array("?", 2),
+    array("f4", 2),
+    INT,
     INT,
     array("u8"),
     array("i8", 2),
@@ -241,6 +217,9 @@ def _write(
     scores: npt.NDArray[np.float32],
     reason_rows: npt.NDArray[np.int64],
     reason_types: npt.NDArray[np.uint8],
+    explored: npt.NDArray[np.bool_],
+    propensities: npt.NDArray[np.float32],
+    event_types: int,
     first_id: int,
     text: Words,
     places: Places,
@@ -277,14 +256,20 @@ def _write(
             at = _put_number(out, at, np.int64(place + 1), 1)
             at = _put(words, at, text, places, _REASON)
             kind = reason_types[user, place]
-            if kind == 0:
-                at = _put(words, at, text, places, _POPULAR)
-            else:
-                at = _put(words, at, text, places, _FIRST_CODE + kind)
+            at = _put(words, at, text, places, _FIRST_CODE + kind)
+            if 0 < kind < event_types:
                 at = _put(words, at, text, places, first_id + 2 * reason_rows[user, place])
                 out[at] = _BRACE
                 at += 1
-            at = _put(words, at, text, places, _END)
+            if propensities.shape[0] == 0:
+                at = _put(words, at, text, places, _END)
+            else:
+                at = _put(words, at, text, places, _TRUE if explored[user, place] else _FALSE)
+                propensity = min(max(np.float64(propensities[user, place]), 1e-9), 1.0)
+                billionths = np.int64(np.rint(propensity * 1e9))
+                at = _put_number(out, at, billionths // 1_000_000_000, 1)
+                out[at] = _POINT
+                at = _put_number(out, at + 1, billionths % 1_000_000_000, 9)
             at = _put(words, at, text, places, first_id + 2 * rows[user, place] + 1)
             out[at] = _BRACE
             at += 1

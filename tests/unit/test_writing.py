@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from stream.contracts import (
     EVENT_TYPES,
+    PLAIN_REASONS,
     Cause,
     ListedItem,
     RankedList,
@@ -98,7 +99,7 @@ def test_a_list_of_any_length_and_of_any_ids_has_room() -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "reason_row", "kind"), [(3, 1, 0), (10**6, 1, 0), (-1, 1, 0), (1, 7, 2), (1, 1, 12)]
+    ("row", "reason_row", "kind"), [(3, 1, 0), (10**6, 1, 0), (-1, 1, 0), (1, 7, 2), (1, 1, 14)]
 )
 def test_what_the_writer_was_never_told_is_refused(row: int, reason_row: int, kind: int) -> None:
     writer = ListWriter()
@@ -110,6 +111,31 @@ def test_what_the_writer_was_never_told_is_refused(row: int, reason_row: int, ki
             np.array([[reason_row]]),
             np.array([[kind]], np.uint8),
         )
+
+
+@pytest.mark.parametrize("code", PLAIN_REASONS)
+def test_a_plain_reason_has_no_item(code: str) -> None:
+    writer = ListWriter()
+    writer.put_items([1], ["a"], [None])
+    rows, codes = np.ones((1, 1), np.int64), np.full((1, 1), PLAIN_REASONS[code], np.uint8)
+    (home,) = writer.ranked_lists(rows, np.ones((1, 1), np.float32), rows, codes)
+    wanted = RankedList([ListedItem("a", 1.0, 1, Reason(code))])
+    assert json.loads(bytes(home)) == json.loads(encode_record(wanted))
+
+
+def test_what_was_explored_says_so_and_how_likely_it_was() -> None:
+    writer = ListWriter()
+    writer.put_items([1, 2, 3], ["a", "b", "c"], [None, 2, None])
+    rows, scores = np.array([[1, 2, 3]]), np.array([[0.5, 0.25, 0.125]], np.float32)
+    explored = np.array([[False, True, True]])
+    propensities = np.array([[1.0, 0.3, 1e-12]], np.float32)
+    zeros = np.zeros((1, 3), np.uint8)
+    (home,) = writer.ranked_lists(rows, scores, rows, zeros, explored, propensities)
+    items = json.loads(bytes(home))["items"]
+    assert [item["explored"] for item in items] == [False, True, True]
+    assert [item["propensity"] for item in items] == [1.0, pytest.approx(0.3, abs=2e-8), 1e-9]
+    wanted = ListedItem("b", 0.25, 2, Reason("popular"), explored=True, propensity=0.3, price=2)
+    assert list(items[1]) == list(json.loads(encode_record(wanted)))
 
 
 def test_a_list_ends_before_the_first_item_that_is_not_to_be_listed() -> None:
