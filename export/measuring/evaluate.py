@@ -25,7 +25,8 @@ from stream.core.bundle import NEVER_LISTED
 from stream.core.catalogue import Catalogue
 from stream.core.fold import fold
 from stream.core.model import Model
-from stream.core.policy.placement import Placement, Ring
+from stream.core.policy.placement import Placement
+from stream.core.policy.ring import Ring
 from stream.core.state import UserShard
 from stream.core.users import Users
 from stream.core.wire import Layout

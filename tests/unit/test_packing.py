@@ -26,8 +26,8 @@ from stream.core.bundle import ITEMS as ITEMS_FILE
 from stream.core.bundle import MANIFEST, SCORE, SCORE_CUDA, UPDATE, Bundle, manifest_id
 from stream.core.model import Model
 from stream.core.packing import Storage, pack
-from stream.core.policy.placement import Ring
 from stream.core.policy.reasons import Reasons
+from stream.core.policy.ring import Ring
 from stream.core.recent import Recent
 from stream.errors import BundleError, ProviderError, UsageError
 from tests.support.bundles import random_decay_bundle, recent_model

@@ -12,8 +12,8 @@ from export.models import train
 from stream.contracts import EventType
 from stream.core.bundle import Bundle
 from stream.core.model import Model
-from stream.core.policy.placement import LOOK_BACK, Ring
 from stream.core.policy.reasons import Reasons
+from stream.core.policy.ring import LOOK_BACK, Ring
 from tests.support.bundles import random_decay_bundle
 from tests.unit.test_model import random_log
 

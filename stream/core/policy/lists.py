@@ -19,8 +19,10 @@ from stream.contracts import Cause, encode_record
 from stream.contracts.writing import ListWriter, RawRecommendation
 from stream.core.catalogue import Catalogue
 from stream.core.model import Model
-from stream.core.policy.placement import Placement, Ring
+from stream.core.policy.arranging import Arranging, Audience
+from stream.core.policy.placement import Placement
 from stream.core.policy.reasons import Reasons
+from stream.core.policy.ring import Ring
 from stream.core.users import Users
 
 # Users scored at once. The item table is packed anew for each product, since it may change between
@@ -75,9 +77,10 @@ class Lists:
         neutral = np.median(trained[1:]) if len(trained) > 1 else 0.0
         self._item_bias = np.full(self._model.rows, neutral, np.float32)
         self._item_bias[: len(trained)] = trained
+        self._arranging = [Arranging(rules.k) for rules in self._rules.values()]
         self._placements = [
-            Placement(name, rules, self._model, self._catalogue, self._item_bias)
-            for name, rules in self._rules.items()
+            Placement(name, rules, self._model, self._catalogue, self._item_bias, arranging.pool)
+            for (name, rules), arranging in zip(self._rules.items(), self._arranging, strict=True)
         ]
 
     def _tell_writer(self, rows: Sequence[int]) -> None:
@@ -121,10 +124,19 @@ class Lists:
         ring = Ring.of(self._model, self._catalogue, users, some)
         ranked = [placement.rank(states, ring) for placement in self._placements]
         scored = perf_counter()
+        audience = Audience(users, some, states, ring, causes, now_ms)
+        picked = [
+            arranging.arrange(*pool, audience)
+            for arranging, pool in zip(self._arranging, ranked, strict=True)
+        ]
         lists: list[dict[str, msgspec.Raw]] = [{} for _ in causes]
-        for placement, (rows, scores) in zip(self._placements, ranked, strict=True):
-            reasons = self._reasons.of(rows, ring, states)
-            written = self._writer.ranked_lists(rows, scores, *reasons)
+        for placement, shown in zip(self._placements, picked, strict=True):
+            reasons = self._reasons.of(shown.rows, ring, states)
+            if shown.codes is not None:
+                reasons.types[:] = np.where(shown.codes > 0, shown.codes, reasons.types)
+            written = self._writer.ranked_lists(
+                shown.rows, shown.scores, *reasons, shown.explored, shown.propensities
+            )
             for user_lists, ranked_list in zip(lists, written, strict=True):
                 user_lists[placement.name] = ranked_list
         bundle_id = self._model.bundle.bundle_id
@@ -141,5 +153,5 @@ class Lists:
             )
             for user_id, cause, user_lists in zip(users.ids[some], causes, lists, strict=True)
         ]
-        filled = np.column_stack([scores[:, 0] > 0 for _, scores in ranked])
+        filled = np.column_stack([shown.scores[:, 0] > 0 for shown in picked])
         return EncodedLists(records, filled, scored - started, perf_counter() - scored)

@@ -18,44 +18,12 @@ from stream.contracts import ANY_TYPE, EventType
 from stream.core.bundle import NEVER_LISTED, Manifest
 from stream.core.catalogue import NO_ITEM, Catalogue
 from stream.core.model import Model
+from stream.core.policy.ring import Ring
 from stream.core.recent import Recent
-from stream.core.users import EVERYONE, Users, Who
-from stream.core.wire import HEADER, RING_ENTRY
 
-# Interactions looked at for a reason, newest first: older ones rarely weigh enough to be it.
-LOOK_BACK = 8
 LEAST_SCORE = 5e-7  # what is less stands as 0 in a record, which means not to be listed
 _BOUGHT = (EventType.PURCHASE, EventType.CANCEL)
 _SEEN = tuple(kind for kind in EventType if kind not in _BOUGHT and kind != EventType.DISLIKE)
-
-
-class Ring(NamedTuple):
-    """What a few users did last.
-
-    Attributes
-    ----------
-    rows : int64, shape (users, ring); item rows, `NO_ITEM` where there is no entry or no such item
-    types : uint8, shape (users, ring); `EventType`, 0 where there is no entry
-    ages_s : float32, shape (users, ring), >= 0; event time, against the user's newest event
-    newest : int64, shape (users, n); positions of the newest entries, newest first: `LOOK_BACK` of
-        them, more where the model takes more, and never more than the ring has
-    """
-
-    rows: NDArray[np.int64]
-    types: NDArray[np.uint8]
-    ages_s: NDArray[np.float32]
-    newest: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, model: Model, catalogue: Catalogue, users: Users, who: Who = EVERYONE) -> Ring:
-        """The rings of some users, with the items' rows of the item table, for lists of `model`."""
-        numbers = users.numbers(who)
-        shape = (len(numbers), users.layout.ring)
-        hashes, types = np.empty(shape, np.uint64), np.empty(shape, np.uint8)
-        ages_s = np.empty(shape, np.float32)
-        _read_rings(numbers, users.headers, users.ring, hashes, types, ages_s)
-        rows = catalogue.rows_of_hashes(hashes)
-        return cls(rows, types, ages_s, users.ring_order(who, max(LOOK_BACK, model.recent)))
 
 
 class LeavesOut(NamedTuple):
@@ -80,6 +48,7 @@ class Placement:
     ----------
     rules : the placement's settings; what they leave open, the bundle's manifest decides
     item_bias : float32, shape (rows,); the model's bias of every row
+    pool : items that `rank` finds; None: as many as are listed
 
     Attributes
     ----------
@@ -93,11 +62,12 @@ class Placement:
         model: Model,
         catalogue: Catalogue,
         item_bias: NDArray[np.float32],
+        pool: int | None = None,
     ) -> None:
         manifest = model.bundle.manifest
         leaves_out = LeavesOut.of(rules, manifest)
         self.name = name
-        self.k = rules.k
+        self._pool = pool or rules.k
         self.theta = max(rules.theta, LEAST_SCORE)
         self._kinds = rules.kinds
         self._beta = manifest.beta if rules.beta is None else rules.beta
@@ -141,7 +111,7 @@ class Placement:
 
         Returns
         -------
-        rows : int64, shape (users, k'), k' <= k
+        rows : int64, shape (users, k'), k' <= pool
         scores : float32, shape (users, k'), in [0, 1], descending; 0 = not to be listed
         """
         excluded = self.excluded(ring)
@@ -150,7 +120,7 @@ class Placement:
         model, recent = self._model, None
         if model.recent:
             recent = Recent.of(ring.rows, ring.types, ring.newest, model.recent)
-        rows, scores = model.score(states, self._bias, excluded, self._beta, self.k, recent)
+        rows, scores = model.score(states, self._bias, excluded, self._beta, self._pool, recent)
         return rows, np.where(scores >= self.theta, scores, np.float32(0.0))
 
     def excluded(self, ring: Ring) -> NDArray[np.int64]:
@@ -161,34 +131,6 @@ class Placement:
         columns = (ring.rows, ring.types, ring.ages_s)
         _exclude(*columns, self.excluded_types, self._windowed, self._window_s, rows)
         return rows
-
-
-@compiled(
-    NOTHING,
-    array("i8"),
-    array(HEADER),
-    array(RING_ENTRY, 2),
-    array("u8", 2, written=True),
-    array("u1", 2, written=True),
-    array("f4", 2, written=True),
-)
-def _read_rings(
-    who: NDArray[np.int64],
-    headers: np.ndarray,
-    rings: np.ndarray,
-    hashes: NDArray[np.uint64],
-    types: NDArray[np.uint8],
-    ages_s: NDArray[np.float32],
-) -> None:
-    """Rings as columns, into the last three: shape (len(who), ring)."""
-    for number in range(len(who)):
-        user = who[number]
-        newest_s = headers[user]["newest_ms"] // 1000
-        for at in range(rings.shape[1]):
-            entry = rings[user, at]
-            hashes[number, at] = entry["item"]
-            types[number, at] = entry["type"]
-            ages_s[number, at] = max(newest_s - np.int64(entry["time_s"]), 0)
 
 
 @compiled(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stream.compiled import FLOAT32, NOTHING, array, compiled, sum_in_any_order
 from stream.contracts import ANY_TYPE, EVENT_TYPES
 from stream.core.model import Model
-from stream.core.policy.placement import LOOK_BACK, Ring
+from stream.core.policy.ring import LOOK_BACK, Ring
 
 
 class ReasonColumns(NamedTuple):
