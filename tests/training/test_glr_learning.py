@@ -135,6 +135,20 @@ def test_the_network_of_the_whole_log_is_the_one_that_was_measured() -> None:
     assert "parameters" not in found.training["settled"]
 
 
+def test_the_whole_log_is_learned_from_where_the_older_events_ended() -> None:
+    log = walks(200)
+    given = {**SMALL, "epochs": 8, "refit": 0.25, "smoothing": 0.0}
+    given["learning_rate"] = 1e-8  # so it stays there
+    older = learn(log, held_out=newest(log), **given)
+    settled = replace(older.settled, epochs=8)
+    whole = learn(log, settled=settled, **given)
+    assert [line["epoch"] for line in whole.training["curves"][0]] == [1, 2]
+    rows = [whole.item_ids.index(item_id) for item_id in older.item_ids]
+    np.testing.assert_allclose(whole.embeddings[rows], older.embeddings, atol=1e-4)
+    anew = learn(log, settled=replace(settled, grown=None), **given)
+    assert len(anew.training["curves"][0]) == 8
+
+
 def test_a_network_of_no_numbers_ranks_nothing() -> None:
     log = walks(40)
     rows = np.arange(1, len(log.items) + 1)

@@ -30,10 +30,11 @@ from export.models.glr.popularity import drift
 from export.models.glr.sequences import Sequences, trained_kinds
 from export.models.glr.settled import Settled
 from export.models.glr.settling import Answers, settle
-from export.models.glr.warm import Start, going_on, starts
+from export.models.glr.warm import Grown, Start, going_on, starts
 from export.weights import TOWARDS
 from stream.errors import UsageError
 
+REFIT_RATE = 0.3  # of the learning rate, with which the networks of the older events go on
 SETTLING_SHARE = 0.2  # of the time, for what held-out events settle once networks are trained
 
 
@@ -51,7 +52,7 @@ def learn(
     ----------
     held_out : which events are trained on, and which of the others are asked for
     settled : of an earlier training with `held_out`; parameters, epochs and weights are taken from
-        it
+        it, and with `refit` below 1 its networks
     given : fields of `Parameters`
 
     Raises
@@ -78,9 +79,15 @@ def learn(
     cases = None if held_out is None else Cases.of(log, held_out, row_by_code, kinds, p)
     epochs = p.epochs if settled is None else settled.epochs
     begin: list[Start | None] = [None] * p.members
-    if run.warm is not None:
-        begin = [*starts(run.warm, item_ids, p)]
-    job = Job(sequences, len(item_ids), p, _neighbours(both_ways(forward), p), cases, epochs, begin)
+    trained_with = p
+    if settled is not None and settled.grown is not None and p.refit < 1:
+        begin = [*starts(settled.grown, item_ids, p)]
+        epochs = max(1, round(epochs * p.refit))
+        trained_with = replace(p, learning_rate=p.learning_rate * REFIT_RATE)
+    elif (warm := run.warm) is not None:
+        begin = [*starts(Grown(warm.item_ids, warm.numbers, warm.digest, warm.name), item_ids, p)]
+    neighbours = _neighbours(both_ways(forward), p)
+    job = Job(sequences, len(item_ids), trained_with, neighbours, cases, epochs, begin)
     limit, training = run.seconds, run
     if cases is not None and limit is not None:
         training = replace(run, seconds=limit * (1 - SETTLING_SHARE))
@@ -91,7 +98,7 @@ def learn(
         answers = Answers(members.asked, members.scales, table, bias)
         seconds = None if limit is None else limit * SETTLING_SHARE
         settled = settle(cases, answers, companions, sequences, members.epochs, run.report, seconds)
-        settled = replace(settled, parameters=p)
+        settled = replace(settled, parameters=p, grown=Grown.of(item_ids, members.kept))
     settled = settled or Settled(members.epochs, False, (0.0,) * p.last, (0.0,) * p.last)
     warmth = settled.temperature
     lately = np.float32(settled.lately) * drift(sequences, len(item_ids), settled.half_life_days)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,8 @@ from export.models.glr.network import Neighbours, Network, begin, numbers
 from export.models.glr.parameters import Parameters
 from export.models.glr.sequences import Sequences
 from export.models.glr.warm import Start
+
+PATIENCE = 0.25  # of the epochs: the rate falls until the last one, and the best come late
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,6 +87,7 @@ def train_member(
         epochs=job.epochs,
         seconds=terms.seconds,
         judge=None if job.cases is None else job.cases.judge(terms.device),
+        patience=max(2, math.ceil(job.epochs * PATIENCE)),
         checkpoint=terms.checkpoint,
         watch=watch,
         quiet=terms.quiet,

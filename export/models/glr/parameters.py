@@ -15,19 +15,23 @@ from stream.errors import UsageError
 
 # What long histories want in place of the defaults, and how long is long.
 HISTORIES: Final[dict[str, Any]] = {
-    "dim": 64,
+    "state": 256,
+    "hidden": 512,
     "layers": 2,
     "mean": False,
     "cosine": False,
     "longest_memory": 200.0,
     "smoothing": 0.0,
-    "input_dropout": 0.2,
+    "input_dropout": 0.3,
+    "dropout": 0.3,
     "label_smoothing": 0.0,
     "recency": 0.0,
     "window": 200,
-    "batch": 12_800,
-    "epochs": 24,
+    "batch": 6_400,
+    "learning_rate": 0.006,
     "weight_decay": 0.01,
+    "epochs": 20,
+    "refit": 0.2,
 }
 LEAST_LENGTH: Final = 1e-8  # is added to lengths that are divided by
 WIDEST: Final = 4.0  # |log w| of the running mean
@@ -44,6 +48,7 @@ LIMITS: Final[dict[str, tuple[float, float]]] = {
     "smoothing": (0, 100),
     "recency": (0, 100),
     "learning_rate": (1e-8, 1),
+    "refit": (0.01, 1),
     "weight_decay": (0, 10),
     "seed": (0, (1 << 63) - 100),
 }
@@ -79,6 +84,8 @@ class Parameters:
         taken whole
     learning_rate, weight_decay : of AdamW; networks learn at half the rate of item vectors
     epochs : passes over the log, unless the time is over
+    refit : share of the epochs that were best on the older events, in which the whole log is
+        trained on: below 1 from the networks of the older events, 1 from nothing
     last : interactions that the repeat bias and the co-occurrence term look at
     companions : co-occurring items that each of them brings
     min_count : items in fewer events get no row
@@ -108,6 +115,7 @@ class Parameters:
     learning_rate: float = 4e-3
     weight_decay: float = 0.0
     epochs: int = 6
+    refit: float = 1.0
     last: int = 6
     companions: int = 100
     min_count: int = 1

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from export.models.glr.parameters import Parameters
+from export.models.glr.warm import Grown
+
+UNTOLD = ("parameters", "grown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,7 @@ class Settled:
     level : what is subtracted from logits, so that their sigmoid is near a probability
     ndcg, recall, mrr : at `judging.K`, on the held-out events; 0 where there were none
     parameters : that it was settled with; the whole log may look like another kind of log
+    grown : the networks of the older events
     """
 
     epochs: int
@@ -36,7 +40,9 @@ class Settled:
     recall: float = 0.0
     mrr: float = 0.0
     parameters: Parameters | None = None
+    grown: Grown | None = None
 
     def told(self) -> dict[str, Any]:
         """For the manifest, where the parameters stand already."""
-        return {name: value for name, value in asdict(self).items() if name != "parameters"}
+        names = [field.name for field in fields(self) if field.name not in UNTOLD]
+        return {name: getattr(self, name) for name in names}

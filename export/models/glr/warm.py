@@ -1,4 +1,4 @@
-"""Where a training begins that goes on from an earlier one. In: a `WarmStart`. Out: arrays by name.
+"""Where a training begins that goes on from an earlier one. In: its networks. Out: arrays by name.
 
 Item vectors go with the item's id: an item that is new begins as in a training from nothing. Must
 not know: PyTorch, files.
@@ -6,6 +6,7 @@ not know: PyTorch, files.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
@@ -26,6 +27,31 @@ class Start(NamedTuple):
 
     numbers: dict[str, Float32]
     digest: str
+
+
+class Grown(NamedTuple):
+    """The networks of an earlier training.
+
+    Attributes
+    ----------
+    item_ids : of their rows, the first one ""
+    numbers : float32 arrays by name, as `Members.kept`
+    digest : tells them from others, hex
+    name : of the bundle that they are from, for messages
+    """
+
+    item_ids: Sequence[str]
+    numbers: Mapping[str, Float32]
+    digest: str
+    name: str = "the networks of the older events"
+
+    @classmethod
+    def of(cls, item_ids: Sequence[str], numbers: Mapping[str, Float32]) -> Grown:
+        """Those just trained."""
+        found = hashlib.blake2b(digest_size=16)
+        for name in sorted(numbers):
+            found.update(np.ascontiguousarray(numbers[name]).data)
+        return cls(item_ids, numbers, found.hexdigest())
 
 
 def going_on(warm: WarmStart, length: float, given: Mapping[str, Any]) -> Parameters:
@@ -57,7 +83,7 @@ def going_on(warm: WarmStart, length: float, given: Mapping[str, Any]) -> Parame
     return Parameters.of({**earlier, "epochs": epochs, **given})
 
 
-def starts(warm: WarmStart, item_ids: Sequence[str], p: Parameters) -> list[Start]:
+def starts(grown: Grown, item_ids: Sequence[str], p: Parameters) -> list[Start]:
     """The beginning of each member.
 
     Parameters
@@ -69,25 +95,25 @@ def starts(warm: WarmStart, item_ids: Sequence[str], p: Parameters) -> list[Star
     UsageError
         The arrays are not those of such networks.
     """
-    row_by_id = {item_id: row for row, item_id in enumerate(warm.item_ids)}
+    row_by_id = {item_id: row for row, item_id in enumerate(grown.item_ids)}
     rows = np.array([row_by_id.get(item_id, -1) for item_id in item_ids])
     found = []
     for member in range(p.members):
         mark = f"{member}."
         numbers = {
             name.removeprefix(mark): value
-            for name, value in warm.numbers.items()
+            for name, value in grown.numbers.items()
             if name.startswith(mark)
         }
-        n = len(warm.item_ids)
+        n = len(grown.item_ids)
         shapes = {name: getattr(numbers.get(name), "shape", None) for name in ("items", "biases")}
         if shapes != {"items": (n, p.dim), "biases": (n,)}:
             raise UsageError(
-                f"{warm.name}: its network.npz is of another model; train without --warm"
+                f"{grown.name}: its network.npz is of another model; train without --warm"
             )
         for name in shapes:
             chosen = numbers[name][rows]
             chosen[rows < 0] = np.nan
             numbers[name] = chosen
-        found.append(Start(numbers, warm.digest))
+        found.append(Start(numbers, grown.digest))
     return found
