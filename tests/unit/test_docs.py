@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from export import cli
+from export.commands import parser
 from export.models.glr import parameters as glr_parameters
 from stream.cli import COMMANDS
 from stream.config import State, Topics
@@ -96,7 +97,7 @@ def options_of(parser: argparse.ArgumentParser) -> Iterator[str]:
 def test_every_option_of_training_is_documented() -> None:
     pages = [README, *(ROOT / "export").rglob("README.md")]
     told = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", "\n".join(p.read_text() for p in pages)))
-    options = set(options_of(cli._parser())) - {"--help"}
+    options = set(options_of(parser())) - {"--help"}
     assert {"--warm", "--k", "--baseline-format"} < options
     assert options - told == set()
 

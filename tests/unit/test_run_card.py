@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.cli import _parser
+from export.commands import parser
 from export.data.dataset import Log, read_log
 from export.training import run_card
 from export.training.run_card import CARD, code_version, data_sha256, read_card, settings
@@ -153,7 +153,7 @@ def test_the_card_of_the_demos_bundle_is_of_that_bundle_and_its_told_command() -
     told = (data / "ATTRIBUTION.md").read_text(encoding="utf-8")
     command = told[told.index("    freshet-export train") :].split("\n\n")[0]
     _, *arguments = shlex.split(command.replace("\\\n", " "))
-    options = settings(_parser().parse_args(arguments))  # later versions may have others as well
+    options = settings(parser().parse_args(arguments))  # later versions may have others as well
     assert options.keys() >= {"log", "out", "name", "model", "set"}
     known = options.keys() & card["settings"].keys()
     assert {name: options[name] for name in known} == {n: card["settings"][n] for n in known}

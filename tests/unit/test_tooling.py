@@ -45,6 +45,7 @@ ORDER_OF_EXPORT = [
     {"compression"},
     {"training"},
     {"comparing"},
+    {"commands"},
     {"cli"},
 ]
 RANKS = {
