@@ -9,7 +9,13 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from stream.contracts import PURCHASE_TYPES, Kind, decode_events
+from stream.contracts import (
+    MAX_AHEAD_MS,
+    MIN_EVENT_TIME_MS,
+    PURCHASE_TYPES,
+    Kind,
+    decode_events,
+)
 
 _VALUES: Final = re.compile(r"'.*'|\d+", re.DOTALL)
 
@@ -115,6 +121,14 @@ def decode_lines(lines: Sequence[Line], bad: BadLines, now_ms: int) -> list[Logg
         keys, values = [line.key for line in found], [line.value for line in found]
         events, rejections = decode_events(kind, keys, values, range(len(found)), now_ms)
         for position, reason, field in rejections:
-            bad.append((found[position].number, f"{reason} ({field})" if field else reason))
+            told = f"{reason} ({field})" if field else reason
+            if reason == "event_time_too_old" and _in_seconds(found[position].event, now_ms):
+                told += ": looks like seconds; write milliseconds"
+            bad.append((found[position].number, told))
         good += [found[position] for position in events.offsets.tolist()]
     return sorted(good, key=lambda line: line.number)
+
+
+def _in_seconds(event: Event, now_ms: int) -> bool:
+    """Whether its time would do if it were seconds since 1970."""
+    return MIN_EVENT_TIME_MS <= event.event_time_ms * 1000 <= now_ms + MAX_AHEAD_MS

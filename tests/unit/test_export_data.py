@@ -108,6 +108,16 @@ def test_a_bad_line_is_left_out_and_named(tmp_path: Path, text: str, message: st
     assert re.search(message, told[0])
 
 
+def test_times_in_seconds_are_told_as_such(tmp_path: Path) -> None:
+    record = {"user_id": "u", "item_id": "i", "type": "click"}
+    for time, seconds in ((1_700_000_000, True), (946_684_800, True), (5, False), (-1, False)):
+        log = write(tmp_path / "log", json.dumps({**record, "event_time_ms": time}))
+        hint = ": looks like seconds; write milliseconds" if seconds else ""
+        told = re.escape(f"(line 1: event_time_too_old (event_time_ms){hint})")
+        with pytest.raises(UsageError, match=f"holds no event .*{told}$"):
+            read_log(log, "events")
+
+
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "cut.gz").write_bytes(gzip.compress(b"x" * 1000)[:15])
