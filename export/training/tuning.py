@@ -132,7 +132,10 @@ def search(
         raise UsageError(f"every parameter of {model} that can be looked for is set; leave one out")
     sides = hold_out(log)
     if sides is None:
-        raise UsageError("too little of a log to hold out its newest events")
+        raise UsageError(
+            "no trial could be measured: no user of the log's newest events has an earlier one; "
+            "give a log whose users come back, or choose parameters by hand with --set"
+        )
     defaults = asdict(parameters_for(model, sides.older, given))
     report(
         f"held out: the newest {len(log) - len(sides.older):,} of {len(log):,} events; "
@@ -143,6 +146,8 @@ def search(
 
     def measure(trial: Any) -> float:
         values = {name: _suggested(trial, name, among) for name, among in space.items()}
+        if trial.number == 0:
+            values = {name: defaults[name] for name in space}  # to the last digit
         watched = _watch(trial, optuna.TrialPruned)
         begun = clock.spent_s
         part = Run(seconds=clock.part(AT_LEAST), device=run.device, watch=watched)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from export.data.dataset import Log
-from export.models import PARAMETERS, SPACES, parameters_for
+from export.models import PARAMETERS, SPACES, TRIED_AS, parameters_for
 from export.models.base import Run
 from export.models.glr.parameters import HISTORIES
 from export.models.space import Range
@@ -59,6 +60,45 @@ def test_the_defaults_come_first_and_the_best_is_no_worse(log: Log) -> None:
     assert all(trial.changed for trial in of.trials[1:])
     assert of.best.worth == max(trial.worth for trial in of.trials)
     assert of.summary()["defaults"] == of.trials[0].worth
+
+
+@pytest.mark.parametrize("model", sorted(SPACES))
+def test_the_first_trial_has_the_defaults_to_the_last_digit(
+    model: str, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[dict[str, object]] = []
+
+    def note(name: str, sides: object, parameters: dict[str, object], *rest: object) -> None:
+        tried.append(parameters)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tuning, "attempt", note)
+    with pytest.raises(KeyboardInterrupt):
+        search(log, model, {}, Run())
+    defaults = dataclasses.asdict(parameters_for(model, log, TRIED_AS.get(model, {})))
+    assert tried == [{name: defaults[name] for name in tried[0]}]
+    assert set(SPACES[model]) <= set(tried[0])
+
+
+def test_a_log_of_users_who_never_come_back_is_not_searched(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "log.jsonl"
+    events = [
+        {
+            "user_id": f"u{n}",
+            "item_id": f"i{n % 4}",
+            "type": "click",
+            "event_time_ms": 1_700_000_000_000 + n * 60_000,
+        }
+        for n in range(40)
+    ]
+    path.write_text("".join(json.dumps(event) + "\n" for event in events))
+    code, _, err = run(capsys, "tune", path, "--model", "mf")
+    assert code == 2
+    last = err.splitlines()[-1]
+    assert last.startswith("error: no trial could be measured: no user of")
+    assert "give a log whose users come back" in last
 
 
 @pytest.mark.parametrize("model", ["decay", "mf"])
