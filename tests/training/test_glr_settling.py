@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from export.data.dataset import Log
-from export.models.base import Run
+from export.models.base import Float32, Run
 from export.models.glr.blend import Companions, Entries
 from export.models.glr.judging import Cases
 from export.models.glr.learning import learn
@@ -17,6 +17,7 @@ from export.models.glr.sequences import Sequences, trained_kinds
 from export.models.glr.settled import Settled
 from export.models.glr.settling import LADDERS, Choice, _Blend, _Trials
 from stream.contracts import EventType
+from stream.core.bundle import NEVER_LISTED
 from tests.training.shops import SMALL, newest
 
 
@@ -73,6 +74,24 @@ def test_the_term_is_the_change_of_an_items_share() -> None:
     np.testing.assert_allclose(found[1:], wanted, rtol=1e-5, atol=1e-6)
     assert found[0] == 0
     assert not drift(sequences, 61, 0.0).any()
+
+
+def test_the_settled_popularity_stands_in_the_biases_that_are_exported() -> None:
+    log = visits(True, days=20)
+    p = {**SMALL, "epochs": 1}
+
+    def biases(lately: float) -> Float32:
+        nothing = (0.0,) * Parameters().last
+        kept = Settled(1, False, nothing, nothing, half_life_days=3.0, lately=lately)
+        return learn(log, settled=kept, **p).biases
+
+    rows = np.arange(1, 61)
+    sequences = Sequences.of(log, rows, trained_kinds(log), Parameters(**p).recency)
+    term = drift(sequences, 61, 3.0)
+    without, with_it = biases(0.0), biases(0.4)
+    assert abs(term[1:]).max() > 0.5
+    np.testing.assert_allclose(with_it[1:] - without[1:], 0.4 * term[1:], atol=1e-4)
+    assert with_it[0] == without[0] == NEVER_LISTED
 
 
 def test_no_trial_begins_when_the_time_for_them_is_over() -> None:
