@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from export.models.base import Int64, Trained
 from export.to_onnx import OPSET
+from export.writing import unwritable
 from stream.contracts import EVENT_TYPES, EventType
 from stream.core.bundle import (
     CONTENT,
@@ -71,7 +72,7 @@ def write_files(files: dict[str, bytes], folder: Path) -> Bundle:
                 folder.rename(Path(scratch) / "old")
             shutil.move(made, folder)
     except OSError as error:
-        raise UsageError(f"{folder}: cannot be written ({error.strerror})") from None
+        raise unwritable(folder, error) from None
     return Bundle.load(folder)
 
 
@@ -90,7 +91,7 @@ def look_at(folder: Path) -> None:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".bundle-"):
             pass
     except OSError as error:
-        raise UsageError(f"{folder}: cannot be written ({error.strerror})") from None
+        raise unwritable(folder, error) from None
 
 
 def bundle_files(trained: Trained, name: str) -> dict[str, bytes]:

@@ -28,6 +28,7 @@ from export.models.glr.private_parameters import PrivateParameters
 from export.models.text import parse_parameters, parse_values
 from export.training import command as training
 from export.training.run_card import read_card
+from export.writing import check_writable
 from stream.core.bundle import Bundle
 from stream.core.model import Model
 from stream.errors import EXIT_INTERRUPTED, FreshetError, UsageError
@@ -194,6 +195,7 @@ def _bundle(options: argparse.Namespace) -> None:
 
 def _sample(options: argparse.Namespace) -> None:
     report = _reporter()
+    check_writable(options.out)
     report(f"reading {options.log}")
     items, events = write_sample(read_log(options.log, "online-retail"), options.out)
     print(f"{options.out}  {items:,} items, {events:,} events")
@@ -209,7 +211,10 @@ def _given(options: argparse.Namespace) -> dict[str, str]:
         name, equals, value = pair.partition("=")
         if not equals:
             raise UsageError(f"--set {pair}: write NAME=VALUE")
-        given[name.strip()] = value.strip()
+        name = name.strip()
+        if name in given:
+            raise UsageError(f"--set {name}: is given twice; leave one of the two out")
+        given[name] = value.strip()
     return given
 
 

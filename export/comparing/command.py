@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,14 @@ from export.comparing.compare import compare, cross_validate, learning_curve, ra
 from export.data.dataset import Log
 from export.data.options import CLEANING, first_given, minutes, open_log, open_split, until_of
 from export.data.sources import KAFKA
-from export.data.splits import folds, newest_share, rolling
+from export.data.splits import Split, folds, newest_share, rolling
 from export.measuring.asked import PREFIXES, asked_of, moment_ms
 from export.measuring.measure import KS, Measured, checked, measure, measure_model
 from export.memory import peak_mib
 from export.models import AUTO, train
 from export.models.base import Run
 from export.training.train import BASELINE, loaded
+from export.writing import check_writable
 from stream.config import Placement as PlacementRules
 from stream.core.bundle import Bundle
 from stream.errors import UsageError
@@ -107,6 +108,10 @@ def _check_log(options: argparse.Namespace) -> None:
 def _check_bundle(options: argparse.Namespace) -> None:
     if options.log is not None or first_given(options, "folds", "rolling"):
         raise UsageError("--bundle: a log, --folds and --rolling are for models trained first")
+    for name in ("bundle", "against"):
+        folder = getattr(options, name)
+        if folder is not None and folder.is_file():
+            raise UsageError(f"--{name} {folder}: is a file; give the folder of a bundle")
     if options.test is None:
         raise UsageError("--bundle: say with --test FILE on what to measure it")
     option = first_given(options, "set", "items", "minutes")
@@ -138,6 +143,8 @@ def run(options: argparse.Namespace, parameters: dict[str, Any], report: Report)
     parameters : of the model that is trained
     """
     ks = checked(options.k)
+    if options.plots is not None:
+        check_writable(options.plots)
     if options.bundle is None:
         _log(options, parameters, ks, report)
     else:
@@ -153,8 +160,12 @@ def _log(
     since_ms = None if options.since is None else moment_ms(options.since)
     log, at = open_split(options, report)
     if options.folds is not None or options.rolling is not None:
-        rounds = options.folds is not None
-        splits = folds(log, options.folds) if rounds else rolling(log, options.rolling, at=at)
+
+        def splits() -> Iterator[Split]:
+            if options.folds is not None:
+                return folds(log, options.folds)
+            return rolling(log, options.rolling, at=at)
+
         found = cross_validate(splits, options.model, parameters, report, ks, limited)
         _print(told.splits_json(found) if options.json else told.splits_text(found))
         return

@@ -8,13 +8,14 @@ Must not know: files of a log, the command line.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from export.data.dataset import Cases, Log
+from export.data.splits import NothingAskedError
 from export.measuring.evaluate import replay
 from export.measuring.exclusions import EXCLUSIONS, REPEATS
 from export.measuring.measure import KS, Measured, checked, judge, measure_model
@@ -59,11 +60,22 @@ def compare(
     model : a key of `MODELS`, or "auto": the best on the newest events before `since_ms`; it stands
         first in the results, by its own name
     run : device and time of models that take long
+
+    Raises
+    ------
+    UsageError
+        One side of the split has no events, or nothing can be asked of the newer one; before
+        anything is trained.
     """
     older = log.before(since_ms)
     if len(older) == 0 or len(older) == len(log):
         raise UsageError("no events on one side of the split; give another --since")
     asked = baskets(log, since_ms)
+    if not asked.queries:
+        raise UsageError(
+            "the newer side of the split asks for nothing: nobody there turns to an item after "
+            "something; give another --since, or more of a log"
+        )
     ks = checked(ks)
     results: Results = {}
     for name in (model, BASELINE):
@@ -80,8 +92,6 @@ def compare(
                     if (of := answers.of(moment)).questions.queries:
                         judged = judge(served, of, ks, rules, "ring", older)
                         found[Setting(exclusion, moment)] = judged
-    if not any(results.values()):
-        raise UsageError("no order to ask about on the newer side; give another --since")
     return results
 
 
@@ -117,19 +127,32 @@ def rating_errors(log: Log, since_ms: int) -> dict[str, Any] | None:
 
 
 def cross_validate(
-    splits: Iterable[tuple[Log, Cases]],
+    splits: Callable[[], Iterator[tuple[Log, Cases]]],
     model: str,
     parameters: Parameters,
     report: Report,
     ks: Sequence[int] = KS,
     run: Run = UNLIMITED,
 ) -> list[Results]:
-    """Train and measure on every split. Seen items are excluded, and not."""
+    """Train and measure on every split. Seen items are excluded, and not.
+
+    Parameters
+    ----------
+    splits : begins anew each time; all of them are made once before anything is trained
+
+    Raises
+    ------
+    UsageError
+        A split asks for nothing, or cannot be made.
+    """
+    count = _count(splits())
     found: list[Results] = []
-    for number, (older, cases) in enumerate(splits, 1):
+    for number, (older, cases) in enumerate(splits(), 1):
         results: Results = {}
         for name in dict.fromkeys((model, BASELINE)):
-            report(f"split {number}: {name} on {len(older):,} events, {len(cases):,} cases")
+            report(
+                f"split {number} of {count}: {name} on {len(older):,} events, {len(cases):,} cases"
+            )
             given = parameters if name == model else {}
             with loaded(_settled(name, older, given, report, run)) as served:
                 results[name] = {
@@ -139,9 +162,21 @@ def cross_validate(
                     for exclusion, rules in EXCLUSIONS.items()
                 }
         found.append(results)
-    if not found:
-        raise UsageError("the log is too small for these splits: no case is left in any")
     return found
+
+
+def _count(splits: Iterator[tuple[Log, Cases]]) -> int:
+    """How many there are, each one sound."""
+    count = 0
+    try:
+        for _ in splits:
+            count += 1
+    except NothingAskedError:
+        raise UsageError(
+            f"split {count + 1} asks for nothing: nobody there turns to an item after "
+            "something; give fewer splits, or more of a log"
+        ) from None
+    return count
 
 
 def learning_curve(

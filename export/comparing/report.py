@@ -15,7 +15,7 @@ from export.comparing.plots import Points, chart, page
 from export.measuring.measure import Measured
 from export.measuring.metrics.calibration import Reliability
 from export.training.train import BASELINE
-from stream.errors import UsageError
+from export.writing import unwritable
 from stream.terminal import printable
 
 
@@ -197,7 +197,7 @@ def write_charts(
         for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"{folder}: cannot be written ({error.strerror})") from None
+        raise unwritable(folder, error) from None
     return [folder / name for name in files]
 
 

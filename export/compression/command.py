@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
+from export.bundle import look_at
 from export.compression.bundle import States, compress
 from export.compression.measure import PLAIN, WAYS, Way, as_table, weigh
 from export.measuring.asked import asked_of
@@ -70,6 +71,8 @@ def run(options: argparse.Namespace, report: Report) -> None:
         raise UsageError("--cpu-only: goes with --out; without it no bundle is written")
     if options.test is None and (options.since is not None or options.format is not None):
         raise UsageError("--since, --format: of what to measure on; give it with --test FILE")
+    if options.out is not None:
+        look_at(options.out)
     asked = None
     if options.test is not None:
         asked = asked_of(options.test, options.format or "events", options.since, report)

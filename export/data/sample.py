@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.data.dataset import Log
+from export.writing import unwritable
 from stream.contracts import Click, EventType, Item, Purchase
 from stream.errors import UsageError
 
@@ -55,7 +56,7 @@ def write_sample(log: Log, folder: Path, spec: Sample | None = None) -> tuple[in
         (folder / ITEMS_FILE).write_bytes(_packed(catalogue))
         (folder / EVENTS_FILE).write_bytes(_packed(events))
     except OSError as error:
-        raise UsageError(f"{folder}: cannot be written ({error.strerror})") from None
+        raise unwritable(folder, error) from None
     return len(catalogue), len(events)
 
 

@@ -33,6 +33,11 @@ def asked_of(
     ----------
     form, scratch, until : as `read_log` takes them; "prefixes" as well
     since : ISO date from which on it asks
+
+    Raises
+    ------
+    UsageError
+        It cannot be read, or it asks for nothing.
     """
     if since is not None and form in (PREFIXES, HISTORIES):
         raise UsageError(f"--since: {form} carry no times; leave it out")
@@ -40,7 +45,14 @@ def asked_of(
         return cases_asked(read_cases(test, report))
     since_ms = 0 if since is None else moment_ms(since)
     log = read_log(test, form, report, scratch=scratch, until=until)
-    return last_items(log) if form == HISTORIES else moments_asked(log, since_ms)
+    if form != HISTORIES:
+        return moments_asked(log, since_ms)
+    asked = last_items(log)
+    if not asked.queries:
+        raise UsageError(
+            f"{test}: asks for nothing: no history is longer than one item; give longer ones"
+        )
+    return asked
 
 
 def moment_ms(text: str) -> int:

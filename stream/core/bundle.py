@@ -141,6 +141,8 @@ class Bundle:
             Naming the file and the cure, for anything missing, damaged, too old or too new.
         """
         folder = Path(path)
+        if folder.is_file():
+            raise BundleError(f"{folder}: is a file; give the folder of a bundle")
         if not folder.is_dir():
             raise BundleError(
                 f"{folder}: no such bundle folder; give the one that `freshet-export train` wrote"

@@ -20,6 +20,7 @@ from export.measuring import evaluate
 from export.measuring.asked import asked_of
 from export.measuring.measure import measure
 from export.measuring.questions import baskets, cases_asked, last_items, moments_asked
+from export.training import train as training
 from stream.contracts import EventType
 from stream.core.bundle import Bundle
 from stream.errors import UsageError
@@ -486,6 +487,125 @@ def test_what_is_trained_on_is_clean_without_a_look_ahead(
     assert len(trained_on[0]) == undone + 1
 
 
+def clicks(path: Path, text: str) -> Path:
+    """A log of clicks, one an hour, of the users that a text names."""
+    path.write_text(
+        "".join(
+            json.dumps(
+                {
+                    "user_id": user,
+                    "item_id": f"i{number % 5}",
+                    "type": "click",
+                    "event_time_ms": 1_700_000_000_000 + number * 3_600_000,
+                }
+            )
+            + "\n"
+            for number, user in enumerate(text.split())
+        )
+    )
+    return path
+
+
+@pytest.mark.parametrize(("model", "calibrated"), [("decay", False), ("auto", True)])
+def test_a_model_that_is_named_serves_raw_scores(
+    model: str,
+    calibrated: bool,
+    shop: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    served: list[models.Trained] = []
+
+    def note(trained: models.Trained) -> Any:
+        served.append(trained)
+        return training.loaded(trained)
+
+    monkeypatch.setattr("export.comparing.compare.loaded", note)
+    monkeypatch.setattr(training, "CANDIDATES", ("decay",))
+    code, _, err = run(capsys, "evaluate", shop, "--model", model)
+    assert code == 0, err
+    first, *others = [one.calibration is not None for one in served]
+    assert first == calibrated
+    assert not any(others)
+
+
+@pytest.mark.parametrize(
+    ("users", "options", "message"),
+    [
+        ("a a a b b b c c d e", (), "the newer side of the split asks for nothing"),
+        ("a a a b b b c c d e", ("--since", "2023-11-15T06"), "give another --since"),
+        # Users are dealt out to folds as a, b and c, d.
+        ("a b a b c d", ("--folds", 2), "split 2 asks for nothing"),
+        ("a b a a b c d e", ("--rolling", 2), "split 2 asks for nothing"),
+        ("a b c d e f g h", ("--rolling", 1), "give fewer splits, or more of a log"),
+    ],
+)
+def test_what_asks_for_nothing_is_told_before_anything_is_trained(
+    users: str,
+    options: tuple[object, ...],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trained: list[str] = []
+    monkeypatch.setattr(
+        "export.comparing.compare.train", lambda model, *_, **__: trained.append(model)
+    )
+    log = clicks(tmp_path / "log.jsonl", users)
+    code, _, err = run(capsys, "evaluate", log, "--model", "decay", *options)
+    assert (code, trained) == (2, [])
+    assert err.splitlines()[-1].startswith("error: ")
+    assert message in err
+
+
+def test_histories_that_ask_for_nothing_are_told_before_the_baselines_log_is_read(
+    shop: Path, bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    test = tmp_path / "histories"
+    test.write_text("i1\ni2\n")
+    of = ("--bundle", bundle.path, "--test", test, "--format", "histories")
+    more = ("--baseline", shop, "--baseline-format", "events")
+    code, _, err = run(capsys, "evaluate", *of, *more)
+    assert code == 2
+    assert "no history is longer than one item" in err
+    assert str(shop) not in err
+
+
+@pytest.mark.parametrize(
+    ("options", "trained"),
+    [
+        (("--min-user-events", 3), 17),
+        (("--no-cleaning",), 20),
+        (("--folds", 2, "--min-user-events", 3), None),
+        (("--rolling", 1, "--min-user-events", 3), 10),
+    ],
+)
+def test_evaluate_cleans_by_the_rules_of_its_options(
+    options: tuple[object, ...],
+    trained: int | None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Three strangers come once, and are left out of what is trained on and asked, or are not."""
+    trained_on: list[Log] = []
+
+    def note(model: str, log: Log, **given: Any) -> models.Trained:
+        trained_on.append(log)
+        return models.train(model, log, **given)
+
+    monkeypatch.setattr("export.comparing.compare.train", note)
+    log = clicks(tmp_path / "log.jsonl", "a b x c a y b c a z b c" + " a b c" * 4)
+    of = ("evaluate", log, "--model", "decay", "--set", "dim=4", *options)
+    code, _, err = run(capsys, *of)
+    assert code == 0, err
+    strangers = {"x", "y", "z"} & {log.users[code] for log in trained_on for code in log.user}
+    assert strangers == ({"x", "y", "z"} if "--no-cleaning" in options else set())
+    assert trained in (None, len(trained_on[0]))
+    assert ("left out: 3 user with too few events" in err) == (not strangers)
+
+
 @pytest.mark.parametrize("splits", [("--folds", 3), ("--rolling", 2)])
 def test_splits_give_a_mean_and_a_spread(
     splits: tuple[str, int], shop: Path, capsys: pytest.CaptureFixture[str]
@@ -556,6 +676,28 @@ def test_mistakes_in_measuring_get_a_message(
     assert code in (1, 2)
     assert message in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("option", ["--bundle", "--against"])
+def test_a_file_is_no_bundle(
+    option: str, shop: Path, bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = {"--bundle": bundle.path, option: shop}
+    of = [part for pair in folders.items() for part in pair]
+    code, _, err = run(capsys, "evaluate", "--test", shop, *of)
+    assert code == 2
+    assert err == f"error: {option} {shop}: is a file; give the folder of a bundle\n"
+
+
+def test_charts_that_cannot_be_written_are_told_before_anything_is_read(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of = ("evaluate", shop, "--model", "decay", "--plots", shop / "plots")
+    code, _, err = run(capsys, *of)
+    assert code == 2
+    assert err == (
+        f"error: {shop / 'plots'}: cannot be written, since {shop} is a file; give another folder\n"
+    )
 
 
 def test_ratings_are_predicted_and_their_error_told(

@@ -15,6 +15,7 @@ from export.compression import measure
 from export.training import command as training
 from export.training import train
 from stream.core.bundle import Bundle
+from tests.support.bundles import random_decay_bundle
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -168,6 +169,11 @@ def test_ctrl_c_ends_without_a_traceback(
             2,
             "no parameter 'depth'",
         ),
+        (
+            ("tune", "none.jsonl", "--model", "mf", "--set", "dim=8", "--set", " dim =16"),
+            2,
+            "--set dim: is given twice",
+        ),
         (("train", "none.jsonl", "--out", "x", "--delta", "1e-5"), 2, "goes with --epsilon"),
         (
             ("train", "none.jsonl", "--out", "x", "--epsilon", "1", "--model", "decay"),
@@ -191,6 +197,7 @@ def test_ctrl_c_ends_without_a_traceback(
         ),
         (("evaluate", "none.jsonl", "--since", "soon"), 2, "not an ISO date"),
         (("bundle", "none"), 1, "no such bundle folder"),
+        (("bundle", __file__), 1, ".py: is a file; give the folder of a bundle"),
     ],
 )
 def test_mistakes_get_a_message(
@@ -199,6 +206,31 @@ def test_mistakes_get_a_message(
     found, _, err = run(capsys, *arguments)
     assert found == code
     assert message in err
+
+
+@pytest.mark.parametrize("command", ["train", "tune", "compress", "sample"])
+@pytest.mark.parametrize(
+    ("out", "why"),
+    [
+        ("file/bundle", "file is a file; give another folder"),
+        ("file/some/bundle", "file is a file; give another folder"),
+        ("/proc/bundle", "nothing can be made in /proc (No such file or directory); give another"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_told_first(
+    command: str, out: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if out.startswith("/proc") and not Path("/proc/self").exists():
+        pytest.skip("no /proc here")
+    (tmp_path / "file").write_text("")
+    given = random_decay_bundle(tmp_path / "b", 8, dim=4).path if command == "compress" else "none"
+    model = ("--model", "decay") if command in ("train", "tune") else ()
+    packed = ("--states", "int8") if command == "compress" else ()
+    code, said, err = run(capsys, command, given, "--out", tmp_path / out, *model, *packed)
+    assert (code, said) == (2, "")
+    (line,) = err.splitlines()  # neither read nor measured
+    assert line.startswith(f"error: {tmp_path / out}: cannot be written, since ")
+    assert why in line
 
 
 def test_train_packs_and_says_what_it_costs(

@@ -37,7 +37,7 @@ ORDER = [
     {"cli"},
 ]
 ORDER_OF_EXPORT = [
-    {"calibration", "memory", "weights"},
+    {"calibration", "memory", "weights", "writing"},
     {"data", "to_onnx"},
     {"measuring"},
     {"models"},
