@@ -30,7 +30,7 @@ HISTORIES: Final[dict[str, Any]] = {
     "batch": 6_400,
     "learning_rate": 0.006,
     "weight_decay": 0.01,
-    "epochs": 20,
+    "epochs": 16,
     "refit": 0.2,
 }
 LEAST_LENGTH: Final = 1e-8  # is added to lengths that are divided by
