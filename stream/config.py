@@ -6,11 +6,10 @@ of the environment; knows nothing of brokers, and of a bundle only its path.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -20,23 +19,23 @@ from msgspec.structs import FieldInfo
 from stream.checks import check_together
 from stream.described import Described, allowed, describe_settings
 from stream.errors import SettingsError
+from stream.placements import Placement
 from stream.secrets import FILE_SUFFIX, Secret, from_text, read_secret
 from stream.settings import (
     CONFIG_VARIABLE,
     FIELDS,
     NEVER_EMPTY,
-    PLACEMENT_FIELDS,
     SECRETS,
     SECTIONS,
     Batch,
     Broker,
-    Placement,
     Security,
     Settings,
     State,
     Topics,
     variable,
 )
+from stream.tables import Source, as_table, read_placements, unknown
 
 __all__ = [
     "Batch",
@@ -53,7 +52,6 @@ __all__ = [
     "load_settings",
 ]
 
-_PLACEMENT_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # Kubernetes puts such variables into every pod beside a service called freshet.
 _SERVICE_LINK: Final = re.compile(r"FRESHET_(\w+_)?(SERVICE_HOST|SERVICE_PORT\w*|PORT(_\d+_\w+)?)")
 
@@ -85,7 +83,8 @@ def load_settings(
         naming the file and path, the variable or the flag, and what would be right
     """
     config = _file(config, environ)
-    table = {} if config is None else _read(config)
+    text = "" if config is None else _read(config)
+    table = {} if config is None else _parse(text, config)
     given = _given(table, config, overrides or {}, environ)
 
     values: dict[str, Any] = {section: {} for section in SECTIONS}
@@ -98,7 +97,7 @@ def load_settings(
         section, _, name = path.rpartition(".")
         values[section][name] = secret
     if "placements" in table:
-        values["placements"] = _placements(table["placements"], str(config))
+        values["placements"] = read_placements(table["placements"], Source(str(config), text))
     settings = msgspec.convert(values, Settings, dec_hook=from_text)
     check_together(settings, {path: found.origin for path, found in given.items()})
     return settings
@@ -111,7 +110,7 @@ def given_paths(
 ) -> frozenset[str]:
     """TOML paths of what `load_settings` finds given, placements apart; the rest are defaults."""
     config = _file(config, environ)
-    table = {} if config is None else _read(config)
+    table = {} if config is None else _parse(_read(config), config)
     return frozenset(_given(table, config, overrides or {}, environ))
 
 
@@ -157,9 +156,9 @@ def _secrets_from_files(given: Mapping[str, _Given]) -> dict[str, Secret]:
     }
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> str:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise SettingsError(
             f"{path}: cannot be read ({error.strerror}). Name a TOML file with --config or "
@@ -167,6 +166,11 @@ def _read(path: Path) -> dict[str, Any]:
         ) from None
     except UnicodeDecodeError:
         raise SettingsError(f"{path}: is not UTF-8 text. A TOML file must be.") from None
+
+
+def _parse(text: str, path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: is not TOML: {error}.") from None
 
@@ -174,17 +178,17 @@ def _read(path: Path) -> dict[str, Any]:
 def _from_file(table: Mapping[str, Any], file: str) -> Iterator[tuple[str, _Given]]:
     for name, value in table.items():
         if name in SECTIONS:
-            for inner, leaf in _table(value, f"{file}: {name}").items():
+            for inner, leaf in as_table(value, f"{file}: {name}").items():
                 path = f"{name}.{inner}"
                 if path not in FIELDS:
-                    raise _unknown(f"{file}: {path}", path, FIELDS)
+                    raise unknown(f"{file}: {path}", path, FIELDS)
                 if path in SECRETS:
                     raise _exposed(f"{file}: {path}", path, "this file is often copied or kept")
                 yield path, _Given(leaf, f"{file}: {path}", text=False)
         elif name in FIELDS:
             yield name, _Given(value, f"{file}: {name}", text=False)
         elif name != "placements":
-            raise _unknown(f"{file}: {name}", name, [*FIELDS, *SECTIONS, "placements"])
+            raise unknown(f"{file}: {name}", name, [*FIELDS, *SECTIONS, "placements"])
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, _Given]:
@@ -205,7 +209,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, _Given]:
             and name != CONFIG_VARIABLE
             and not _SERVICE_LINK.fullmatch(name)
         ):
-            raise _unknown(f"environment: {name}", name, [*path_by_variable, CONFIG_VARIABLE])
+            raise unknown(f"environment: {name}", name, [*path_by_variable, CONFIG_VARIABLE])
     return given
 
 
@@ -214,43 +218,12 @@ def _from_flags(overrides: Mapping[str, str | None]) -> dict[str, _Given]:
     for path, value in overrides.items():
         flag = "--" + path.replace(".", "-").replace("_", "-")
         if path not in FIELDS:
-            raise _unknown(flag, path, FIELDS)
+            raise unknown(flag, path, FIELDS)
         if value is not None and path in SECRETS:
             raise _exposed(flag, path, "every user of this machine can see it there")
         if value is not None:
             given[path] = _Given(value, flag, text=True)
     return given
-
-
-def _placements(found: Any, file: str) -> dict[str, dict[str, Any]]:
-    placements = {}
-    for name, table in _table(found, f"{file}: placements").items():
-        origin = f"{file}: placements.{name}"
-        if not _PLACEMENT_NAME.fullmatch(name):
-            raise SettingsError(
-                f"{origin}: a placement's name is 1 to 64 letters, digits, _ or -; rename it."
-            )
-        values = {}
-        for key, value in _table(table, origin).items():
-            if key not in PLACEMENT_FIELDS:
-                raise _unknown(f"{origin}.{key}", key, PLACEMENT_FIELDS)
-            values[key] = _convert(
-                PLACEMENT_FIELDS[key], _Given(value, f"{origin}.{key}", text=False)
-            )
-        placements[name] = values
-    if not placements:
-        raise SettingsError(
-            f"{file}: placements: is empty. Add one, such as [placements.home], or leave it out."
-        )
-    return placements
-
-
-def _table(value: Any, origin: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise SettingsError(
-            f"{origin}: is {value!r}; must be a table, such as [{origin.rsplit(maxsplit=1)[-1]}]."
-        )
-    return value
 
 
 def _convert(setting: FieldInfo, given: _Given, *, exactly: bool = False) -> Any:
@@ -270,9 +243,3 @@ def _exposed(origin: str, path: str, why: str) -> SettingsError:
         f"{origin}: a secret does not belong here, since {why}; set {variable(path)}, or name a "
         f"file that holds it with {path}{FILE_SUFFIX} ({variable(path + FILE_SUFFIX)})."
     )
-
-
-def _unknown(origin: str, name: str, known: Iterable[str]) -> SettingsError:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    cure = f"did you mean {near[0]}?" if near else "remove it; the README lists the settings."
-    return SettingsError(f"{origin}: is not a setting; {cure}")

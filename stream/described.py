@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import inspect
+from msgspec import NODEFAULT, inspect
 from msgspec.structs import FieldInfo
 
-from stream.settings import CONFIG_VARIABLE, FIELDS, PLACEMENT_FIELDS, SECRETS, variable
+from stream.placements import PLACEMENT_LEAVES
+from stream.settings import CONFIG_VARIABLE, FIELDS, SECRETS, variable
 
 
 class Described(NamedTuple):
@@ -42,6 +43,8 @@ def _words(kind: inspect.Type) -> str:
             low = f"above {kind.gt}" if kind.gt is not None else f"from {kind.ge}"
             high = f", under {kind.lt}" if kind.lt is not None else f" to {kind.le}"
             words = f"{noun} {low}{high}"
+        case inspect.StructType():
+            words = "a table"
         case inspect.LiteralType():
             words = ", ".join(map(str, kind.values[:-1])) + f" or {kind.values[-1]}"
         case inspect.VarTupleType():
@@ -66,8 +69,8 @@ def describe_settings() -> list[Described]:
         for path, setting in FIELDS.items()
     ]
     rows += [
-        Described(f"placements.<name>.{name}", "", _shown(setting.default), _meaning(setting))
-        for name, setting in PLACEMENT_FIELDS.items()
+        Described(f"placements.<name>.{path}", "", _shown(setting.default), _meaning(setting))
+        for path, setting in PLACEMENT_LEAVES
     ]
     return rows
 
@@ -80,6 +83,6 @@ def _meaning(setting: FieldInfo) -> str:
 
 def _shown(default: Any) -> str:
     """A default as TOML, without the quotes of a text; empty for none."""
-    if default is None:
+    if default is None or default is NODEFAULT:
         return ""
     return default if isinstance(default, str) else msgspec.json.encode(default).decode()

@@ -12,8 +12,10 @@ import msgspec
 from msgspec import Meta, Struct, field
 from msgspec.structs import FieldInfo
 
-from stream.contracts.records import ItemKind
+from stream.placements import Placement
 from stream.secrets import Secret
+from stream.sections import Seconds, Text
+from stream.sections import Section as _Section
 
 _PORT = r"(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 _HOST_PORT = rf"(?:\[[^\]\s]+\]|[^\s,:\[\]]+):{_PORT}"
@@ -29,12 +31,6 @@ Bootstrap = Annotated[
         title="HOST:PORT (1 to 65535), or several with commas between",
     ),
 ]
-Text = Annotated[str, Meta(min_length=1)]
-Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
-
-
-class _Section(Struct, frozen=True, forbid_unknown_fields=True):
-    pass
 
 
 class Topics(_Section, frozen=True):
@@ -188,32 +184,6 @@ class Security(_Section, frozen=True):
     password_file: Annotated[Text | None, Meta(description="file that holds the password")] = None
 
 
-class Placement(_Section, frozen=True):
-    """One list that users see."""
-
-    k: Annotated[int, Meta(ge=1, le=1000, description="length of the list")] = 20
-    kinds: Annotated[
-        tuple[ItemKind, ...], Meta(min_length=1, description="kinds of item that may be listed")
-    ] = ("product",)
-    beta: Annotated[
-        Annotated[float, Meta(gt=0, le=1000)] | None,
-        Meta(description="steepness of the score; unset: the bundle's"),
-    ] = None
-    theta: Annotated[float, Meta(ge=0, lt=1, description="items that score less are left out")] = (
-        0.0
-    )
-    exclude_seen: Annotated[
-        bool | None, Meta(description="leave out items seen lately; unset: the bundle's")
-    ] = None
-    seen_window_s: Annotated[
-        Seconds | None,
-        Meta(description="how long an item counts as seen; unset: while in the ring"),
-    ] = None
-    exclude_bought: Annotated[
-        bool | None, Meta(description="leave out items bought lately; unset: the bundle's")
-    ] = None
-
-
 class Settings(_Section, frozen=True):
     """Everything that can be set."""
 
@@ -266,7 +236,6 @@ def _leaves() -> Iterator[tuple[str, FieldInfo]]:
 
 
 FIELDS: Final = dict(_leaves())
-PLACEMENT_FIELDS: Final = {f.name: f for f in msgspec.structs.fields(Placement)}
 SECRETS: Final = frozenset(
     path for path, setting in FIELDS.items() if Secret in get_args(get_args(setting.type)[0])
 )

@@ -112,6 +112,7 @@ class Item(Struct, frozen=True, gc=False, omit_defaults=True):
     Attributes
     ----------
     price : in the shop's currency, >= 0
+    shop : whose it is, where several sell here
     embedding : the model's item vector of an item that it was not trained on, shape (dim,); or that
         of an image or a text, where the model was trained with such
     """
@@ -125,6 +126,7 @@ class Item(Struct, frozen=True, gc=False, omit_defaults=True):
     available: bool = True
     tags: tuple[str, ...] = ()
     embedding: tuple[float, ...] | None = None
+    shop: str | None = None
 
 
 # Reasons without an item behind them, by their code in a column of reasons. 1 to 9 are the

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from stream.compiled import INT, NOTHING, array, compiled, part_of_compiled
 from stream.contracts import ITEM_KINDS, Item, item_hash
+from stream.core.attributes import Attributes
 from stream.errors import RecordError
 
 NO_ITEM: Final = 0
@@ -35,6 +36,7 @@ class Catalogue:
     ids : item id of each row; row 0 is the empty string
     hashes : uint64, shape (capacity,); `contracts.item_hash` of each row, 0 for row 0
     prices : of each row, None where the shop tells none
+    attributes : what the items' records say else
     changed : rows that are new or changed since the engine last took note
     embeddings : row -> vector that the engine has yet to put into the item table; only of rows that
         the model was not trained on
@@ -44,6 +46,7 @@ class Catalogue:
         self.ids: list[str] = [""]
         self.prices: list[float | None] = [None]
         self.hashes = np.zeros(1024, np.uint64)
+        self.attributes = Attributes(1024)
         self.changed: set[int] = set()
         self.embeddings: dict[int, tuple[float, ...] | NDArray[np.float32]] = {}
         self._row_by_id: dict[str, int] = {}
@@ -86,7 +89,11 @@ class Catalogue:
         items that stand in it and are available.
         """
         wanted = np.isin(self._kind[rows], [_KIND_CODE[kind] for kind in kinds])
-        return wanted & self._available[rows] & (self._listed[rows] | (not self._has_records))
+        return wanted & self.available(rows)
+
+    def available(self, rows: NDArray[np.int64] | slice) -> NDArray[np.bool_]:
+        """Which rows may be listed at all, of whatever kind."""
+        return self._available[rows] & (self._listed[rows] | (not self._has_records))
 
     def count_by_kind(self) -> dict[str, int]:
         """Items that stand in the catalogue, by kind."""
@@ -115,6 +122,7 @@ class Catalogue:
         self._available[row] = item.available
         self._listed[row] = True
         self.prices[row] = item.price
+        self.attributes.put(row, item)
         if embedding is not None and row >= self._first_untrained:
             self.embeddings[row] = embedding
         self.changed.add(row)
@@ -148,6 +156,7 @@ class Catalogue:
                 new = np.zeros(capacity, old.dtype)
                 new[: len(old)] = old
                 setattr(self, name, new)
+            self.attributes.reserve(capacity)
         self._row_by_id.update(zip(item_ids, range(first, size), strict=True))
         hashes = np.array([item_hash(item_id) for item_id in item_ids], dtype=np.uint64)
         self.hashes[first:size] = hashes

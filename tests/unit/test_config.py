@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from stream.config import (
     load_settings,
 )
 from stream.errors import SettingsError
+from stream.placements import Caps, Pin
 from stream.settings import NEVER_EMPTY, variable
 
 Write = Callable[[str], Path]
@@ -295,3 +297,66 @@ def test_only_config_reads_freshets_environment() -> None:
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         load_settings(environ={}).group = "other"  # type: ignore[misc]
+
+
+NESTED = """
+[placements.home]
+k = 5
+diversity = 0.5
+[placements.home.caps]
+category = 2
+
+[[placements.home.pins]]
+item = "a"
+place = 1
+start = 2026-12-01T00:00:00+01:00
+
+[[placements.home.pins]]
+item = "b"
+place = 3
+"""
+
+
+def test_tables_of_a_placement(write: Write) -> None:
+    (home,) = load_settings(write(NESTED), environ={}).placements.values()
+    start = datetime(2026, 11, 30, 23, tzinfo=UTC)
+    assert home.caps == Caps(category=2)
+    assert home.pins == (Pin("a", 1, start), Pin("b", 3))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "parts"),
+    [
+        ("k = 5", "k = 0", (":3: placements.home.k: is 0; must be a whole number from 1",)),
+        ("category = 2", "category = 0", (":6: placements.home.caps.category: is 0",)),
+        (
+            "category = 2",
+            "categry = 2",
+            (":6: placements.home.caps.categry", "did you mean category"),
+        ),
+        ("place = 3", "place = 0", (":15: placements.home.pins[1].place: is 0", "from 1 to 1000")),
+        ("place = 3", "", (":13: placements.home.pins[1]: has no place; add it",)),
+        ("+01:00", "", (":11: placements.home.pins[0].start", "with its offset")),
+        ("place = 3", "place = 6", (":15: placements.home.pins[1].place: is 6", "k (5)")),
+        ("place = 3", "place = 1", (":15: placements.home.pins[1].place: is 1", "pins[0]")),
+        (
+            "diversity = 0.5",
+            "pins = 5",
+            (":4: placements.home.pins: is 5", "[[placements.home.pins]]"),
+        ),
+        ("[placements.home.caps]\ncategory = 2", "caps = 2", (":5: placements.home.caps: is 2",)),
+        ("diversity = 0.5", "caps = {brand = -1}", (":4: placements.home.caps.brand: is -1",)),
+    ],
+)
+def test_what_is_wrong_in_a_table_is_told_with_its_line(
+    old: str, new: str, parts: tuple[str, ...], write: Write
+) -> None:
+    text = NESTED.replace(old, new)
+    if "pins = 5" in new or "brand = -1" in new:
+        text = text.split("[placements.home.caps]")[0]
+    assert text != NESTED
+    file = write(text)
+    with pytest.raises(SettingsError) as caught:
+        load_settings(file, environ={})
+    for part in (str(file), *parts):
+        assert part in str(caught.value)

@@ -24,9 +24,11 @@ MAX_LINES = 300
 ORDER = [
     {"compiled", "errors"},
     {"allocator", "contracts", "metrics"},
-    {"secrets", "terminal"},
+    {"secrets", "sections", "terminal"},
+    {"placements"},
     {"settings"},
     {"checks", "described"},
+    {"tables"},
     {"config", "http", "logs"},
     {"core"},
     {"kafka"},

@@ -3,19 +3,34 @@
 In: what `Placement.rank` found, best first, and whose lists they are. Out: k items of it in their
 order, each with the chance it had to stand there. Knows nothing of records or Kafka.
 
-A placement whose rules ask for no arranging has a pool of k items and shows it as it is.
+A placement whose rules ask for no arranging has a pool of k items and shows it as it is. Where the
+pool cannot fill a list, since caps closed too much of it, one of twice the size is asked for, again
+and again until it is full or everything is in the pool: no item that may be listed is missed.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import hashlib
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.contracts import Cause
+from stream.contracts import PLAIN_REASONS, Cause
+from stream.core.attributes import ATTRIBUTES
+from stream.core.catalogue import NO_ITEM, Catalogue
+from stream.core.model import Model
+from stream.core.policy.greedy import go_on
+from stream.core.policy.pins import PinBoard
+from stream.core.policy.placement import Placement
+from stream.core.policy.pools import Caps, Chance, Likeness, Made, Pins, Pool
 from stream.core.policy.ring import Ring
-from stream.core.users import Users
+from stream.core.users import Users, Who
+from stream.placements import Placement as PlacementRules
+
+_POOL_PER_PLACE = 5
+_PINNED, _EXPLORING = PLAIN_REASONS["pinned"], PLAIN_REASONS["exploring"]
+_LEAST_LOGIT_GAP = 1e-12  # a score of 1 is worth this much less: its logit must be a number
 
 
 class Audience(NamedTuple):
@@ -23,7 +38,7 @@ class Audience(NamedTuple):
 
     Attributes
     ----------
-    users, some : the users, and which of them
+    users, some : the users, and which n of them
     states : float32, shape (n, state_size); of those
     ring : their last interactions
     causes : n events, the newest that each list reflects
@@ -31,11 +46,24 @@ class Audience(NamedTuple):
     """
 
     users: Users
-    some: slice
+    some: Who
     states: NDArray[np.float32]
     ring: Ring
     causes: list[Cause]
     now_ms: int
+
+    @property
+    def keys(self) -> list[bytes]:
+        """User keys: n."""
+        return [self.users.keys[number] for number in self.users.numbers(self.some).tolist()]
+
+    def take(self, who: NDArray[np.int64]) -> Audience:
+        """Some of them: int64, distinct, below n."""
+        some = self.users.numbers(self.some)[who]
+        causes = [self.causes[at] for at in who.tolist()]
+        return Audience(
+            self.users, some, self.states[who], self.ring.take(who), causes, self.now_ms
+        )
 
 
 class Picked(NamedTuple):
@@ -59,20 +87,69 @@ class Picked(NamedTuple):
     propensities: NDArray[np.float32] | None = None
 
 
-class Arranging:
-    """How one placement makes a list of a pool.
-
-    Parameters
-    ----------
-    k : length of the list
+class Wishes(NamedTuple):
+    """How much is to be explored.
 
     Attributes
     ----------
-    pool : items that `arrange` wants to choose from
+    temperatures : float32, shape (n,), >= 0; of the draw, in logits; 0: nothing is drawn
+    bonus : float32, shape (n, pool); added to the logits of the scores; None: nothing
     """
 
-    def __init__(self, k: int) -> None:
-        self.pool = k
+    temperatures: NDArray[np.float32]
+    bonus: NDArray[np.float32] | None = None
+
+
+class Exploring(Protocol):
+    """Says how much each list of a placement is to explore."""
+
+    def wishes(
+        self, rows: NDArray[np.int64], scores: NDArray[np.float32], audience: Audience
+    ) -> Wishes:
+        """For pools as `Arranging.arrange` takes them; asked again where one has to grow."""
+
+
+def arranges(rules: PlacementRules) -> bool:
+    """Whether a placement's lists are anything else than the best k items in their order."""
+    capped = any(getattr(rules.caps, name) is not None for name in ATTRIBUTES)
+    return bool(rules.pins or rules.diversity or capped)
+
+
+def pool_of(rules: PlacementRules, exploring: bool = False) -> int:
+    """How many items a placement's lists are made of at first."""
+    if not (exploring or arranges(rules)):
+        return rules.k
+    return max(rules.pool or _POOL_PER_PLACE * rules.k, rules.k)
+
+
+class Arranging:
+    """How one placement makes lists of pools.
+
+    Parameters
+    ----------
+    rules : its settings
+    placement : answers for larger pools, and for what is pinned
+    exploring : None: it does not explore
+    """
+
+    def __init__(
+        self,
+        rules: PlacementRules,
+        placement: Placement,
+        model: Model,
+        catalogue: Catalogue,
+        exploring: Exploring | None = None,
+    ) -> None:
+        self.k = rules.k
+        self._placement = placement
+        self._model = model
+        self._catalogue = catalogue
+        self._exploring = exploring
+        self._as_it_is = exploring is None and not arranges(rules)
+        self._diversity = rules.diversity
+        self._capped = [name for name in ATTRIBUTES if getattr(rules.caps, name) is not None]
+        self._limits = np.array([getattr(rules.caps, name) for name in self._capped], np.int64)
+        self._board = PinBoard(rules.pins, rules.k, catalogue) if rules.pins else None
 
     def arrange(
         self, rows: NDArray[np.int64], scores: NDArray[np.float32], audience: Audience
@@ -84,4 +161,124 @@ class Arranging:
         rows : int64, shape (n, pool), best first
         scores : float32, shape (n, pool); 0 = not to be listed, and so is what comes after it
         """
-        return Picked(rows, scores)
+        if self._as_it_is:
+            return Picked(rows, scores)
+        return self._finished(self._arrange(rows, scores, audience))
+
+    def _arrange(
+        self, rows: NDArray[np.int64], scores: NDArray[np.float32], audience: Audience
+    ) -> Made:
+        users, size = rows.shape
+        made = Made.empty(users, self.k)
+        pins = self._pinned(audience)
+        wishes = self._wishes(rows, scores, audience)
+        chance = Chance(wishes.temperatures, self._uniforms(wishes.temperatures, audience))
+        pool = self._pool(rows, scores, wishes.bonus)
+        go_on(made, pool, pins, chance, self._caps(), self._likeness(made, pool, pins))
+        short = np.flatnonzero((made.length < self.k) & ~pool.whole)
+        while len(short):
+            size *= 2
+            some = audience.take(short)
+            rows, scores = self._placement.rank(some.states, some.ring, pool=size)
+            pool = self._pool(rows, scores, self._wishes(rows, scores, some).bonus)
+            unfinished = made.take(short)
+            asked = Pins._make(column[short] for column in pins)
+            drawn = Chance._make(column[short] for column in chance)
+            alike = self._likeness(unfinished, pool, asked)
+            go_on(unfinished, pool, asked, drawn, self._caps(), alike)
+            made.put(short, unfinished)
+            short = short[(unfinished.length < self.k) & ~pool.whole]
+        return made
+
+    def _finished(self, made: Made) -> Picked:
+        codes = np.where(made.pinned, _PINNED, np.where(made.explored, _EXPLORING, 0))
+        explores = self._exploring is not None
+        return Picked(
+            made.rows,
+            made.scores,
+            codes.astype(np.uint8),
+            made.explored if explores else None,
+            made.propensities if explores else None,
+        )
+
+    def _pool(
+        self,
+        rows: NDArray[np.int64],
+        scores: NDArray[np.float32],
+        bonus: NDArray[np.float32] | None,
+    ) -> Pool:
+        odds = scores.astype(np.float64)
+        odds = np.maximum(odds, np.finfo(np.float32).tiny) / np.maximum(1 - odds, _LEAST_LOGIT_GAP)
+        worth: NDArray[np.float64] = np.log(odds)
+        if bonus is not None:
+            worth += bonus
+        whole = (scores[:, -1] <= 0) | (rows.shape[1] >= self._model.rows)
+        return Pool(rows, scores, worth, np.ones(rows.shape, np.bool_), whole)
+
+    def _wishes(
+        self, rows: NDArray[np.int64], scores: NDArray[np.float32], audience: Audience
+    ) -> Wishes:
+        if self._exploring is None:
+            return Wishes(np.zeros(len(rows), np.float32))
+        return self._exploring.wishes(rows, scores, audience)
+
+    def _uniforms(
+        self, temperatures: NDArray[np.float32], audience: Audience
+    ) -> NDArray[np.float64]:
+        """Numbers for the draws, float64, shape (n, k): those of a user, an event and a placement.
+
+        A replay of the event draws the same list.
+        """
+        uniforms = np.zeros((len(temperatures), self.k))
+        drawing = np.flatnonzero(temperatures > 0)
+        if len(drawing):
+            keys, name = audience.keys, self._placement.name.encode()
+            seeds = [_seed(keys[at], audience.causes[at], name) for at in drawing.tolist()]
+            uniforms[drawing] = _split_mix(np.array(seeds, np.uint64), self.k)
+        return uniforms
+
+    def _pinned(self, audience: Audience) -> Pins:
+        shape = (len(audience.states), self.k)
+        pins = Pins(np.zeros(shape, np.int64), np.zeros(shape, np.float32))
+        if self._board is None:
+            return pins
+        by_place = self._board.rows(audience.now_ms)
+        some = by_place[by_place != NO_ITEM]
+        if len(some):
+            found = self._placement.score_some(audience.states, audience.ring, some)
+            for place in np.flatnonzero(by_place != NO_ITEM).tolist():
+                score = np.where(found[0] == by_place[place], found[1], 0).max(axis=1)
+                pins.rows[:, place], pins.scores[:, place] = by_place[place], score
+        return pins
+
+    def _caps(self) -> Caps:
+        if not self._capped:
+            return Caps(np.zeros((0, 0), np.int32), self._limits)
+        codes = [self._catalogue.attributes.codes(name) for name in self._capped]
+        return Caps(np.stack(codes), self._limits)
+
+    def _likeness(self, made: Made, pool: Pool, pins: Pins) -> Likeness:
+        if not self._diversity:
+            nothing = np.zeros((1, 1), np.float32)
+            return Likeness(0.0, nothing, pool.rows, pins.rows, made.rows)
+        table, places = self._model.embeddings_of(pool.rows, pins.rows, made.rows)
+        return Likeness(self._diversity, table, *places)
+
+
+def _seed(key: bytes, cause: Cause, placement: bytes) -> int:
+    told = b"%d %d %s %s " % (cause.offset, cause.partition, cause.topic.encode(), placement)
+    return int.from_bytes(hashlib.blake2b(told + key, digest_size=8).digest(), "little")
+
+
+def _split_mix(seeds: NDArray[np.uint64], count: int) -> NDArray[np.float64]:
+    """The first numbers of SplitMix64 from each seed, as float64 in [0, 1), shape (seeds, count).
+
+    Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
+    """
+    steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    z = seeds[:, None] + steps
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    z ^= z >> np.uint64(31)
+    numbers: NDArray[np.float64] = (z >> np.uint64(11)) * 2.0**-53
+    return numbers

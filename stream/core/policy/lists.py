@@ -19,7 +19,7 @@ from stream.contracts import Cause, encode_record
 from stream.contracts.writing import ListWriter, RawRecommendation
 from stream.core.catalogue import Catalogue
 from stream.core.model import Model
-from stream.core.policy.arranging import Arranging, Audience
+from stream.core.policy.arranging import Arranging, Audience, pool_of
 from stream.core.policy.placement import Placement
 from stream.core.policy.reasons import Reasons
 from stream.core.policy.ring import Ring
@@ -77,10 +77,14 @@ class Lists:
         neutral = np.median(trained[1:]) if len(trained) > 1 else 0.0
         self._item_bias = np.full(self._model.rows, neutral, np.float32)
         self._item_bias[: len(trained)] = trained
-        self._arranging = [Arranging(rules.k) for rules in self._rules.values()]
+        model, catalogue = self._model, self._catalogue
         self._placements = [
-            Placement(name, rules, self._model, self._catalogue, self._item_bias, arranging.pool)
-            for (name, rules), arranging in zip(self._rules.items(), self._arranging, strict=True)
+            Placement(name, rules, model, catalogue, self._item_bias, pool_of(rules))
+            for name, rules in self._rules.items()
+        ]
+        self._arranging = [
+            Arranging(rules, placement, model, catalogue)
+            for rules, placement in zip(self._rules.values(), self._placements, strict=True)
         ]
 
     def _tell_writer(self, rows: Sequence[int]) -> None:

@@ -20,6 +20,7 @@ from stream.core.catalogue import NO_ITEM, Catalogue
 from stream.core.model import Model
 from stream.core.policy.ring import Ring
 from stream.core.recent import Recent
+from stream.core.resident import ResidentBias
 
 LEAST_SCORE = 5e-7  # what is less stands as 0 in a record, which means not to be listed
 _BOUGHT = (EventType.PURCHASE, EventType.CANCEL)
@@ -80,10 +81,13 @@ class Placement:
         self._window_s = np.inf if rules.seen_window_s is None else rules.seen_window_s
         self._windowed = np.zeros(ANY_TYPE, np.bool_)
         self._windowed[list(_SEEN)] = True
+        self._item_bias = item_bias
         self._bias = model.new_bias(self._eligible_bias(slice(None), item_bias))
+        self._some: tuple[NDArray[np.int64], ResidentBias] | None = None
 
     def refresh(self, rows: NDArray[np.int64], item_bias: NDArray[np.float32]) -> None:
         """Take note of changed catalogue rows: int64, shape (n,)."""
+        self._item_bias, self._some = item_bias, None
         self._bias.set(rows, self._eligible_bias(rows, item_bias[rows]))
 
     def _eligible_bias(
@@ -101,6 +105,7 @@ class Placement:
         states: NDArray[np.float32],
         ring: Ring,
         struck: NDArray[np.int64] | None = None,
+        pool: int | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Best items for each user.
 
@@ -108,20 +113,58 @@ class Placement:
         ----------
         states : float32, shape (users, state_size)
         struck : int64, shape (users, m); more rows to leave out, padded with `NO_ITEM`
+        pool : how many to find; None: as many as the placement's lists are made of
 
         Returns
         -------
-        rows : int64, shape (users, k'), k' <= pool
-        scores : float32, shape (users, k'), in [0, 1], descending; 0 = not to be listed
+        rows : int64, shape (users, pool), or as many as there are rows
+        scores : float32, of that shape, in [0, 1], descending; 0 = not to be listed
         """
         excluded = self.excluded(ring)
         if struck is not None:
             excluded = np.concatenate([excluded, struck], axis=1)
+        rows, scores = self._score(states, ring, self._bias, excluded, pool or self._pool)
+        return rows, np.where(scores >= self.theta, scores, np.float32(0.0))
+
+    def score_some(
+        self, states: NDArray[np.float32], ring: Ring, some: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Score some items, of any kind, that are available; theta does not count.
+
+        Parameters
+        ----------
+        some : int64, shape (m,), distinct
+
+        Returns
+        -------
+        as of `rank`; 0 where the item is not there, or the user is not to see it again
+        """
+        rows, scores = self._score(
+            states, ring, self._bias_of(some), self.excluded(ring), max(len(some), 1)
+        )
+        return rows, np.where(scores > 0, np.maximum(scores, np.float32(LEAST_SCORE)), scores)
+
+    def _bias_of(self, some: NDArray[np.int64]) -> ResidentBias:
+        """The bias of some items alone, kept for as long as the same ones are asked for."""
+        if self._some is None or not np.array_equal(self._some[0], some):
+            bias = np.full(len(self._item_bias), NEVER_LISTED, np.float32)
+            known = some[self._catalogue.available(some)]
+            bias[known] = self._item_bias[known]
+            self._some = some, self._model.new_bias(bias)
+        return self._some[1]
+
+    def _score(
+        self,
+        states: NDArray[np.float32],
+        ring: Ring,
+        bias: ResidentBias,
+        excluded: NDArray[np.int64],
+        k: int,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         model, recent = self._model, None
         if model.recent:
             recent = Recent.of(ring.rows, ring.types, ring.newest, model.recent)
-        rows, scores = model.score(states, self._bias, excluded, self._beta, self._pool, recent)
-        return rows, np.where(scores >= self.theta, scores, np.float32(0.0))
+        return model.score(states, bias, excluded, self._beta, k, recent)
 
     def excluded(self, ring: Ring) -> NDArray[np.int64]:
         """Rows that must not be listed, padded with `NO_ITEM`: int64, shape (users, >= 1)."""

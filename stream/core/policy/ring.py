@@ -48,6 +48,10 @@ class Ring(NamedTuple):
         rows = catalogue.rows_of_hashes(hashes)
         return cls(rows, types, ages_s, users.ring_order(who, max(LOOK_BACK, model.recent)))
 
+    def take(self, who: NDArray[np.int64]) -> Ring:
+        """The rings of some of these users."""
+        return Ring._make(column[who] for column in self)
+
 
 @compiled(
     NOTHING,
