@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
@@ -17,6 +17,7 @@ from stream.contracts.records import ItemKind
 from stream.sections import Seconds, Section, Text
 
 MAX_K: Final = 1000
+MAX_RULES: Final = 62  # of a placement; which of them are in force is a number of 63 bits
 
 Moment = Annotated[
     datetime, Meta(tz=True, title="a date and time with its offset, such as 2026-12-01T00:00:00Z")
@@ -39,6 +40,77 @@ class Pin(Section, frozen=True):
     place: Annotated[
         int, Meta(ge=1, le=MAX_K, description="its place, from 1; one item at each place")
     ]
+    start: Annotated[Moment | None, Meta(description="from when on; unset: always")] = None
+    end: Annotated[Moment | None, Meta(description="until when; unset: for ever")] = None
+
+
+Texts = Annotated[tuple[Text, ...], Meta(min_length=1)]
+Number = Annotated[float, Meta(ge=0, le=1e15)]
+Count = Annotated[int, Meta(ge=0, le=2**32)]
+
+
+class Items(Section, frozen=True):
+    """Which items a rule is about: those that meet all that is set; unset: any."""
+
+    ids: Annotated[Texts | None, Meta(description="these items")] = None
+    kinds: Annotated[
+        Annotated[tuple[ItemKind, ...], Meta(min_length=1)] | None,
+        Meta(description="items of these kinds"),
+    ] = None
+    categories: Annotated[Texts | None, Meta(description="items of these categories")] = None
+    brands: Annotated[Texts | None, Meta(description="items of these brands")] = None
+    shops: Annotated[Texts | None, Meta(description="items of these shops")] = None
+    tags: Annotated[Texts | None, Meta(description="items with one of these tags")] = None
+    price_from: Annotated[Number | None, Meta(description="items that cost as much or more")] = None
+    price_to: Annotated[Number | None, Meta(description="items that cost as much or less")] = None
+
+
+class Shoppers(Section, frozen=True):
+    """Which users a rule is about: those that meet all that is set; unset: all."""
+
+    events_from: Annotated[Count | None, Meta(description="users with so many events, or more")] = (
+        None
+    )
+    events_to: Annotated[Count | None, Meta(description="users with so many events, or less")] = (
+        None
+    )
+    purchases_from: Annotated[
+        Count | None, Meta(description="users who bought so often, or more often")
+    ] = None
+    purchases_to: Annotated[
+        Count | None, Meta(description="users who bought so often, or less often")
+    ] = None
+    spent_from: Annotated[Number | None, Meta(description="users who spent as much, or more")] = (
+        None
+    )
+    spent_to: Annotated[Number | None, Meta(description="users who spent as much, or less")] = None
+    bought_within_s: Annotated[
+        Number | None, Meta(description="users whose newest purchase is so old, or less")
+    ] = None
+    bought_before_s: Annotated[
+        Number | None, Meta(description="users whose newest purchase is older, or who have none")
+    ] = None
+    categories: Annotated[
+        Texts | None, Meta(description="only purchases in these categories count for the others")
+    ] = None
+
+
+class Rule(Section, frozen=True):
+    """What is done with some items on some users' lists."""
+
+    do: Annotated[
+        Literal["leave_out", "keep", "reserve", "boost"],
+        Meta(
+            description="leave_out: these users do not get these items; keep: they get no others; "
+            "reserve: only they get them; boost: the logit of the score is raised by `add`"
+        ),
+    ]
+    items: Items = Items()
+    users: Shoppers = Shoppers()
+    add: Annotated[
+        Annotated[float, Meta(ge=-1000, le=1000)] | None,
+        Meta(description="of a boost, which may be below 0"),
+    ] = None
     start: Annotated[Moment | None, Meta(description="from when on; unset: always")] = None
     end: Annotated[Moment | None, Meta(description="until when; unset: for ever")] = None
 
@@ -85,6 +157,7 @@ class Placement(Section, frozen=True):
     ] = 0.0
     caps: Caps = Caps()
     pins: tuple[Pin, ...] = ()
+    rules: Annotated[tuple[Rule, ...], Meta(max_length=MAX_RULES)] = ()
 
 
 class Leaf(NamedTuple):

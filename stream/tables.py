@@ -18,7 +18,7 @@ from msgspec.structs import FieldInfo
 
 from stream.described import allowed
 from stream.errors import SettingsError
-from stream.placements import Pin, Placement, inner_section
+from stream.placements import Items, Pin, Placement, Rule, Shoppers, inner_section
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _WHERE: Final = re.compile(r" - at `\$(.*)`$")
@@ -131,7 +131,27 @@ def _placement(table: Any, at: Path, source: Source) -> Placement:
     except msgspec.ValidationError as error:
         raise _told(str(error), table, at, source) from None
     _check_pins(placement, (*at, "pins"), source)
+    for number, rule in enumerate(placement.rules):
+        _check_rule(rule, source.at((*at, "rules", number)))
     return placement
+
+
+def _check_rule(rule: Rule, where: str) -> None:
+    """What it says can come true."""
+    if (rule.do == "boost") != (rule.add is not None):
+        word = "has no add" if rule.add is None else "has an add, yet is no boost"
+        raise SettingsError(f"{where}: {word}; a boost has one and no other rule does.")
+    if rule.do == "reserve" and rule.users == Shoppers():
+        raise SettingsError(f"{where}: reserves items for all users; say for which, with users.")
+    if rule.do in ("leave_out", "keep") and rule.items == Items():
+        raise SettingsError(f"{where}: is about every item; say about which, with items.")
+    for name in ("items.price", "users.events", "users.purchases", "users.spent"):
+        part, field = name.split(".")
+        low, high = (getattr(getattr(rule, part), f"{field}_{end}") for end in ("from", "to"))
+        if low is not None and high is not None and low > high:
+            raise SettingsError(f"{where}: {name}_from is above {name}_to; nothing meets both.")
+    if rule.start is not None and rule.end is not None and rule.start >= rule.end:
+        raise SettingsError(f"{where}: ends before it starts.")
 
 
 def _check_pins(placement: Placement, at: Path, source: Source) -> None:

@@ -5,6 +5,7 @@ Knows nothing of which items may be listed, of users or of Kafka.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, Literal
 
 import numpy as np
@@ -22,6 +23,9 @@ class Attributes:
 
     def __init__(self, rows: int) -> None:
         self._codes = np.zeros((len(ATTRIBUTES), rows), np.int32)
+        self._prices = np.full(rows, np.nan)
+        self._rows_by_tag: dict[str, set[int]] = {}
+        self._tags_by_row: dict[int, tuple[str, ...]] = {}
         self._code_by_text: tuple[dict[str, int], ...] = tuple({} for _ in ATTRIBUTES)
 
     def reserve(self, rows: int) -> None:
@@ -29,6 +33,7 @@ class Attributes:
         more = rows - self._codes.shape[1]
         if more > 0:
             self._codes = np.pad(self._codes, ((0, 0), (0, more)))
+            self._prices = np.pad(self._prices, (0, more), constant_values=np.nan)
 
     def put(self, row: int, item: Item) -> None:
         """Replace what is known of a row by its item's record."""
@@ -36,6 +41,13 @@ class Attributes:
             text = getattr(item, ATTRIBUTES[number])
             code = NO_CODE if not text else known.setdefault(text, len(known) + 1)
             self._codes[number, row] = code
+        self._prices[row] = np.nan if item.price is None else item.price
+        for tag in self._tags_by_row.pop(row, ()):
+            self._rows_by_tag[tag].discard(row)
+        if item.tags:
+            self._tags_by_row[row] = item.tags
+            for tag in item.tags:
+                self._rows_by_tag.setdefault(tag, set()).add(row)
 
     def codes(self, attribute: Attribute) -> NDArray[np.int32]:
         """Code of each row's attribute, `NO_CODE` for none: int32, shape (rows,). A view."""
@@ -45,3 +57,19 @@ class Attributes:
     def code_of(self, attribute: Attribute, text: str) -> int:
         """The code of an attribute's text; -1, which no row has, where no item has that text."""
         return self._code_by_text[ATTRIBUTES.index(attribute)].get(text, -1)
+
+    @property
+    def prices(self) -> NDArray[np.float64]:
+        """Price of each row, NaN for none: float64, shape (rows,). A view."""
+        return self._prices
+
+    def is_one_of(
+        self, attribute: Attribute, texts: Sequence[str], rows: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Whether the attribute of each of the rows is one of the texts. Any shape."""
+        return np.isin(self.codes(attribute)[rows], [self.code_of(attribute, t) for t in texts])
+
+    def have_tag(self, tags: Sequence[str], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether each of the rows has one of the tags."""
+        having = set().union(*(self._rows_by_tag.get(tag, set()) for tag in tags))
+        return np.isin(rows, np.fromiter(having, np.int64, len(having)))

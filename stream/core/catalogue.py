@@ -88,8 +88,11 @@ class Catalogue:
         A shop that publishes no catalogue gets all items of the bundle; one that does gets only
         items that stand in it and are available.
         """
-        wanted = np.isin(self._kind[rows], [_KIND_CODE[kind] for kind in kinds])
-        return wanted & self.available(rows)
+        return self.are(kinds, rows) & self.available(rows)
+
+    def are(self, kinds: Sequence[str], rows: NDArray[np.int64] | slice) -> NDArray[np.bool_]:
+        """Which rows are of one of these kinds."""
+        return np.isin(self._kind[rows], [_KIND_CODE[kind] for kind in kinds])
 
     def available(self, rows: NDArray[np.int64] | slice) -> NDArray[np.bool_]:
         """Which rows may be listed at all, of whatever kind."""

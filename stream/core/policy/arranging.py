@@ -20,50 +20,18 @@ from stream.contracts import PLAIN_REASONS, Cause
 from stream.core.attributes import ATTRIBUTES
 from stream.core.catalogue import NO_ITEM, Catalogue
 from stream.core.model import Model
+from stream.core.policy.audience import Audience
 from stream.core.policy.greedy import go_on
 from stream.core.policy.pins import PinBoard
 from stream.core.policy.placement import Placement
 from stream.core.policy.pools import Caps, Chance, Likeness, Made, Pins, Pool
-from stream.core.policy.ring import Ring
-from stream.core.users import Users, Who
 from stream.placements import Placement as PlacementRules
+
+__all__ = ["Arranging", "Audience", "Exploring", "Picked", "Wishes", "arranges", "pool_of"]
 
 _POOL_PER_PLACE = 5
 _PINNED, _EXPLORING = PLAIN_REASONS["pinned"], PLAIN_REASONS["exploring"]
 _LEAST_LOGIT_GAP = 1e-12  # a score of 1 is worth this much less: its logit must be a number
-
-
-class Audience(NamedTuple):
-    """Whose lists are made.
-
-    Attributes
-    ----------
-    users, some : the users, and which n of them
-    states : float32, shape (n, state_size); of those
-    ring : their last interactions
-    causes : n events, the newest that each list reflects
-    now_ms : wall-clock time
-    """
-
-    users: Users
-    some: Who
-    states: NDArray[np.float32]
-    ring: Ring
-    causes: list[Cause]
-    now_ms: int
-
-    @property
-    def keys(self) -> list[bytes]:
-        """User keys: n."""
-        return [self.users.keys[number] for number in self.users.numbers(self.some).tolist()]
-
-    def take(self, who: NDArray[np.int64]) -> Audience:
-        """Some of them: int64, distinct, below n."""
-        some = self.users.numbers(self.some)[who]
-        causes = [self.causes[at] for at in who.tolist()]
-        return Audience(
-            self.users, some, self.states[who], self.ring.take(who), causes, self.now_ms
-        )
 
 
 class Picked(NamedTuple):
@@ -158,7 +126,7 @@ class Arranging:
 
         Parameters
         ----------
-        rows : int64, shape (n, pool), best first
+        rows : int64, shape (n, pool), best first; of `Placement.find`
         scores : float32, shape (n, pool); 0 = not to be listed, and so is what comes after it
         """
         if self._as_it_is:
@@ -179,7 +147,7 @@ class Arranging:
         while len(short):
             size *= 2
             some = audience.take(short)
-            rows, scores = self._placement.rank(some.states, some.ring, pool=size)
+            rows, scores = self._placement.find(some, size)
             pool = self._pool(rows, scores, self._wishes(rows, scores, some).bonus)
             unfinished = made.take(short)
             asked = Pins._make(column[short] for column in pins)

@@ -19,7 +19,8 @@ from stream.contracts import Cause, encode_record
 from stream.contracts.writing import ListWriter, RawRecommendation
 from stream.core.catalogue import Catalogue
 from stream.core.model import Model
-from stream.core.policy.arranging import Arranging, Audience, pool_of
+from stream.core.policy.arranging import Arranging, pool_of
+from stream.core.policy.audience import Audience
 from stream.core.policy.placement import Placement
 from stream.core.policy.reasons import Reasons
 from stream.core.policy.ring import Ring
@@ -126,9 +127,9 @@ class Lists:
         started = perf_counter()
         states = users.vectors[some]
         ring = Ring.of(self._model, self._catalogue, users, some)
-        ranked = [placement.rank(states, ring) for placement in self._placements]
-        scored = perf_counter()
         audience = Audience(users, some, states, ring, causes, now_ms)
+        ranked = [placement.find(audience) for placement in self._placements]
+        scored = perf_counter()
         picked = [
             arranging.arrange(*pool, audience)
             for arranging, pool in zip(self._arranging, ranked, strict=True)

@@ -7,6 +7,7 @@ Knows nothing of records or Kafka.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import NamedTuple
 
 import numpy as np
@@ -18,11 +19,14 @@ from stream.contracts import ANY_TYPE, EventType
 from stream.core.bundle import NEVER_LISTED, Manifest
 from stream.core.catalogue import NO_ITEM, Catalogue
 from stream.core.model import Model
+from stream.core.policy.audience import Audience
 from stream.core.policy.ring import Ring
+from stream.core.policy.rules import Rules
 from stream.core.recent import Recent
 from stream.core.resident import ResidentBias
 
 LEAST_SCORE = 5e-7  # what is less stands as 0 in a record, which means not to be listed
+_MOST_BIASES = 16  # of users with different rules in force; each takes 4 bytes an item
 _BOUGHT = (EventType.PURCHASE, EventType.CANCEL)
 _SEEN = tuple(kind for kind in EventType if kind not in _BOUGHT and kind != EventType.DISLIKE)
 
@@ -82,23 +86,54 @@ class Placement:
         self._windowed = np.zeros(ANY_TYPE, np.bool_)
         self._windowed[list(_SEEN)] = True
         self._item_bias = item_bias
-        self._bias = model.new_bias(self._eligible_bias(slice(None), item_bias))
+        self._rules = Rules(rules.rules, catalogue) if rules.rules else None
+        self._biases: OrderedDict[int, ResidentBias] = OrderedDict()
         self._some: tuple[NDArray[np.int64], ResidentBias] | None = None
 
     def refresh(self, rows: NDArray[np.int64], item_bias: NDArray[np.float32]) -> None:
         """Take note of changed catalogue rows: int64, shape (n,)."""
         self._item_bias, self._some = item_bias, None
-        self._bias.set(rows, self._eligible_bias(rows, item_bias[rows]))
+        for bits, bias in self._biases.items():
+            bias.set(rows, self._eligible_bias(rows, bits))
 
-    def _eligible_bias(
-        self, rows: NDArray[np.int64] | slice, item_bias: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        eligible = np.zeros(len(item_bias), np.bool_)
-        known = self._catalogue.eligible(self._kinds, rows)[: len(item_bias)]
-        eligible[: len(known)] = known
-        if isinstance(rows, slice):
-            eligible[NO_ITEM] = False
-        return np.where(eligible, item_bias, np.float32(NEVER_LISTED))
+    def _eligible_bias(self, rows: NDArray[np.int64], bits: int) -> NDArray[np.float32]:
+        """Biases of some rows where the rules of these bits are in force."""
+        eligible = self._catalogue.eligible(self._kinds, rows) & (rows != NO_ITEM)
+        bias = np.where(eligible, self._item_bias[rows], np.float32(NEVER_LISTED))
+        if self._rules is not None and bits:
+            self._rules.act(bits, rows, bias, NEVER_LISTED)
+        return bias
+
+    def _bias(self, bits: int) -> ResidentBias:
+        """The bias of users for whom these rules are in force; a few are kept."""
+        bias = self._biases.get(bits)
+        if bias is None:
+            rows = np.arange(min(len(self._catalogue), len(self._item_bias)))
+            bias = self._biases[bits] = self._model.new_bias(self._eligible_bias(rows, bits))
+            if len(self._biases) > _MOST_BIASES:
+                self._biases.popitem(last=False)
+        self._biases.move_to_end(bits)
+        return bias
+
+    def find(
+        self, audience: Audience, pool: int | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """`rank`, with the rules that are in force for each of the users."""
+        states, ring = audience.states, audience.ring
+        if self._rules is None:
+            return self.rank(states, ring, pool=pool)
+        in_force = self._rules.in_force(audience)
+        different = np.unique(in_force).tolist()
+        if len(different) == 1:
+            return self.rank(states, ring, pool=pool, bits=different[0])
+        parts = [np.flatnonzero(in_force == bits) for bits in different]
+        found = [
+            self.rank(states[who], ring.take(who), pool=pool, bits=bits)
+            for bits, who in zip(different, parts, strict=True)
+        ]
+        back = np.argsort(np.concatenate(parts))
+        rows, scores = (np.concatenate(columns)[back] for columns in zip(*found, strict=True))
+        return rows, scores
 
     def rank(
         self,
@@ -106,6 +141,7 @@ class Placement:
         ring: Ring,
         struck: NDArray[np.int64] | None = None,
         pool: int | None = None,
+        bits: int = 0,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Best items for each user.
 
@@ -114,6 +150,7 @@ class Placement:
         states : float32, shape (users, state_size)
         struck : int64, shape (users, m); more rows to leave out, padded with `NO_ITEM`
         pool : how many to find; None: as many as the placement's lists are made of
+        bits : the rules that are in force for all of them
 
         Returns
         -------
@@ -123,7 +160,7 @@ class Placement:
         excluded = self.excluded(ring)
         if struck is not None:
             excluded = np.concatenate([excluded, struck], axis=1)
-        rows, scores = self._score(states, ring, self._bias, excluded, pool or self._pool)
+        rows, scores = self._score(states, ring, self._bias(bits), excluded, pool or self._pool)
         return rows, np.where(scores >= self.theta, scores, np.float32(0.0))
 
     def score_some(

@@ -1,0 +1,59 @@
+"""Whose lists are made, and what is known of them. In: users of a micro-batch. Out: columns.
+
+Knows nothing of placements.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.contracts import Cause
+from stream.core.policy.ring import Ring
+from stream.core.users import Users, Who
+
+
+class Audience(NamedTuple):
+    """Whose lists are made.
+
+    Attributes
+    ----------
+    users, some : the users, and which n of them
+    states : float32, shape (n, state_size); of those
+    ring : their last interactions
+    causes : n events, the newest that each list reflects
+    now_ms : wall-clock time
+    """
+
+    users: Users
+    some: Who
+    states: NDArray[np.float32]
+    ring: Ring
+    causes: list[Cause]
+    now_ms: int
+
+    @property
+    def keys(self) -> list[bytes]:
+        """User keys: n."""
+        return [self.users.keys[number] for number in self.users.numbers(self.some).tolist()]
+
+    @property
+    def headers(self) -> np.ndarray:
+        """What states say besides vector and ring: `HEADER`, shape (n,)."""
+        return self.users.headers[self.some]
+
+    @property
+    def idle_s(self) -> NDArray[np.float64]:
+        """How long ago each user's newest event was: float64, shape (n,), >= 0."""
+        ago_ms = self.now_ms - self.headers["newest_ms"].astype(np.int64)
+        return np.maximum(ago_ms, 0) / 1000.0
+
+    def take(self, who: NDArray[np.int64]) -> Audience:
+        """Some of them: int64, distinct, below n."""
+        some = self.users.numbers(self.some)[who]
+        causes = [self.causes[at] for at in who.tolist()]
+        return Audience(
+            self.users, some, self.states[who], self.ring.take(who), causes, self.now_ms
+        )

@@ -1,0 +1,51 @@
+"""What users bought, from their rings: how often, for how much, how long ago.
+
+In: rings, the catalogue. Out: columns. Knows nothing of rules.
+
+A ring holds a user's last interactions, so what is older than these does not count, and an item is
+taken to have cost what the catalogue says it costs now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.contracts import EventType
+from stream.core.catalogue import Catalogue
+from stream.core.policy.audience import Audience
+
+
+class Purchases(NamedTuple):
+    """What n users bought.
+
+    Attributes
+    ----------
+    times : int64, shape (n,); purchases without those that were cancelled, >= 0
+    spent : float64, shape (n,); for how much, >= 0; items without a price are left out
+    newest_s : float64, shape (n,); how long ago the newest purchase was, inf for none
+    """
+
+    times: NDArray[np.int64]
+    spent: NDArray[np.float64]
+    newest_s: NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls, audience: Audience, catalogue: Catalogue, categories: Sequence[str] | None = None
+    ) -> Purchases:
+        """Of these users, in some categories or in all."""
+        rows, types, ages_s, _ = audience.ring
+        sign = np.where(types == EventType.PURCHASE, 1, 0) - (types == EventType.CANCEL)
+        if categories is not None:
+            sign[~catalogue.attributes.is_one_of("category", categories, rows)] = 0
+        prices = np.nan_to_num(catalogue.attributes.prices[rows], nan=0.0)
+        ago_s = np.where(sign > 0, ages_s + audience.idle_s[:, None], np.inf)
+        return cls(
+            np.maximum(sign.sum(axis=1), 0),
+            np.maximum((sign * prices).sum(axis=1), 0.0),
+            ago_s.min(axis=1, initial=np.inf),
+        )
