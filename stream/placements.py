@@ -95,6 +95,19 @@ class Shoppers(Section, frozen=True):
     ] = None
 
 
+class PriceBand(Section, frozen=True):
+    """Prices by the user's own level: the median of what the user turned to or bought."""
+
+    low: Annotated[
+        Annotated[float, Meta(ge=0, le=1)] | None,
+        Meta(description="items are left out that cost less than this part of the user's level"),
+    ] = None
+    high: Annotated[
+        Annotated[float, Meta(ge=1, le=1e6)] | None,
+        Meta(description="items are left out that cost more than so many times the user's level"),
+    ] = None
+
+
 class Rule(Section, frozen=True):
     """What is done with some items on some users' lists."""
 
@@ -139,11 +152,36 @@ class Placement(Section, frozen=True):
     exclude_bought: Annotated[
         bool | None, Meta(description="leave out items bought lately; unset: the bundle's")
     ] = None
+    bought_window_s: Annotated[
+        Annotated[float, Meta(gt=0, le=3_153_600_000)] | None,
+        Meta(
+            description="how long an item counts as bought, unless its record has `repurchase_s`; "
+            "unset: while in the ring"
+        ),
+    ] = None
+    exclude_in_cart: Annotated[
+        bool, Meta(description="leave out items that are in the user's cart")
+    ] = False
+    based_on: Annotated[
+        Literal["history", "cart"],
+        Meta(
+            description="cart: items are scored by what is in the cart, as if its user had done "
+            "nothing else; an empty cart: by history"
+        ),
+    ] = "history"
+    by_bid: Annotated[
+        bool,
+        Meta(
+            description="items are ordered by their record's `bid` times their score, and those "
+            "without a bid are left out"
+        ),
+    ] = False
+    price_band: PriceBand = PriceBand()
     pool: Annotated[
         Annotated[int, Meta(ge=1, le=100_000)] | None,
         Meta(
-            description="best items that a list is arranged of where diversity, pins or caps ask "
-            "for it; unset: five times k"
+            description="best items that a list is arranged of where diversity, pins, caps, bids "
+            "or a price band ask for it; unset: five times k"
         ),
     ] = None
     diversity: Annotated[

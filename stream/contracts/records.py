@@ -113,6 +113,8 @@ class Item(Struct, frozen=True, gc=False, omit_defaults=True):
     ----------
     price : in the shop's currency, >= 0
     shop : whose it is, where several sell here
+    bid : of an ad, what a click on it pays
+    repurchase_s : of a consumable, how long until it is bought again
     embedding : the model's item vector of an item that it was not trained on, shape (dim,); or that
         of an image or a text, where the model was trained with such
     """
@@ -127,6 +129,8 @@ class Item(Struct, frozen=True, gc=False, omit_defaults=True):
     tags: tuple[str, ...] = ()
     embedding: tuple[float, ...] | None = None
     shop: str | None = None
+    bid: Amount | None = None
+    repurchase_s: Quantity | None = None
 
 
 # Reasons without an item behind them, by their code in a column of reasons. 1 to 9 are the

@@ -24,6 +24,8 @@ class Attributes:
     def __init__(self, rows: int) -> None:
         self._codes = np.zeros((len(ATTRIBUTES), rows), np.int32)
         self._prices = np.full(rows, np.nan)
+        self._bids = np.full(rows, np.nan)
+        self._repurchase_s = np.zeros(rows, np.float32)
         self._rows_by_tag: dict[str, set[int]] = {}
         self._tags_by_row: dict[int, tuple[str, ...]] = {}
         self._code_by_text: tuple[dict[str, int], ...] = tuple({} for _ in ATTRIBUTES)
@@ -34,6 +36,8 @@ class Attributes:
         if more > 0:
             self._codes = np.pad(self._codes, ((0, 0), (0, more)))
             self._prices = np.pad(self._prices, (0, more), constant_values=np.nan)
+            self._bids = np.pad(self._bids, (0, more), constant_values=np.nan)
+            self._repurchase_s = np.pad(self._repurchase_s, (0, more))
 
     def put(self, row: int, item: Item) -> None:
         """Replace what is known of a row by its item's record."""
@@ -42,6 +46,8 @@ class Attributes:
             code = NO_CODE if not text else known.setdefault(text, len(known) + 1)
             self._codes[number, row] = code
         self._prices[row] = np.nan if item.price is None else item.price
+        self._bids[row] = item.bid or np.nan
+        self._repurchase_s[row] = item.repurchase_s or 0.0
         for tag in self._tags_by_row.pop(row, ()):
             self._rows_by_tag[tag].discard(row)
         if item.tags:
@@ -62,6 +68,16 @@ class Attributes:
     def prices(self) -> NDArray[np.float64]:
         """Price of each row, NaN for none: float64, shape (rows,). A view."""
         return self._prices
+
+    @property
+    def bids(self) -> NDArray[np.float64]:
+        """What a click on each row pays, > 0, NaN for nothing: float64, shape (rows,). A view."""
+        return self._bids
+
+    @property
+    def repurchase_s(self) -> NDArray[np.float32]:
+        """After how long each row is bought again, 0: not known; float32, shape (rows,). A view."""
+        return self._repurchase_s
 
     def is_one_of(
         self, attribute: Attribute, texts: Sequence[str], rows: NDArray[np.int64]

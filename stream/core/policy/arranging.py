@@ -22,6 +22,7 @@ from stream.core.catalogue import NO_ITEM, Catalogue
 from stream.core.model import Model
 from stream.core.policy.audience import Audience
 from stream.core.policy.greedy import go_on
+from stream.core.policy.history import own_prices
 from stream.core.policy.pins import PinBoard
 from stream.core.policy.placement import Placement
 from stream.core.policy.pools import Caps, Chance, Likeness, Made, Pins, Pool
@@ -80,7 +81,8 @@ class Exploring(Protocol):
 def arranges(rules: PlacementRules) -> bool:
     """Whether a placement's lists are anything else than the best k items in their order."""
     capped = any(getattr(rules.caps, name) is not None for name in ATTRIBUTES)
-    return bool(rules.pins or rules.diversity or capped)
+    banded = rules.price_band.low is not None or rules.price_band.high is not None
+    return bool(rules.pins or rules.diversity or rules.by_bid or capped or banded)
 
 
 def pool_of(rules: PlacementRules, exploring: bool = False) -> int:
@@ -115,6 +117,7 @@ class Arranging:
         self._exploring = exploring
         self._as_it_is = exploring is None and not arranges(rules)
         self._diversity = rules.diversity
+        self._band = rules.price_band
         self._capped = [name for name in ATTRIBUTES if getattr(rules.caps, name) is not None]
         self._limits = np.array([getattr(rules.caps, name) for name in self._capped], np.int64)
         self._board = PinBoard(rules.pins, rules.k, catalogue) if rules.pins else None
@@ -141,14 +144,15 @@ class Arranging:
         pins = self._pinned(audience)
         wishes = self._wishes(rows, scores, audience)
         chance = Chance(wishes.temperatures, self._uniforms(wishes.temperatures, audience))
-        pool = self._pool(rows, scores, wishes.bonus)
+        pool = self._pool(rows, scores, audience, wishes.bonus)
         go_on(made, pool, pins, chance, self._caps(), self._likeness(made, pool, pins))
         short = np.flatnonzero((made.length < self.k) & ~pool.whole)
         while len(short):
             size *= 2
             some = audience.take(short)
             rows, scores = self._placement.find(some, size)
-            pool = self._pool(rows, scores, self._wishes(rows, scores, some).bonus)
+            bonus = self._wishes(rows, scores, some).bonus
+            pool = self._pool(rows, scores, some, bonus)
             unfinished = made.take(short)
             asked = Pins._make(column[short] for column in pins)
             drawn = Chance._make(column[short] for column in chance)
@@ -173,15 +177,38 @@ class Arranging:
         self,
         rows: NDArray[np.int64],
         scores: NDArray[np.float32],
+        audience: Audience,
         bonus: NDArray[np.float32] | None,
     ) -> Pool:
-        odds = scores.astype(np.float64)
-        odds = np.maximum(odds, np.finfo(np.float32).tiny) / np.maximum(1 - odds, _LEAST_LOGIT_GAP)
-        worth: NDArray[np.float64] = np.log(odds)
+        whole = (scores[:, -1] <= 0) | (rows.shape[1] >= self._model.rows)
+        allowed = self._in_band(rows, audience)
+        bids = self._placement.bids
+        if bids is None:
+            odds = np.maximum(scores, np.finfo(np.float32).tiny, dtype=np.float64)
+            worth: NDArray[np.float64] = np.log(odds / np.maximum(1 - odds, _LEAST_LOGIT_GAP))
+        else:
+            worth = bids.worth(rows, scores)
+            # What is outside of the pool may be worth more than the rest of it.
+            allowed &= whole[:, None] | (worth >= bids.bound(rows, scores)[:, None])
+            allowed &= scores >= self._placement.theta
         if bonus is not None:
             worth += bonus
-        whole = (scores[:, -1] <= 0) | (rows.shape[1] >= self._model.rows)
-        return Pool(rows, scores, worth, np.ones(rows.shape, np.bool_), whole)
+        return Pool(rows, scores, worth, allowed, whole)
+
+    def _in_band(self, rows: NDArray[np.int64], audience: Audience) -> NDArray[np.bool_]:
+        """What costs neither too little nor too much for each user: bool, shape (n, pool)."""
+        within = np.ones(rows.shape, np.bool_)
+        low, high = self._band.low, self._band.high
+        if low is None and high is None:
+            return within
+        level = own_prices(audience.ring, self._catalogue)[:, None]
+        known = self._catalogue.attributes.prices
+        prices = known[np.minimum(rows, len(known) - 1)]
+        if low is not None:
+            within &= ~(prices < low * level)  # where one of the two is not known, it is no reason
+        if high is not None:
+            within &= ~(prices > high * level)
+        return within
 
     def _wishes(
         self, rows: NDArray[np.int64], scores: NDArray[np.float32], audience: Audience

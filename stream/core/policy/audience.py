@@ -57,3 +57,23 @@ class Audience(NamedTuple):
         return Audience(
             self.users, some, self.states[who], self.ring.take(who), causes, self.now_ms
         )
+
+
+class Basis(NamedTuple):
+    """What the items of n users are scored by.
+
+    Attributes
+    ----------
+    states : float32, shape (n, state_size)
+    ring : the interactions that they are of
+    struck : int64, shape (n, m); rows to leave out besides those of the ring; None: none
+    """
+
+    states: NDArray[np.float32]
+    ring: Ring
+    struck: NDArray[np.int64] | None = None
+
+    def take(self, who: NDArray[np.int64]) -> Basis:
+        """That of some of these users."""
+        struck = None if self.struck is None else self.struck[who]
+        return Basis(self.states[who], self.ring.take(who), struck)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from stream.contracts import EventType
 from stream.core.catalogue import Catalogue
 from stream.core.policy.audience import Audience
+from stream.core.policy.ring import Ring
 
 
 class Purchases(NamedTuple):
@@ -49,3 +50,27 @@ class Purchases(NamedTuple):
             np.maximum((sign * prices).sum(axis=1), 0.0),
             ago_s.min(axis=1, initial=np.inf),
         )
+
+
+_TOWARDS = [
+    EventType.VIEW,
+    EventType.CLICK,
+    EventType.ADD_TO_CART,
+    EventType.LIKE,
+    EventType.PURCHASE,
+]
+
+
+def own_prices(ring: Ring, catalogue: Catalogue) -> NDArray[np.float64]:
+    """The price level of each user: float64, shape (n,); NaN where nothing tells it.
+
+    The median of what items cost that the user bought, if there are any with a price, else of those
+    that the user turned to.
+    """
+    prices = catalogue.attributes.prices[ring.rows]
+    level = np.full(len(prices), np.nan)
+    for types in (_TOWARDS, [EventType.PURCHASE]):
+        of_type = np.where(np.isin(ring.types, types), prices, np.nan)
+        some = np.flatnonzero(np.isfinite(of_type).any(axis=1))
+        level[some] = np.nanmedian(of_type[some], axis=1)
+    return level

@@ -128,15 +128,19 @@ class Lists:
         states = users.vectors[some]
         ring = Ring.of(self._model, self._catalogue, users, some)
         audience = Audience(users, some, states, ring, causes, now_ms)
-        ranked = [placement.find(audience) for placement in self._placements]
+        bases = [placement.basis(audience) for placement in self._placements]
+        ranked = [
+            placement.find(audience, basis=basis)
+            for placement, basis in zip(self._placements, bases, strict=True)
+        ]
         scored = perf_counter()
         picked = [
             arranging.arrange(*pool, audience)
             for arranging, pool in zip(self._arranging, ranked, strict=True)
         ]
         lists: list[dict[str, msgspec.Raw]] = [{} for _ in causes]
-        for placement, shown in zip(self._placements, picked, strict=True):
-            reasons = self._reasons.of(shown.rows, ring, states)
+        for placement, basis, shown in zip(self._placements, bases, picked, strict=True):
+            reasons = self._reasons.of(shown.rows, basis.ring, basis.states)
             if shown.codes is not None:
                 reasons.types[:] = np.where(shown.codes > 0, shown.codes, reasons.types)
             written = self._writer.ranked_lists(

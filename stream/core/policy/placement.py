@@ -13,13 +13,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.compiled import FLOAT64, NOTHING, array, compiled
+from stream.compiled import INT, NOTHING, array, compiled
 from stream.config import Placement as PlacementRules
 from stream.contracts import ANY_TYPE, EventType
 from stream.core.bundle import NEVER_LISTED, Manifest
 from stream.core.catalogue import NO_ITEM, Catalogue
 from stream.core.model import Model
-from stream.core.policy.audience import Audience
+from stream.core.policy.audience import Audience, Basis
+from stream.core.policy.bids import Bids
+from stream.core.policy.cart import Cart
 from stream.core.policy.ring import Ring
 from stream.core.policy.rules import Rules
 from stream.core.recent import Recent
@@ -28,6 +30,7 @@ from stream.core.resident import ResidentBias
 LEAST_SCORE = 5e-7  # what is less stands as 0 in a record, which means not to be listed
 _MOST_BIASES = 16  # of users with different rules in force; each takes 4 bytes an item
 _BOUGHT = (EventType.PURCHASE, EventType.CANCEL)
+_PURCHASE = int(EventType.PURCHASE)
 _SEEN = tuple(kind for kind in EventType if kind not in _BOUGHT and kind != EventType.DISLIKE)
 
 
@@ -57,6 +60,7 @@ class Placement:
 
     Attributes
     ----------
+    bids : what items are ordered by besides their scores; None: nothing
     excluded_types : bool, by `EventType`: whether an interaction of it keeps its item off lists
     """
 
@@ -82,9 +86,14 @@ class Placement:
         self.excluded_types[list(_SEEN)] = leaves_out.seen
         self.excluded_types[list(_BOUGHT)] = leaves_out.bought
         self.excluded_types[EventType.DISLIKE] = True
-        self._window_s = np.inf if rules.seen_window_s is None else rules.seen_window_s
-        self._windowed = np.zeros(ANY_TYPE, np.bool_)
-        self._windowed[list(_SEEN)] = True
+        self._windows_s = np.full(ANY_TYPE, np.inf)
+        if rules.seen_window_s is not None:
+            self._windows_s[list(_SEEN)] = rules.seen_window_s
+        if rules.bought_window_s is not None:
+            self._windows_s[list(_BOUGHT)] = rules.bought_window_s
+        self._exclude_in_cart = rules.exclude_in_cart
+        self._by_cart = rules.based_on == "cart"
+        self.bids = Bids(catalogue.attributes) if rules.by_bid else None
         self._item_bias = item_bias
         self._rules = Rules(rules.rules, catalogue) if rules.rules else None
         self._biases: OrderedDict[int, ResidentBias] = OrderedDict()
@@ -93,6 +102,8 @@ class Placement:
     def refresh(self, rows: NDArray[np.int64], item_bias: NDArray[np.float32]) -> None:
         """Take note of changed catalogue rows: int64, shape (n,)."""
         self._item_bias, self._some = item_bias, None
+        if self.bids is not None and self.bids.rescale():
+            self._biases.clear()
         for bits, bias in self._biases.items():
             bias.set(rows, self._eligible_bias(rows, bits))
 
@@ -100,6 +111,9 @@ class Placement:
         """Biases of some rows where the rules of these bits are in force."""
         eligible = self._catalogue.eligible(self._kinds, rows) & (rows != NO_ITEM)
         bias = np.where(eligible, self._item_bias[rows], np.float32(NEVER_LISTED))
+        if self.bids is not None:
+            paid = self.bids.logits(rows)
+            bias = np.where(eligible & np.isfinite(paid), bias + paid, np.float32(NEVER_LISTED))
         if self._rules is not None and bits:
             self._rules.act(bits, rows, bias, NEVER_LISTED)
         return bias
@@ -115,20 +129,38 @@ class Placement:
         self._biases.move_to_end(bits)
         return bias
 
-    def find(
-        self, audience: Audience, pool: int | None = None
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """`rank`, with the rules that are in force for each of the users."""
+    def basis(self, audience: Audience) -> Basis:
+        """What items are scored by, and what is left out besides what the rings say."""
         states, ring = audience.states, audience.ring
+        if not (self._by_cart or self._exclude_in_cart):
+            return Basis(states, ring)
+        cart = Cart.of(audience)
+        struck = cart.rows(ring) if self._exclude_in_cart else None
+        if not self._by_cart:
+            return Basis(states, ring, struck)
+        full = self.excluded(ring)
+        struck = full if struck is None else np.concatenate([full, struck], axis=1)
+        return Basis(cart.states(self._model, ring, states), cart.ring(ring), struck)
+
+    def find(
+        self, audience: Audience, pool: int | None = None, basis: Basis | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """`rank`, with the rules that are in force for each of the users.
+
+        Parameters
+        ----------
+        basis : theirs; None: it is made
+        """
+        basis = basis or self.basis(audience)
         if self._rules is None:
-            return self.rank(states, ring, pool=pool)
+            return self.rank(*basis, pool=pool)
         in_force = self._rules.in_force(audience)
         different = np.unique(in_force).tolist()
         if len(different) == 1:
-            return self.rank(states, ring, pool=pool, bits=different[0])
+            return self.rank(*basis, pool=pool, bits=different[0])
         parts = [np.flatnonzero(in_force == bits) for bits in different]
         found = [
-            self.rank(states[who], ring.take(who), pool=pool, bits=bits)
+            self.rank(*basis.take(who), pool=pool, bits=bits)
             for bits, who in zip(different, parts, strict=True)
         ]
         back = np.argsort(np.concatenate(parts))
@@ -155,12 +187,15 @@ class Placement:
         Returns
         -------
         rows : int64, shape (users, pool), or as many as there are rows
-        scores : float32, of that shape, in [0, 1], descending; 0 = not to be listed
+        scores : float32, of that shape, in [0, 1], descending; 0 = not to be listed. By bid, they
+            descend with bid times odds, and theta is for `Arranging` to look at
         """
         excluded = self.excluded(ring)
         if struck is not None:
             excluded = np.concatenate([excluded, struck], axis=1)
         rows, scores = self._score(states, ring, self._bias(bits), excluded, pool or self._pool)
+        if self.bids is not None:
+            return rows, self.bids.lowered(rows, scores)
         return rows, np.where(scores >= self.theta, scores, np.float32(0.0))
 
     def score_some(
@@ -209,7 +244,8 @@ class Placement:
             return np.zeros((len(ring.rows), 1), np.int64)
         rows = np.empty_like(ring.rows)
         columns = (ring.rows, ring.types, ring.ages_s)
-        _exclude(*columns, self.excluded_types, self._windowed, self._window_s, rows)
+        returns_s = self._catalogue.attributes.repurchase_s
+        _exclude(*columns, self.excluded_types, self._windows_s, _PURCHASE, returns_s, rows)
         return rows
 
 
@@ -219,8 +255,9 @@ class Placement:
     array("u1", 2),
     array("f4", 2),
     array("?"),
-    array("?"),
-    FLOAT64,
+    array("f8"),
+    INT,
+    array("f4"),
     array("i8", 2, written=True),
 )
 def _exclude(
@@ -228,13 +265,17 @@ def _exclude(
     types: NDArray[np.uint8],
     ages_s: NDArray[np.float32],
     excluded_types: NDArray[np.bool_],
-    windowed: NDArray[np.bool_],
-    window_s: float,
+    windows_s: NDArray[np.float64],
+    purchase: int,
+    returns_s: NDArray[np.float32],
     excluded: NDArray[np.int64],
 ) -> None:
     """`Placement.excluded`, into the last one."""
     for user in range(rows.shape[0]):
         for at in range(rows.shape[1]):
             kind = types[user, at]
-            recent = not windowed[kind] or ages_s[user, at] <= window_s
-            excluded[user, at] = rows[user, at] if excluded_types[kind] and recent else 0
+            window_s = windows_s[kind]
+            if kind == purchase and returns_s[rows[user, at]] > 0:
+                window_s = np.float64(returns_s[rows[user, at]])
+            out = excluded_types[kind] and ages_s[user, at] <= window_s
+            excluded[user, at] = rows[user, at] if out else 0
