@@ -16,6 +16,7 @@ import pytest
 from export import cli
 from export.commands import parser
 from export.models.glr import parameters as glr_parameters
+from stream.checks import MIN_SECRET_BYTES
 from stream.cli import COMMANDS
 from stream.config import State, Topics
 from stream.contracts import (
@@ -38,6 +39,7 @@ TEXT = README.read_text(encoding="utf-8")
 ROOT = README.parent
 ROOMS = ("stream", "export", "tests", "deploy")
 SECURITY = ROOT / "SECURITY.md"
+SECURE = ROOT / "deploy" / "SECURE.md"
 PAGES = [
     README,
     SECURITY,
@@ -167,6 +169,13 @@ def test_every_topic_is_documented() -> None:
     for name in names:
         assert f"`{name}`" in TEXT
         assert f"`{name}`" in threats, "who may write it, and what can they do?"
+
+
+@pytest.mark.parametrize("page", [README, SECURITY, SECURE], ids=lambda page: page.name)
+def test_how_long_a_secret_must_be_is_told_with_how_to_make_one(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert f" {MIN_SECRET_BYTES} bytes" in text
+    assert f"openssl rand -hex {MIN_SECRET_BYTES}" in text
 
 
 @pytest.mark.parametrize(
