@@ -16,7 +16,7 @@ from collections.abc import Callable
 from aiokafka import TopicPartition
 from aiokafka.errors import DuplicateSequenceNumber, OutOfOrderSequenceNumber, ProducerFenced
 
-from stream.errors import BrokerError, FencedError
+from stream.errors import BrokerError, FencedError, StateError
 from stream.kafka.applied import (
     APPLIED_KEY,
     NOTHING_APPLIED,
@@ -87,7 +87,7 @@ class Takeover:
 
         Raises
         ------
-        StateError : the changelog holds what this version cannot read
+        StateError : the changelog holds what this version cannot read, or users under other keys
         BrokerError : no progress for `timeout_s`
         """
         reader = Reader(self._cluster, fetch_bytes=_FETCH_BYTES, fetch_wait_ms=_FETCH_WAIT_MS)
@@ -136,6 +136,12 @@ class Takeover:
                 last[tp.partition] = NOTHING_APPLIED
         await replay.reader.start_at(begins)
         for partition, found in (await replay.read_to(begins, ends)).items():
+            if not found:
+                raise StateError(
+                    f"changelog {self._topic}, partition {partition}: it has records and no "
+                    f"`applied` record among them. Something else wrote to this topic; restore it, "
+                    f"or delete it to start with empty states"
+                )
             last[partition] = found[-1]
             check_keys(found[-1], self._keyed_by, self._topic, partition)
         return last
@@ -160,6 +166,8 @@ class Takeover:
             seen = await replay.read_to({}, ends)
             for partition in list(todo):
                 found = seen.get(partition, [])
+                for record in found:  # of a taker that was quicker, in a log that was empty
+                    check_keys(record, self._keyed_by, self._topic, partition)
                 claim = claims[partition]
                 # Nothing came although we wrote: the broker knows more than the log shows.
                 last[partition] = found[-1] if found else claim.record({}, self._owner, "")
