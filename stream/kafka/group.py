@@ -66,7 +66,8 @@ async def poll_once(group: Any) -> None:
     A member without partitions has nothing to get and is idle all the same: it would leave the
     group after max.poll.interval, and not come back. A leader whose metadata lack a topic, which
     a broker that has just started may not know yet, gives it to nobody; it would look again after
-    metadata.max.age. aiokafka asks for a new assignment when the topics are found.
+    metadata.max.age. aiokafka asks for a new assignment when the topics are found. Nobody waits for
+    them here: a broker out of reach takes longer to answer than this thread may.
     """
     if group.assignment():
         await group.getmany(timeout_ms=0)
@@ -75,4 +76,4 @@ async def poll_once(group: Any) -> None:
             group._coordinator.check_errors()
     cluster = group._client.cluster
     if not all(cluster.partitions_for_topic(topic) for topic in group.subscription()):
-        await group._client.force_metadata_update()
+        group._client.force_metadata_update()  # a future, done when the brokers answered

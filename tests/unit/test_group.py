@@ -22,10 +22,12 @@ class Cluster:
 
 
 class Group:
-    """A member without partitions, as far as a poll looks at it. Its topics: "a" and "b"."""
+    """A member, as far as a poll looks at it; without partitions. Its topics: "a" and "b"."""
 
-    def __init__(self, known: set[str], error: Exception | None = None) -> None:
+    def __init__(self, known: set[str], error: Exception | None = None, has: int = 0) -> None:
         self.updates = 0
+        self.polls = 0
+        self._assigned = {("a", number) for number in range(has)}
         self.cluster = Cluster(known)
         self._client = self._coordinator = self
         self._error = error
@@ -33,7 +35,13 @@ class Group:
         self._subscription._last_fetch_ended = time.monotonic() - 100
 
     def assignment(self) -> set[Any]:
-        return set()
+        return self._assigned
+
+    async def getmany(self, *, timeout_ms: int) -> dict[Any, Any]:
+        assert timeout_ms == 0
+        self.polls += 1
+        self.check_errors()
+        return {}
 
     def subscription(self) -> frozenset[str]:
         return frozenset("ab")
@@ -42,8 +50,9 @@ class Group:
         if self._error is not None:
             raise self._error
 
-    async def force_metadata_update(self) -> None:
+    def force_metadata_update(self) -> asyncio.Future[bool]:
         self.updates += 1
+        return asyncio.get_running_loop().create_future()  # the broker does not answer
 
     @property
     def idle_s(self) -> float:
@@ -68,14 +77,25 @@ async def missing_topics_are_looked_for() -> None:
 
 
 async def errors_are_raised() -> None:
-    with pytest.raises(OSError, match="no right"):
-        await poll_once(Group({"a", "b"}, OSError("no right")))
+    for has in (0, 1):
+        with pytest.raises(OSError, match="no right"):
+            await poll_once(Group({"a", "b"}, OSError("no right"), has))
+
+
+async def member_with_partitions_is_polled() -> None:
+    group = Group({"a"}, has=2)
+    await poll_once(group)
+    assert (group.polls, group.updates) == (1, 1)
 
 
 @pytest.mark.parametrize(
-    "what", [member_is_not_idle, missing_topics_are_looked_for, errors_are_raised]
+    "what",
+    [
+        member_is_not_idle,
+        missing_topics_are_looked_for,
+        errors_are_raised,
+        member_with_partitions_is_polled,
+    ],
 )
-def test_a_poll_of_a_member_without_partitions(
-    what: Callable[[], Coroutine[Any, Any, None]],
-) -> None:
-    asyncio.run(what())
+def test_a_poll(what: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(asyncio.wait_for(what(), 5))
