@@ -24,6 +24,7 @@ from stream.kafka.cluster import Cluster
 from stream.kafka.specs import ERASURES_WAIT_MS
 
 _DAY_MS = 86_400_000
+_YEAR_MS = 31_556_952_000  # on average
 
 Place = tuple[int, int]  # partition, offset
 
@@ -136,4 +137,7 @@ def _show(user: str, receipts: list[Receipt], took_s: float) -> None:
 
 
 def _day(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    try:
+        return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (ValueError, OverflowError, OSError):  # a topic may keep for a million years
+        return f"{at_ms // _YEAR_MS + 1970} (the year)"

@@ -45,6 +45,7 @@ class Retention:
         self._topics = list(topics)
         self._kept_ms: dict[str, int | None] = {}
         self._asked_s = -_ASK_AGAIN_S
+        self._asking: asyncio.Task[None] | None = None
 
     async def kept_ms(self) -> dict[str, int | None]:
         """Topic -> the longest time that a record of now, once replaced by a tombstone, is kept.
@@ -53,16 +54,22 @@ class Retention:
         all, is not there; they are asked once more for it now, and again the next time.
         """
         if time.monotonic() - self._asked_s >= _ASK_AGAIN_S:
-            for _ in range(_TRIES):
-                self._kept_ms = await self._ask()
-                missing = sorted(set(self._topics) - self._kept_ms.keys())
-                if not missing:
-                    self._asked_s = time.monotonic()
-                    break
-                await asyncio.sleep(_BETWEEN_TRIES_S)
-            else:
-                log.warning("the brokers do not tell the settings of %s", ", ".join(missing))
+            # Erasures of several partitions come at once: they wait for the same answer, or an
+            # earlier question that fails late would take the place of a later one's answer.
+            if self._asking is None or self._asking.done():
+                self._asking = asyncio.ensure_future(self._ask_for_all())
+            await self._asking
         return self._kept_ms
+
+    async def _ask_for_all(self) -> None:
+        for _ in range(_TRIES):
+            self._kept_ms = await self._ask()
+            missing = sorted(set(self._topics) - self._kept_ms.keys())
+            if not missing:
+                self._asked_s = time.monotonic()
+                return
+            await asyncio.sleep(_BETWEEN_TRIES_S)
+        log.warning("the brokers do not tell the settings of %s", ", ".join(missing))
 
     async def _ask(self) -> dict[str, int | None]:
         admin = AIOKafkaAdminClient(**self._cluster.options())
@@ -105,4 +112,5 @@ def longest_kept_ms(settings: Mapping[str, str | None]) -> int | None:
         taking_ms = lag_ms if segment_ms is None else min(segment_ms, lag_ms)
         lag_ms = max(lag_ms, taking_ms + (number(_MIN_LAG) or 0))
         bounds.append(2 * lag_ms + tombstones_ms)
-    return min(bounds) + _SLACK_MS if bounds else None
+    kept_ms = min(bounds, default=_ENDLESS_MS) + _SLACK_MS
+    return kept_ms if kept_ms < _ENDLESS_MS else None

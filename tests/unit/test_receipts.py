@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,7 +36,7 @@ class Admin:
         self._told = told
 
     async def start(self) -> None:
-        pass
+        await asyncio.sleep(0)  # others go on meanwhile
 
     async def close(self) -> None:
         pass
@@ -115,6 +116,51 @@ def test_forget_shows_what_is_not_known(capsys: pytest.CaptureFixture[str]) -> N
 def test_a_topic_of_which_nothing_is_told_is_not_there() -> None:
     told = asyncio.run(settings_told(Admin({"a": TOLD}), ["a", "b"]))  # type: ignore[arg-type]
     assert told == {"a": TOLD}
+
+
+@pytest.mark.parametrize(
+    ("at_ms", "shown"),
+    [
+        (NOW_MS + 10**15, "33715 (the year)"),  # retention.ms=1000000000000000
+        (2**63, "292278994 (the year)"),
+        (253_402_300_799_000, "9999-12-31 23:59 UTC"),
+    ],
+)
+def test_forget_shows_times_that_no_calendar_has(
+    at_ms: int, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cause = Cause("erasures", 0, 4, NOW_MS)
+    forget._show("u1", [Receipt("00", cause, (), {"clicks": at_ms}, NOW_MS)], 1.0)
+    assert capsys.readouterr().out.splitlines()[2].split("until ")[1] == shown
+
+
+def test_erasures_of_several_partitions_ask_once_and_again_after_a_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An earlier question that fails after a later one was answered would hide its answer."""
+    asked: list[Admin] = []
+    now_s = [100.0]
+
+    def admin(**_: Any) -> Admin:
+        asked.append(Admin({"a": TOLD} if len(asked) != 1 else None))
+        return asked[-1]
+
+    monkeypatch.setattr("stream.kafka.retention.AIOKafkaAdminClient", admin)
+    monkeypatch.setattr("stream.kafka.retention._BETWEEN_TRIES_S", 0.0)
+    clock = SimpleNamespace(monotonic=lambda: now_s[0])
+    monkeypatch.setattr("stream.kafka.retention.time", clock)
+
+    async def ask() -> None:
+        retention = Retention(Cluster.of(Settings()), ["a"])
+        found = await asyncio.gather(*(retention.kept_ms() for _ in range(3)))
+        assert found == [{"a": 602_000}] * 3
+        assert await retention.kept_ms() == {"a": 602_000}
+        assert len(asked) == 1
+        now_s[0] += 61
+        await retention.kept_ms()
+        assert len(asked) == 3, "what was not told is asked for once more"
+
+    asyncio.run(ask())
 
 
 def test_what_is_not_told_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,8 @@ def spec_of(name: str) -> TopicSpec:
             },
             29,  # a segment takes records for 7 days, and then waits for another 7
         ),
+        # Each of the two is an end, their sum is none that a 64-bit number of ms could name.
+        ({"cleanup.policy": "delete", **dict.fromkeys(DEFAULTS, str(2**62 - 1))}, None),
     ],
 )
 def test_how_long_a_topic_keeps_a_record(settings: dict[str, str], days: int | None) -> None:
