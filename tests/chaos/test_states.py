@@ -289,6 +289,16 @@ def test_the_least_active_may_go_and_as_many_as_are_too_many() -> None:
     assert leavers.why(b"a") == ""
 
 
+def test_who_was_chosen_ahead_may_not_go_before_there_are_too_many() -> None:
+    leavers = Leavers(Limits(users=64))
+    newest_ms = {b"u%d" % number: number + 1 for number in range(65)}
+    leavers.look(newest_ms)
+    assert [leavers.why(user) for user in (b"u0", b"u1")] == ["evicted", ""]
+    del newest_ms[b"u0"]
+    leavers.look(newest_ms | {b"new": 100})
+    assert [leavers.why(user) for user in (b"u1", b"u2")] == ["evicted", ""]
+
+
 def test_who_was_active_since_the_last_look_stays() -> None:
     leavers = Leavers(Limits(users=1))
     leavers.look({b"a": 1, b"b": 2})

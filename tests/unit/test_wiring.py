@@ -1,0 +1,47 @@
+"""The wiring: what settings say reaches the engine and the table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stream import app
+from stream.config import Settings, State
+from stream.core.lifecycle import Limits
+from stream.core.pseudonyms import Pseudonyms
+from stream.secrets import Secret
+from stream.settings import Privacy
+from tests.support.bundles import random_decay_bundle
+
+WORD = "swordfish-" * 4
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("app") / "bundle"
+    random_decay_bundle(folder, 5, dim=4)
+    return folder
+
+
+def test_a_secret_keys_the_states_and_their_changelog(bundle: Path) -> None:
+    settings = Settings(bundle=str(bundle), privacy=Privacy(secret=Secret(WORD)))
+    right = Pseudonyms(WORD.encode())
+    built = app.build_app(settings)
+    assert built.interests is not None
+    assert built.interests._keyed_by == right.fingerprint != ""
+    assert app.load_engine(settings).pseudonyms.key_of(b"u") == right.key_of(b"u") != b"u"
+
+
+def test_without_a_secret_ids_are_the_keys(bundle: Path) -> None:
+    engine = app.load_engine(Settings(bundle=str(bundle)))
+    assert engine.pseudonyms.key_of(b"u") == b"u"
+    assert engine.pseudonyms.fingerprint == ""
+
+
+def test_limits_of_users_reach_the_shards(bundle: Path) -> None:
+    state = State(ring=9, expire_after_s=0.0001, max_users=20)
+    engine = app.load_engine(Settings(bundle=str(bundle), state=state))
+    shard = engine.new_shard(0, 6)
+    assert shard._lifecycle.limits == Limits(expire_after_ms=1, max_users=4)
+    assert shard.layout.ring == 9
