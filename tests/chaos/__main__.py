@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 import signal
 import sys
@@ -86,6 +87,12 @@ def _parse(arguments: list[str] | None) -> tuple[Plan, bool]:
     )
     parser.add_argument("--plan", action="store_true", help="print the schedule and end")
     options = parser.parse_args(arguments)
+    for name in ("kills", "minutes", "rate"):
+        value = getattr(options, name)
+        if value is not None and not 0 < value < math.inf:  # nan is neither
+            parser.error(f"--{name} is {value}; it must be above 0, or nothing would be shown")
+    if options.peer != "freshet" and options.keeping != "drawn":
+        parser.error(f"--keeping is for Freshet's workers; {options.peer} has none of it")
     kills = options.kills
     if kills is None and options.minutes is None:
         kills = 10

@@ -29,6 +29,24 @@ def test_what_cannot_happen_here_leaves_the_rest_as_it_is(monkeypatch: pytest.Mo
     assert without_gcc == [fault for fault in everywhere if fault.kind not in DISK]
 
 
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["--kills", "0"], "--kills is 0"),
+        (["--minutes", "nan"], "--minutes is nan"),
+        (["--rate", "-1"], "--rate is -1"),
+        (["--peer", "faust", "--keeping", "brief"], "--keeping is for Freshet's workers"),
+    ],
+)
+def test_a_run_that_would_show_nothing_is_refused(
+    options: list[str], word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.main([*options, "--plan"])
+    assert ended.value.code == 2
+    assert word in capsys.readouterr().err
+
+
 def test_every_round_has_the_whole_list() -> None:
     for faults in islice(draw(7), 3):
         assert Counter(fault.kind for fault in faults) == Counter((*KILLS, *OTHERS))

@@ -15,6 +15,7 @@ import shutil
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -30,14 +31,17 @@ AT_ONCE = 1024
 SHOWN = 20
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run it; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=20261125)
     parser.add_argument("--live", type=int, default=50_000)
     parser.add_argument("--bomb-mib", type=int, default=1024)
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "fuzz.json")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
+    if given.records < 1 or given.live < 0 or given.bomb_mib < 1:
+        parser.error("--records and --bomb-mib are above 0, --live is not below")
     folder = given.out.parent / "fuzz"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import shutil
 import signal
 import subprocess
@@ -66,8 +67,13 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--bootstrap", help="a running Apache Kafka; default: start one")
     parser.add_argument("--out", type=Path, default=BUILD.parent / "soak.json")
     options = parser.parse_args(arguments)
-    if options.minutes <= 0 or options.every <= 0 or not 0 < options.share <= 1:
-        parser.error("--minutes and --every are above 0, --share is above 0 and at most 1")
+    names = ("minutes", "rate", "peak_seconds", "every", "warm_up", "users", "rebalance_minutes")
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and not 0 < value < math.inf:  # nan is neither
+            parser.error(f"--{name.replace('_', '-')} is {value}; it must be above 0")
+    if not 0 < options.share <= 1:
+        parser.error("--share must be above 0 and at most 1")
     return options
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from stream.contracts import dead_letter_headers, decode_events
 from tests.fuzz import inside as inside_module
-from tests.fuzz.__main__ import AT_ONCE, counts, run_inside
+from tests.fuzz.__main__ import AT_ONCE, counts, main, run_inside
 from tests.fuzz.inside import DIM, Inside
 from tests.fuzz.judge import judge
 from tests.fuzz.nasties import RAW_VALUES, VALUES
@@ -35,6 +35,13 @@ def test_records_at_random(tmp_path: Path) -> None:
     )
     assert len({reason for _, reason in inside.reasons}) > 15
     assert any("| all |" in line for line in counts(inside))
+
+
+@pytest.mark.parametrize("option", ["--records=0", "--live=-1", "--bomb-mib=0"])
+def test_a_run_of_no_records_is_refused(option: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([option])
+    assert ended.value.code == 2
 
 
 @pytest.mark.parametrize("topic", TOPICS)

@@ -126,6 +126,20 @@ def test_a_soak_of_no_samples_ends_as_undecided(
     assert command.main(["--out", str(tmp_path / "soak.json")]) == report.EXIT_UNDECIDED
 
 
+@pytest.mark.parametrize(
+    "option", ["--minutes=nan", "--rate=-5", "--every=0", "--users=0", "--warm-up=-1", "--share=2"]
+)
+def test_a_soak_that_would_show_nothing_is_refused(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command._arguments([option])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert f"error: {option.partition('=')[0]}" in said
+    assert "above 0" in said
+
+
 def test_a_slope_is_as_unsure_as_its_noise() -> None:
     times = [float(second) for second in range(0, 3600, 10)]
     exact = fit(times, [5 + second / 3600 for second in times])
