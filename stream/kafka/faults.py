@@ -18,6 +18,10 @@ from stream.kafka.sizes import (
 from stream.kafka.specs import TopicSpec, changelog_topic, policies_of, source_names
 
 
+# What decides how long a topic keeps a record at least.
+_LETTING_GO = ("min.compaction.lag.ms", "retention.ms", "retention.bytes", "message.timestamp.type")
+
+
 class TopicFault(NamedTuple):
     """What is wrong with a topic, and what to do about it.
 
@@ -95,17 +99,29 @@ def waiting_faults(
     settings: Settings, spec: TopicSpec, config: Mapping[str, str]
 ) -> Iterator[TopicFault]:
     """A topic whose records must wait for a worker lets go of them too early."""
-    wanted_ms = int(spec.config.get("min.compaction.lag.ms", 0))
-    has_ms = {name: int(config.get(name, -1)) for name in ("min.compaction.lag.ms", "retention.ms")}
-    early = [f"{name}={ms}" for name, ms in has_ms.items() if 0 <= ms < wanted_ms]
+    if "min.compaction.lag.ms" not in spec.config:
+        return
+    wanted = {name: value for name, value in spec.config.items() if name != "cleanup.policy"}
+    early = [
+        f"{name}={config[name]}"
+        for name in _LETTING_GO
+        if name in config and _sooner(config[name], wanted[name])
+    ]
     if early:
-        times = [f"{name}={value}" for name, value in spec.config.items() if name.endswith(".ms")]
         yield TopicFault(
             spec.name,
-            f"has {' and '.join(early)}, so what no worker read for as long is lost",
-            _alter(settings, spec.name, ",".join(times)),
+            f"has {' and '.join(early)}, so what no worker has read by then is lost",
+            _alter(settings, spec.name, ",".join(f"{name}={wanted[name]}" for name in wanted)),
             bearable=True,
         )
+
+
+def _sooner(has: str, wanted: str) -> bool:
+    """Whether a topic with this value lets go of a record sooner than with the one wanted."""
+    if not wanted.lstrip("-").isdigit():
+        return has != wanted
+    endless = -1  # of times and sizes alike
+    return int(has) != endless and (int(wanted) == endless or int(has) < int(wanted))
 
 
 class Limit(NamedTuple):

@@ -25,9 +25,12 @@ _FORGETTING = {
 
 # An erasure waits for a worker as long as Kafka keeps events by default. The null that answers one
 # has the user's key, as has a second erasure: compaction would take one that nobody read yet with
-# what they replace. Then it goes, with its id, whether it could be used or not.
+# what they replace. Then it goes, with its id, whether it could be used or not. Times count from when
+# the broker took it: a producer may give its record any, and one of last month would go at once.
 ERASURES_WAIT_MS = 7 * _DAY_MS
 _WAITING = {
+    "message.timestamp.type": "LogAppendTime",
+    "retention.bytes": "-1",
     "retention.ms": str(ERASURES_WAIT_MS),
     "segment.ms": str(_DAY_MS),
     "min.compaction.lag.ms": str(ERASURES_WAIT_MS),

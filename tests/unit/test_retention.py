@@ -71,6 +71,8 @@ def test_nothing_takes_an_erasure_away_before_a_worker_had_time_to_read_it() -> 
             {"min.compaction.lag.ms": "0", "retention.ms": "1000"},
             "has min.compaction.lag.ms=0 and retention.ms=1000, so",
         ),
+        ({"retention.bytes": "1000000"}, "has retention.bytes=1000000, so"),
+        ({"message.timestamp.type": "CreateTime"}, "has message.timestamp.type=CreateTime, so"),
     ],
 )
 def test_a_topic_that_lets_go_of_erasures_early_is_told_of(
@@ -81,6 +83,8 @@ def test_a_topic_that_lets_go_of_erasures_early_is_told_of(
     assert found.bearable
     # The lags in one command: a topic's lower one may not be above its upper one at any time.
     assert "min.compaction.lag.ms=604800000,max.compaction.lag.ms=691200000" in found.cure
+    assert "message.timestamp.type=LogAppendTime,retention.bytes=-1" in found.cure
+    assert "cleanup.policy" not in found.cure, "a list, which has a fault of its own"
 
 
 def test_what_a_broker_does_not_tell_is_taken_to_be_right() -> None:
