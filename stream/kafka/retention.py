@@ -58,7 +58,7 @@ class Retention:
             # earlier question that fails late would take the place of a later one's answer.
             if self._asking is None or self._asking.done():
                 self._asking = asyncio.ensure_future(self._ask_for_all())
-            await self._asking
+            await asyncio.shield(self._asking)
         return self._kept_ms
 
     async def _ask_for_all(self) -> None:
