@@ -17,7 +17,6 @@ from stream.kafka.sizes import (
 )
 from stream.kafka.specs import TopicSpec, changelog_topic, policies_of, source_names
 
-
 # What decides how long a topic keeps a record at least.
 _LETTING_GO = ("min.compaction.lag.ms", "retention.ms", "retention.bytes", "message.timestamp.type")
 
