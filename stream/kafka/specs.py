@@ -25,8 +25,9 @@ _FORGETTING = {
 
 # An erasure waits for a worker as long as Kafka keeps events by default. The null that answers one
 # has the user's key, as has a second erasure: compaction would take one that nobody read yet with
-# what they replace. Then it goes, with its id, whether it could be used or not. Times count from when
-# the broker took it: a producer may give its record any, and one of last month would go at once.
+# what they replace. Then it goes, with its id, whether it could be used or not. Times count from
+# when the broker took it: a producer may give its record any, and one of last month would go at
+# once.
 ERASURES_WAIT_MS = 7 * _DAY_MS
 _WAITING = {
     "message.timestamp.type": "LogAppendTime",
