@@ -124,7 +124,7 @@ def _decode_alone(kind: Kind, key: bytes | None, value: bytes | None, now_ms: in
     """One event; raises RecordError. Agrees with `_decode_together` on what is good."""
     record = _decode(_DECODERS[kind], value)
     _check_ahead(record.event_time_ms, now_ms)
-    _check_key(key, "user_id", record.user_id)
+    check_key(key, "user_id", record.user_id)
     return record  # type: ignore[no-any-return]
 
 
@@ -201,7 +201,8 @@ def _check_ahead(time_ms: int, now_ms: int) -> None:
         raise RecordError("event_time_ahead", "event_time_ms")
 
 
-def _check_key(key: bytes | None, field: str, external_id: str | int) -> None:
+def check_key(key: bytes | None, field: str, external_id: str | int) -> None:
+    """Raise RecordError for a key that is not the id in the record."""
     if key is None:
         raise RecordError("key_missing", field)
     if key != str(external_id).encode():
@@ -237,7 +238,7 @@ def decode_item(key: bytes | None, value: bytes | None) -> Item | None:
         _check_item_key(key)
         return None
     record = _decode(_decoder(_ItemRecord), value)
-    _check_key(key, "item_id", record.item_id)
+    check_key(key, "item_id", record.item_id)
     return Item(**{**msgspec.structs.asdict(record), "item_id": str(record.item_id)})
 
 
@@ -252,17 +253,17 @@ def decode_erasures(
         try:
             erasure = _decode(_decoder(Erasure), value)
             _check_ahead(erasure.event_time_ms, now_ms)
-            _check_key(key, "user_id", erasure.user_id)
+            check_key(key, "user_id", erasure.user_id)
             erasures.append((position, erasure))
         except RecordError as error:
             rejections.append(Rejection(position, error.reason, error.field))
     return erasures, rejections
 
 
-def decode_record(record: type[R], value: bytes | None) -> R:
-    """Any other record, such as an `Answer`. Raises RecordError."""
+def decode_record(record: type[R], value: bytes | None, max_bytes: int = MAX_VALUE_BYTES) -> R:
+    """Any other record, all but its key checked, such as a `Receipt`. Raises RecordError."""
     decoder: msgspec.json.Decoder[R] = _decoder(record)
-    return _decode(decoder, value)
+    return _decode(decoder, value, max_bytes)
 
 
 def decode_recommendation(value: bytes | None) -> Recommendation:
@@ -270,8 +271,7 @@ def decode_recommendation(value: bytes | None) -> Recommendation:
 
     Raises RecordError.
     """
-    decoder: msgspec.json.Decoder[Recommendation] = _decoder(Recommendation)
-    return _decode(decoder, value, max_bytes=sys.maxsize)
+    return decode_record(Recommendation, value, max_bytes=sys.maxsize)
 
 
 def encode_record(record: msgspec.Struct) -> bytes:

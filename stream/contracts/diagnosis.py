@@ -35,8 +35,10 @@ REASONS: Final = frozenset(
         "nested_too_deep",
         "missing_field",
         "wrong_type",
-        "unknown_type",  # of event, or not one of this topic
+        "unknown_type",  # of event or request, or not one of this topic
         "unknown_kind",  # of item
+        "unknown_placement",  # of a request
+        "length_mismatch",  # as many relevances as candidates
         "empty_id",
         "id_too_long",  # over 256 bytes
         "lone_surrogate",
@@ -51,6 +53,9 @@ REASONS: Final = frozenset(
 )
 
 _BEYOND_INT64: Final = MAX_INT64 + 1
+_BOUNDED_NUMBERS: Final = frozenset(
+    {"quantity", "unit_price", "price", "k", "weight", "deadline_ms"}
+)
 
 
 class _Field(NamedTuple):
@@ -158,11 +163,25 @@ def _flaw_of_type(name: str, value: Any) -> str:
         return f"unknown_{name}"
     if name == "event_time_ms" and isinstance(value, int) and number:
         return "event_time_too_old" if value < MIN_EVENT_TIME_MS else "wrong_type"
-    if (name in {"quantity", "unit_price", "price", "k"} and number) or (
-        name == "placement" and text
-    ):
+    if (name in _BOUNDED_NUMBERS and number) or (name in {"placement", "category"} and text):
         return "out_of_range"
+    if name in {"candidates", "relevance"} and isinstance(value, list):
+        return _flaw_of_list(name, value)
     return "wrong_type"
+
+
+def _flaw_of_list(name: str, values: list[Any]) -> str:
+    """Reason why a list does not fit the field `name`: an element, or else its length."""
+    if name == "candidates":
+        ids = [value for value in values if isinstance(value, str)]
+        wrong = any(isinstance(v, bool) or not isinstance(v, str | int) for v in values)
+        if "" in ids and not wrong:
+            return "empty_id"
+        if not wrong and any(len(value) > MAX_ID_BYTES for value in ids):
+            return "id_too_long"
+    else:
+        wrong = any(isinstance(v, bool) or not isinstance(v, int | float) for v in values)
+    return "wrong_type" if wrong else "out_of_range"
 
 
 def _flaw_of_value(value: Any, depth: int) -> str | None:

@@ -205,27 +205,6 @@ class Recommendation(Struct, frozen=True, gc=False):
     generated_ms: int
 
 
-class Request(Struct, frozen=True, gc=False, omit_defaults=True):
-    """A record of `requests`: k items now, or `candidates` ranked. Key: user_id."""
-
-    request_id: TextId
-    user_id: TextId
-    placement: Label = "home"
-    k: Annotated[int, Meta(ge=1, le=1000)] | None = None
-    candidates: tuple[TextId, ...] | None = None
-
-
-class Answer(Struct, frozen=True, gc=False):
-    """A record of `answers`: what a request asked for. Key: user_id."""
-
-    request_id: str
-    user_id: str
-    placement: str
-    items: list[ListedItem]
-    model: str
-    generated_ms: int
-
-
 class Erasure(Struct, frozen=True, gc=False):
     """A record of `erasures`: forget this user. Key: user_id; null: it is done.
 

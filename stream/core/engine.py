@@ -1,10 +1,11 @@
-"""The micro-batch step: records in; state writes, lists and dead letters out.
+"""The micro-batch step: records in; state writes, lists, answers and dead letters out.
 
     decode    bytes -> events, and what cannot be used     stream/contracts
     fold      events -> user states                        users.py, fold.py
               erasures -> users forgotten                  marks.py
     score     states -> item rows and scores               policy/placement.py, model.py
     policy    rows -> lists with reasons                   policy/lists.py, policy/reasons.py
+    answer    requests -> answers                          answers/answering.py
 
 Changelog values are encoded at the end of fold, recommendation records at the end of policy.
 A micro-batch has a part from each partition that has records waiting: states and offsets stay
@@ -33,6 +34,7 @@ from stream.contracts import (
     decode_events,
     headers_of_rejected,
 )
+from stream.core.answers.answering import Answers
 from stream.core.catalogue import Catalogue
 from stream.core.fold import Folded, fold, rebuild
 from stream.core.lifecycle import Limits
@@ -44,7 +46,7 @@ from stream.core.state import UserShard
 from stream.core.users import Users
 from stream.core.wire import Layout
 
-Source = Kind | Literal["erasures"]
+Source = Kind | Literal["erasures", "requests"]
 
 
 class Engine:
@@ -78,6 +80,7 @@ class Engine:
         self._lists = Lists(model, catalogue, placements)
         self._limits = limits or Limits()
         self.pseudonyms = pseudonyms or Pseudonyms()
+        self._answers = Answers(model, catalogue, self._lists, self.layout, self.pseudonyms)
 
     def new_shard(self, partition: int, partitions: int) -> UserShard:
         """An empty shard that fits this engine's model, with its share of the users allowed."""
@@ -101,21 +104,34 @@ class Engine:
             for part, changes in zip(parts, result.parts, strict=True)
         ]
         result.stage_s["decode"] = perf_counter() - started
-        if not any(map(len, events)):
-            return result
-        self._lists.follow_catalogue()
+        if any(map(len, events)):
+            self._lists.follow_catalogue()
+            self._personalize(parts, events, now_ms, result)
+        if any(changes.asked for changes in result.parts):
+            answer_at = perf_counter()
+            self._lists.follow_catalogue()
+            self._answers.fill(result.parts, now_ms + int(1000 * (answer_at - started)))
+            result.stage_s["answer"] = perf_counter() - answer_at
+        return result
+
+    def _personalize(
+        self, parts: Sequence[Part], events: Sequence[Events], now_ms: int, result: StepResult
+    ) -> None:
+        """Fold events, and make lists of their users' states."""
         decoded_at = perf_counter()
         decoded = self._number_users(parts, events)
         users = self._fold(decoded, now_ms, result)
         result.stage_s["fold"] = perf_counter() - decoded_at
         self._recommend(decoded, users, now_ms, result)
-        return result
 
     def _take_in(self, part: Part, now_ms: int, changes: PartResult) -> Events:
         """Decode a part and carry its erasures out; answers the events to be folded."""
         batch, kind = part.batch, self._kinds[part.batch.topic]
         if kind == "erasures":
             self._erase(part, now_ms, changes)
+            return Events.none()
+        if kind == "requests":
+            _reject(batch, self._answers.take_in(part, now_ms, changes), changes)
             return Events.none()
         columns = (batch.keys, batch.values, batch.offsets)
         events, rejections = decode_events(kind, *columns, now_ms)
@@ -239,7 +255,7 @@ class Engine:
         changes.forgotten += forgotten
         changes.folded = events.stop - events.start - changes.repeated - forgotten
         changes.unknown_items = int(np.count_nonzero(folded.unknown[events]))
-        changes.misrouted = int(np.count_nonzero(users.misrouted[part.who]))
+        changes.misrouted += int(np.count_nonzero(users.misrouted[part.who]))
 
     def _recommend(
         self, decoded: Sequence[Decoded], users: Users, now_ms: int, result: StepResult

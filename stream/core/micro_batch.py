@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.contracts import Cause, Erasure, Events, Headers, Rejection
+from stream.contracts import Cause, Erasure, Events, Headers, Rejection, Request
 from stream.contracts.letters import Origin
 from stream.core.state import UserShard
 
@@ -29,7 +29,8 @@ class Part(Protocol):
     """A partition's one of a micro-batch; a worker's is a `Turn` (`stream.kafka.turn`).
 
     `applied` is the offset from which on events are not in the states yet. Events below it were
-    folded before a crash; their lists are made again, their states do not change.
+    folded before a crash; their lists are made again, their states do not change. Requests change
+    none; all of them are answered.
     """
 
     @property
@@ -92,6 +93,21 @@ class ErasedUser(NamedTuple):
     offset: int
 
 
+class Asked(NamedTuple):
+    """A request.
+
+    Attributes
+    ----------
+    key : of the user's state
+    cause : where the request stands, with the time of the step
+    """
+
+    shard: UserShard
+    request: Request
+    key: bytes
+    cause: Cause
+
+
 @dataclass(slots=True)
 class PartResult:
     """What a part of a micro-batch changes, and the numbers behind it.
@@ -101,6 +117,9 @@ class PartResult:
     state_keys, state_values : changelog records, each touched user once; None for users that left
     list_keys, list_values : recommendation records, one per user of the part; None for forgotten
     dead_keys, dead_values, dead_headers : records that cannot be used, as they came, and why
+    asked : the part's requests
+    answer_keys, answer_values : records that answer the part's requests
+    answered : type and status of each answer, for counting
     rejections : the reasons once more, for counting
     folded, skipped, repeated, forgotten, unknown_items, misrouted : events counted; skipped ones
         were folded before a crash, repeated ones came with an event_id that the user's ring still
@@ -119,6 +138,10 @@ class PartResult:
     dead_keys: list[bytes | None] = field(default_factory=list)
     dead_values: list[bytes | None] = field(default_factory=list)
     dead_headers: list[Headers] = field(default_factory=list)
+    answer_keys: list[bytes] = field(default_factory=list)
+    answer_values: list[bytes] = field(default_factory=list)
+    answered: list[tuple[str, str]] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     folded: int = 0
     skipped: int = 0
@@ -142,7 +165,7 @@ class StepResult:
     parts : a result for each part, in the order given
     records : in all parts, the dead letters too
     refused_states : states that were not finite and so not stored
-    stage_s : seconds by stage: decode, fold, score, policy
+    stage_s : seconds by stage: decode, fold, score, policy, answer
     """
 
     parts: list[PartResult]

@@ -112,9 +112,13 @@ class UserShard:
         if len(self.marks):
             headers["erased_ms"] = [self.marks.erased_ms(key) for key in self.keys[new]]
 
+    def astray(self, ids: Sequence[bytes]) -> NDArray[np.bool_]:
+        """Which users belong to another partition by their ids: bool, shape (len(ids),)."""
+        elsewhere: NDArray[np.bool_] = partitions_of(ids, self._partitions) != self._partition
+        return elsewhere
+
     def _flags(self, ids: Sequence[bytes]) -> NDArray[np.uint8]:
-        astray = partitions_of(ids, self._partitions) != self._partition
-        return np.where(astray, np.uint8(MISROUTED), np.uint8(0))
+        return np.where(self.astray(ids), np.uint8(MISROUTED), np.uint8(0))
 
     def _headers(self, slots: slice) -> np.ndarray:
         """A view of `HEADER`s; let go of it before the shard grows."""
@@ -143,6 +147,27 @@ class UserShard:
     def gather(self, slots: Slots) -> NDArray[np.uint8]:
         """A copy of the users' rows: uint8, shape (len(slots), layout.max_bytes)."""
         return self._rows.bytes.take(slots, axis=0)
+
+    def look(self, keys: Sequence[bytes]) -> NDArray[np.uint8]:
+        """Copies of users' rows that make nobody: a user never seen has a blank one.
+
+        uint8, shape (len(keys), layout.max_bytes).
+        """
+        slots = np.array([self._slot_by_key.get(key, -1) for key in keys], np.int64)
+        known = slots >= 0
+        rows = np.tile(self._blank, (len(keys), 1))
+        rows[known] = self._rows.bytes[slots[known]]
+        return rows
+
+    def rings(self, most: int) -> np.ndarray:
+        """Last interactions of the newest users, `most` at most: `RING_ENTRY`, shape (n, ring).
+
+        A view; let go of it before the shard grows.
+        """
+        users = len(self.keys)
+        rows = self._rows.bytes[max(users - most, 0) : users]
+        rings: np.ndarray = rows.view(self.layout.full)[:, 0]["ring"]
+        return rings
 
     def scatter(self, slots: Slots, records: np.ndarray) -> None:
         """Put states back: `layout.full`, shape (len(slots),), contiguous; each slot once."""

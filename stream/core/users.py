@@ -67,18 +67,25 @@ class Users:
         ----------
         parts : shard, ids and keys of its users
         """
-        self.layout = layout
-        self.ids: list[bytes] = []
-        self.keys: list[bytes] = []
         self._homes: list[tuple[UserShard, Slots]] = []
+        all_ids: list[bytes] = []
+        all_keys: list[bytes] = []
         rows = []
         for shard, ids, keys in parts:
             slots = shard.slots(keys, ids)
             self._homes.append((shard, slots))
-            self.ids += ids
-            self.keys += keys
+            all_ids += ids
+            all_keys += keys
             rows.append(shard.gather(slots))
-        self._rows = np.concatenate(rows).view(layout.full)[:, 0]
+        self._open(layout, np.concatenate(rows), all_ids, all_keys)
+
+    def _open(
+        self, layout: Layout, rows: NDArray[np.uint8], ids: list[bytes], keys: list[bytes]
+    ) -> None:
+        """Take rows of bytes, shape (n, layout.max_bytes), for those of these users."""
+        self.layout = layout
+        self.ids, self.keys = ids, keys
+        self._rows = rows.view(layout.full)[:, 0]
         self.refused = 0
         self.headers = self._rows["header"]
         self.ring = self._rows["ring"]
@@ -95,12 +102,34 @@ class Users:
         """Users of one shard; each key once."""
         return cls(shard.layout, [(shard, keys, keys)])
 
+    @classmethod
+    def of_rows(
+        cls, layout: Layout, rows: NDArray[np.uint8], ids: list[bytes], keys: list[bytes]
+    ) -> Users:
+        """Users to look at, from copies of their rows: they have no shard to go back to.
+
+        A user may be among them several times.
+
+        Parameters
+        ----------
+        rows : uint8, shape (n, layout.max_bytes), contiguous; changed by what is done to the users
+        """
+        users = cls.__new__(cls)
+        users._homes = []
+        users._open(layout, rows, ids, keys)
+        return users
+
     def __len__(self) -> int:
         return len(self.keys)
 
     def numbers(self, who: Who) -> NDArray[np.int64]:
         """The numbers of these users: int64."""
         return np.arange(*who.indices(len(self))) if isinstance(who, slice) else who
+
+    @property
+    def rows(self) -> NDArray[np.uint8]:
+        """uint8, shape (n, layout.max_bytes). The users as bytes; a view."""
+        return self._rows.view(np.uint8).reshape(len(self._rows), self.layout.max_bytes)
 
     @property
     def newest_ms(self) -> NDArray[np.int64]:

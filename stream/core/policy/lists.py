@@ -19,10 +19,10 @@ from stream.contracts import Cause, encode_record
 from stream.contracts.writing import ListWriter, RawRecommendation
 from stream.core.catalogue import Catalogue
 from stream.core.model import Model
-from stream.core.policy.arranging import Arranging, pool_of
+from stream.core.policy.arranging import Arranging, Picked, pool_of
 from stream.core.policy.audience import Audience
-from stream.core.policy.placement import Placement
-from stream.core.policy.reasons import Reasons
+from stream.core.policy.placement import Basis, Placement
+from stream.core.policy.reasons import ReasonColumns, Reasons
 from stream.core.policy.ring import Ring
 from stream.core.users import Users
 
@@ -31,7 +31,7 @@ from stream.core.users import Users
 # 64 dimensions, one busy core).
 USERS_AT_ONCE = 128
 _ROWS_GROW_BY = 1.5
-_VARIANT = "default"
+VARIANT = "default"
 
 
 class EncodedLists(NamedTuple):
@@ -56,6 +56,11 @@ class Lists:
     Parameters
     ----------
     rules : settings by placement name
+
+    Attributes
+    ----------
+    item_bias : float32, shape (rows,); the model's bias of every row of the item table
+    reasons : finds why an item is listed
     """
 
     def __init__(
@@ -64,7 +69,7 @@ class Lists:
         self._model = model
         self._catalogue = catalogue
         self._rules = dict(rules)
-        self._reasons = Reasons(model)
+        self.reasons = Reasons(model)
         self._writer = ListWriter()
         self._tell_writer(range(1, len(catalogue)))
         self._place()
@@ -76,11 +81,11 @@ class Lists:
         """
         trained = self._model.bundle.biases
         neutral = np.median(trained[1:]) if len(trained) > 1 else 0.0
-        self._item_bias = np.full(self._model.rows, neutral, np.float32)
-        self._item_bias[: len(trained)] = trained
+        self.item_bias = np.full(self._model.rows, neutral, np.float32)
+        self.item_bias[: len(trained)] = trained
         model, catalogue = self._model, self._catalogue
         self._placements = [
-            Placement(name, rules, model, catalogue, self._item_bias, pool_of(rules))
+            Placement(name, rules, model, catalogue, self.item_bias, pool_of(rules))
             for name, rules in self._rules.items()
         ]
         self._arranging = [
@@ -96,6 +101,14 @@ class Lists:
     def placements(self) -> list[str]:
         """Names of the placements, in the order of a record's lists."""
         return list(self._rules)
+
+    def placement(self, name: str) -> Placement:
+        """One of them; it is another one after the item table grew."""
+        return self._placements[self.placements.index(name)]
+
+    def k(self, name: str) -> int:
+        """How long a placement's lists are."""
+        return self._rules[name].k
 
     def follow_catalogue(self) -> None:
         """Make changed catalogue rows count from the next list on."""
@@ -114,7 +127,33 @@ class Lists:
             self._model.set_embeddings(at, vectors)
             catalogue.embeddings.clear()
         for placement in self._placements:
-            placement.refresh(rows, self._item_bias)
+            placement.refresh(rows, self.item_bias)
+
+    def of_placement(
+        self, name: str, audience: Audience, k: int | None
+    ) -> tuple[Picked, ReasonColumns]:
+        """Lists of one placement and why each item is there.
+
+        Parameters
+        ----------
+        k : length of the lists; None: the placement's
+        """
+        number = self.placements.index(name)
+        rules, placement = self._rules[name], self._placements[number]
+        arranging = self._arranging[number]
+        if k is not None and k != rules.k:
+            rules = msgspec.structs.replace(rules, k=k)
+            arranging = Arranging(rules, placement, self._model, self._catalogue)
+        basis = placement.basis(audience)
+        pool = placement.find(audience, pool_of(rules), basis)
+        shown = arranging.arrange(*pool, audience)
+        return shown, self._why(shown, basis)
+
+    def _why(self, shown: Picked, basis: Basis) -> ReasonColumns:
+        reasons = self.reasons.of(shown.rows, basis.ring, basis.states)
+        if shown.codes is not None:
+            reasons.types[:] = np.where(shown.codes > 0, shown.codes, reasons.types)
+        return reasons
 
     def make(self, users: Users, some: slice, causes: list[Cause], now_ms: int) -> EncodedLists:
         """Fresh lists for a few users.
@@ -140,9 +179,7 @@ class Lists:
         ]
         lists: list[dict[str, msgspec.Raw]] = [{} for _ in causes]
         for placement, basis, shown in zip(self._placements, bases, picked, strict=True):
-            reasons = self._reasons.of(shown.rows, basis.ring, basis.states)
-            if shown.codes is not None:
-                reasons.types[:] = np.where(shown.codes > 0, shown.codes, reasons.types)
+            reasons = self._why(shown, basis)
             written = self._writer.ranked_lists(
                 shown.rows, shown.scores, *reasons, shown.explored, shown.propensities
             )
@@ -155,7 +192,7 @@ class Lists:
                     user_id=user_id.decode(),
                     lists=user_lists,
                     model=bundle_id,
-                    variant=_VARIANT,
+                    variant=VARIANT,
                     cause=cause,
                     generated_ms=now_ms,
                 )

@@ -60,6 +60,7 @@ class Placement:
 
     Attributes
     ----------
+    beta : weight of the interest against the bias
     bids : what items are ordered by besides their scores; None: nothing
     excluded_types : bool, by `EventType`: whether an interaction of it keeps its item off lists
     """
@@ -79,7 +80,7 @@ class Placement:
         self._pool = pool or rules.k
         self.theta = max(rules.theta, LEAST_SCORE)
         self._kinds = rules.kinds
-        self._beta = manifest.beta if rules.beta is None else rules.beta
+        self.beta = manifest.beta if rules.beta is None else rules.beta
         self._model = model
         self._catalogue = catalogue
         self.excluded_types = np.zeros(ANY_TYPE, np.bool_)
@@ -129,6 +130,19 @@ class Placement:
         self._biases.move_to_end(bits)
         return bias
 
+    def in_force(self, audience: Audience) -> NDArray[np.int64]:
+        """Which rules are in force for each user, as bits: int64, shape (n,)."""
+        if self._rules is None:
+            return np.zeros(len(audience.states), np.int64)
+        return self._rules.in_force(audience)
+
+    def biases(self, bits: int) -> NDArray[np.float32]:
+        """What items are listed by where these rules are in force: float32, shape (rows,).
+
+        A read-only view; `NEVER_LISTED` where an item may not be.
+        """
+        return self._bias(bits).values
+
     def basis(self, audience: Audience) -> Basis:
         """What items are scored by, and what is left out besides what the rings say."""
         states, ring = audience.states, audience.ring
@@ -154,7 +168,7 @@ class Placement:
         basis = basis or self.basis(audience)
         if self._rules is None:
             return self.rank(*basis, pool=pool)
-        in_force = self._rules.in_force(audience)
+        in_force = self.in_force(audience)
         different = np.unique(in_force).tolist()
         if len(different) == 1:
             return self.rank(*basis, pool=pool, bits=different[0])
@@ -236,7 +250,7 @@ class Placement:
         model, recent = self._model, None
         if model.recent:
             recent = Recent.of(ring.rows, ring.types, ring.newest, model.recent)
-        return model.score(states, bias, excluded, self._beta, k, recent)
+        return model.score(states, bias, excluded, self.beta, k, recent)
 
     def excluded(self, ring: Ring) -> NDArray[np.int64]:
         """Rows that must not be listed, padded with `NO_ITEM`: int64, shape (users, >= 1)."""

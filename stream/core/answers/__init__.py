@@ -1,0 +1,1 @@
+"""Requests become answers. See README.md."""

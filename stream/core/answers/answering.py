@@ -1,0 +1,185 @@
+"""The answers to the requests of a micro-batch. In: requests and states. Out: answers, in order.
+
+Changes nothing. Reads no clock but the one that tells how long answering took, which deadlines are
+held against; the time that goes into records is passed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Protocol
+
+import numpy as np
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from stream.contracts import (
+    Answer,
+    Cause,
+    Reason,
+    Rejection,
+    Request,
+    decode_requests,
+    encode_record,
+)
+from stream.core.answers.asking import Crowd, Room
+from stream.core.answers.auditing import audit
+from stream.core.answers.beside import similar_to, together
+from stream.core.answers.judging import explain, rank
+from stream.core.catalogue import Catalogue
+from stream.core.micro_batch import Asked, Part, PartResult
+from stream.core.model import Model
+from stream.core.policy.arranging import Audience
+from stream.core.policy.lists import USERS_AT_ONCE, Lists
+from stream.core.pseudonyms import Pseudonyms
+from stream.core.wire import Layout
+
+
+class Trending(Protocol):
+    """What is asked for more than it usually is."""
+
+    def top(
+        self, request: Request, allowed: NDArray[np.bool_], k: int, now_ms: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Rows and scores in (0, 1], best first, of the request's kind and category.
+
+        `allowed`: bool, shape (rows,); the items that may be listed.
+        """
+
+
+class Answers:
+    """Answers requests for one model and one catalogue.
+
+    Parameters
+    ----------
+    lists : of the placements
+    layout : of users' states
+    pseudonyms : user ids to the keys of their states
+    trending : None: nobody counts here
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        catalogue: Catalogue,
+        lists: Lists,
+        layout: Layout,
+        pseudonyms: Pseudonyms,
+        trending: Trending | None = None,
+    ) -> None:
+        self._room = Room(model, catalogue, lists, layout)
+        self._pseudonyms = pseudonyms
+        self._trending = trending
+        self._ways: dict[str, Callable[[Room, Crowd, str], list[Answer]]] = {
+            "list": _list,
+            "rank": rank,
+            "similar": similar_to,
+            "together": together,
+            "trending": self._trend,
+            "explain": explain,
+            "state": audit,
+        }
+
+    def take_in(self, part: Part, now_ms: int, changes: PartResult) -> list[Rejection]:
+        """Decode a part's requests into `changes`; all, also those from before a crash."""
+        batch, shard = part.batch, part.shard
+        requests, rejections = decode_requests(
+            batch.keys, batch.values, self._room.lists.placements
+        )
+        ids = [request.user.encode() for _, request in requests]
+        changes.asked = [
+            Asked(
+                shard, request, key, Cause(batch.topic, batch.partition, batch.offsets[at], now_ms)
+            )
+            for (at, request), key in zip(requests, self._pseudonyms.keys_of(ids), strict=True)
+        ]
+        changes.misrouted = int(np.count_nonzero(shard.astray(ids))) if ids else 0
+        return rejections
+
+    def fill(self, parts: Sequence[PartResult], now_ms: int) -> None:
+        """Answer what the parts were asked, from the states as they are now.
+
+        Parameters
+        ----------
+        now_ms : wall-clock time, for deadlines
+        """
+        answers = iter(self.make([one for changes in parts for one in changes.asked], now_ms))
+        for changes in parts:
+            made = [next(answers) for _ in changes.asked]
+            changes.answer_keys = [one.request.user.encode() for one in changes.asked]
+            changes.answer_values = list(map(encode_record, made))
+            changes.answered = [(answer.type, answer.status) for answer in made]
+
+    def make(self, asked: Sequence[Asked], now_ms: int) -> list[Answer]:
+        """An answer to each request, in their order.
+
+        Parameters
+        ----------
+        now_ms : wall-clock time, for deadlines
+        """
+        started = perf_counter()
+        groups: dict[tuple[str, str, int | None], list[int]] = {}
+        for number, one in enumerate(asked):
+            request = one.request
+            k = request.k if request.type == "list" else None
+            groups.setdefault((request.type, self._placement(request), k), []).append(number)
+        made: dict[int, Answer] = {}
+        for (kind, placement, _), numbers in groups.items():
+            for first in range(0, len(numbers), USERS_AT_ONCE):
+                clock_ms = now_ms + int((perf_counter() - started) * 1000)
+                some = numbers[first : first + USERS_AT_ONCE]
+                in_time = [number for number in some if not _late(asked[number], clock_ms)]
+                for number in some:
+                    made[number] = self._room.answer(asked[number], placement, "late")
+                if in_time:
+                    crowd = self._room.crowd([asked[number] for number in in_time])
+                    made.update(
+                        zip(in_time, self._ways[kind](self._room, crowd, placement), strict=True)
+                    )
+        return [made[number] for number in range(len(asked))]
+
+    def _placement(self, request: Request) -> str:
+        return request.placement or self._room.lists.placements[0]
+
+    def _trend(self, room: Room, crowd: Crowd, placement: str) -> list[Answer]:
+        answers = room.answers(crowd, placement)
+        if self._trending is None:
+            return [replace(answer, status="unavailable") for answer in answers]
+        allowed = room.lists.placement(placement).may_list(slice(None))
+        for user, one in enumerate(crowd.asked):
+            k, now_ms = room.k(one, placement), one.cause.event_time_ms
+            rows, scores = self._trending.top(one.request, allowed, k, now_ms)
+            answers[user] = room.listing(answers[user], rows, scores, Reason("trending"))
+        return answers
+
+
+def _late(one: Asked, clock_ms: int) -> bool:
+    deadline_ms = one.request.deadline_ms
+    return deadline_ms is not None and clock_ms > deadline_ms
+
+
+def _list(room: Room, crowd: Crowd, placement: str) -> list[Answer]:
+    """The lists of a placement, as an event now would make them."""
+    first = crowd.asked[0]
+    causes = [one.cause for one in crowd.asked]
+    everyone = slice(0, len(causes))
+    states = crowd.users.vectors
+    now_ms = first.cause.event_time_ms
+    audience = Audience(crowd.users, everyone, states, crowd.ring, causes, now_ms)
+    shown, why = room.lists.of_placement(placement, audience, first.request.k)
+    answers = []
+    for user, answer in enumerate(room.answers(crowd, placement)):
+        items = []
+        for at in range(int((shown.scores[user] > 0).cumprod().sum())):
+            reason = room.reason(int(why.rows[user, at]), int(why.types[user, at]))
+            item = room.item(shown.rows[user, at], shown.scores[user, at], at + 1, reason)
+            if shown.explored is not None and shown.propensities is not None:
+                item = replace(
+                    item,
+                    explored=bool(shown.explored[user, at]),
+                    propensity=float(shown.propensities[user, at]),
+                )
+            items.append(item)
+        answers.append(replace(answer, items=tuple(items)))
+    return answers

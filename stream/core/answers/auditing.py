@@ -1,0 +1,35 @@
+"""What is known of a user, for the user to see. In: a state. Out: its plain reading."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from stream.contracts import Answer, Interaction, UserState
+from stream.core.answers.asking import Crowd, Room, type_name
+
+
+def audit(room: Room, crowd: Crowd, placement: str) -> list[Answer]:
+    """The states of users, in words."""
+    users = crowd.users
+    stored = users.store()
+    newest_first = users.ring_order(slice(None), room.layout.ring)
+    answers = []
+    for user, answer in enumerate(room.answers(crowd, placement)):
+        header = users.headers[user]
+        at = newest_first[user, : int(header["ring_used"])]
+        columns = (
+            crowd.ring.rows[user, at].tolist(),
+            users.ring["type"][user, at].tolist(),
+            users.ring["time_s"][user, at].tolist(),
+        )
+        state = UserState(
+            events=int(header["events"]),
+            newest_event_ms=int(header["newest_ms"]),
+            interactions=tuple(
+                Interaction(type_name(code), room.item_id(row), 1000 * time_s)
+                for row, code, time_s in zip(*columns, strict=True)
+            ),
+            state_bytes=len(stored[user]) if answer.known_user else 0,
+        )
+        answers.append(replace(answer, state=state))
+    return answers

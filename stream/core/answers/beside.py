@@ -1,0 +1,109 @@
+"""Items to go beside an item, as the placement's rules allow. In: an item. Out: others.
+
+`neighbours.py` finds them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from stream.contracts import Answer, EventType, Reason
+from stream.core.answers.asking import Crowd, Room
+from stream.core.answers.neighbours import BoughtTogether, similar
+from stream.core.catalogue import NO_ITEM
+from stream.core.micro_batch import Asked
+from stream.core.policy.placement import Placement
+from stream.core.policy.ring import Ring
+
+LOOKED_THROUGH = 100_000  # users, for what is bought together
+MIN_PAIRS = 3  # buyers of both items: fewer are chance, and would tell of persons
+
+
+def similar_to(room: Room, crowd: Crowd, placement: str) -> list[Answer]:
+    """Items whose vectors are nearest to the item's."""
+    to, answers, asked = _about_items(room, crowd, placement)
+    if not asked:
+        return answers
+    rules = room.lists.placement(placement)
+    struck = rules.excluded(crowd.ring)
+    near = similar(
+        room.model,
+        to[asked],
+        rules.may_list(slice(None)),
+        [struck[user] for user in asked],
+        [room.k(crowd.asked[user], placement) for user in asked],
+    )
+    for user, (rows, scores) in zip(asked, near, strict=True):
+        reason = Reason("similar", room.item_id(int(to[user])))
+        answers[user] = room.listing(answers[user], rows, scores, reason)
+    return answers
+
+
+def together(room: Room, crowd: Crowd, placement: str) -> list[Answer]:
+    """Items that the item's buyers bought, by their last interactions, or else by the model."""
+    to, answers, asked = _about_items(room, crowd, placement)
+    rules = room.lists.placement(placement)
+    struck = rules.excluded(crowd.ring)
+    seen: dict[tuple[int, int], BoughtTogether] = {}
+    for user in asked:
+        row, one = int(to[user]), crowd.asked[user]
+        k = room.k(one, placement)
+        if (id(one.shard), row) not in seen:
+            item = room.catalogue.hashes[row]
+            seen[id(one.shard), row] = BoughtTogether.of(one.shard.rings(LOOKED_THROUGH), item)
+        rows, scores = _by_buyers(room, seen[id(one.shard), row], rules, struck[user], k)
+        basis = "users" if len(rows) else "model"
+        if not len(rows):
+            rows, scores = _by_model(room, one, row, rules, struck[user], k)
+        reason = Reason("bought_together", room.item_id(row))
+        answer = replace(answers[user], basis=basis)
+        answers[user] = room.listing(answer, rows, scores, reason)
+    return answers
+
+
+def _about_items(
+    room: Room, crowd: Crowd, placement: str
+) -> tuple[NDArray[np.int64], list[Answer], list[int]]:
+    """Rows of the requests' items, answers as they stand, and which have an item to go by."""
+    to = room.catalogue.rows([one.request.item for one in crowd.asked])
+    answers = room.answers(crowd, placement)
+    for user in np.flatnonzero(to == NO_ITEM).tolist():
+        answers[user] = replace(answers[user], status="unknown_item")
+    return to, answers, np.flatnonzero(to != NO_ITEM).tolist()
+
+
+def _by_buyers(
+    room: Room, seen: BoughtTogether, rules: Placement, struck: NDArray[np.int64], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """What buyers of an item bought too, of what may be listed; the share of the buyers."""
+    rows = room.catalogue.rows_of_hashes(seen.items)
+    good = (rows != NO_ITEM) & (seen.counts >= MIN_PAIRS) & ~np.isin(rows, struck)
+    good[good] = rules.may_list(rows[good])
+    rows, counts = rows[good], seen.counts[good]
+    order = np.lexsort((rows, -counts))[:k]
+    return rows[order], (counts[order] / max(seen.buyers, 1)).astype(np.float32)
+
+
+def _by_model(
+    room: Room, one: Asked, row: int, rules: Placement, struck: NDArray[np.int64], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """What the model lists for somebody who has bought the item and nothing else."""
+    blank = np.frombuffer(room.layout.blank, np.uint8).copy()
+    buyer = blank.view(room.layout.full)
+    if room.layout.ring:
+        entry = buyer["ring"][0, :1]
+        entry["item"] = room.catalogue.hashes[row]
+        entry["time_s"] = one.cause.event_time_ms // 1000
+        entry["type"] = int(EventType.PURCHASE)
+        buyer["header"]["ring_used"] = 1
+        buyer["header"]["ring_head"] = 1 % room.layout.ring
+    buyer["header"]["newest_ms"] = one.cause.event_time_ms
+    buyer["header"]["model"] = 0  # to be folded
+    users = room.users(blank[None, :], [b""])
+    ring = Ring.of(room.model, room.catalogue, users)
+    out = np.append(struck, row)[None, :]
+    rows, scores = rules.rank(users.vectors, ring, out, pool=k)
+    listed = scores[0] > 0
+    return rows[0, listed], scores[0, listed]
