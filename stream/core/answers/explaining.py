@@ -49,7 +49,7 @@ class Without(NamedTuple):
         users = rows.view(layout.full)[:, 0]
         users["ring"] = 0
         users["ring"][0, :used] = oldest_first
-        users["header"]["ring_used"] = used - 1
+        users["header"]["ring_used"] = max(used - 1, 0)
         users["header"]["ring_used"][0] = used
         for number, at in enumerate(lacking, 1):
             users["ring"][number, : used - 1] = np.delete(oldest_first, at)

@@ -53,7 +53,9 @@ def similar(
     for first in range(0, len(allowed), _ROWS_AT_ONCE):
         rows = np.arange(first, min(first + _ROWS_AT_ONCE, len(allowed)))
         table, (at,) = model.embeddings_of(rows)
-        cosines = wanted @ _directions(table[at]).T  # [m, rows]
+        directions = _directions(table[at])
+        # One after the other: a sum's last bit must not hang on what else was asked.
+        cosines = np.stack([directions @ mine for mine in wanted])  # [m, rows]
         cosines[:, ~allowed[rows]] = 0
         for mine, row, others in zip(cosines, to, struck, strict=True):
             out = np.append(others, row)
