@@ -2,7 +2,8 @@
 
     clicks ----+                                          +--> recommendations
     purchases -+--> personalize: engine.step on shards  --+--> dead-letters
-    erasures --+                         |                +--> receipts
+    erasures --+                         |                +--> answers
+    requests --+                         |                +--> receipts
     items --> catalogue                  |                      /metrics /healthz /readyz
                                          +--> changelog (states and applied offsets, fenced)
 
@@ -80,11 +81,11 @@ def build_app(settings: Settings) -> BatchApp:
     )
     observer = Observer()
     receipts = Receipts(settings)
-    sources = app.batches(topics.clicks, topics.purchases, topics.erasures)
+    sources = app.batches(topics.clicks, topics.purchases, topics.erasures, topics.requests)
 
     @app.agent(sources)  # type: ignore[untyped-decorator]
     async def personalize(batches: AsyncIterator[RecordBatch]) -> None:
-        """Fold each micro-batch into its users' states and publish their fresh lists."""
+        """Fold each micro-batch into its users' states, publish their fresh lists and answers."""
         await feed.wait_loaded()
         async for turns in interests.turns(batches):
             begun_s = time.time()
@@ -96,6 +97,7 @@ def build_app(settings: Settings) -> BatchApp:
                     Records(part.state_keys, part.state_values),
                     {
                         topics.recommendations: Records(part.list_keys, part.list_values),
+                        topics.answers: Records(part.answer_keys, part.answer_values),
                         topics.dead_letters: Records(
                             part.dead_keys, part.dead_values, part.dead_headers
                         ),
@@ -122,6 +124,7 @@ def load_engine(settings: Settings) -> Engine:
         settings.topics.clicks: "clicks",
         settings.topics.purchases: "purchases",
         settings.topics.erasures: "erasures",
+        settings.topics.requests: "requests",
     }
     state, secret = settings.state, settings.privacy.secret
     return Engine(

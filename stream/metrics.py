@@ -167,15 +167,26 @@ BATCH_EVENTS: Final = _histogram(
 )
 STAGE_SECONDS: Final = _histogram(
     "freshet_stage_seconds",
-    "Time in a stage: of a micro-batch in decode, fold, score and policy; of its batch of each "
-    "partition in poll (from the newest record's timestamp to the step) and publish (from the end "
-    "of the step until all is acknowledged).",
+    "Time in a stage: of a micro-batch in decode, fold, score, policy and answer; of its batch of "
+    "each partition in poll (from the newest record's timestamp to the step) and publish (from the "
+    "end of the step until all is acknowledged).",
     "stage",
     buckets=_STAGE_BUCKETS,
 )
 EVENT_TO_LIST_SECONDS: Final = _bulk_histogram(
     "freshet_event_to_list_seconds",
     "Time from a record's timestamp to the acknowledgement of its list, or of its dead letter.",
+    _LATENCY_BUCKETS,
+)
+ANSWERS_TOTAL: Final = _counter(
+    "freshet_answers_total",
+    "Requests answered, by type; status says how: answered, late, unknown_item, unavailable.",
+    "type",
+    "status",
+)
+REQUEST_TO_ANSWER_SECONDS: Final = _bulk_histogram(
+    "freshet_request_to_answer_seconds",
+    "Time from a request's timestamp to the acknowledgement of its answer, or of its dead letter.",
     _LATENCY_BUCKETS,
 )
 CONSUMER_LAG: Final = _gauge(

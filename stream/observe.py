@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter as Counted
 from functools import cache
 from typing import NamedTuple
 
@@ -57,7 +58,11 @@ class Observer:
             return  # followed by a receipt, not by a list
         stamps_s = np.array(batch.timestamps_ms, np.float64) / 1000
         # A producer may write any timestamp: a sum that falls would read as a restart.
-        metrics.EVENT_TO_LIST_SECONDS.observe_many(np.maximum(acked_s - stamps_s, 0.0))
+        took_s = np.maximum(acked_s - stamps_s, 0.0)
+        if part.asked:
+            metrics.REQUEST_TO_ANSWER_SECONDS.observe_many(took_s)
+        else:
+            metrics.EVENT_TO_LIST_SECONDS.observe_many(took_s)
         if part.misrouted and not self._warned:
             self._warned = True
             self._warn(batch, part)
@@ -77,6 +82,8 @@ class Observer:
             of.misrouted.inc(part.misrouted)
         if part.unknown_items:
             metrics.UNKNOWN_ITEM_EVENTS_TOTAL.inc(part.unknown_items)
+        for (kind, status), answers in Counted(part.answered).items():
+            _answers(kind, status).inc(answers)
         for placement, lists in part.lists_by_placement.items():
             _lists(placement).inc(lists)
         for rejection in part.rejections:
@@ -128,3 +135,8 @@ def _stage(stage: str) -> Histogram:
 @cache
 def _lists(placement: str) -> Counter:
     return metrics.LISTS_TOTAL.labels(placement)
+
+
+@cache
+def _answers(kind: str, status: str) -> Counter:
+    return metrics.ANSWERS_TOTAL.labels(kind, status)

@@ -43,7 +43,9 @@ class Topics(_Section, frozen=True):
         "purchases"
     )
     items: Annotated[TopicName, Meta(description="topic of the catalogue")] = "items"
-    requests: Annotated[TopicName, Meta(description="topic of requests for a list")] = "requests"
+    requests: Annotated[TopicName, Meta(description="topic of what users and services ask")] = (
+        "requests"
+    )
     erasures: Annotated[TopicName, Meta(description="topic of users to forget")] = "erasures"
     recommendations: Annotated[TopicName, Meta(description="topic of the lists")] = (
         "recommendations"
@@ -112,6 +114,15 @@ class Batch(_Section, frozen=True):
             description="most events in one micro-batch, which is all that one step takes",
         ),
     ] = 2048
+    max_requests: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=10_000,
+            description="most requests of a partition in one micro-batch; lists of events wait "
+            "until they are answered",
+        ),
+    ] = 64
     in_flight: Annotated[
         int,
         Meta(

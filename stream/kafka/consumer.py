@@ -28,6 +28,7 @@ from stream.kafka.handed_out import HandedOut
 from stream.kafka.liveness import GIVING_BACK, JOINING, TAKING_OVER, Stillness
 from stream.kafka.positions import Continuity, needed_by_states, refuse_unknown
 from stream.kafka.reader import Progress, Reader
+from stream.kafka.specs import passing_names
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._room = asyncio.Event()
         self._group_poll = GroupPoll(self.app.fatal, self.app.undertakings)
         self._still = Stillness()
-        self._continuity = Continuity()
+        self._passing = passing_names(self.app.settings)
+        self._continuity = Continuity(self._passing)
 
     async def on_start(self) -> None:
         await self.reader.start()
@@ -123,7 +125,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         sources = self._sources(self.assignment())
         starts: dict[TP, int | None] = await self._thread.call_thread(committed, sources)
         if self.app.interests is not None:
-            await needed_by_states(self.app.interests, self.reader, starts)
+            await needed_by_states(self.app.interests, self.reader, starts, self._passing)
         if generation != self.app.consumer_generation_id:
             return
         self._forget()
@@ -174,7 +176,11 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         wanted = {TopicPartition(*tp) for tp in active_partitions or ()}
         fetched = await self.reader.fetch(wanted, timeout, lambda: self.flow_active)
         await self._continuity.check(self.reader, fetched)
-        return {TP(*tp): batch.split(settings.max_events) for tp, batch in fetched.items()}
+        most = dict.fromkeys(self._passing, settings.max_requests)
+        return {
+            TP(*tp): batch.split(most.get(tp.topic, settings.max_events))
+            for tp, batch in fetched.items()
+        }
 
     def _to_message(self, tp: TP, record: RecordBatch) -> ConsumerMessage:
         """Upstream: aiokafka Consumer._to_message; here a message is a whole record batch."""

@@ -7,7 +7,7 @@ Faust's consumer and of what a state means.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from aiokafka import TopicPartition
@@ -39,9 +39,16 @@ def refuse_unknown(sources: Iterable[TP], wanted: int) -> None:
 
 
 async def needed_by_states(
-    interests: InterestTable, reader: Reader, starts: dict[TP, int | None]
+    interests: InterestTable,
+    reader: Reader,
+    starts: dict[TP, int | None],
+    passing: Collection[str] = (),
 ) -> None:
     """Move `starts`, the committed offsets, back to what the states need.
+
+    Parameters
+    ----------
+    passing : topics whose records change no state, which needs none of them
 
     Raises
     ------
@@ -52,6 +59,8 @@ async def needed_by_states(
         ends = await reader.ends([TopicPartition(*tp) for tp in starts])
     known = {tp.partition for tp in starts if interests.applied(tp.partition, tp.topic) is not None}
     for tp, committed in starts.items():
+        if tp.topic in passing:
+            continue
         applied = interests.applied(tp.partition, tp.topic)
         if committed and tp.partition not in known:
             log.error(
@@ -80,12 +89,17 @@ async def needed_by_states(
 class Continuity:
     """Whether what is fetched of a partition goes on where the last of it ended.
 
+    Parameters
+    ----------
+    passing : topics whose records change no state; one that was made anew is read on
+
     aiokafka goes to the oldest record when an offset is not there any more, and says so in a line
     of level info. That is right after the topic's retention overtook the reader, and wrong when the
     topic was made anew: the states have events of the old one under the same offsets.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, passing: Collection[str] = ()) -> None:
+        self._passing = passing
         self._next: dict[TopicPartition, int] = {}
 
     def start_at(self, offsets: Mapping[TopicPartition, int | None]) -> None:
@@ -102,7 +116,15 @@ class Continuity:
         for tp, batch in fetched.items():
             expected = self._next.get(tp, batch.base)
             self._next[tp] = batch.next
-            if batch.base < expected:
+            if batch.base < expected and tp.topic in self._passing:
+                log.warning(
+                    "%s, partition %d, was read up to offset %d and begins with %d again: made "
+                    "anew, or it lost records; going on",
+                    *tp,
+                    expected,
+                    batch.base,
+                )
+            elif batch.base < expected:
                 raise StateError(
                     f"{tp.topic}, partition {tp.partition}, was read up to offset {expected} and "
                     f"begins with {batch.base} again: the topic was made anew or lost records "

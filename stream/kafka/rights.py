@@ -33,8 +33,14 @@ def checking(settings: Settings) -> Rights:
 def serving(settings: Settings) -> Rights:
     """What a worker needs."""
     topics = settings.topics
-    read = {topics.clicks, topics.purchases, topics.items, topics.erasures}
-    written = {topics.recommendations, topics.dead_letters, topics.receipts, topics.erasures}
+    read = {topics.clicks, topics.purchases, topics.items, topics.erasures, topics.requests}
+    written = {
+        topics.recommendations,
+        topics.answers,
+        topics.dead_letters,
+        topics.receipts,
+        topics.erasures,
+    }
     own = changelog_topic(settings)
     return {
         name: rights

@@ -16,6 +16,9 @@ _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
 _MIB = 1 << 20
 
+# The longest: a thousand items, each with its id and its reason's, of 256 bytes that JSON escapes.
+ANSWER_BYTES = 4 * _MIB
+
 # A compacted topic that is written to lets go of what a tombstone replaced within a day, and of the
 # tombstone, which has the key, within another two (`retention.longest_kept_ms`).
 _FORGETTING = {
@@ -77,6 +80,11 @@ def source_names(settings: Settings) -> list[str]:
     return [names.clicks, names.purchases, names.items, names.requests, names.erasures]
 
 
+def passing_names(settings: Settings) -> frozenset[str]:
+    """Return the topics whose records change no state: it does not matter to one what was read."""
+    return frozenset({settings.topics.requests})
+
+
 def wanted_topics(settings: Settings) -> list[TopicSpec]:
     """Return every topic that a worker needs, the changelog last."""
     names = settings.topics
@@ -88,7 +96,11 @@ def wanted_topics(settings: Settings) -> list[TopicSpec]:
         # Five placements of a thousand items, unless the settings ask for more.
         "max.message.bytes": str(max(4 * _MIB, lists_bytes(settings))),
     }
-    answers = {"cleanup.policy": "delete", "retention.ms": str(_HOUR_MS)}
+    answers = {
+        "cleanup.policy": "delete",
+        "retention.ms": str(_HOUR_MS),
+        "max.message.bytes": str(ANSWER_BYTES),
+    }
     specs = [
         TopicSpec(names.clicks, {"cleanup.policy": "delete"}),
         TopicSpec(names.purchases, {"cleanup.policy": "delete"}),

@@ -27,6 +27,7 @@ from stream.kafka.applied import APPLIED_KEY, encode_applied
 from stream.kafka.batches import RecordBatch, Records
 from stream.kafka.holding import Holding, StateShard
 from stream.kafka.liveness import TAKING_OVER
+from stream.kafka.specs import passing_names
 from stream.kafka.takeover import Takeover
 from stream.kafka.together import together
 from stream.kafka.turn import Turn
@@ -75,6 +76,7 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
         self._keyed_by = keyed_by
         self._max_events = app.settings.batch.max_events
         self._in_flight = app.settings.batch.in_flight
+        self._passing = passing_names(app.settings)
         self._writer = Writer(app.cluster)
         self._room: asyncio.Semaphore | None = None
         self._taking_over: asyncio.Task[None] | None = None
@@ -238,7 +240,7 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
         """Send a turn's changelog batch, `applied` record last, and its output batches."""
         holding = turn.holding
         now_ms = int(time.time() * 1000)
-        if turn.source is not None:
+        if turn.source is not None and turn.source.topic not in self._passing:
             topic = turn.source.topic
             holding.applied[topic] = max(holding.applied.get(topic, 0), turn.source.next)
         applied = encode_applied(holding.applied_record(self.owner, self._keyed_by))

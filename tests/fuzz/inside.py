@@ -16,13 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stream.config import Placement, load_settings
-from stream.contracts import REASONS, Headers, decode_record
-from stream.contracts import Request as RequestRecord
+from stream.contracts import REASONS, Headers
 from stream.core.bundle import Bundle
 from stream.core.catalogue import Catalogue
 from stream.core.engine import Engine
 from stream.core.model import Model
-from stream.errors import RecordError
 from stream.feed import CatalogueFeed
 from stream.kafka.batches import RecordBatch
 from stream.kafka.letters import Letter
@@ -33,6 +31,12 @@ from tests.support.parts import Part
 
 DIM = 16
 ITEMS = 400
+
+
+COMPARED = (
+    *("state_keys", "state_values", "list_keys", "list_values", "folded"),
+    *("answer_keys", "answer_values"),
+)
 
 
 class Place(NamedTuple):
@@ -53,7 +57,12 @@ class Side:
         self.engine = Engine(
             Model(bundle, "cpu"),
             self.catalogue,
-            kinds={"clicks": "clicks", "purchases": "purchases", "erasures": "erasures"},
+            kinds={
+                "clicks": "clicks",
+                "purchases": "purchases",
+                "erasures": "erasures",
+                "requests": "requests",
+            },
             placements={"home": Placement(k=5)},
             ring=20,
         )
@@ -101,9 +110,7 @@ class Inside:
         base = self._offsets[topic]
         self._offsets[topic] += len(records)
         self.made.update((topic, record.made) for record in records)
-        if topic == "requests":
-            rejected = self._requests(records, base)
-        elif topic == "items":
+        if topic == "items":
             rejected = self._items(records, base)
         else:
             rejected = self._events(topic, records, base)
@@ -131,10 +138,10 @@ class Inside:
         kept = [offset for offset in offsets if offset not in rejected]
         if kept:
             alone = self.alone.step(batch_of(topic, [records[o - base] for o in kept], kept))
-            for name in ("state_keys", "state_values", "list_keys", "list_values", "folded"):
+            for name in COMPARED:
                 if getattr(part, name) != getattr(alone, name):
                     self.wrong.append(f"{topic}, offset {base}: {name} differ from the good alone")
-        elif part.state_keys or part.list_keys or part.folded:
+        elif part.state_keys or part.list_keys or part.answer_keys or part.folded:
             self.wrong.append(f"{topic}, offset {base}: bad records alone changed something")
         return rejected
 
@@ -158,18 +165,6 @@ class Inside:
                 self.wrong.append(f"items, offset {base}: {name} differs from the good alone")
         if mixed.embeddings != alone.embeddings:
             self.wrong.append(f"items, offset {base}: embeddings differ from the good alone")
-        return rejected
-
-    def _requests(self, records: Sequence[Record], base: int) -> dict[int, str]:
-        """No worker reads them yet: decoded alone."""
-        rejected = {}
-        for offset, record in enumerate(records, base):
-            try:
-                request = decode_record(RequestRecord, record.value)
-                if record.key != request.user_id.encode():
-                    rejected[offset] = "key_mismatch"
-            except RecordError as error:
-                rejected[offset] = error.reason
         return rejected
 
     def _letters(

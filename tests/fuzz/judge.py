@@ -28,6 +28,13 @@ _CLICKS: Final = (
 )
 _PURCHASES: Final = ("purchase", "cancel")
 _KINDS: Final = ("product", "shop", "coupon", "ad", "content")
+_ASKED: Final = ("list", "rank", "similar", "together", "trending", "explain", "state")
+_NEEDS: Final = {
+    "rank": "candidates",
+    "explain": "candidates",
+    "similar": "item_id",
+    "together": "item_id",
+}
 _DEEP: Final = 150  # nested deeper the contract names no limit but the interpreter's
 
 
@@ -105,9 +112,11 @@ def _one_of(names: tuple[str, ...]) -> Callable[[Any], None]:
     return check
 
 
-def _list_of(check: Callable[[Any], None]) -> Callable[[Any], None]:
+def _list_of(
+    check: Callable[[Any], None], least: int = 0, most: float = math.inf
+) -> Callable[[Any], None]:
     def check_all(value: Any) -> None:
-        _require(isinstance(value, list))
+        _require(isinstance(value, list) and least <= len(value) <= most)
         for one in value:
             check(one)
 
@@ -126,6 +135,10 @@ def _k(value: Any) -> None:
     _require(_is_whole(value) and 1 <= value <= 1000)
 
 
+def _weight(value: Any) -> None:
+    _require(_is_number(value) and 0 <= value <= 1)
+
+
 _EVENT: Final = {"event_id": _id, "session_id": _id, "placement": _label, "properties": _properties}
 _REQUIRED: Final[dict[str, dict[str, Callable[[Any], None]]]] = {
     "clicks": {"user_id": _id, "item_id": _id, "type": _one_of(_CLICKS), "event_time_ms": _time},
@@ -136,7 +149,7 @@ _REQUIRED: Final[dict[str, dict[str, Callable[[Any], None]]]] = {
         "event_time_ms": _time,
     },
     "items": {"item_id": _id},
-    "requests": {"request_id": _text_id, "user_id": _text_id},
+    "requests": {"request_id": _id, "user_id": _id, "type": _one_of(_ASKED)},
     "erasures": {"user_id": _id, "event_time_ms": _time},
 }
 _NULLABLE: Final[dict[str, dict[str, Callable[[Any], None]]]] = {
@@ -154,12 +167,21 @@ _NULLABLE: Final[dict[str, dict[str, Callable[[Any], None]]]] = {
         "price": _amount,
         "embedding": _list_of(_number),
     },
-    "requests": {"k": _k, "candidates": _list_of(_text_id)},
+    "requests": {
+        "placement": _one_of(("home",)),
+        "k": _k,
+        "item_id": _id,
+        "candidates": _list_of(_id, 1, 1000),
+        "relevance": _list_of(_number, 0, 1000),
+        "weight": _weight,
+        "kind": _one_of(_KINDS),
+        "category": _label,
+        "deadline_ms": _time,
+    },
     "erasures": {},
 }
 _NEVER_NULL: Final[dict[str, dict[str, Callable[[Any], None]]]] = {
     "items": {"kind": _one_of(_KINDS), "available": _flag, "tags": _list_of(_text)},
-    "requests": {"placement": _label},
 }
 
 
@@ -187,11 +209,22 @@ def judge(
         _require(key == str(id_of_key).encode())
         if topic == "items" and found.get("embedding") is not None:
             _direction(found["embedding"], embedding_dim)
+        if topic == "requests":
+            _request(found)
     except _BadError:
         return "bad"
     except RecursionError:
         return "bad" if value[:1] == b"[" else "open"
     return "open" if _depth(value) > _DEEP else "good"
+
+
+def _request(found: dict[str, Any]) -> None:
+    """Fields of a request that depend on each other."""
+    needed = _NEEDS.get(found["type"])
+    _require(needed is None or found.get(needed) is not None)
+    candidates, relevance = found.get("candidates") or [], found.get("relevance")
+    _require(found["type"] != "explain" or len(candidates) <= 100)
+    _require(relevance is None or len(relevance) == len(candidates))
 
 
 def _tombstone(topic: str, key: bytes | None) -> Verdict:

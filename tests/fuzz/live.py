@@ -224,10 +224,10 @@ class Session:
     # -- comparing -------------------------------------------------------------------------
 
     def _expected(self) -> set[At]:
-        """Where records stand that must become letters; on `requests` nothing reads."""
+        """Where records stand that must become letters."""
         found = self.found
         bad = {at for at, record in found.sent.items() if self._verdict(record) == "bad"}
-        return {at for at in bad | set(found.unreadable) if at.topic != "requests"}
+        return bad | set(found.unreadable)
 
     def _verdict(self, record: Record) -> str:
         return judge(record.topic, record.key, record.value, self._now_ms, DIM)

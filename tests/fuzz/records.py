@@ -16,6 +16,7 @@ from stream.contracts import CLICK_TYPES, ITEM_KINDS, PURCHASE_TYPES
 from tests.fuzz.nasties import HEADERS, IDS, LOOKALIKES, MARK, RAW_VALUES, VALUES
 
 TOPICS: Final = ("clicks", "purchases", "items", "requests", "erasures")
+REQUEST_TYPES: Final = ("list", "rank", "similar", "together", "trending", "explain", "state")
 NOW_MS: Final = 1_795_316_495_213
 
 Headers = list[tuple[str, bytes | None]]
@@ -124,8 +125,7 @@ class Records:
             return self._item_fields()
         user = self._user(topic)
         if topic == "requests":
-            fields = {"request_id": f"r{chance.getrandbits(60):x}", "user_id": str(user)}
-            return {**fields, "k": chance.randrange(1, 1001)}
+            return self._request_fields(user)
         time_ms = self._now_ms - chance.choice((0, 0, 1000, 86_400_000, 5_000_000_000))
         if topic == "erasures":
             return {"user_id": user, "event_time_ms": time_ms}
@@ -144,6 +144,29 @@ class Records:
             fields["properties"] = {"a": 1, "b": [1.5, None, "x", True], "c": {"d": "é"}}
         if topic == "purchases" and chance.random() < 0.5:
             fields |= {"quantity": 2, "unit_price": 1.25, "currency": "EUR"}
+        return fields
+
+    def _request_fields(self, user: str | int) -> dict[str, Any]:
+        chance = self._chance
+        kind = chance.choice(REQUEST_TYPES)
+        fields: dict[str, Any] = {
+            "request_id": f"r{chance.getrandbits(60):x}",
+            "user_id": user,
+            "type": kind,
+        }
+        if kind in {"similar", "together"}:
+            fields["item_id"] = self._item()
+        if kind in {"rank", "explain"}:
+            fields["candidates"] = [self._item() for _ in range(chance.choice((1, 2, 20)))]
+        if kind == "rank" and chance.random() < 0.5:
+            relevance = [chance.choice((0, -1.5, 17, 1e308)) for _ in fields["candidates"]]
+            fields |= {"relevance": relevance, "weight": chance.choice((0, 0.25, 1))}
+        if kind == "trending":
+            fields |= {"kind": chance.choice(ITEM_KINDS), "category": chance.choice(IDS)}
+        if chance.random() < 0.2:
+            fields["deadline_ms"] = self._now_ms + chance.choice((-86_400_000, 86_400_000))
+        if chance.random() < 0.5:
+            fields |= {"placement": "home", "k": chance.choice((1, 20, 1000))}
         return fields
 
     def _item_fields(self) -> dict[str, Any]:
