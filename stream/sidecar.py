@@ -53,9 +53,11 @@ class Sidecar(Service):  # type: ignore[misc]  # mode is untyped
         needed = (
             topics.clicks,
             topics.purchases,
+            topics.requests,
             topics.erasures,
             topics.items,
             topics.recommendations,
+            topics.answers,
             topics.dead_letters,
             topics.receipts,
             changelog_topic(settings),

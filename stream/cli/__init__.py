@@ -22,6 +22,7 @@ COMMANDS = {
     "worker": "Run the engine.",
     "send": "Send one event by hand.",
     "watch": "Print lists as they arrive.",
+    "ask": "Ask for one answer by hand.",
     "replay": "Produce a log of events to the topics.",
     "forget": "Forget a user, and wait until it is done.",
     "simulate": "Shoppers who react to their lists.",

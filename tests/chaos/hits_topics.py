@@ -30,7 +30,7 @@ class TopicHits:
         self.kinds: dict[str, Callable[[Fault], None]] = {
             "narrow changelog": self._narrow_changelog,
             "narrow output": self._narrow_output,
-            "unread topic": self._unread,
+            "asked topic": self._asked,
             "lists anew": self._lists_anew,
         }
 
@@ -75,24 +75,22 @@ class TopicHits:
 
     # -- gone, or of another shape -----------------------------------------------------------
 
-    def _unread(self, fault: Fault) -> None:
-        """A topic that no worker uses is deleted, or has partitions added: none starts any more.
+    def _asked(self, fault: Fault) -> None:
+        """The topic of requests, or of their answers, is deleted or has partitions added.
 
-        Those that run go on.
+        Workers end themselves and none starts until it is made again. No state hangs on either.
         """
         topics = self._shop.settings.topics
         topic = topics.answers if fault.victim < 0.5 else topics.requests
-        leaver = self._fleet.workers[int(fault.victim * len(self._fleet.workers))]
         gone = fault.amount < 0.5
-        with self._refused("is missing" if gone else f"has {PARTITIONS + 2} partitions"):
+        words = "is missing" if gone else f"has {PARTITIONS + 2} partitions"
+        with self._refused(words):
             if gone:
                 delete(self._shop, topic)
             else:
                 with admin_of(self._shop) as admin:
                     admin.create_partitions({topic: PARTITIONS + 2})
-            self._fleet.retire(leaver)
-            self._fleet.start()
-            self._until_met(self._fleet.refused)
+            self._until_met(words, "is gone", "got more partitions")
             if not gone:
                 delete(self._shop, topic)
             create_topics(self._shop.settings)

@@ -17,7 +17,7 @@ WORKERS = ("terminate", "sleep", "join", "leave")
 NETWORK = ("unreachable", "silent", "delay", "cut")  # between the workers and their broker
 PLAIN = (*WORKERS, "broker", *NETWORK)  # that hit any engine
 DISK = ("slow disk", "hung disk")  # the broker's
-TOPICS = ("narrow changelog", "narrow output", "unread topic", "lists anew")
+TOPICS = ("narrow changelog", "narrow output", "asked topic", "lists anew")
 OTHERS = (*PLAIN, *DISK, "clock", *TOPICS)
 AT_ONCE = 0.2  # share of faults that do not wait until the workers serve again
 

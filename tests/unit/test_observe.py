@@ -8,8 +8,10 @@ import time
 import pytest
 from prometheus_client import REGISTRY
 
-from stream.contracts import Erasure, Rejection
-from stream.core.micro_batch import ErasedUser, PartResult, StepResult
+from stream.contracts import Cause, Erasure, Rejection, Request
+from stream.core.micro_batch import Asked, ErasedUser, PartResult, StepResult
+from stream.core.state import UserShard
+from stream.core.wire import Layout
 from stream.kafka.batches import RecordBatch
 from stream.observe import Observer
 
@@ -93,3 +95,24 @@ def test_a_step_counts_its_records_stages_and_refused_states(
         2,
     ]
     assert len(caplog.records) == 1, "once in a worker's life"
+
+
+def test_answers_are_counted_and_timed_apart_from_lists() -> None:
+    names = {
+        ("freshet_answers_total", ("type", "list"), ("status", "late")): 2.0,
+        ("freshet_answers_total", ("type", "rank"), ("status", "answered")): 1.0,
+        ("freshet_request_to_answer_seconds_count",): 4.0,
+        ("freshet_event_to_list_seconds_count",): 0.0,
+    }
+    before = {key: value(key[0], **dict(key[1:])) for key in names}
+    shard = UserShard(Layout(16, "float32", 5, 1))
+    request = Request(request_id="r", user_id="u", type="list")
+    asked = Asked(shard, request, b"u", Cause("requests", 0, 0, 1))
+    part = PartResult(
+        asked=[asked] * 3,
+        answered=[("list", "late"), ("rank", "answered"), ("list", "late")],
+        rejections=[Rejection(3, "not_json", None)],
+    )
+    batch = RecordBatch("observed", 0, 0, 4, [b"u"] * 4, [b""] * 4, [0, 1, 2, 3], [0] * 4)
+    Observer().acked(batch, part, begun_s=1.0, sent_s=2.0)
+    assert {key: value(key[0], **dict(key[1:])) - before[key] for key in names} == names

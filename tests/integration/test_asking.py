@@ -1,0 +1,164 @@
+"""Requests through a worker and a broker: answered at least once, and kept apart from states."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import time
+from collections.abc import Iterator
+from subprocess import Popen
+from typing import Any
+
+from kafka import KafkaConsumer, TopicPartition
+
+from stream.contracts import partition_of
+from stream.demo import sample
+from stream.kafka.applied import APPLIED_KEY
+from stream.kafka.broker import BrokerProcess
+from tests.support.freshet import Freshet, interrupt, producing, wait_for
+
+WORKER = {
+    "FRESHET_BUNDLE": str(sample.BUNDLE),
+    "FRESHET_BROKER_SESSION_TIMEOUT_S": "6",
+    "FRESHET_BROKER_HEARTBEAT_S": "1",
+}
+WITHIN_S = 30.0
+
+
+@contextlib.contextmanager
+def working(freshet: Freshet, **environ: str) -> Iterator[Popen[str]]:
+    with freshet.start("worker", environ=WORKER | environ) as worker:
+        wait_for(worker, "took partitions")
+        yield worker
+
+
+def records_of(freshet: Freshet, topic: str) -> list[Any]:
+    """All records of a topic."""
+    consumer = KafkaConsumer(bootstrap_servers=freshet.bootstrap, auto_offset_reset="earliest")
+    where = [TopicPartition(topic, number) for number in range(3)]
+    try:
+        consumer.assign(where)
+        consumer.seek_to_beginning(*where)
+        ends = consumer.end_offsets(where)
+        found = []
+        while any(consumer.position(one) < ends[one] for one in where):
+            for records in consumer.poll(timeout_ms=200).values():
+                found += records
+        return found
+    finally:
+        consumer.close(autocommit=False)
+
+
+def answers_of(freshet: Freshet, *request_ids: str) -> list[Any]:
+    """The records on `answers` once each of these requests has one."""
+    deadline = time.monotonic() + WITHIN_S
+    while True:
+        found = records_of(freshet, freshet.topic["answers"])
+        answered = {json.loads(record.value)["request_id"] for record in found}
+        if set(request_ids) <= answered:
+            return found
+        assert time.monotonic() < deadline, set(request_ids) - answered
+        time.sleep(0.2)
+
+
+def ask(freshet: Freshet, *arguments: str) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(freshet.run("ask", *arguments, "--json"))
+    return answer
+
+
+def send(freshet: Freshet, *values: dict[str, Any] | bytes, user: str = "u") -> None:
+    with producing(freshet.bootstrap) as producer:
+        for value in values:
+            fields = value if isinstance(value, bytes) else json.dumps(value).encode()
+            producer.send(freshet.topic["requests"], key=user.encode(), value=fields).get(20)
+
+
+def test_a_worker_answers_requests(broker: BrokerProcess, unique: str) -> None:
+    freshet = Freshet(broker.bootstrap, unique)
+    freshet.run("topics", "create")
+    with working(freshet) as worker:
+        guest = ask(freshet, "list", "--user", "guest", "--k", "5")
+        assert (guest["status"], guest["known_user"], len(guest["items"])) == ("answered", False, 5)
+        assert {item["reason"]["code"] for item in guest["items"]} == {"popular"}
+
+        sent = freshet.run(
+            "send", "click", "--user", "u", "--item", "85123A", "--wait", "--json"
+        ).splitlines()
+        lists = json.loads(sent[1])["lists"]
+        mine = ask(freshet, "list", "--user", "u")
+        assert mine["items"] == lists["home"]["items"]
+        assert mine["request_to_answer_ms"] < 1000 * WITHIN_S
+
+        ranked = ask(
+            freshet,
+            *("rank", "--user", "u", "--candidate", "22423", "--candidate", "who"),
+            *("--relevance", "3", "--relevance", "7", "--weight", "1"),
+        )
+        assert [(item["item_id"], item.get("mark")) for item in ranked["items"]] == [
+            ("who", "unknown"),
+            ("22423", None),
+        ]
+        near = ask(freshet, "similar", "--user", "u", "--item", "85123A", "--k", "3")
+        assert len(near["items"]) == 3
+        state = ask(freshet, "state", "--user", "u")["state"]
+        assert [done["item_id"] for done in state["interactions"]] == ["85123A"]
+        shown = freshet.run("ask", "explain", "--user", "u", "--candidate", "22423")
+        assert "click 85123A" in shown
+        assert "unavailable" in freshet.run("ask", "trending", "--user", "u")
+
+        send(
+            freshet,
+            {
+                "request_id": "late",
+                "user_id": "u",
+                "type": "list",
+                "deadline_ms": 1_000_000_000_000,
+            },
+            b"{not json",
+            {"request_id": "nowhere", "user_id": "u", "type": "list", "placement": "nowhere"},
+            {"request_id": "good", "user_id": "u", "type": "state"},
+        )
+        found = answers_of(freshet, "late", "good")
+        late = next(a for r in found if (a := json.loads(r.value))["request_id"] == "late")
+        assert (late["status"], late["items"]) == ("late", [])
+        for record in found:
+            answer = json.loads(record.value)
+            assert record.key.decode() == answer["user_id"]
+            assert record.partition == partition_of(record.key, 3)
+        letters = [dict(one.headers) for one in records_of(freshet, freshet.topic["dead_letters"])]
+        assert [letter["freshet-reason"] for letter in letters] == [
+            b"not_json",
+            b"unknown_placement",
+        ]
+        interrupt(worker)
+    changelog = records_of(freshet, f"{freshet.environ['FRESHET_GROUP']}-interests-changelog")
+    assert {one.key for one in changelog if one.key != APPLIED_KEY} == {b"u"}, (
+        "no guest got a state"
+    )
+    for one in changelog:
+        if one.key == APPLIED_KEY:
+            assert freshet.topic["requests"] not in json.loads(one.value)["next"]
+
+
+def test_requests_from_before_a_crash_are_answered(broker: BrokerProcess, unique: str) -> None:
+    """None is lost, and the same request gives the same answer once more."""
+    freshet = Freshet(broker.bootstrap, unique)
+    freshet.run("topics", "create")
+    asked = [f"r{number}" for number in range(150)]
+    with working(freshet, FRESHET_BROKER_COMMIT_EVERY_S="3600") as worker:
+        send(freshet, *({"request_id": r, "user_id": "u", "type": "list"} for r in asked[:100]))
+        first = {
+            json.loads(record.value)["request_id"]: json.loads(record.value)["items"]
+            for record in answers_of(freshet, *asked[:100])
+        }
+        worker.send_signal(signal.SIGKILL)
+        worker.wait()
+    send(freshet, *({"request_id": r, "user_id": "u", "type": "list"} for r in asked[100:]))
+    with working(freshet) as worker:
+        found = answers_of(freshet, *asked)
+        interrupt(worker)
+    answers = [json.loads(record.value) for record in found]
+    again = [a for a in answers if a["request_id"] in first]
+    assert len(again) > len(first), "what was not committed is answered again"
+    assert all(a["items"] == first[a["request_id"]] for a in again)
