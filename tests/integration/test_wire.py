@@ -41,7 +41,10 @@ from tests.support.secured import SecuredKafka, make_acl, page_acls
 
 pytestmark = [pytest.mark.kafka_only, pytest.mark.xdist_group("wire")]
 
-ROLES = ("worker", "shop", "catalogue", "subscriber", "eraser", "trainer", "admin", "operator")
+ROLES = (
+    *("worker", "shop", "catalogue", "subscriber", "asker", "eraser"),
+    *("trainer", "admin", "operator"),
+)
 WORD = {role: f"open-sesame-{role}" for role in (*ROLES, "demo")}
 KEY_WORD = "open-sesame-key"
 TOPICS = [spec.name for spec in wanted_topics(Settings())]
@@ -209,6 +212,8 @@ def test_workers_serve_with_their_rights_alone_and_show_no_secret(
         said = capfd.readouterr()
         assert sent == 0, said.err
         assert json.loads(said.out.splitlines()[1])["lists"]["home"]["items"]
+        assert run(site.login("asker"), "ask", "state", "--user", SHOPPER, "--timeout", "30") == 0
+        assert "click 85123A" in capfd.readouterr().out
         assert run(site.login("eraser"), "forget", SHOPPER, "--timeout", "30") == 0
     finally:
         for worker in workers.values():
@@ -366,6 +371,14 @@ def test_the_catalogue_and_the_eraser_write_their_topics(site: Site) -> None:
         refused_writer(site.login(role), "clicks", "freshet-interests-changelog", "dead-letters")
     assert read(site.login("eraser"), "receipts") == 0
     refused_reader(site.login("eraser"), "recommendations")
+
+
+def test_the_asker_asks_and_reads_answers_and_does_no_more(site: Site) -> None:
+    environ = site.login("asker")
+    with_producer(environ, lambda producer: send(producer, "requests"))
+    assert read(environ, "answers") == 0
+    refused_reader(environ, *("freshet-interests-changelog", "recommendations", "requests"))
+    refused_writer(environ, "freshet-interests-changelog", "clicks", "answers", "erasures")
 
 
 def test_the_subscriber_reads_lists_and_does_no_more(site: Site) -> None:

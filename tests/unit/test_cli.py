@@ -6,10 +6,12 @@ import gzip
 import json
 import shutil
 import socket
+import time
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import wcwidth
@@ -17,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export.data import dataset
-from stream.cli import COMMANDS, main
+from stream.cli import COMMANDS, ask, main
 from stream.cli.common import fit, printable
 from stream.cli.lists import Titles
 from stream.cli.reflected import Lists
@@ -27,13 +29,18 @@ from stream.cli.simulate import Shop, Tally, category_of, event_record
 from stream.config import Settings
 from stream.contracts import (
     EVENT_TYPES,
+    Answer,
+    AnsweredItem,
+    Because,
     Cause,
+    Interaction,
     Item,
     Kind,
     ListedItem,
     RankedList,
     Reason,
     Recommendation,
+    UserState,
     decode_events,
     encode_record,
     event_hash,
@@ -52,6 +59,7 @@ LEAVES = [
 AT_BROKER = {
     "send": ["send", "click", "--user", "u1", "--item", "i1"],
     "watch": ["watch"],
+    "ask": ["ask", "list", "--user", "u1"],
     "simulate": ["simulate"],
     "topics create": ["topics", "create"],
     "topics check": ["topics", "check"],
@@ -103,6 +111,24 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["send", "click", "--user", "u1", "--item", "i1", "--price", "3"],
         ["send", "click", "--user", "u1", "--item", "i1", "--property", "novalue"],
         ["send", "click", "--user", "u1", "--item", "i1", "--wait", "--timeout", "0"],
+        ["ask", "list"],
+        ["ask", "best", "--user", "u1"],
+        ["ask", "rank", "--user", "u1"],
+        [
+            "ask",
+            "rank",
+            "--user",
+            "u1",
+            "--candidate",
+            "i1",
+            "--relevance",
+            "1",
+            "--relevance",
+            "2",
+        ],
+        ["ask", "similar", "--user", "u1"],
+        ["ask", "list", "--user", "u1", "--k", "0"],
+        ["ask", "list", "--user", "", "--timeout", "1"],
         ["replay", "log", "--speed", "0"],
         ["replay", "log", "--speed", "fast"],
         ["replay", "/no/such/log"],
@@ -270,6 +296,48 @@ def test_no_list_in_time_says_what_to_look_at() -> None:
     lists = Lists(_Arriving((b"u1", _because_of("clicks", 2, 6))), Settings())
     with pytest.raises(FreshetError, match="is a worker running"):
         lists.await_list(b"u1", event, timeout_s=0.01)
+
+
+# The answer to a request
+
+
+def _answer(request_id: str, **more: Any) -> Answer:
+    told = {"placement": "home", "known_user": True, "model": "m", "variant": "default"}
+    return Answer(
+        **{
+            **told,
+            **{"request_id": request_id, "user_id": "u1", "type": "list"},
+            **{"status": "answered", "generated_ms": 0},
+            **more,
+        }
+    )
+
+
+def test_the_answer_with_the_requests_id_is_the_one() -> None:
+    wanted = encode_record(_answer("mine"))
+    other = encode_record(_answer("other"))
+    consumer = _Arriving((b"u1", other), (b"u1", None), (b"u1", b"{"), (b"u1", wanted))
+    assert ask._await_answer(consumer, "mine", time.monotonic() + 5) == wanted
+    assert ask._await_answer(_Arriving((b"u1", other)), "mine", time.monotonic() + 0.01) is None
+
+
+def test_an_answer_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    because = (Because("click", "i2", 5, 0.25), Because("view", None, 5, -0.125))
+    explained = AnsweredItem("i1\x1b[2J", 0.5, 1, Reason("click", "i2"), because=because)
+    marked = AnsweredItem("i9", 0.0, 2, Reason("unknown"), mark="unknown")
+    ask._show(_answer("r", items=(explained, marked), known_user=False), 12.34)
+    assert capsys.readouterr().out.splitlines() == [
+        "list for u1, a guest: answered in 12.3 ms",
+        "   1. i1\\x1b[2J  0.5000  (click i2)",
+        "      +0.2500  click i2",
+        "      -0.1250  view an item not known any more",
+        "   2. i9  0.0000  (unknown, unknown)",
+    ]
+    state = UserState(3, 5, (Interaction("like", "i4", 7),), 99)
+    ask._show(_answer("r", type="state", state=state), 1.0)
+    shown = capsys.readouterr().out
+    assert "3 events, 99 bytes kept of them" in shown
+    assert "like i4 at 7" in shown
 
 
 # Text for a terminal

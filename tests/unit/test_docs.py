@@ -21,15 +21,21 @@ from stream.cli import COMMANDS
 from stream.config import State, Topics
 from stream.contracts import (
     REASONS,
+    Answer,
+    AnsweredItem,
+    Because,
     Cause,
     Click,
     Erasure,
+    Interaction,
     Item,
     ListedItem,
     Purchase,
     Reason,
     Receipt,
     Recommendation,
+    Request,
+    UserState,
 )
 from stream.core.wire import Layout
 from stream.errors import EXIT_FATAL, EXIT_INTERRUPTED
@@ -179,7 +185,11 @@ def test_how_long_a_secret_must_be_is_told_with_how_to_make_one(page: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "record", [Click, Purchase, Item, Recommendation, Cause, ListedItem, Erasure, Receipt]
+    "record",
+    [
+        *(Click, Purchase, Item, Recommendation, Cause, ListedItem, Erasure, Receipt),
+        *(Request, Answer, AnsweredItem, Because, Interaction, UserState),
+    ],
 )
 def test_every_field_is_documented(record: type[msgspec.Struct]) -> None:
     for field in record.__struct_fields__:
