@@ -30,7 +30,6 @@ from stream.core.answers.judging import explain, rank
 from stream.core.catalogue import Catalogue
 from stream.core.micro_batch import Asked, Part, PartResult
 from stream.core.model import Model
-from stream.core.policy.arranging import Audience
 from stream.core.policy.lists import USERS_AT_ONCE, Lists
 from stream.core.pseudonyms import Pseudonyms
 from stream.core.wire import Layout
@@ -71,7 +70,7 @@ class Answers:
         self._room = Room(model, catalogue, lists, layout)
         self._pseudonyms = pseudonyms
         self._trending = trending
-        self._ways: dict[str, Callable[[Room, Crowd, str], list[Answer]]] = {
+        self._ways: dict[str, Callable[[Room, Crowd], list[Answer]]] = {
             "list": _list,
             "rank": rank,
             "similar": similar_to,
@@ -133,22 +132,21 @@ class Answers:
                 for number in some:
                     made[number] = self._room.answer(asked[number], placement, "late")
                 if in_time:
-                    crowd = self._room.crowd([asked[number] for number in in_time])
-                    made.update(
-                        zip(in_time, self._ways[kind](self._room, crowd, placement), strict=True)
-                    )
+                    crowd = self._room.crowd([asked[number] for number in in_time], placement)
+                    made.update(zip(in_time, self._ways[kind](self._room, crowd), strict=True))
         return [made[number] for number in range(len(asked))]
 
     def _placement(self, request: Request) -> str:
         return request.placement or self._room.lists.placements[0]
 
-    def _trend(self, room: Room, crowd: Crowd, placement: str) -> list[Answer]:
-        answers = room.answers(crowd, placement)
+    def _trend(self, room: Room, crowd: Crowd) -> list[Answer]:
+        answers = room.answers(crowd)
         if self._trending is None:
             return [replace(answer, status="unavailable") for answer in answers]
-        allowed = room.lists.placement(placement).may_list(slice(None))
+        bits = room.standing(crowd.audience, crowd.placement).bits.tolist()
         for user, one in enumerate(crowd.asked):
-            k, now_ms = room.k(one, placement), one.cause.event_time_ms
+            allowed = room.allowed(crowd.placement, bits[user])
+            k, now_ms = room.k(one, crowd.placement), one.cause.event_time_ms
             rows, scores = self._trending.top(one.request, allowed, k, now_ms)
             answers[user] = room.listing(answers[user], rows, scores, Reason("trending"))
         return answers
@@ -159,17 +157,12 @@ def _late(one: Asked, clock_ms: int) -> bool:
     return deadline_ms is not None and clock_ms > deadline_ms
 
 
-def _list(room: Room, crowd: Crowd, placement: str) -> list[Answer]:
+def _list(room: Room, crowd: Crowd) -> list[Answer]:
     """The lists of a placement, as an event now would make them."""
-    first = crowd.asked[0]
-    causes = [one.cause for one in crowd.asked]
-    everyone = slice(0, len(causes))
-    states = crowd.users.vectors
-    now_ms = first.cause.event_time_ms
-    audience = Audience(crowd.users, everyone, states, crowd.ring, causes, now_ms)
-    shown, why = room.lists.of_placement(placement, audience, first.request.k)
+    k = crowd.asked[0].request.k
+    shown, why = room.lists.of_placement(crowd.placement, crowd.audience, k)
     answers = []
-    for user, answer in enumerate(room.answers(crowd, placement)):
+    for user, answer in enumerate(room.answers(crowd)):
         items = []
         for at in range(int((shown.scores[user] > 0).cumprod().sum())):
             reason = room.reason(int(why.rows[user, at]), int(why.types[user, at]))

@@ -23,10 +23,12 @@ from stream.contracts import (
     Status,
 )
 from stream.core.answers.candidates import Candidates
+from stream.core.bundle import NEVER_LISTED
 from stream.core.catalogue import NO_ITEM, Catalogue
 from stream.core.fold import rebuild
 from stream.core.micro_batch import Asked
 from stream.core.model import Model
+from stream.core.policy.audience import Audience, Basis
 from stream.core.policy.lists import VARIANT, Lists
 from stream.core.policy.ring import Ring
 from stream.core.users import Users
@@ -37,17 +39,32 @@ _PLAIN = {code: name for name, code in PLAIN_REASONS.items()}
 
 
 class Crowd(NamedTuple):
-    """Requests of one type and placement that are answered together, and whom they are about.
+    """Requests of one type and placement that are answered together.
 
     Attributes
     ----------
-    users : one a request, in the same order; copies
-    ring : their last interactions
+    placement : its name
+    audience : whom they are about, one user a request, in the same order; copies
     """
 
     asked: Sequence[Asked]
-    users: Users
-    ring: Ring
+    placement: str
+    audience: Audience
+
+
+class Standing(NamedTuple):
+    """What a placement's rules say of n users.
+
+    Attributes
+    ----------
+    bits : int64, shape (n,); which rules are in force
+    basis : what their items are scored by
+    struck : int64, shape (n, m); rows that must not be listed, padded with `NO_ITEM`
+    """
+
+    bits: NDArray[np.int64]
+    basis: Basis
+    struck: NDArray[np.int64]
 
 
 class Room:
@@ -66,32 +83,58 @@ class Room:
         self.layout = layout
         self.candidates = Candidates(model)
 
-    def crowd(self, asked: Sequence[Asked]) -> Crowd:
+    def crowd(self, asked: Sequence[Asked], placement: str) -> Crowd:
         """Look at the users of some requests; states of another model are rebuilt in the copy."""
         rows = [
             shard.look([one.key for one in some])
             for shard, some in groupby(asked, key=lambda one: one.shard)
         ]
-        ids = [one.request.user.encode() for one in asked]
-        users = self.users(np.concatenate(rows), ids)
-        ring = Ring.of(self.model, self.catalogue, users)
-        return Crowd(asked, users, ring)
+        return Crowd(asked, placement, self.audience(np.concatenate(rows), asked))
 
-    def users(self, rows: NDArray[np.uint8], ids: list[bytes]) -> Users:
-        """Users from copies of their rows, with states of this model."""
-        users = Users.of_rows(self.layout, rows, ids, ids)
+    def audience(self, rows: NDArray[np.uint8], asked: Sequence[Asked]) -> Audience:
+        """Users from copies of their rows, one a request, with states of this model."""
+        ids = [one.request.user.encode() for one in asked]
+        users = Users.of_rows(self.layout, rows, ids, [one.key for one in asked])
         stale = np.flatnonzero(users.model != self.layout.model)
         if len(stale):
             rebuild(self.model, self.catalogue, users, stale)
-        return users
+        ring = Ring.of(self.model, self.catalogue, users)
+        causes = [one.cause for one in asked]
+        now_ms = causes[0].event_time_ms
+        return Audience(users, slice(0, len(users)), users.vectors, ring, causes, now_ms)
+
+    def standing(self, audience: Audience, placement: str) -> Standing:
+        """What the rules say of some users."""
+        rules = self.lists.placement(placement)
+        basis = rules.basis(audience)
+        struck = rules.excluded(basis.ring)
+        if basis.struck is not None:
+            struck = np.concatenate([struck, basis.struck], axis=1)
+        return Standing(rules.in_force(audience), basis, struck)
+
+    def allowed(self, placement: str, bits: int) -> NDArray[np.bool_]:
+        """Which items may be listed where these rules are in force: bool, shape (rows,)."""
+        allowed: NDArray[np.bool_] = self.lists.placement(placement).biases(bits) > NEVER_LISTED / 2
+        return allowed
+
+    def bias(self, placement: str, bits: int) -> NDArray[np.float32]:
+        """What named items are scored by: as in a list, and where it would not hold one, as if.
+
+        Bids are left out: they are no interest. float32, shape (rows,).
+        """
+        rules = self.lists.placement(placement)
+        if rules.bids is not None:
+            return self.lists.item_bias
+        listed = rules.biases(bits)
+        return np.where(listed > NEVER_LISTED / 2, listed, self.lists.item_bias)
 
     def k(self, one: Asked, placement: str) -> int:
         """How many items a request asks for."""
         return one.request.k or self.lists.k(placement)
 
-    def answers(self, crowd: Crowd, placement: str) -> list[Answer]:
+    def answers(self, crowd: Crowd) -> list[Answer]:
         """Answers without items, to be filled."""
-        return [self.answer(one, placement, "answered") for one in crowd.asked]
+        return [self.answer(one, crowd.placement, "answered") for one in crowd.asked]
 
     def answer(self, one: Asked, placement: str, status: Status) -> Answer:
         """An answer without items."""

@@ -8,17 +8,17 @@ from stream.contracts import Answer, Interaction, UserState
 from stream.core.answers.asking import Crowd, Room, type_name
 
 
-def audit(room: Room, crowd: Crowd, placement: str) -> list[Answer]:
+def audit(room: Room, crowd: Crowd) -> list[Answer]:
     """The states of users, in words."""
-    users = crowd.users
+    users, ring = crowd.audience.users, crowd.audience.ring
     stored = users.store()
     newest_first = users.ring_order(slice(None), room.layout.ring)
     answers = []
-    for user, answer in enumerate(room.answers(crowd, placement)):
+    for user, answer in enumerate(room.answers(crowd)):
         header = users.headers[user]
         at = newest_first[user, : int(header["ring_used"])]
         columns = (
-            crowd.ring.rows[user, at].tolist(),
+            ring.rows[user, at].tolist(),
             users.ring["type"][user, at].tolist(),
             users.ring["time_s"][user, at].tolist(),
         )

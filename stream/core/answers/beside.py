@@ -9,101 +9,98 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from stream.contracts import Answer, EventType, Reason
+from stream.contracts import Answer, EventType, Reason, item_hash
 from stream.core.answers.asking import Crowd, Room
 from stream.core.answers.neighbours import BoughtTogether, similar
 from stream.core.catalogue import NO_ITEM
 from stream.core.micro_batch import Asked
-from stream.core.policy.placement import Placement
-from stream.core.policy.ring import Ring
 
 LOOKED_THROUGH = 100_000  # users, for what is bought together
 MIN_PAIRS = 3  # buyers of both items: fewer are chance, and would tell of persons
 
 
-def similar_to(room: Room, crowd: Crowd, placement: str) -> list[Answer]:
+def similar_to(room: Room, crowd: Crowd) -> list[Answer]:
     """Items whose vectors are nearest to the item's."""
-    to, answers, asked = _about_items(room, crowd, placement)
-    if not asked:
-        return answers
-    rules = room.lists.placement(placement)
-    struck = rules.excluded(crowd.ring)
-    near = similar(
-        room.model,
-        to[asked],
-        rules.may_list(slice(None)),
-        [struck[user] for user in asked],
-        [room.k(crowd.asked[user], placement) for user in asked],
-    )
-    for user, (rows, scores) in zip(asked, near, strict=True):
-        reason = Reason("similar", room.item_id(int(to[user])))
-        answers[user] = room.listing(answers[user], rows, scores, reason)
+    to, answers, asked = _about_items(room, crowd)
+    standing = room.standing(crowd.audience, crowd.placement)
+    for bits in np.unique(standing.bits[asked]).tolist():
+        some = [user for user in asked if standing.bits[user] == bits]
+        near = similar(
+            room.model,
+            to[some],
+            room.allowed(crowd.placement, bits),
+            [standing.struck[user] for user in some],
+            [room.k(crowd.asked[user], crowd.placement) for user in some],
+        )
+        for user, (rows, scores) in zip(some, near, strict=True):
+            reason = Reason("similar", room.item_id(int(to[user])))
+            answers[user] = room.listing(answers[user], rows, scores, reason)
     return answers
 
 
-def together(room: Room, crowd: Crowd, placement: str) -> list[Answer]:
+def together(room: Room, crowd: Crowd) -> list[Answer]:
     """Items that the item's buyers bought, by their last interactions, or else by the model."""
-    to, answers, asked = _about_items(room, crowd, placement)
-    rules = room.lists.placement(placement)
-    struck = rules.excluded(crowd.ring)
+    to, answers, asked = _about_items(room, crowd)
+    standing = room.standing(crowd.audience, crowd.placement)
     seen: dict[tuple[int, int], BoughtTogether] = {}
     for user in asked:
-        row, one = int(to[user]), crowd.asked[user]
-        k = room.k(one, placement)
+        row, one, struck = int(to[user]), crowd.asked[user], standing.struck[user]
+        bits = int(standing.bits[user])
         if (id(one.shard), row) not in seen:
             item = room.catalogue.hashes[row]
             seen[id(one.shard), row] = BoughtTogether.of(one.shard.rings(LOOKED_THROUGH), item)
-        rows, scores = _by_buyers(room, seen[id(one.shard), row], rules, struck[user], k)
+        allowed, k = room.allowed(crowd.placement, bits), room.k(one, crowd.placement)
+        rows, scores = _by_buyers(room, seen[id(one.shard), row], allowed, struck, k)
         basis = "users" if len(rows) else "model"
         if not len(rows):
-            rows, scores = _by_model(room, one, row, rules, struck[user], k)
+            rows, scores = _by_model(room, one, crowd.placement, bits, np.append(struck, row), k)
         reason = Reason("bought_together", room.item_id(row))
-        answer = replace(answers[user], basis=basis)
-        answers[user] = room.listing(answer, rows, scores, reason)
+        answers[user] = room.listing(replace(answers[user], basis=basis), rows, scores, reason)
     return answers
 
 
-def _about_items(
-    room: Room, crowd: Crowd, placement: str
-) -> tuple[NDArray[np.int64], list[Answer], list[int]]:
+def _about_items(room: Room, crowd: Crowd) -> tuple[NDArray[np.int64], list[Answer], list[int]]:
     """Rows of the requests' items, answers as they stand, and which have an item to go by."""
     to = room.catalogue.rows([one.request.item for one in crowd.asked])
-    answers = room.answers(crowd, placement)
+    answers = room.answers(crowd)
     for user in np.flatnonzero(to == NO_ITEM).tolist():
         answers[user] = replace(answers[user], status="unknown_item")
     return to, answers, np.flatnonzero(to != NO_ITEM).tolist()
 
 
 def _by_buyers(
-    room: Room, seen: BoughtTogether, rules: Placement, struck: NDArray[np.int64], k: int
+    room: Room,
+    seen: BoughtTogether,
+    allowed: NDArray[np.bool_],
+    struck: NDArray[np.int64],
+    k: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """What buyers of an item bought too, of what may be listed; the share of the buyers."""
     rows = room.catalogue.rows_of_hashes(seen.items)
-    good = (rows != NO_ITEM) & (seen.counts >= MIN_PAIRS) & ~np.isin(rows, struck)
-    good[good] = rules.may_list(rows[good])
+    good = (seen.counts >= MIN_PAIRS) & allowed[rows] & ~np.isin(rows, struck)
     rows, counts = rows[good], seen.counts[good]
     order = np.lexsort((rows, -counts))[:k]
     return rows[order], (counts[order] / max(seen.buyers, 1)).astype(np.float32)
 
 
 def _by_model(
-    room: Room, one: Asked, row: int, rules: Placement, struck: NDArray[np.int64], k: int
+    room: Room, one: Asked, placement: str, bits: int, struck: NDArray[np.int64], k: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """What the model lists for somebody who has bought the item and nothing else."""
+    """What the model lists for somebody who has bought the request's item and nothing else."""
     blank = np.frombuffer(room.layout.blank, np.uint8).copy()
     buyer = blank.view(room.layout.full)
     if room.layout.ring:
         entry = buyer["ring"][0, :1]
-        entry["item"] = room.catalogue.hashes[row]
+        entry["item"] = item_hash(one.request.item)
         entry["time_s"] = one.cause.event_time_ms // 1000
         entry["type"] = int(EventType.PURCHASE)
         buyer["header"]["ring_used"] = 1
         buyer["header"]["ring_head"] = 1 % room.layout.ring
     buyer["header"]["newest_ms"] = one.cause.event_time_ms
     buyer["header"]["model"] = 0  # to be folded
-    users = room.users(blank[None, :], [b""])
-    ring = Ring.of(room.model, room.catalogue, users)
-    out = np.append(struck, row)[None, :]
-    rows, scores = rules.rank(users.vectors, ring, out, pool=k)
+    audience = room.audience(blank[None, :], [one])
+    rules = room.lists.placement(placement)
+    out = struck[None, :]
+    rows, scores = rules.rank(audience.states, audience.ring, out, pool=k, bits=bits)
     listed = scores[0] > 0
     return rows[0, listed], scores[0, listed]

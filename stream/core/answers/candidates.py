@@ -28,7 +28,7 @@ class Candidates:
     def scores(
         self,
         rows: Sequence[NDArray[np.int64]],
-        item_bias: NDArray[np.float32],
+        bias: NDArray[np.float32],
         beta: float,
         states: NDArray[np.float32],
         ring: Ring,
@@ -38,7 +38,7 @@ class Candidates:
         Parameters
         ----------
         rows : for each user, int64, shape (m,): rows, `NO_ITEM` for unknown items
-        item_bias : float32, shape (rows of the table,)
+        bias : float32, shape (rows of the table,)
         beta : weight of the interest against the bias
         states : float32, shape (users, state_size)
         ring : of the same users
@@ -50,13 +50,14 @@ class Candidates:
         found: list[NDArray[np.float32]] = []
         for first in range(0, len(rows), USERS_AT_ONCE):
             some = slice(first, first + USERS_AT_ONCE)
-            found += self._some(rows[some], item_bias, beta, states[some], _of_some(ring, some))
+            who = np.arange(*some.indices(len(rows)))
+            found += self._some(rows[some], bias, beta, states[some], ring.take(who))
         return found
 
     def _some(
         self,
         rows: Sequence[NDArray[np.int64]],
-        item_bias: NDArray[np.float32],
+        bias: NDArray[np.float32],
         beta: float,
         states: NDArray[np.float32],
         ring: Ring,
@@ -69,7 +70,7 @@ class Candidates:
         if model.recent:
             recent = Recent.of(ring.rows, ring.types, ring.newest, model.recent)
         nobody = np.zeros((len(states), 1), np.int64)
-        self._bias.set(wanted, item_bias[wanted])
+        self._bias.set(wanted, bias[wanted])
         try:
             listed, scores = model.score(states, self._bias, nobody, beta, len(wanted), recent)
         finally:
@@ -78,10 +79,6 @@ class Candidates:
         np.put_along_axis(by_row, np.searchsorted(wanted, listed), scores, axis=1)
         at = [np.where(mine > 0, np.searchsorted(wanted, mine), len(wanted)) for mine in rows]
         return [of_user[places] for of_user, places in zip(by_row, at, strict=True)]
-
-
-def _of_some(ring: Ring, some: slice) -> Ring:
-    return Ring(ring.rows[some], ring.types[some], ring.ages_s[some], ring.newest[some])
 
 
 def mixed(

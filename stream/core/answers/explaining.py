@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 
 from stream.contracts import Because
 from stream.core.answers.asking import Room, rounded, type_name
-from stream.core.fold import rebuild
-from stream.core.policy.ring import Ring
-from stream.core.users import Users
+from stream.core.micro_batch import Asked
 from stream.core.wire import Layout
 
 OCCLUDED = 20  # interactions, the newest: older ones rarely weigh enough to be named
@@ -60,10 +58,11 @@ class Without(NamedTuple):
 
 def shares(
     room: Room,
+    asked: Asked,
     row: NDArray[np.uint8],
     rows: NDArray[np.int64],
-    item_bias: NDArray[np.float32],
-    beta: float,
+    placement: str,
+    bits: int,
 ) -> list[tuple[Because, ...]]:
     """For each item, the interactions that its score owes most to, or lost most by.
 
@@ -71,18 +70,24 @@ def shares(
     ----------
     row : the user's: uint8, shape (layout.max_bytes,)
     rows : int64, shape (m,); of the items
-    item_bias, beta : what they are scored with
+    placement, bits : by whose settings they are scored, and which of its rules are in force
     """
     without = Without.of(row, room.layout)
     entries = without.entries
     if not len(entries):
         return [()] * len(rows)
-    nobody = [b""] * len(without.rows)
-    users = Users.of_rows(room.layout, without.rows, nobody, nobody)
-    rebuild(room.model, room.catalogue, users, np.arange(len(users)))
-    ring = Ring.of(room.model, room.catalogue, users)
+    without.rows.view(room.layout.full)[:, 0]["header"]["model"] = 0  # to be folded
+    audience = room.audience(without.rows, [asked] * len(without.rows))
+    rules = room.lists.placement(placement)
+    basis = rules.basis(audience)
     scores = np.array(
-        room.candidates.scores([rows] * len(users), item_bias, beta, users.vectors, ring)
+        room.candidates.scores(
+            [rows] * len(without.rows),
+            room.bias(placement, bits),
+            rules.beta,
+            basis.states,
+            basis.ring,
+        )
     )  # [1 + n, m]
     lost = scores[0] - scores[1:]  # [n, m]
     items = room.catalogue.rows_of_hashes(entries["item"].copy()).tolist()

@@ -20,8 +20,8 @@ from stream.contracts.writing import ListWriter, RawRecommendation
 from stream.core.catalogue import Catalogue
 from stream.core.model import Model
 from stream.core.policy.arranging import Arranging, Picked, pool_of
-from stream.core.policy.audience import Audience
-from stream.core.policy.placement import Basis, Placement
+from stream.core.policy.audience import Audience, Basis
+from stream.core.policy.placement import Placement
 from stream.core.policy.reasons import ReasonColumns, Reasons
 from stream.core.policy.ring import Ring
 from stream.core.users import Users
