@@ -24,6 +24,7 @@ from stream.core.state import UserShard
 from stream.core.users import Users
 from stream.core.wire import RING_ENTRY
 from stream.kafka.batches import RecordBatch
+from stream.placements import Items, Rule, Shoppers
 from tests.support.bundles import random_decay_bundle, recent_model
 from tests.support.parts import Part
 
@@ -35,16 +36,38 @@ PLACEMENTS = {
 }
 
 
+OFTEN = Shoppers(events_from=2)
+RULED = {
+    "ruled": Placement(
+        k=10,
+        rules=(
+            Rule(do="boost", items=Items(ids=("i5",)), users=OFTEN, add=3.0),
+            Rule(do="leave_out", items=Items(ids=("i6",)), users=OFTEN),
+        ),
+    ),
+    "basket": Placement(k=5, based_on="cart", exclude_in_cart=True),
+    "varied": Placement(k=6, diversity=5.0),
+    "ads": Placement(k=3, by_bid=True),
+}
+
+
 class Desk:
     """An engine with one shard, sent events and asked requests."""
 
-    def __init__(self, bundle: Bundle, *, ring: int = 10, secret: bytes | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        ring: int = 10,
+        secret: bytes | None = None,
+        placements: dict[str, Placement] = PLACEMENTS,
+    ) -> None:
         self.catalogue = Catalogue(bundle.item_ids)
         self.engine = Engine(
             Model(bundle, "cpu"),
             self.catalogue,
             kinds={"clicks": "clicks", "purchases": "purchases", "requests": "requests"},
-            placements=PLACEMENTS,
+            placements=placements,
             ring=ring,
             pseudonyms=Pseudonyms(secret),
         )
@@ -237,6 +260,61 @@ def test_requests_of_another_partitions_users_are_counted(decay_bundle: Bundle) 
     users = [f"user-{number}" for number in range(200)]
     result = desk.asked(*({"type": "state", "user_id": user} for user in users))
     assert result.misrouted == int(desk.shard.astray([user.encode() for user in users]).sum()) > 150
+
+
+# -- rules ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ruled(decay_bundle: Bundle) -> Desk:
+    return Desk(decay_bundle, placements=RULED)
+
+
+def test_a_list_on_request_keeps_to_the_rules_of_its_placement(ruled: Desk) -> None:
+    for number in (3, 4, 5, 6):
+        ruled.catalogue.put(Item(f"i{number}", bid=number / 2))
+    last = ruled.did("i7", "i9", kind="add_to_cart")
+    assert last["ads"]["items"]
+    for placement in RULED:
+        answer = ruled.ask("list", placement=placement)
+        assert list(msgspec.to_builtins(answer.items)) == last[placement]["items"], placement
+    assert len(ids(ruled.ask("list", placement="varied", k=2))) == 2
+
+
+def test_rules_that_are_about_some_users_alone_are_about_their_candidates_alone(
+    ruled: Desk,
+) -> None:
+    ruled.did("i7", "i9")
+    ruled.did("i7", user="v")
+    rank = {"type": "rank", "candidates": ["i4", "i5", "i6"], "placement": "ruled"}
+    result = ruled.asked(rank, {**rank, "user_id": "v"})
+    mine, theirs = map(decode_answer, result.answer_values)
+    listed = {
+        item.item_id: item.score for item in ruled.ask("list", placement="ruled", k=200).items
+    }
+    scored = {item.item_id: (item.score, item.mark) for item in mine.items}
+    assert scored["i5"] == (listed["i5"], msgspec.UNSET)  # boosted
+    assert scored["i6"][1] == "ineligible"
+    other = {item.item_id: (item.score, item.mark) for item in theirs.items}
+    assert 5 * other["i5"][0] < scored["i5"][0]
+    assert [mark for _, mark in other.values()] == [msgspec.UNSET] * 3
+    near = {"type": "similar", "item_id": "i100", "placement": "ruled", "k": 200}
+    result = ruled.asked(near, {**near, "user_id": "v"})
+    mine, theirs = map(decode_answer, result.answer_values)
+    assert set(ids(theirs)) - set(ids(mine)) <= {"i6", "i9"}
+    assert "i6" not in ids(mine)
+
+
+def test_a_placement_of_the_cart_ranks_and_explains_by_the_cart(ruled: Desk) -> None:
+    ruled.did("i7")
+    ruled.did("i9", kind="add_to_cart")
+    listed = ruled.ask("list", placement="basket", k=150)
+    answer = ruled.ask("rank", placement="basket", candidates=[*ids(listed), "i9", "i7"])
+    by_id = {item.item_id: item for item in answer.items}
+    assert [by_id[item.item_id].score for item in listed.items] == scores(listed)
+    assert by_id["i9"].mark == "excluded"
+    explained = ruled.ask("explain", placement="basket", candidates=["i100"])
+    assert {b.item_id for b in explained.items[0].because} == {"i9"}  # type: ignore[union-attr]
 
 
 # -- deadlines -----------------------------------------------------------------------------
