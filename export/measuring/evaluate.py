@@ -169,6 +169,7 @@ class _Served:
             times_ms=log.time_ms[at],
             event_hashes=np.zeros(len(at), np.uint32),
             offsets=at,
+            amounts=np.zeros(len(at)),
         )
         fold(self._model, self._catalogue, users, np.arange(len(at)), events)
 

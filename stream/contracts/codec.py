@@ -23,6 +23,7 @@ from stream.contracts.records import (
     EVENT_TYPES,
     ID_FIELDS,
     MAX_AHEAD_MS,
+    MAX_AMOUNT,
     MAX_ID_BYTES,
     MAX_VALUE_BYTES,
     Click,
@@ -142,7 +143,21 @@ def _columns(users: list[bytes], records: Sequence[Event], offsets: Sequence[int
         times_ms=np.fromiter([record.event_time_ms for record in records], np.int64, len(records)),
         event_hashes=hashes,
         offsets=np.array(offsets, np.int64),
+        amounts=_amounts(records),
     )
+
+
+def _amounts(records: Sequence[Event]) -> np.ndarray:
+    """What was paid for each purchase: `Events.amounts`; of clicks, 0."""
+    if not records or not isinstance(records[0], Purchase):
+        return np.zeros(len(records))
+    paid = [
+        min(float(record.unit_price) * float(record.quantity or 1), MAX_AMOUNT)  # type: ignore[union-attr]
+        if record.unit_price  # type: ignore[union-attr]
+        else 0.0
+        for record in records
+    ]
+    return np.fromiter(paid, np.float64, len(paid))
 
 
 def _utf8(ids: list[Id]) -> list[bytes]:

@@ -21,6 +21,8 @@ class Events:
     times_ms : int64, shape (n,); event time
     event_hashes : uint32, shape (n,); 0 = the record had no event_id
     offsets : int64, shape (n,)
+    amounts : float64, shape (n,), finite, >= 0; quantity times unit price of a purchase or a
+        cancellation, 0 where it does not say its price
     """
 
     users: list[bytes]
@@ -29,6 +31,7 @@ class Events:
     times_ms: npt.NDArray[np.int64]
     event_hashes: npt.NDArray[np.uint32]
     offsets: npt.NDArray[np.int64]
+    amounts: npt.NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.users)
@@ -44,6 +47,7 @@ class Events:
             self.times_ms[first:],
             self.event_hashes[first:],
             self.offsets[first:],
+            self.amounts[first:],
         )
 
     def take(self, at: npt.NDArray[np.int64]) -> Events:
@@ -56,13 +60,15 @@ class Events:
             self.times_ms[at],
             self.event_hashes[at],
             self.offsets[at],
+            self.amounts[at],
         )
 
     @classmethod
     def none(cls) -> Events:
         """No events."""
         numbers = np.empty(0, np.int64)
-        return cls([], [], np.empty(0, np.uint8), numbers, np.empty(0, np.uint32), numbers)
+        amounts = np.empty(0)
+        return cls([], [], np.empty(0, np.uint8), numbers, np.empty(0, np.uint32), numbers, amounts)
 
     @classmethod
     def join(cls, parts: Sequence[Events]) -> Events:
@@ -76,4 +82,5 @@ class Events:
             np.concatenate([part.times_ms for part in parts]),
             np.concatenate([part.event_hashes for part in parts]),
             np.concatenate([part.offsets for part in parts]),
+            np.concatenate([part.amounts for part in parts]),
         )

@@ -18,6 +18,8 @@ MAX_VALUE_BYTES: Final = 64 * 1024
 MIN_EVENT_TIME_MS: Final = 946_684_800_000  # 2000-01-01: a smaller number is seconds, or a bug
 MAX_AHEAD_MS: Final = 86_400_000  # a day: more than any time zone mistaken for UTC
 
+MAX_AMOUNT: Final = 1e15  # of one purchase that counts: sums of them stay finite
+
 MIN_INT64: Final = -(2**63)
 MAX_INT64: Final = 2**63 - 1
 

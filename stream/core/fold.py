@@ -56,7 +56,8 @@ def fold(
     types = events.types
     shown = types == _IMPRESSION  # in the ring it would crowd out what was done
     hashes = catalogue.hashes_of(events.items, rows)
-    noted = users.note(who, hashes, events.times_ms, events.event_hashes, types, ~shown)
+    columns = (hashes, events.times_ms, events.event_hashes, types, ~shown, events.amounts)
+    noted = users.note(who, *columns)
     for at in rounds(noted):
         states = users.vectors[who[at]]
         gaps_s = noted.gaps_s[at]

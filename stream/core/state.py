@@ -259,7 +259,7 @@ class UserShard:
         """States written with other sizes, as our own: `layout.full`, shape (len(decoded),)."""
         fitted = np.frombuffer(self.layout.blank * len(decoded), self.layout.full).copy()
         header, written = fitted["header"], decoded["header"]
-        for name in ("events", "newest_ms", "erased_ms", "flags"):
+        for name in ("events", "newest_ms", "erased_ms", "flags", "bought_s", "spent", "purchases"):
             header[name] = written[name]
         if decoded["vector"].dtype == fitted["vector"].dtype and (
             decoded["vector"].shape == fitted["vector"].shape

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.compiled import INT, NOTHING, array, compiled, many
+from stream.compiled import INT, NOTHING, array, compiled, many, part_of_compiled
 from stream.core.state import Slots, UserShard
 from stream.core.vectors import read_int8, store_as_float32, store_as_int8
 from stream.core.wire import HEADER, MISROUTED, RING_ENTRY, Layout, cut_values
@@ -20,6 +20,9 @@ from stream.core.wire import HEADER, MISROUTED, RING_ENTRY, Layout, cut_values
 # Which of the users: their numbers (int64, each once), or a slice of them.
 Who = NDArray[np.int64] | slice
 EVERYONE = slice(None)
+
+_PURCHASE, _CANCEL = 8, 9  # of `EventType`, which compiled code may not name
+_MOST_PURCHASES = 65_535  # what a header holds
 
 # Ranks of events that change nothing.
 REPEATED = -1  # its event_id and item stand in the user's ring
@@ -169,8 +172,9 @@ class Users:
         event_hashes: NDArray[np.uint32],
         types: NDArray[np.uint8],
         remembered: NDArray[np.bool_],
+        amounts: NDArray[np.float64],
     ) -> Noted:
-        """Note events in order: newest time, count, ring. All of a fold but the model's part.
+        """Note events in order: newest time, counts, ring. All of a fold but the model's part.
 
         An event whose event_id and item stand in its user's ring is a repeat and changes nothing;
         neither does one from before its user's erasure.
@@ -181,10 +185,11 @@ class Users:
         items, event_hashes : `contracts.item_hash`, `contracts.event_hash`
         types : `EventType`
         remembered : which ones go into the ring
+        amounts : what was paid, of a purchase, or paid back
         """
         rank = np.empty(len(who), np.int64)
         gaps_s = np.empty(len(who), np.float32)
-        columns = (items, times_ms, event_hashes, types, remembered)
+        columns = (items, times_ms, event_hashes, types, remembered, amounts)
         found = _note(who, *columns, self.headers, self.ring, rank, gaps_s)
         return Noted(rank, gaps_s, *found)
 
@@ -211,6 +216,21 @@ class Users:
         return cut_values(self._rows, self.layout)
 
 
+@part_of_compiled
+def _note_bought(
+    headers: np.ndarray, user: np.int64, bought: bool, time_s: np.int64, amount: float
+) -> None:
+    """Count a purchase, or take one back that was cancelled; neither goes below 0."""
+    purchases, spent = np.int64(headers[user]["purchases"]), np.float64(headers[user]["spent"])
+    if bought:
+        headers[user]["purchases"] = min(purchases + 1, _MOST_PURCHASES)
+        headers[user]["spent"] = spent + amount
+        headers[user]["bought_s"] = max(np.int64(headers[user]["bought_s"]), time_s)
+    else:
+        headers[user]["purchases"] = max(purchases - 1, 0)
+        headers[user]["spent"] = max(spent - amount, 0.0)
+
+
 @compiled(
     many(INT, 2),
     array("i8"),
@@ -219,6 +239,7 @@ class Users:
     array("u4"),
     array("u1"),
     array("?"),
+    array("f8"),
     array(HEADER, written=True),
     array(RING_ENTRY, 2, written=True),
     array("i8", written=True),
@@ -231,6 +252,7 @@ def _note(
     event_hashes: NDArray[np.uint32],
     types: NDArray[np.uint8],
     remembered: NDArray[np.bool_],
+    amounts: NDArray[np.float64],
     headers: np.ndarray,
     rings: np.ndarray,
     rank: NDArray[np.int64],
@@ -265,6 +287,8 @@ def _note(
         gaps_s[event] = 0 if newest_ms == 0 else (time_ms - newest_ms) / 1000.0
         headers[user]["newest_ms"] = max(newest_ms, time_ms)
         headers[user]["events"] += np.uint32(1)
+        if types[event] == _PURCHASE or types[event] == _CANCEL:
+            _note_bought(headers, user, types[event] == _PURCHASE, time_ms // 1000, amounts[event])
         if remembered[event] and size > 0:
             head = headers[user]["ring_head"] % size
             rings[user, head]["item"] = items[event]

@@ -3,13 +3,15 @@
 In: structured rows, or values. Out: values, or structured rows. Knows nothing of slots,
 models or Kafka.
 
-    header (36 bytes)   layout, storage, state_size, ring_used, ring_head, flags, a spare
-                        byte, model, events, newest_ms, erased_ms, scale
+    header (46 bytes)   layout, storage, state_size, ring_used, ring_head, flags, a spare
+                        byte, model, events, newest_ms, erased_ms, scale, bought_s, spent,
+                        purchases
     vector              state_size x float32, or state_size x int8 to be multiplied by `scale`
     ring                ring_used x 17 bytes: item hash, event time, event hash, event type
 
 Numbers are little-endian. The ring is cut after its last used entry, so a user of few events is
-short. Layout 1, which had neither flags nor `erased_ms`, is read and never written.
+short. Two older layouts are read and never written: 1 had neither flags nor `erased_ms`, and 1 and
+2 did not say what the user bought. Of that the ring tells what it holds, and what was spent is 0.
 """
 
 from __future__ import annotations
@@ -21,9 +23,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.contracts import EventType
 from stream.errors import StateError
 
-LAYOUT: Final = 2
+LAYOUT: Final = 3
 UNFLAGGED: Final = 1  # a layout without `flags`
 MISROUTED: Final = 1  # in `flags`: the user's id belongs to another partition
 STORAGES: Final = {"float32": 0, "int8": 1}
@@ -42,8 +45,12 @@ HEADER: Final = np.dtype(
         ("newest_ms", "<i8"),
         ("erased_ms", "<i8"),  # events up to here stay forgotten; 0 for a user never erased
         ("scale", "<f4"),
+        ("bought_s", "<u4"),  # event time of the newest purchase; 0: none
+        ("spent", "<f4"),  # of purchases that said their price, less what was cancelled
+        ("purchases", "<u2"),  # less what was cancelled; no more than it can count
     ]
 )
+_HEADER_2: Final = np.dtype(HEADER.descr[: (HEADER.names or ()).index("bought_s")])
 _HEADER_1: Final = np.dtype(
     [
         ("layout", "u1"),
@@ -58,9 +65,9 @@ _HEADER_1: Final = np.dtype(
         ("scale", "<f4"),
     ]
 )
-_HEADERS: Final = {UNFLAGGED: _HEADER_1, LAYOUT: HEADER}
+_HEADERS: Final = {UNFLAGGED: _HEADER_1, 2: _HEADER_2, LAYOUT: HEADER}
 RING_ENTRY: Final = np.dtype([("item", "<u8"), ("time_s", "<u4"), ("event", "<u4"), ("type", "u1")])
-
+_PURCHASE, _CANCEL = int(EventType.PURCHASE), int(EventType.CANCEL)
 
 _FOREIGN: Final = "the changelog topic was written by something else"
 
@@ -179,10 +186,15 @@ def _as_present(old: np.ndarray, vector: np.dtype[np.generic]) -> np.ndarray:
     """Rows of an older layout, as rows of the present one."""
     state_size, ring = old["vector"].shape[1], old["ring"].shape[1]
     rows = np.zeros(len(old), Layout.wire(vector, state_size, ring))
-    for name in _HEADER_1.names or ():
+    header, written = rows["header"], old["header"]
+    for name in written.dtype.names or ():
         if name not in ("layout", "reserved"):
-            rows["header"][name] = old["header"][name]
-    rows["header"]["layout"] = LAYOUT
+            header[name] = written[name]
+    header["layout"] = LAYOUT
+    bought = old["ring"]["type"] == _PURCHASE
+    cancelled = np.count_nonzero(old["ring"]["type"] == _CANCEL, axis=1)
+    header["purchases"] = np.maximum(np.count_nonzero(bought, axis=1) - cancelled, 0)
+    header["bought_s"] = np.where(bought, old["ring"]["time_s"], 0).max(axis=1, initial=0)
     rows["vector"] = old["vector"]
     rows["ring"] = old["ring"]
     return rows

@@ -58,6 +58,7 @@ def states_of(keys: list[bytes], remembered: int) -> list[bytes]:
             rng.integers(1, 1 << 31, count).astype(np.uint32),
             np.full(count, 2, np.uint8),
             np.ones(count, np.bool_),
+            np.zeros(count),
         )
     return users.store()
 

@@ -13,8 +13,9 @@ import zlib
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
-LAYOUT = 2  # of a state, and format of an `applied` record
-HEADER = struct.Struct("<BBHBBHIIqqf")
+LAYOUT = 3  # of a state
+APPLIED_FORMAT = 2
+HEADER = struct.Struct("<BBHBBHIIqqfIfH")
 ENTRY = struct.Struct("<QIIB")
 APPLIED_KEY = b"\xff\x00applied"
 MARK = b"\xff\x01"  # of a user that was erased; a salted hash follows
@@ -37,6 +38,7 @@ class Event(NamedTuple):
     ----------
     named : hash of its event_id, 0 without one
     kind : number of its type
+    paid : for a purchase, or paid back
     """
 
     user: bytes
@@ -44,6 +46,7 @@ class Event(NamedTuple):
     named: int
     kind: int
     time_ms: int
+    paid: float = 0.0
 
 
 class Erasure(NamedTuple):
@@ -80,7 +83,10 @@ def event(key: bytes | None, value: bytes | None, types: Collection[Any]) -> Eve
     time_ms = _time_ms(fields)
     named = fields.get("event_id")
     named = 0 if named is None else zlib.crc32(_id(fields, "event_id").encode()) or 1
-    return Event(user.encode(), item, named, TYPES[fields["type"]], time_ms)
+    paid = 0.0
+    if types is PURCHASES:
+        paid = _amount(fields, "unit_price", 0) * _amount(fields, "quantity", 1)
+    return Event(user.encode(), item, named, TYPES[fields["type"]], time_ms, min(paid, 1e15))
 
 
 def erasure(key: bytes | None, value: bytes | None) -> Erasure | None:
@@ -121,8 +127,8 @@ def item(key: bytes | None, value: bytes | None) -> dict[str, Any] | None:
 
 def applied(value: bytes) -> Applied:
     found = json.loads(value)
-    if found["format"] != LAYOUT:
-        raise ValueError(f"an `applied` record of format {found['format']}, not {LAYOUT}")
+    if found["format"] != APPLIED_FORMAT:
+        raise ValueError(f"an `applied` record of format {found['format']}, not {APPLIED_FORMAT}")
     return Applied(found["next"], found["owner"])
 
 
@@ -160,3 +166,11 @@ def _id(fields: dict[str, Any], name: str) -> str:
     if type(found) not in (str, int) or not 1 <= len(str(found).encode()) <= 256:
         raise BadRecordError(name)
     return str(found)
+
+
+def _amount(fields: dict[str, Any], name: str, default: float) -> float:
+    found = fields.get(name)
+    found = default if found is None else found
+    if type(found) not in (int, float) or found < 0 or (name == "quantity" and found == 0):
+        raise BadRecordError(name)
+    return float(found)

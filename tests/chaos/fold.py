@@ -73,6 +73,9 @@ class Reference:
         self._newest_ms = 0
         self._erased_ms = erased_ms
         self._events = 0
+        self._bought_s = 0
+        self._spent = np.float32(0)
+        self._purchases = 0
         self._ring: deque[tuple[int, int, int, int]] = deque(maxlen=RING)
         self._remembered = 0
 
@@ -94,6 +97,13 @@ class Reference:
         self._vector = np.rint(following / divisor).astype(np.int8)
         self._newest_ms = max(self._newest_ms, event.time_ms)
         self._events += 1
+        if event.kind == TYPES["purchase"]:
+            self._bought_s = max(self._bought_s, event.time_ms // 1000)
+            self._spent = np.float32(float(self._spent) + event.paid)
+            self._purchases = min(self._purchases + 1, 65_535)
+        if event.kind == TYPES["cancel"]:
+            self._spent = np.float32(max(float(self._spent) - event.paid, 0.0))
+            self._purchases = max(self._purchases - 1, 0)
         if event.kind != IMPRESSION:
             self._ring.append((item, event.time_ms // 1000, event.named, event.kind))
             self._remembered += 1
@@ -107,7 +117,9 @@ class Reference:
         fields = HEADER.unpack_from(state)
         used, head, user._events, user._newest_ms = fields[3], fields[4], fields[7], fields[8]
         user._erased_ms = fields[9]
-        user._scale = np.float32(fields[-1])
+        user._scale = np.float32(fields[10])
+        user._bought_s, user._purchases = fields[11], fields[13]
+        user._spent = np.float32(fields[12])
         user._vector = np.frombuffer(state, np.int8, arithmetic.size, HEADER.size)
         entries = list(ENTRY.iter_unpack(state[HEADER.size + arithmetic.size :]))
         user._ring.extend(entries if used < RING else entries[head:] + entries[:head])
@@ -123,4 +135,5 @@ class Reference:
         header: list[Any] = [LAYOUT, 1, len(self._vector), len(entries), head, 0]
         header += [self._arithmetic.version, self._events, self._newest_ms, self._erased_ms]
         ring = b"".join(ENTRY.pack(*entry) for entry in entries)
-        return HEADER.pack(*header, self._scale) + self._vector.tobytes() + ring
+        header += [self._scale, self._bought_s, self._spent, self._purchases]
+        return HEADER.pack(*header) + self._vector.tobytes() + ring

@@ -147,6 +147,8 @@ def traffic(seed: int) -> Iterator[tuple[str, list[dict[str, object]], int]]:
             if topic != "erasures":
                 record["item_id"] = f"i{chance.randrange(1, 60)}"
                 record["type"] = chance.choice(TOPICS[topic])
+            if topic == "purchases":
+                record["unit_price"] = round(9 * chance.random(), 2)
             records.append(record)
         yield topic, records, now_ms
 

@@ -120,6 +120,9 @@ class Traffic:
             "type": chance.choice((*PURCHASES, "purchase") if bought else (*CLICKS, "view")),
             "event_time_ms": int(time.time() * 1000) - chance.choice(LATE_MS),
         }
+        if bought and chance.random() < 0.8:
+            event["unit_price"] = chance.choice((0, 3, round(50 * chance.random(), 2)))
+            event["quantity"] = chance.randrange(1, 5)
         if chance.random() < 0.7:  # without one, an event that is folded twice shows in the state
             event["event_id"] = f"{chance.getrandbits(64):x}"
         record = (topics.purchases if bought else topics.clicks, key, json.dumps(event).encode())

@@ -32,6 +32,7 @@ def events(*rows: tuple[str, str, EventType, int, int]) -> Events:
         times_ms=np.array([START_MS + 1000 * row[3] for row in rows], np.int64),
         event_hashes=np.array([row[4] for row in rows], np.uint32),
         offsets=np.arange(len(rows)),
+        amounts=np.zeros(len(rows)),
     )
 
 

@@ -144,6 +144,8 @@ def history(user: str, *bought: tuple[str, float], kind: str = "purchase") -> li
             "item_id": item,
             "type": kind,
             "event_time_ms": NOW_MS - int(days * DAY_MS),
+            "unit_price": 40.0 if item == "i80" else 25.25,
+            "quantity": 1 if item == "i80" else 2,
         }
         for item, days in bought
     ]
@@ -153,7 +155,10 @@ def history(user: str, *bought: tuple[str, float], kind: str = "purchase") -> li
 USERS: dict[str, list[dict[str, Any]]] = {
     "none": [],
     "one": history("one", ("i80", 2.0)),  # no category, 40.0
-    "two": [*history("two", ("i101", 30.0)), *history("two", ("i3", 20.0))],  # 50.5, shoes 1.5
+    "two": [
+        *history("two", ("i101", 30.0)),
+        *history("two", ("i3", 20.0)),
+    ],  # 50.5 each; shoes 1.5 by the catalogue
     "sorry": [*history("sorry", ("i101", 3.0)), *history("sorry", ("i101", 2.0), kind="cancel")],
 }
 AUDIENCES: dict[str, tuple[Shoppers, set[str]]] = {
@@ -163,7 +168,8 @@ AUDIENCES: dict[str, tuple[Shoppers, set[str]]] = {
     "spent_to": (Shoppers(spent_to=40.0), {"none", "one", "sorry"}),
     "bought_within_s": (Shoppers(bought_within_s=10 * 86_400.0), {"one", "sorry"}),
     "bought_before_s": (Shoppers(bought_before_s=10 * 86_400.0), {"none", "two"}),
-    "categories": (Shoppers(spent_from=1.0, categories=("shoes",)), {"two"}),
+    "categories": (Shoppers(spent_from=1.5, categories=("shoes",)), {"two"}),
+    "spent in categories": (Shoppers(spent_from=2.0, categories=("shoes",)), set()),
     "events_from": (Shoppers(events_from=3), {"two", "sorry"}),
     "events_to": (Shoppers(events_to=1), {"none"}),
     "both": (Shoppers(purchases_from=1, bought_within_s=10 * 86_400.0), {"one"}),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream.config import Settings
-from stream.contracts import partition_of
+from stream.contracts import EventType, partition_of
 from stream.core.bundle import Bundle
 from stream.core.state import UserShard
 from stream.core.users import EVERYONE, Users
@@ -31,6 +33,7 @@ def remember(to: UserShard, key: bytes, item: int, time_s: int = 1_000_000_000) 
         np.array([item], np.uint32),
         np.array([2], np.uint8),
         np.array([True]),
+        np.array([0.0]),
     )
     user.store()
 
@@ -84,7 +87,7 @@ def test_the_ring_holds_the_newest_interactions(pushed: int) -> None:
 def test_a_shard_without_a_ring_remembers_nothing() -> None:
     users = shard(ring=0)
     remember(users, b"a", 1)
-    assert len(encode(users, b"a")[0]) == 36 + 12
+    assert len(encode(users, b"a")[0]) == 46 + 12
 
 
 @pytest.mark.parametrize("storage", ["float32", "int8"])
@@ -180,10 +183,16 @@ def test_foreign_bytes_are_refused_with_a_cure(value: bytes) -> None:
 
 def as_layout_1(value: bytes) -> bytes:
     """The same state as the first version wrote it: no flags, no `erased_ms`."""
-    return b"\x01" + value[1:6] + bytes(2) + value[8:24] + value[32:]
+    return b"\x01" + value[1:6] + bytes(2) + value[8:24] + value[32:36] + value[46:]
 
 
-def test_a_state_of_the_first_layout_is_read() -> None:
+def as_layout_2(value: bytes) -> bytes:
+    """The same state as it was written before it told what the user bought."""
+    return b"\x02" + value[1:36] + value[46:]
+
+
+@pytest.mark.parametrize("older", [as_layout_1, as_layout_2])
+def test_a_state_of_an_older_layout_is_read(older: Callable[[bytes], bytes]) -> None:
     source = UserShard(Layout(3, "float32", 4, 7), partition=0, partitions=2)
     keys = [b"%d" % n for n in range(20)]
     for number, key in enumerate(keys):
@@ -192,16 +201,73 @@ def test_a_state_of_the_first_layout_is_read() -> None:
     set_vectors(source, keys, np.arange(60).reshape(20, 3))
     values = encode(source, *keys)
     users = UserShard(Layout(3, "float32", 4, 7), partition=0, partitions=2)
-    users.load(keys, [as_layout_1(value) for value in values])
+    users.load(keys, [older(value) for value in values])
     assert encode(users, *keys) == values
     assert users.newest_ms == source.newest_ms > 0
     assert 0 < Users.of(users, keys).misrouted.sum() < 20
 
 
+def buy(to: UserShard, key: bytes, *steps: tuple[EventType, float, int]) -> np.void:
+    """Note (type, amount, seconds) each; answers the header."""
+    user = Users.of(to, [key])
+    count = len(steps)
+    user.note(
+        np.zeros(count, np.int64),
+        np.arange(1, count + 1).astype(np.uint64),
+        np.array([1000 * step[2] for step in steps]),
+        np.zeros(count, np.uint32),
+        np.array([step[0] for step in steps], np.uint8),
+        np.ones(count, np.bool_),
+        np.array([step[1] for step in steps]),
+    )
+    user.store()
+    header: np.void = Users.of(to, [key]).headers[0]
+    return header
+
+
+def test_a_state_tells_what_its_user_bought() -> None:
+    users = shard(ring=2)
+    purchase, cancel = EventType.PURCHASE, EventType.CANCEL
+    steps = [(purchase, 10.5, 90), (EventType.CLICK, 0.0, 95), (purchase, 2.25, 80)]
+    header = buy(users, b"a", *steps)
+    assert (header["purchases"], header["spent"], header["bought_s"]) == (2, 12.75, 90)
+    header = buy(users, b"a", (cancel, 10.5, 99))
+    assert (header["purchases"], header["spent"], header["bought_s"]) == (1, 2.25, 90)
+    header = buy(users, b"a", (cancel, 10.5, 99), (cancel, 1.0, 99))
+    assert (header["purchases"], header["spent"]) == (0, 0)
+    restored = shard(ring=2)
+    buy(users, b"a", (purchase, 7.0, 99))
+    restored.load([b"a"], encode(users, b"a"))
+    assert Users.of(restored, [b"a"]).headers["spent"].tolist() == [7.0]
+    other = shard("int8", ring=5)  # another model's
+    other.load([b"a"], encode(users, b"a"))
+    header = Users.of(other, [b"a"]).headers[0]
+    assert (header["purchases"], header["spent"], header["bought_s"]) == (1, 7, 99)
+
+
+def test_purchases_are_counted_up_to_what_a_header_holds() -> None:
+    users = shard()
+    user = Users.of(users, [b"a"])
+    user.headers["purchases"] = 65_534
+    user.store()
+    header = buy(users, b"a", *[(EventType.PURCHASE, 0.0, 1)] * 3)
+    assert header["purchases"] == 65_535
+
+
+def test_an_older_state_tells_of_what_its_ring_holds() -> None:
+    users = shard(ring=4)
+    steps = [(EventType.PURCHASE, 1.0, second) for second in (5, 9, 7)]
+    buy(users, b"a", *steps, (EventType.CANCEL, 1.0, 11))
+    again = shard(ring=4)
+    again.load([b"a"], [as_layout_2(value) for value in encode(users, b"a")])
+    header = Users.of(again, [b"a"]).headers[0]
+    assert (header["purchases"], header["spent"], header["bought_s"]) == (2, 0, 9)
+
+
 def test_a_state_of_a_later_layout_is_refused() -> None:
     (value,) = set_vectors(shard(), [b"a"], [[1, 2, 3]]).store()
-    with pytest.raises(StateError, match="layout 3; this version reads layout 1, 2"):
-        shard().load([b"a"], [b"\x03" + value[1:]])
+    with pytest.raises(StateError, match="layout 4; this version reads layout 1, 2, 3"):
+        shard().load([b"a"], [b"\x04" + value[1:]])
 
 
 def test_a_ring_that_goes_on_behind_its_end_is_refused() -> None:
@@ -273,7 +339,7 @@ def test_int8_takes_vectors_too_small_for_a_scale_as_zeros() -> None:
     users = Users.of(shard("int8", size=2), [b"a", b"b", b"c", b"d"])
     given = np.array([[2e-43, -2e-43], [1e-37, 0], [1e-35, -1e-35], [1e-30, 0]], np.float32)
     users.set_vectors(EVERYONE, given)
-    stored = [list(value[36:38]) for value in users.store()]
+    stored = [list(value[46:48]) for value in users.store()]
     assert stored == [[0, 0], [0, 0], [127, 256 - 127], [127, 0]]
     np.testing.assert_allclose(users.vectors[2:], given[2:], rtol=1e-6)
     assert not users.vectors[:2].any()

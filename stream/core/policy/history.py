@@ -1,9 +1,10 @@
-"""What users bought, from their rings: how often, for how much, how long ago.
+"""What users bought: how often, for how much, how long ago; and at which prices.
 
-In: rings, the catalogue. Out: columns. Knows nothing of rules.
+In: states, rings, the catalogue. Out: columns. Knows nothing of rules.
 
-A ring holds a user's last interactions, so what is older than these does not count, and an item is
-taken to have cost what the catalogue says it costs now.
+Of all categories together the state tells, exactly, what its events said. Of some of them the ring
+tells: what is older than its entries does not count, and an item is taken to have cost what the
+catalogue says that it costs now.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Purchases(NamedTuple):
     Attributes
     ----------
     times : int64, shape (n,); purchases without those that were cancelled, >= 0
-    spent : float64, shape (n,); for how much, >= 0; items without a price are left out
+    spent : float64, shape (n,); for how much, >= 0; what has no price is left out
     newest_s : float64, shape (n,); how long ago the newest purchase was, inf for none
     """
 
@@ -39,10 +40,17 @@ class Purchases(NamedTuple):
         cls, audience: Audience, catalogue: Catalogue, categories: Sequence[str] | None = None
     ) -> Purchases:
         """Of these users, in some categories or in all."""
+        if categories is None:
+            headers = audience.headers
+            ago_s = np.maximum(audience.now_ms / 1000.0 - headers["bought_s"], 0.0)
+            return cls(
+                headers["purchases"].astype(np.int64),
+                headers["spent"].astype(np.float64),
+                np.where(headers["bought_s"] > 0, ago_s, np.inf),
+            )
         rows, types, ages_s, _ = audience.ring
         sign = np.where(types == EventType.PURCHASE, 1, 0) - (types == EventType.CANCEL)
-        if categories is not None:
-            sign[~catalogue.attributes.is_one_of("category", categories, rows)] = 0
+        sign[~catalogue.attributes.is_one_of("category", categories, rows)] = 0
         prices = np.nan_to_num(catalogue.attributes.prices[rows], nan=0.0)
         ago_s = np.where(sign > 0, ages_s + audience.idle_s[:, None], np.inf)
         return cls(
