@@ -17,6 +17,7 @@ from stream.contracts.records import ItemKind
 from stream.sections import Seconds, Section, Text
 
 MAX_K: Final = 1000
+MOST_DIVERSITY: Final = 1000
 MAX_RULES: Final = 62  # of a placement; which of them are in force is a number of 63 bits
 
 Moment = Annotated[
@@ -188,7 +189,7 @@ class Placement(Section, frozen=True):
         float,
         Meta(
             ge=0,
-            le=1000,
+            le=MOST_DIVERSITY,
             description="how much an item's likeness to one listed before it, a cosine up to 1, "
             "takes from the logit of its score; 0: nothing",
         ),

@@ -19,6 +19,7 @@ from export.data.options import CLEANING, first_given, minutes, open_log, open_s
 from export.data.sources import KAFKA
 from export.data.splits import Split, folds, newest_share, rolling
 from export.measuring.asked import PREFIXES, asked_of, moment_ms
+from export.measuring.diversity import diversity_curve
 from export.measuring.measure import KS, Measured, checked, measure, measure_model
 from export.memory import peak_mib
 from export.models import AUTO, train
@@ -27,8 +28,10 @@ from export.training.train import BASELINE, loaded
 from export.writing import check_writable
 from stream.config import Placement as PlacementRules
 from stream.core.bundle import Bundle
+from stream.core.model import Model
 from stream.errors import UsageError
 from stream.logs import FORMATS
+from stream.placements import MOST_DIVERSITY
 
 PREDICT_RATINGS = (AUTO, "mf")
 _FORMAT_OF_BASELINE = {PREFIXES: "sessions"}
@@ -69,6 +72,12 @@ def add_options(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave out what was seen or bought in all of the history, not what the ring remembers",
     )
+    command.add_argument(
+        "--diversity",
+        type=_strengths,
+        metavar="D,D",
+        help="with --bundle: what these strengths of a placement's diversity cost, at the last k",
+    )
     command.add_argument("--k", type=_lengths, default=KS, metavar="K,K", help="default: 10,20")
     command.add_argument(
         "--plots", type=Path, metavar="DIR", help="write charts as SVG, and a page of them"
@@ -89,7 +98,7 @@ def check(options: argparse.Namespace) -> None:
 
 def _check_log(options: argparse.Namespace) -> None:
     if option := first_given(
-        options, "test", "against", "baseline", "baseline_format", "whole_history"
+        options, "test", "against", "baseline", "baseline_format", "whole_history", "diversity"
     ):
         raise UsageError(f"{option}: goes with --bundle")
     if options.log is None:
@@ -211,8 +220,18 @@ def _bundle(options: argparse.Namespace, ks: tuple[int, ...], report: Report) ->
         with loaded(train(BASELINE, trained_on)) as served:
             report(f"measuring {BASELINE}")
             baseline = measure_model(served, asked, ks, rules=rules, **given)
-    form = told.bundle_json if options.json else told.bundle_text
-    _print(form(measured, baseline, against))
+    curve = []
+    if options.diversity is not None:
+        report(f"measuring {len(options.diversity)} strengths of diversity")
+        model = Model(bundle, "cpu", spare_rows=0)
+        whole = options.whole_history
+        curve = diversity_curve(model, asked, options.diversity, ks[-1], whole_history=whole)
+    if options.json:
+        points = [point._asdict() for point in curve]
+        found = told.bundle_json(measured, baseline, against)
+        _print(found | ({"diversity_curve": points} if points else {}))
+    else:
+        _print(told.bundle_text(measured, baseline, against) + told.diversity_text(curve, ks[-1]))
     if options.plots is not None:
         models = {"bundle": measured, "baseline": baseline, "other": against}
         bins = {name: m.calibration for name, m in models.items() if isinstance(m, Measured)}
@@ -243,3 +262,15 @@ def _lengths(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text}: give lengths of lists, such as 10,20") from None
+
+
+def _strengths(text: str) -> tuple[float, ...]:
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if not found or not all(0 <= strength <= MOST_DIVERSITY for strength in found):
+        raise argparse.ArgumentTypeError(
+            f"{text}: give strengths from 0 to {MOST_DIVERSITY}, such as 0,2,4"
+        )
+    return found

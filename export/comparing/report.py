@@ -12,6 +12,7 @@ from typing import Any
 
 from export.comparing.compare import Results, spread
 from export.comparing.plots import Points, chart, page
+from export.measuring.diversity import Point
 from export.measuring.measure import Measured
 from export.measuring.metrics.calibration import Reliability
 from export.training.train import BASELINE
@@ -86,6 +87,20 @@ def bundle_json(
         found["other"] = against.to_json()
         found["against_other"] = measured.against(against)
     return found
+
+
+def diversity_text(curve: Sequence[Point], k: int) -> str:
+    """What diversity costs, a line a strength; nothing where nobody asked."""
+    if not curve:
+        return ""
+    head = f"diversity  {f'ndcg@{k}':24}{f'recall@{k}':12}{'unlike':10}coverage"
+    lines = [
+        f"{point.diversity:<11g}"
+        f"{f'{point.ndcg:.4f} [{point.low:.4f}, {point.high:.4f}]':24}"
+        f"{point.recall:<12.4f}{point.unlike:<10.4f}{point.coverage:.4f}"
+        for point in curve
+    ]
+    return "\n".join(["", "", head, *lines])
 
 
 def results_text(results: Results, rated: Mapping[str, Any] | None = None) -> str:

@@ -25,6 +25,7 @@ from stream.core.bundle import NEVER_LISTED
 from stream.core.catalogue import Catalogue
 from stream.core.fold import fold
 from stream.core.model import Model
+from stream.core.policy.arranging import Arranging, Audience, pool_of
 from stream.core.policy.placement import Placement
 from stream.core.policy.ring import Ring
 from stream.core.state import UserShard
@@ -78,7 +79,8 @@ def replay(
 
     Parameters
     ----------
-    rules : the placement's settings; the default is a placement's default
+    rules : the placement's settings; the default is a placement's default. The catalogue has no
+        records, so those that look at attributes of items find nothing
     storage : how states are kept; None takes the bundle's
     ring : interactions remembered per user; the default is the engine's
     strike_history : leave out as well what the ring has forgotten and would leave out, as
@@ -130,7 +132,9 @@ class _Served:
         self._layout = Layout(model.state_size, kept, ring, bundle.version)
         bias = np.full(model.rows, NEVER_LISTED, np.float32)
         bias[: len(bundle.biases)] = bundle.biases
-        self._placement = Placement("measured", rules, model, self._catalogue, bias)
+        pool = pool_of(rules)
+        self._placement = Placement("measured", rules, model, self._catalogue, bias, pool)
+        self._arranging = Arranging(rules, self._placement, model, self._catalogue)
         self.row_by_code = self._catalogue.rows(log.items)
 
     def newcomers(self, count: int) -> Users:
@@ -147,7 +151,12 @@ class _Served:
             queries = [questions.queries[number] for number in numbers]
             struck = [self._struck(questions, query, strike_history) for query in queries]
             ring = Ring.of(self._model, self._catalogue, users, who)
-            listed, scores = self._placement.rank(users.vectors[who], ring, _padded(struck))
+            states = users.vectors[who]
+            found = self._placement.rank(states, ring, _padded(struck))
+            audience = Audience(users, who, states, ring, [], now_ms=0)
+            listed, scores, *_ = self._arranging.arrange(*found, audience)
+            k = answers.listed.shape[1]
+            listed, scores = listed[:, :k], scores[:, :k]
             answers.listed[numbers] = np.where(scores > 0, listed, 0)
             answers.scores[numbers] = scores
 
