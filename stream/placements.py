@@ -177,6 +177,15 @@ class Placement(Section, frozen=True):
             "without a bid are left out"
         ),
     ] = False
+    rating_weight: Annotated[
+        float,
+        Meta(
+            ge=-10,
+            le=10,
+            description="for each point that an item's `rating` is above 2.5, so much is added to "
+            "the logit of its score, and taken from it below",
+        ),
+    ] = 0.0
     price_band: PriceBand = PriceBand()
     pool: Annotated[
         Annotated[int, Meta(ge=1, le=100_000)] | None,

@@ -58,6 +58,10 @@ EventTimeMs = Annotated[int, Meta(ge=MIN_EVENT_TIME_MS, le=MAX_INT64)]
 Amount = Annotated[int, Meta(ge=0, le=MAX_INT64)] | Annotated[float, Meta(ge=0)]
 Quantity = Annotated[int, Meta(gt=0, le=MAX_INT64)] | Annotated[float, Meta(gt=0)]
 Scalar = str | Int64 | float | bool | None
+MAX_RATING: Final = 5
+Rating = (
+    Annotated[int, Meta(ge=0, le=MAX_RATING)] | Annotated[float, Meta(ge=0, le=float(MAX_RATING))]
+)
 Properties = dict[str, Scalar | list[Scalar] | dict[str, Scalar]]
 
 
@@ -116,6 +120,7 @@ class Item(Struct, frozen=True, gc=False, omit_defaults=True):
     price : in the shop's currency, >= 0
     shop : whose it is, where several sell here
     bid : of an ad, what a click on it pays
+    rating : of a shop or another item by those who know it, from 0 to 5
     repurchase_s : of a consumable, how long until it is bought again
     embedding : the model's item vector of an item that it was not trained on, shape (dim,); or that
         of an image or a text, where the model was trained with such
@@ -133,6 +138,7 @@ class Item(Struct, frozen=True, gc=False, omit_defaults=True):
     shop: str | None = None
     bid: Amount | None = None
     repurchase_s: Quantity | None = None
+    rating: Rating | None = None
 
 
 # Reasons without an item behind them, by their code in a column of reasons. 1 to 9 are the

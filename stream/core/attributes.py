@@ -11,10 +11,11 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.contracts import Item
+from stream.contracts import MAX_RATING, Item
 
 Attribute = Literal["category", "brand", "shop"]
 ATTRIBUTES: Final[tuple[Attribute, ...]] = ("category", "brand", "shop")
+MIDDLE_RATING: Final = MAX_RATING / 2
 NO_CODE: Final = 0  # of an item without the attribute
 
 
@@ -26,6 +27,8 @@ class Attributes:
         self._prices = np.full(rows, np.nan)
         self._bids = np.full(rows, np.nan)
         self._repurchase_s = np.zeros(rows, np.float32)
+        self._ratings = np.zeros(rows, np.float32)
+        self._brings_vector = np.zeros(rows, np.bool_)
         self._rows_by_tag: dict[str, set[int]] = {}
         self._tags_by_row: dict[int, tuple[str, ...]] = {}
         self._code_by_text: tuple[dict[str, int], ...] = tuple({} for _ in ATTRIBUTES)
@@ -37,7 +40,8 @@ class Attributes:
             self._codes = np.pad(self._codes, ((0, 0), (0, more)))
             self._prices = np.pad(self._prices, (0, more), constant_values=np.nan)
             self._bids = np.pad(self._bids, (0, more), constant_values=np.nan)
-            self._repurchase_s = np.pad(self._repurchase_s, (0, more))
+            for name in ("_repurchase_s", "_ratings", "_brings_vector"):
+                setattr(self, name, np.pad(getattr(self, name), (0, more)))
 
     def put(self, row: int, item: Item) -> None:
         """Replace what is known of a row by its item's record."""
@@ -48,6 +52,8 @@ class Attributes:
         self._prices[row] = np.nan if item.price is None else item.price
         self._bids[row] = item.bid or np.nan
         self._repurchase_s[row] = item.repurchase_s or 0.0
+        self._ratings[row] = 0.0 if item.rating is None else item.rating - MIDDLE_RATING
+        self._brings_vector[row] = item.embedding is not None
         for tag in self._tags_by_row.pop(row, ()):
             self._rows_by_tag[tag].discard(row)
         if item.tags:
@@ -63,6 +69,24 @@ class Attributes:
     def code_of(self, attribute: Attribute, text: str) -> int:
         """The code of an attribute's text; -1, which no row has, where no item has that text."""
         return self._code_by_text[ATTRIBUTES.index(attribute)].get(text, -1)
+
+    def codes_of(self, attribute: Attribute, texts: Sequence[str]) -> NDArray[np.int32]:
+        """The same of many: int32, shape (len(texts),)."""
+        return np.array([self.code_of(attribute, text) for text in texts], np.int32)
+
+    def texts(self, attribute: Attribute) -> list[str]:
+        """The text of each code, from 1 on."""
+        return list(self._code_by_text[ATTRIBUTES.index(attribute)])
+
+    @property
+    def ratings(self) -> NDArray[np.float32]:
+        """How far each row's rating is from the middle, 0 without one; float32. A view."""
+        return self._ratings
+
+    @property
+    def brings_vector(self) -> NDArray[np.bool_]:
+        """Whether the record of each row has an embedding: bool, shape (rows,). A view."""
+        return self._brings_vector
 
     @property
     def prices(self) -> NDArray[np.float64]:
@@ -83,7 +107,7 @@ class Attributes:
         self, attribute: Attribute, texts: Sequence[str], rows: NDArray[np.int64]
     ) -> NDArray[np.bool_]:
         """Whether the attribute of each of the rows is one of the texts. Any shape."""
-        return np.isin(self.codes(attribute)[rows], [self.code_of(attribute, t) for t in texts])
+        return np.isin(self.codes(attribute)[rows], self.codes_of(attribute, texts))
 
     def have_tag(self, tags: Sequence[str], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether each of the rows has one of the tags."""

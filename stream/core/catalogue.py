@@ -131,6 +131,10 @@ class Catalogue:
         self.changed.add(row)
         return row
 
+    def are_trained(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether the model has a vector of its own for each of the rows."""
+        return rows < self._first_untrained
+
     def is_trained(self, row: int) -> bool:
         """Whether the model has a vector of its own for the row."""
         return row < self._first_untrained

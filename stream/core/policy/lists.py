@@ -24,6 +24,7 @@ from stream.core.policy.audience import Audience, Basis
 from stream.core.policy.placement import Placement
 from stream.core.policy.reasons import ReasonColumns, Reasons
 from stream.core.policy.ring import Ring
+from stream.core.policy.shops import Shops
 from stream.core.users import Users
 
 # Users scored at once. The item table is packed anew for each product, since it may change between
@@ -70,6 +71,7 @@ class Lists:
         self._catalogue = catalogue
         self._rules = dict(rules)
         self.reasons = Reasons(model)
+        self._shops = Shops(model, catalogue)
         self._writer = ListWriter()
         self._tell_writer(range(1, len(catalogue)))
         self._place()
@@ -126,6 +128,7 @@ class Lists:
             vectors = np.array(list(catalogue.embeddings.values()), np.float32)
             self._model.set_embeddings(at, vectors)
             catalogue.embeddings.clear()
+        self._shops.follow(rows)
         for placement in self._placements:
             placement.refresh(rows, self.item_bias)
 

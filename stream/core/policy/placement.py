@@ -95,6 +95,7 @@ class Placement:
         self._exclude_in_cart = rules.exclude_in_cart
         self._by_cart = rules.based_on == "cart"
         self.bids = Bids(catalogue.attributes) if rules.by_bid else None
+        self._rating_weight = np.float32(rules.rating_weight)
         self._item_bias = item_bias
         self._rules = Rules(rules.rules, catalogue) if rules.rules else None
         self._biases: OrderedDict[int, ResidentBias] = OrderedDict()
@@ -115,6 +116,8 @@ class Placement:
         if self.bids is not None:
             paid = self.bids.logits(rows)
             bias = np.where(eligible & np.isfinite(paid), bias + paid, np.float32(NEVER_LISTED))
+        if self._rating_weight:
+            bias += self._rating_weight * self._catalogue.attributes.ratings[rows] * eligible
         if self._rules is not None and bits:
             self._rules.act(bits, rows, bias, NEVER_LISTED)
         return bias
