@@ -11,7 +11,9 @@ import pytest
 from stream.config import Placement
 from stream.contracts import Item, ListedItem
 from stream.core.bundle import Bundle
+from stream.core.catalogue import Catalogue
 from stream.core.policy.arranging import Arranging, Audience, Wishes
+from stream.core.policy.pins import PinBoard
 from stream.core.policy.placement import Placement as Ranking
 from stream.core.policy.ring import Ring
 from stream.core.users import Users
@@ -99,6 +101,11 @@ def test_a_pin_is_there_from_its_start_to_its_end(bundle: Bundle) -> None:
             home(bundle, k=5, pins=(Pin(best[9], 2, start, end),)).step({"item_id": "i7"})
         )
         assert (shown[1] == best[9]) is there
+
+
+def test_a_shorter_list_has_the_pins_of_its_places(bundle: Bundle) -> None:
+    board = PinBoard((Pin("i9", 2), Pin("i8", 5)), 3, Catalogue(bundle.item_ids))
+    assert board.rows(NOW_MS).tolist() == [0, 9, 0]
 
 
 def test_a_pin_yields_to_what_the_user_is_not_to_see(bundle: Bundle) -> None:

@@ -26,7 +26,7 @@ class PinBoard:
 
     Parameters
     ----------
-    k : length of its lists
+    k : length of the lists; a shorter one than the placement's has fewer places for pins
     """
 
     def __init__(self, pins: Sequence[Pin], k: int, catalogue: Catalogue) -> None:
@@ -40,7 +40,8 @@ class PinBoard:
         An item that two pins name is at the first of their places.
         """
         rows = np.full(self._k, NO_ITEM, np.int64)
-        on = [pin for pin in self._pins if is_on(pin.start, pin.end, now_ms)]
+        there = [pin for pin in self._pins if pin.place <= self._k]
+        on = [pin for pin in there if is_on(pin.start, pin.end, now_ms)]
         known = self._catalogue.rows([pin.item for pin in on]).tolist()
         for pin, row in sorted(zip(on, known, strict=True), key=lambda found: found[0].place):
             if row not in rows:
