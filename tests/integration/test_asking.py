@@ -62,11 +62,6 @@ def answers_of(freshet: Freshet, *request_ids: str) -> list[Any]:
         time.sleep(0.2)
 
 
-def ask(freshet: Freshet, *arguments: str) -> dict[str, Any]:
-    answer: dict[str, Any] = json.loads(freshet.run("ask", *arguments, "--json"))
-    return answer
-
-
 def send(freshet: Freshet, *values: dict[str, Any] | bytes, user: str = "u") -> None:
     with producing(freshet.bootstrap) as producer:
         for value in values:
@@ -78,56 +73,58 @@ def test_a_worker_answers_requests(broker: BrokerProcess, unique: str) -> None:
     freshet = Freshet(broker.bootstrap, unique)
     freshet.run("topics", "create")
     with working(freshet) as worker:
-        guest = ask(freshet, "list", "--user", "guest", "--k", "5")
-        assert (guest["status"], guest["known_user"], len(guest["items"])) == ("answered", False, 5)
-        assert {item["reason"]["code"] for item in guest["items"]} == {"popular"}
+        click = ("click", "--user", "u", "--item", "85123A")
+        sent = freshet.run("send", *click, "--wait", "--json").splitlines()
+        listed = json.loads(sent[1])["lists"]["home"]["items"]
+        told = json.loads(freshet.run("ask", "list", "--user", "u", "--json"))
+        assert told["items"] == listed
+        assert told["request_to_answer_ms"] < 1000 * WITHIN_S
+        shown = freshet.run("ask", "explain", "--user", "u", "--candidate", "22423")
+        assert "click 85123A" in shown
 
-        sent = freshet.run(
-            "send", "click", "--user", "u", "--item", "85123A", "--wait", "--json"
-        ).splitlines()
-        lists = json.loads(sent[1])["lists"]
-        mine = ask(freshet, "list", "--user", "u")
-        assert mine["items"] == lists["home"]["items"]
-        assert mine["request_to_answer_ms"] < 1000 * WITHIN_S
-
-        ranked = ask(
-            freshet,
-            *("rank", "--user", "u", "--candidate", "22423", "--candidate", "who"),
-            *("--relevance", "3", "--relevance", "7", "--weight", "1"),
-        )
-        assert [(item["item_id"], item.get("mark")) for item in ranked["items"]] == [
+        about_u: list[dict[str, Any]] = [
+            {"type": "list", "k": 5},
+            {
+                "type": "rank",
+                **{"candidates": ["22423", "who"], "relevance": [3, 7], "weight": 1},
+            },
+            {"type": "similar", "item_id": "85123A", "k": 3},
+            {"type": "together", "item_id": "85123A", "k": 3},
+            {"type": "state"},
+            {"type": "trending"},
+            {"type": "list", "deadline_ms": 1_000_000_000_000},
+        ]
+        requests = [
+            {"request_id": f"r{number}", "user_id": "u", **fields}
+            for number, fields in enumerate(about_u)
+        ]
+        bad = {"request_id": "nowhere", "user_id": "u", "type": "list", "placement": "nowhere"}
+        send(freshet, *requests[:3], b"{not json", bad, *requests[3:])
+        guest = {"request_id": "guest", "user_id": "guest", "type": "list", "k": 5}
+        send(freshet, guest, user="guest")
+        found = answers_of(freshet, "guest", *(request["request_id"] for request in requests))
+        for record in found:
+            assert record.key.decode() == json.loads(record.value)["user_id"]
+            assert record.partition == partition_of(record.key, 3)
+        by_id = {(a := json.loads(record.value))["request_id"]: a for record in found}
+        assert [item["item_id"] for item in by_id["r0"]["items"]] == [
+            item["item_id"] for item in listed[:5]
+        ]
+        assert [(i["item_id"], i.get("mark")) for i in by_id["r1"]["items"]] == [
             ("who", "unknown"),
             ("22423", None),
         ]
-        near = ask(freshet, "similar", "--user", "u", "--item", "85123A", "--k", "3")
-        assert len(near["items"]) == 3
-        state = ask(freshet, "state", "--user", "u")["state"]
+        assert [len(by_id[name]["items"]) for name in ("r2", "r3")] == [3, 3]
+        state = by_id["r4"]["state"]
         assert [done["item_id"] for done in state["interactions"]] == ["85123A"]
-        shown = freshet.run("ask", "explain", "--user", "u", "--candidate", "22423")
-        assert "click 85123A" in shown
-        assert "unavailable" in freshet.run("ask", "trending", "--user", "u")
-
-        send(
-            freshet,
-            {
-                "request_id": "late",
-                "user_id": "u",
-                "type": "list",
-                "deadline_ms": 1_000_000_000_000,
-            },
-            b"{not json",
-            {"request_id": "nowhere", "user_id": "u", "type": "list", "placement": "nowhere"},
-            {"request_id": "good", "user_id": "u", "type": "state"},
-        )
-        found = answers_of(freshet, "late", "good")
-        late = next(a for r in found if (a := json.loads(r.value))["request_id"] == "late")
-        assert (late["status"], late["items"]) == ("late", [])
-        for record in found:
-            answer = json.loads(record.value)
-            assert record.key.decode() == answer["user_id"]
-            assert record.partition == partition_of(record.key, 3)
-        letters = [dict(one.headers) for one in records_of(freshet, freshet.topic["dead_letters"])]
-        assert [letter["freshet-reason"] for letter in letters] == [
+        assert by_id["r5"]["status"] == "unavailable"
+        assert (by_id["r6"]["status"], by_id["r6"]["items"]) == ("late", [])
+        assert (by_id["guest"]["known_user"], len(by_id["guest"]["items"])) == (False, 5)
+        assert {i["reason"]["code"] for i in by_id["guest"]["items"]} == {"popular"}
+        deadline = time.monotonic() + WITHIN_S
+        while len(letters := records_of(freshet, freshet.topic["dead_letters"])) < 2:
+            assert time.monotonic() < deadline
+        assert [dict(letter.headers)["freshet-reason"] for letter in letters] == [
             b"not_json",
             b"unknown_placement",
         ]
