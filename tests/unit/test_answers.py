@@ -369,6 +369,14 @@ def test_candidates_of_others_do_not_matter(desk: Desk) -> None:
     ]
 
 
+def test_candidates_of_an_earlier_request_do_not_come_back(desk: Desk) -> None:
+    desk.did("i7")
+    listed = desk.ask("list", placement="again", k=1000)
+    for some in (slice(0, 5), slice(-5, None)):  # the best first
+        answer = desk.ask("rank", placement="again", candidates=ids(listed)[some])
+        assert (ids(answer), scores(answer)) == (ids(listed)[some], scores(listed)[some])
+
+
 def test_no_candidate_is_dropped_and_each_says_what_is_wrong_with_it(desk: Desk) -> None:
     desk.did("i7", kind="purchase")
     desk.did("i8", kind="dislike")
