@@ -87,6 +87,8 @@ def look_at(folder: Path) -> None:
     try:
         if folder.exists() and not (folder.is_dir() and (folder / MANIFEST).is_file()):
             raise UsageError(f"{folder}: exists and is not a bundle; give another folder")
+        if folder.is_symlink():
+            folder.stat()  # a link to nothing cannot be replaced by a folder
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".bundle-"):
             pass

@@ -30,8 +30,10 @@ def check_writable(folder: Path) -> None:
 
 def unwritable(folder: Path, error: OSError) -> UsageError:
     """Why a folder cannot be made or written, and what to do."""
-    there = next(place for place in (folder, *folder.parents) if os.path.exists(place))
-    if not there.is_dir():
+    there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    if not there.exists():
+        why = f"{there} is a link to nothing"
+    elif not there.is_dir():
         why = f"{there} is a file"
     else:
         why = f"nothing can be made in {there} ({error.strerror})"

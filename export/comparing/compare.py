@@ -73,8 +73,8 @@ def compare(
     asked = baskets(log, since_ms)
     if not asked.queries:
         raise UsageError(
-            "the newer side of the split asks for nothing: nobody there turns to an item after "
-            "something; give another --since, or more of a log"
+            "the newer side of the split asks for nothing: no visit begins there that comes after "
+            "something, or turns to two items; give another --since, or more of a log"
         )
     ks = checked(ks)
     results: Results = {}

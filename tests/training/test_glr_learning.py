@@ -6,6 +6,7 @@ import os
 import signal
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -18,9 +19,13 @@ from export.models.glr.judging import Cases, interests
 from export.models.glr.learning import learn
 from export.models.glr.member import Member
 from export.models.glr.network import Network
+from export.models.glr.network import numbers as numbers_of
 from export.models.glr.parameters import LONG, Parameters, length
-from export.models.glr.sequences import Sequences, trained_kinds
+from export.models.glr.sequences import Batch, Sequences, trained_kinds
 from export.models.glr.settled import Settled
+from export.models.glr.warm import Grown
+from export.models.warm import WarmStart
+from export.training.train import fit
 from stream.core.bundle import Head
 from stream.core.model import Model
 from stream.core.recent import Recent
@@ -147,6 +152,94 @@ def test_the_whole_log_is_learned_from_where_the_older_events_ended() -> None:
     np.testing.assert_allclose(whole.embeddings[rows], older.embeddings, atol=1e-4)
     anew = learn(log, settled=replace(settled, grown=None), **given)
     assert len(anew.training["curves"][0]) == 8
+
+
+class Begun(NamedTuple):
+    """What a training was about to be: with what, for how long, from which networks."""
+
+    p: Parameters
+    plan: Plan
+    start: str
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[Begun]:
+    """Trainings are noted, and end before their first step."""
+    found: list[Begun] = []
+
+    def note(trainer: Trainer, plan: Plan, report: object) -> None:
+        found.append(Begun(trainer.p, plan, trainer._start))
+        raise EOFError
+
+    monkeypatch.setattr(Trainer, "run", note)
+    return found
+
+
+def test_a_better_network_is_waited_for_a_quarter_of_the_epochs(begun: list[Begun]) -> None:
+    log = walks(60)
+    for epochs in (1, 6, 16):
+        with pytest.raises(EOFError):
+            learn(log, held_out=newest(log), epochs=epochs, **SMALL)
+    assert [training.plan.patience for training in begun] == [2, 2, 4]
+
+
+def test_a_few_epochs_at_a_lower_rate_go_on_from_the_older_events(begun: list[Begun]) -> None:
+    log = walks(60)
+    p = Parameters.of({**SMALL, "refit": 0.2, "learning_rate": 0.01})
+    items = len(log.items)
+    numbers = {
+        "0.items": np.zeros((items + 1, p.dim), np.float32),
+        "0.biases": np.zeros(items + 1, np.float32),
+    }
+    older = {**numbers, "0.biases": np.ones(items + 1, np.float32)}
+    grown = Grown.of(["", *log.items], older)
+    assert grown.digest != Grown.of(["", *log.items], numbers).digest
+    network = numbers_of(Network(items + 1, p, None))
+    grown = grown._replace(numbers={f"0.{name}": value for name, value in network.items()})
+    warm = WarmStart("bundle", "id", asdict(p), ["", *log.items], grown.numbers, "of a bundle", 0)
+    for epochs, refit, run in (
+        (16, 0.2, Run()),
+        (1, 0.2, Run(warm=warm)),
+        (16, 1.0, Run(warm=warm)),
+    ):
+        settled = Settled(epochs, parameters=replace(p, refit=refit), grown=grown)
+        with pytest.raises(EOFError):
+            learn(log, settled=settled, run=run)
+    assert [training.plan.epochs for training in begun] == [3, 1, 16]
+    assert [training.p.learning_rate for training in begun] == [0.003, 0.003, 0.01]
+    assert [training.start for training in begun] == [grown.digest, grown.digest, "of a bundle"]
+
+
+def test_an_interrupted_training_on_the_whole_log_goes_on_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = walks(120, repeats=0.2)
+    log.user[:] = log.user // 4
+    given = {**SMALL, "epochs": 2, "refit": 0.5}
+    straight = fit(log, "glr", given, lambda line: None)
+    step, steps = Trainer._step, 0
+
+    def step_and_press(trainer: Trainer, batch: Batch) -> float:
+        nonlocal steps
+        steps += trainer._start != ""  # on the whole log
+        if steps == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(trainer, batch)
+
+    run = Run(checkpoint=tmp_path / "network")
+    monkeypatch.setattr(Trainer, "_step", step_and_press)
+    with pytest.raises(KeyboardInterrupt):
+        fit(log, "glr", given, lambda line: None, run)
+    monkeypatch.setattr(Trainer, "_step", step)
+    said: list[str] = []
+    resumed = fit(log, "glr", given, said.append, replace(run, report=said.append))
+    assert [line.split(": ")[-1] for line in said if line.startswith("going on from")] == [
+        "epoch 2, step 0",  # of the older events: all of them
+        "epoch 1, step 2",
+    ]
+    assert resumed.network.keys() == straight.network.keys()
+    for name, value in straight.network.items():
+        np.testing.assert_array_equal(resumed.network[name], value)
 
 
 def test_a_network_of_no_numbers_ranks_nothing() -> None:

@@ -532,7 +532,7 @@ def test_a_model_that_is_named_serves_raw_scores(
 @pytest.mark.parametrize(
     ("users", "options", "message"),
     [
-        ("a a a b b b c c d e", (), "the newer side of the split asks for nothing"),
+        ("a a a b b b c c d e", (), "no visit begins there that comes after something, or turns"),
         ("a a a b b b c c d e", ("--since", "2023-11-15T06"), "give another --since"),
         # Users are dealt out to folds as a, b and c, d.
         ("a b a b c d", ("--folds", 2), "split 2 asks for nothing"),

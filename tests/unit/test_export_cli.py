@@ -214,6 +214,7 @@ def test_mistakes_get_a_message(
     [
         ("file/bundle", "file is a file; give another folder"),
         ("file/some/bundle", "file is a file; give another folder"),
+        ("link", "link is a link to nothing; give another folder"),
         ("/proc/bundle", "nothing can be made in /proc (No such file or directory); give another"),
     ],
 )
@@ -223,6 +224,7 @@ def test_a_folder_that_cannot_be_written_is_told_first(
     if out.startswith("/proc") and not Path("/proc/self").exists():
         pytest.skip("no /proc here")
     (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to("nothing")
     given = random_decay_bundle(tmp_path / "b", 8, dim=4).path if command == "compress" else "none"
     model = ("--model", "decay") if command in ("train", "tune") else ()
     packed = ("--states", "int8") if command == "compress" else ()

@@ -6,6 +6,7 @@ interactions are fitted on them. Without: what was settled that way is used, on 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -78,14 +79,14 @@ def learn(
     companions = Companions.of(both_ways(forward, BACKWARD), p.companions)
     cases = None if held_out is None else Cases.of(log, held_out, row_by_code, kinds, p)
     epochs = p.epochs if settled is None else settled.epochs
-    begin: list[Start | None] = [None] * p.members
+    begin: Sequence[Start | None] = [None] * p.members
     trained_with = p
     if settled is not None and settled.grown is not None and p.refit < 1:
-        begin = [*starts(settled.grown, item_ids, p)]
+        begin = starts(settled.grown, item_ids, p)
         epochs = max(1, round(epochs * p.refit))
         trained_with = replace(p, learning_rate=p.learning_rate * REFIT_RATE)
-    elif (warm := run.warm) is not None:
-        begin = [*starts(Grown(warm.item_ids, warm.numbers, warm.digest, warm.name), item_ids, p)]
+    elif run.warm is not None:
+        begin = starts(run.warm, item_ids, p)
     neighbours = _neighbours(both_ways(forward), p)
     job = Job(sequences, len(item_ids), trained_with, neighbours, cases, epochs, begin)
     limit, training = run.seconds, run

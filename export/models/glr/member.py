@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -38,7 +39,7 @@ class Job:
     neighbours: Neighbours | None
     cases: Cases | None
     epochs: int
-    starts: list[Start | None]
+    starts: Sequence[Start | None]
 
 
 class Member(NamedTuple):

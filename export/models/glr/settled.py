@@ -25,7 +25,7 @@ class Settled:
     level : what is subtracted from logits, so that their sigmoid is near a probability
     ndcg, recall, mrr : at `judging.K`, on the held-out events; 0 where there were none
     parameters : that it was settled with; the whole log may look like another kind of log
-    grown : the networks of the older events
+    grown : the networks of the older events; with `refit` below 1 the whole log goes on from them
     """
 
     epochs: int

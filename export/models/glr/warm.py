@@ -30,14 +30,14 @@ class Start(NamedTuple):
 
 
 class Grown(NamedTuple):
-    """The networks of an earlier training.
+    """The networks of the older events, from which the training on the whole log goes on.
 
     Attributes
     ----------
     item_ids : of their rows, the first one ""
     numbers : float32 arrays by name, as `Members.kept`
     digest : tells them from others, hex
-    name : of the bundle that they are from, for messages
+    name : for messages
     """
 
     item_ids: Sequence[str]
@@ -83,11 +83,12 @@ def going_on(warm: WarmStart, length: float, given: Mapping[str, Any]) -> Parame
     return Parameters.of({**earlier, "epochs": epochs, **given})
 
 
-def starts(grown: Grown, item_ids: Sequence[str], p: Parameters) -> list[Start]:
+def starts(earlier: Grown | WarmStart, item_ids: Sequence[str], p: Parameters) -> list[Start]:
     """The beginning of each member.
 
     Parameters
     ----------
+    earlier : the networks of the older events, or of a bundle
     item_ids : of the rows to be trained, the first one ""
 
     Raises
@@ -95,25 +96,25 @@ def starts(grown: Grown, item_ids: Sequence[str], p: Parameters) -> list[Start]:
     UsageError
         The arrays are not those of such networks.
     """
-    row_by_id = {item_id: row for row, item_id in enumerate(grown.item_ids)}
+    row_by_id = {item_id: row for row, item_id in enumerate(earlier.item_ids)}
     rows = np.array([row_by_id.get(item_id, -1) for item_id in item_ids])
     found = []
     for member in range(p.members):
         mark = f"{member}."
         numbers = {
             name.removeprefix(mark): value
-            for name, value in grown.numbers.items()
+            for name, value in earlier.numbers.items()
             if name.startswith(mark)
         }
-        n = len(grown.item_ids)
+        n = len(earlier.item_ids)
         shapes = {name: getattr(numbers.get(name), "shape", None) for name in ("items", "biases")}
         if shapes != {"items": (n, p.dim), "biases": (n,)}:
             raise UsageError(
-                f"{grown.name}: its network.npz is of another model; train without --warm"
+                f"{earlier.name}: its network.npz is of another model; train without --warm"
             )
         for name in shapes:
             chosen = numbers[name][rows]
             chosen[rows < 0] = np.nan
             numbers[name] = chosen
-        found.append(Start(numbers, grown.digest))
+        found.append(Start(numbers, earlier.digest))
     return found
