@@ -79,6 +79,9 @@ def own_prices(ring: Ring, catalogue: Catalogue) -> NDArray[np.float64]:
     level = np.full(len(prices), np.nan)
     for types in (_TOWARDS, [EventType.PURCHASE]):
         of_type = np.where(np.isin(ring.types, types), prices, np.nan)
-        some = np.flatnonzero(np.isfinite(of_type).any(axis=1))
-        level[some] = np.nanmedian(of_type[some], axis=1)
+        of_type.sort(axis=1)  # NaN comes last; NumPy's own nanmedian is slower
+        known = np.count_nonzero(np.isfinite(of_type), axis=1)
+        some = np.flatnonzero(known)
+        lower, upper = (known[some] - 1) // 2, known[some] // 2
+        level[some] = (of_type[some, lower] + of_type[some, upper]) / 2
     return level
