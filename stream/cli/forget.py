@@ -140,4 +140,4 @@ def _day(at_ms: int) -> str:
     try:
         return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
     except (ValueError, OverflowError, OSError):  # a topic may keep for a million years
-        return f"{at_ms // _YEAR_MS + 1970} (the year)"
+        return f"the year {at_ms // _YEAR_MS + 1970}"

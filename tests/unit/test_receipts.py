@@ -121,8 +121,8 @@ def test_a_topic_of_which_nothing_is_told_is_not_there() -> None:
 @pytest.mark.parametrize(
     ("at_ms", "shown"),
     [
-        (NOW_MS + 10**15, "33715 (the year)"),  # retention.ms=1000000000000000
-        (2**63, "292278994 (the year)"),
+        (NOW_MS + 10**15, "the year 33715"),  # retention.ms=1000000000000000
+        (2**63, "the year 292278994"),
         (253_402_300_799_000, "9999-12-31 23:59 UTC"),
     ],
 )
