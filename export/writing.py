@@ -13,17 +13,20 @@ from stream.errors import UsageError
 
 
 def check_writable(folder: Path) -> None:
-    """See whether files can be made in a folder; it is made if it is not there.
+    """See whether files can be made in a folder. What is not there yet is not there afterwards.
 
     Raises
     ------
     UsageError
         They cannot.
     """
+    missing = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".freshet-"):
             pass
+        for place in missing:
+            place.rmdir()
     except OSError as error:
         raise unwritable(folder, error) from None
 

@@ -27,7 +27,7 @@ from export.data.dataset import Log
 from export.measuring.evaluate import replay
 from export.measuring.exclusions import tellable
 from export.measuring.measure import Measured, judge
-from export.models import AUTO, LEARNED, SETTLED, Trained, train
+from export.models import AUTO, LEARNED, SETTLED, Trained, parameters_for, train
 from export.models.base import Run
 from export.training.calibrating import calibrate, softened
 from export.training.sides import Sides, hold_out
@@ -39,8 +39,6 @@ BASELINE = "cooccurrence"
 CANDIDATES = ("cooccurrence", "decay", "mf", "glr")  # of `auto`
 KS = (10, 20)
 CHOSEN_BY = "ndcg@20"
-SECONDS_SHARE = 0.5  # of the time, for training on the older events; the rest is for all
-
 AS_TRAINED = Wanted()
 
 Report = Callable[[str], None]
@@ -116,7 +114,8 @@ def fit(
     if calibrated is not None:
         metrics["expected_calibration_error"] = calibrated.errors
     report(f"training {model} on all {len(log):,} events")
-    more = {"run": run.part(1 - SECONDS_SHARE), "settled": best.trained.settled}
+    rest = 1 - _share(model, held.older, parameters, run)
+    more = {"run": run.part(rest), "settled": best.trained.settled}
     final = train(model, log, **parameters, **(more if model in SETTLED else {}))
     final.exclude_seen, final.exclude_bought = best.measured.leaves_out
     final.metrics = metrics
@@ -141,12 +140,22 @@ def _tried(
 ) -> Tried | None:
     report(f"training {name} on the older {len(held.older):,} events")
     try:
-        return attempt(name, held, parameters, run.part(SECONDS_SHARE, "older"), report)
+        part = run.part(_share(name, held.older, parameters, run), "older")
+        return attempt(name, held, parameters, part, report)
     except TrainingError:
         raise  # it is not the model's fault, and what is kept must not be thrown away
     except UsageError as error:
         report(f"{name}: {error}")
         return None
+
+
+def _share(name: str, older: Log, parameters: Mapping[str, Any], run: Run) -> float:
+    """Of the time, for the older events; the whole log is then trained on `refit` times as long."""
+    if name not in LEARNED:
+        return 0.5
+    earlier = {} if run.warm is None else {"refit": run.warm.parameters.get("refit", 1.0)}
+    share: float = 1 / (1 + parameters_for(name, older, {**earlier, **parameters}).refit)
+    return share
 
 
 def attempt(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -210,6 +211,24 @@ def test_a_few_epochs_at_a_lower_rate_go_on_from_the_older_events(begun: list[Be
     assert [training.start for training in begun] == [grown.digest, grown.digest, "of a bundle"]
 
 
+@pytest.mark.parametrize(("refit", "seconds"), [(1.0, [400, 500]), (0.25, [640, 200])])
+def test_the_older_events_have_the_time_that_the_whole_log_does_not_take(
+    refit: float, seconds: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = walks(120)
+    log.user[:] = log.user // 4
+    run, had = Trainer.run, list[float]()
+
+    def note(trainer: Trainer, plan: Plan, report: Callable[[str], None]) -> Network:
+        had.append(plan.seconds or 0)
+        return run(trainer, plan, report)
+
+    monkeypatch.setattr(Trainer, "run", note)
+    given = {**SMALL, "epochs": 1, "refit": refit}
+    fit(log, "glr", given, lambda line: None, Run(seconds=1000))
+    assert had == pytest.approx(seconds)  # a fifth of the first is for what it settles
+
+
 def test_an_interrupted_training_on_the_whole_log_goes_on_to_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,7 +253,7 @@ def test_an_interrupted_training_on_the_whole_log_goes_on_to_the_same_bits(
     said: list[str] = []
     resumed = fit(log, "glr", given, said.append, replace(run, report=said.append))
     assert [line.split(": ")[-1] for line in said if line.startswith("going on from")] == [
-        "epoch 2, step 0",  # of the older events: all of them
+        "epoch 3, step 0",  # of the older events: they are done
         "epoch 1, step 2",
     ]
     assert resumed.network.keys() == straight.network.keys()

@@ -208,6 +208,15 @@ def test_mistakes_get_a_message(
     assert message in err
 
 
+def test_a_folder_that_was_only_looked_at_is_not_left_behind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = run(capsys, "sample", tmp_path / "none", "--out", tmp_path / "some" / "new")
+    assert code == 2
+    assert "none: no such file" in err
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("command", ["train", "tune", "compress", "sample"])
 @pytest.mark.parametrize(
     ("out", "why"),
