@@ -136,7 +136,10 @@ def _show(answer: Answer, took_ms: float) -> None:
             click.echo(f"      {because.share:+.4f}  {because.type} {what}")
     if answer.state is not msgspec.UNSET:
         state = answer.state
-        click.echo(f"{state.events} events, {state.state_bytes} bytes kept of them")
+        click.echo(
+            f"{state.events} events, {state.state_bytes} bytes kept of them; bought "
+            f"{state.purchases} times for {state.spent:g}"
+        )
         for done in state.interactions:
             what = printable(done.item_id or "an item not known any more")
             click.echo(f"      {done.type} {what} at {done.event_time_ms}")

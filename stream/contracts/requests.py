@@ -134,12 +134,18 @@ class UserState(Struct, frozen=True, gc=False):
     newest_event_ms : 0 before the first
     interactions : the last ones, newest first by arrival; impressions are not among them
     state_bytes : what is stored of the user
+    purchases, spent : how often the user bought, and for how much where prices were told, less what
+        was cancelled
+    newest_purchase_ms : 0 before the first
     """
 
     events: int
     newest_event_ms: int
     interactions: tuple[Interaction, ...]
     state_bytes: int
+    purchases: int
+    spent: float
+    newest_purchase_ms: int
 
 
 class Answer(Struct, frozen=True, gc=False):

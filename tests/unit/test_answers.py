@@ -631,6 +631,8 @@ def test_a_state_says_what_is_kept_of_a_user(desk: Desk) -> None:
     ]
     (stored,) = Users.of(desk.shard, [b"u"]).store()
     assert state.state_bytes == len(stored)
+    assert (state.purchases, state.spent) == (1, 0.0)
+    assert state.newest_purchase_ms == (NOW_MS - 1000) // 1000 * 1000
 
 
 def test_a_guests_state_says_nothing(desk: Desk) -> None:

@@ -333,10 +333,10 @@ def test_an_answer_in_words(capsys: pytest.CaptureFixture[str]) -> None:
         "      -0.1250  view an item not known any more",
         "   2. i9  0.0000  (unknown, unknown)",
     ]
-    state = UserState(3, 5, (Interaction("like", "i4", 7),), 99)
+    state = UserState(3, 5, (Interaction("like", "i4", 7),), 99, 2, 7.5, 5)
     ask._show(_answer("r", type="state", state=state), 1.0)
     shown = capsys.readouterr().out
-    assert "3 events, 99 bytes kept of them" in shown
+    assert "3 events, 99 bytes kept of them; bought 2 times for 7.5" in shown
     assert "like i4 at 7" in shown
 
 

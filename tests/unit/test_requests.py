@@ -69,7 +69,7 @@ def test_an_answer_round_trip() -> None:
         value=1.0,
         because=(Because("click", None, NOW_MS, -0.25),),
     )
-    state = UserState(3, NOW_MS, (Interaction("view", "i1", NOW_MS),), 99)
+    state = UserState(3, NOW_MS, (Interaction("view", "i1", NOW_MS),), 99, 2, 7.5, NOW_MS)
     for more in ({}, {"items": (item,)}, {"basis": "users"}, {"state": state}):
         answer = Answer(
             request_id="r",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from stream.contracts import Answer, Interaction, UserState
-from stream.core.answers.asking import Crowd, Room, type_name
+from stream.core.answers.asking import Crowd, Room, rounded, type_name
 
 
 def audit(room: Room, crowd: Crowd) -> list[Answer]:
@@ -30,6 +30,9 @@ def audit(room: Room, crowd: Crowd) -> list[Answer]:
                 for row, code, time_s in zip(*columns, strict=True)
             ),
             state_bytes=len(stored[user]) if answer.known_user else 0,
+            purchases=int(header["purchases"]),
+            spent=rounded(header["spent"]),
+            newest_purchase_ms=int(header["bought_s"]) * 1000,
         )
         answers.append(replace(answer, state=state))
     return answers
