@@ -50,11 +50,20 @@ PURCHASE_TYPES: Final[frozenset[str]] = frozenset(get_args(PurchaseType))
 # A number as an id becomes its decimal string. Lengths are characters here; `codec` counts the
 # bytes of ids that are not ASCII.
 Int64 = Annotated[int, Meta(ge=MIN_INT64, le=MAX_INT64)]
-TextId = Annotated[str, Meta(min_length=1, max_length=MAX_ID_BYTES)]
-Id = TextId | Int64
+TextId = Annotated[
+    str, Meta(min_length=1, max_length=MAX_ID_BYTES, description="at most 256 bytes of UTF-8")
+]
+Id = TextId | Annotated[Int64, Meta(description="becomes its decimal text")]
 ID_FIELDS: Final = frozenset({"user_id", "item_id", "event_id", "session_id", "request_id"})
 Label = Annotated[str, Meta(max_length=MAX_ID_BYTES)]
-EventTimeMs = Annotated[int, Meta(ge=MIN_EVENT_TIME_MS, le=MAX_INT64)]
+EventTimeMs = Annotated[
+    int,
+    Meta(
+        ge=MIN_EVENT_TIME_MS,
+        le=MAX_INT64,
+        description="milliseconds since 1970, not before 2000, at most a day ahead",
+    ),
+]
 Amount = Annotated[int, Meta(ge=0, le=MAX_INT64)] | Annotated[float, Meta(ge=0)]
 Quantity = Annotated[int, Meta(gt=0, le=MAX_INT64)] | Annotated[float, Meta(gt=0)]
 Scalar = str | Int64 | float | bool | None
@@ -80,7 +89,14 @@ def event_hash(event_id: str) -> int:
 
 
 class Click(Struct, frozen=True, gc=False, omit_defaults=True):
-    """A record of `clicks`. Key: user_id."""
+    """A record of `clicks`. Key: user_id.
+
+    Attributes
+    ----------
+    event_id : a repeated one within the user's last interactions counts once
+    placement : of the list that it was done on
+    properties : scalars, or lists and objects of them
+    """
 
     user_id: Id
     item_id: Id
@@ -93,7 +109,15 @@ class Click(Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Purchase(Struct, frozen=True, gc=False, omit_defaults=True):
-    """A record of `purchases`. Key: user_id."""
+    """A record of `purchases`. Key: user_id.
+
+    Attributes
+    ----------
+    event_id : a repeated one within the user's last interactions counts once
+    placement : of the list that it was done on
+    properties : scalars, or lists and objects of them
+    unit_price : in `currency`
+    """
 
     user_id: Id
     item_id: Id
@@ -117,7 +141,9 @@ class Item(Struct, frozen=True, gc=False, omit_defaults=True):
 
     Attributes
     ----------
+    kind : a placement may list some kinds alone
     price : in the shop's currency, >= 0
+    available : false keeps it out of all lists
     shop : whose it is, where several sell here
     bid : of an ad, what a click on it pays
     rating : of a shop or another item by those who know it, from 0 to 5
