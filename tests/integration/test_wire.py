@@ -20,9 +20,9 @@ from typing import NamedTuple
 from unittest import mock
 
 import pytest
-from kafka import KafkaProducer
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ACL, ResourceType
-from kafka.errors import TopicAuthorizationFailedError
+from kafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFailedError
 from kafka.protocol.consumer import FetchRequest
 
 from export.cli import main as export_main
@@ -43,7 +43,7 @@ pytestmark = [pytest.mark.kafka_only, pytest.mark.xdist_group("wire")]
 
 ROLES = (
     *("worker", "shop", "catalogue", "subscriber", "asker", "eraser"),
-    *("trainer", "admin", "operator"),
+    *("trainer", "admin", "operator", "autoscaler"),
 )
 WORD = {role: f"open-sesame-{role}" for role in (*ROLES, "demo")}
 KEY_WORD = "open-sesame-key"
@@ -485,6 +485,25 @@ def refused_writer(environ: Environ, *topics: str) -> None:
                 send(producer, topic)
 
     with_producer(environ, work)
+
+
+def test_the_autoscaler_sees_how_far_the_group_is_behind_and_no_more(site: Site) -> None:
+    environ = site.login("autoscaler")
+    cluster = Cluster.of(settings_of(environ))
+    with open_admin(cluster) as admin:
+        committed = admin.list_group_offsets({"freshet": None})["freshet"]
+    assert all(found.offset >= 0 for found in committed.values())
+    consumer = KafkaConsumer(**cluster.options(), group_id=None)
+    try:
+        where = [TopicPartition(topic, 0) for topic in ("clicks", "purchases")]
+        assert set(consumer.end_offsets(where)) == set(where)
+    finally:
+        consumer.close()
+    refused_reader(environ, *TOPICS)
+    refused_writer(environ, *TOPICS)
+    with open_admin(Cluster.of(settings_of(site.login("shop")))) as admin:
+        with pytest.raises(GroupAuthorizationFailedError):
+            admin.list_group_offsets({"freshet": None})
 
 
 def test_the_operators_commands(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
