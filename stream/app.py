@@ -29,6 +29,8 @@ from stream.core.engine import Engine, Source
 from stream.core.lifecycle import Limits
 from stream.core.model import Model
 from stream.core.pseudonyms import Pseudonyms
+from stream.core.statistics.counts import Counts
+from stream.core.statistics.fading import Fading
 from stream.errors import SettingsError
 from stream.feed import CatalogueFeed
 from stream.kafka import transport
@@ -94,7 +96,7 @@ def build_app(settings: Settings) -> BatchApp:
             sent_s = time.time()
             for turn, part in zip(turns, result.parts, strict=True):
                 await turn.commit(
-                    Records(part.state_keys, part.state_values),
+                    Records(*part.changelog),
                     {
                         topics.recommendations: Records(part.list_keys, part.list_values),
                         topics.answers: Records(part.answer_keys, part.answer_values),
@@ -127,6 +129,8 @@ def load_engine(settings: Settings) -> Engine:
         settings.topics.requests: "requests",
     }
     state, secret = settings.state, settings.privacy.secret
+    statistics = settings.statistics
+    fading = Fading(statistics.half_life_s * 1000, statistics.recent_half_life_s * 1000)
     return Engine(
         model,
         Catalogue(bundle.item_ids),
@@ -135,6 +139,7 @@ def load_engine(settings: Settings) -> Engine:
         ring=state.ring,
         limits=Limits(ceil(state.expire_after_s * 1000), state.max_users),
         pseudonyms=Pseudonyms(None if secret is None else secret.reveal_bytes()),
+        new_counts=partial(Counts, fading, statistics.tell_every_s * 1000),
     )
 
 

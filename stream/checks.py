@@ -35,6 +35,13 @@ def check_together(settings: Settings, origins: Mapping[str, str]) -> None:
             f"{origin('broker.heartbeat_s')}: is {broker.heartbeat_s}; must be under "
             f"broker.session_timeout_s ({broker.session_timeout_s}), best a third of it."
         )
+    statistics = settings.statistics
+    if statistics.recent_half_life_s >= statistics.half_life_s:
+        raise SettingsError(
+            f"{origin('statistics.recent_half_life_s')}: is {statistics.recent_half_life_s:g}; "
+            f"must be under statistics.half_life_s ({statistics.half_life_s:g}), since what is "
+            "recent is told apart from what is usual."
+        )
     path_by_name: dict[str, str] = {}
     for field, name in msgspec.structs.asdict(settings.topics).items():
         if field in {"partitions", "replication"}:

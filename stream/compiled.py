@@ -41,6 +41,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 INT: Final[Any] = types.int64
 FLOAT32: Final[Any] = types.float32
 FLOAT64: Final[Any] = types.float64
+BOOLEAN: Final[Any] = types.boolean
 NOTHING: Final[Any] = types.void
 
 

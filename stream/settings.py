@@ -16,6 +16,7 @@ from stream.placements import Placement
 from stream.secrets import Secret
 from stream.sections import Seconds, Text
 from stream.sections import Section as _Section
+from stream.statistics import Statistics
 
 _PORT = r"(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 _HOST_PORT = rf"(?:\[[^\]\s]+\]|[^\s,:\[\]]+):{_PORT}"
@@ -219,6 +220,7 @@ class Settings(_Section, frozen=True):
     ] = "info"
     topics: Topics = Topics()
     state: State = State()
+    statistics: Statistics = Statistics()
     batch: Batch = Batch()
     broker: Broker = Broker()
     security: Security = Security()
@@ -229,6 +231,7 @@ class Settings(_Section, frozen=True):
 SECTIONS: Final[dict[str, type[Struct]]] = {
     "topics": Topics,
     "state": State,
+    "statistics": Statistics,
     "batch": Batch,
     "broker": Broker,
     "security": Security,

@@ -17,7 +17,7 @@ for stage times: the time that goes into records is passed in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate, pairwise
 from time import perf_counter
 from typing import Literal
@@ -36,6 +36,7 @@ from stream.contracts import (
 )
 from stream.core.answers.answering import Answers
 from stream.core.catalogue import Catalogue
+from stream.core.counting import count_items
 from stream.core.fold import Folded, fold, rebuild
 from stream.core.lifecycle import Limits
 from stream.core.micro_batch import Batch, Decoded, ErasedUser, Part, PartResult, StepResult
@@ -43,6 +44,7 @@ from stream.core.model import Model
 from stream.core.policy.lists import USERS_AT_ONCE, Lists
 from stream.core.pseudonyms import Pseudonyms
 from stream.core.state import UserShard
+from stream.core.statistics.counts import Counts
 from stream.core.users import Users
 from stream.core.wire import Layout
 
@@ -59,6 +61,7 @@ class Engine:
     ring : interactions remembered per user
     limits : when users leave, of all partitions together
     pseudonyms : user ids to the keys of their states
+    new_counts : makes the empty counts of a partition's items
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Engine:
         ring: int,
         limits: Limits | None = None,
         pseudonyms: Pseudonyms | None = None,
+        new_counts: Callable[[], Counts] = Counts,
     ) -> None:
         self.model = model
         self.catalogue = catalogue
@@ -81,11 +85,12 @@ class Engine:
         self._limits = limits or Limits()
         self.pseudonyms = pseudonyms or Pseudonyms()
         self._answers = Answers(model, catalogue, self._lists, self.layout, self.pseudonyms)
+        self._new_counts = new_counts
 
     def new_shard(self, partition: int, partitions: int) -> UserShard:
         """An empty shard that fits this engine's model, with its share of the users allowed."""
         limits = self._limits._replace(max_users=-(-self._limits.max_users // partitions))
-        return UserShard(self.layout, partition, partitions, limits)
+        return UserShard(self.layout, partition, partitions, limits, self._new_counts())
 
     def step(self, parts: Sequence[Part], now_ms: int) -> StepResult:
         """Fold a micro-batch and make a fresh list for each of its users.
@@ -212,11 +217,13 @@ class Engine:
             rebuild(self.model, self.catalogue, users, stale)
         new = [part.events.tail(part.skipped) for part in decoded]
         who = np.concatenate([part.who[part.skipped :] for part in decoded])
-        folded = fold(self.model, self.catalogue, users, who, Events.join(new))
+        events = Events.join(new)
+        folded = fold(self.model, self.catalogue, users, who, events)
         values = users.store()
         result.refused_states = users.refused
+        counted = count_items(decoded, folded, events)
         first_event = 0
-        for part, changes in zip(decoded, result.parts, strict=True):
+        for part, changes, counts in zip(decoded, result.parts, counted, strict=True):
             stop_event = first_event + len(part.events) - part.skipped
             self._count(part, folded, slice(first_event, stop_event), users, changes)
             first_event = stop_event
@@ -230,6 +237,7 @@ class Engine:
             else:
                 changes.state_keys = users.keys[part.users]
                 changes.state_values = [*values[part.users]]
+            changes.count_keys, changes.count_values = counts
             self._let_go(part, now_ms, changes)
         return users
 

@@ -35,11 +35,13 @@ class Folded(NamedTuple):
     repeated : bool, shape (n,); dropped, since the user's ring holds the event_id already
     forgotten : bool, shape (n,); dropped, since it is older than the user's erasure
     unknown : bool, shape (n,); neither catalogue nor model knows the item
+    items : uint64, shape (n,); `contracts.item_hash`
     """
 
     repeated: NDArray[np.bool_]
     forgotten: NDArray[np.bool_]
     unknown: NDArray[np.bool_]
+    items: NDArray[np.uint64]
 
 
 def fold(
@@ -63,7 +65,7 @@ def fold(
         gaps_s = noted.gaps_s[at]
         following = model.update(states, rows[at], types[at].astype(np.int64), gaps_s)
         users.set_vectors(who[at], following)
-    return Folded(noted.rank == REPEATED, noted.rank == FORGOTTEN, rows == NO_ITEM)
+    return Folded(noted.rank == REPEATED, noted.rank == FORGOTTEN, rows == NO_ITEM, hashes)
 
 
 def rounds(noted: Noted) -> list[NDArray[np.int64]]:

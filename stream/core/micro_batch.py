@@ -23,6 +23,8 @@ class Batch(Origin, Protocol):
 
     @property
     def keys(self) -> Sequence[bytes | None]: ...
+    @property
+    def timestamps_ms(self) -> Sequence[int]: ...
 
 
 class Part(Protocol):
@@ -115,6 +117,7 @@ class PartResult:
     Attributes
     ----------
     state_keys, state_values : changelog records, each touched user once; None for users that left
+    count_keys, count_values : the same of items
     list_keys, list_values : recommendation records, one per user of the part; None for forgotten
     dead_keys, dead_values, dead_headers : records that cannot be used, as they came, and why
     asked : the part's requests
@@ -133,6 +136,8 @@ class PartResult:
 
     state_keys: list[bytes] = field(default_factory=list)
     state_values: list[bytes | None] = field(default_factory=list)
+    count_keys: list[bytes] = field(default_factory=list)
+    count_values: list[bytes | None] = field(default_factory=list)
     list_keys: list[bytes] = field(default_factory=list)
     list_values: list[bytes | None] = field(default_factory=list)
     dead_keys: list[bytes | None] = field(default_factory=list)
@@ -154,6 +159,11 @@ class PartResult:
     removed: int = 0
     lists_by_placement: dict[str, int] = field(default_factory=dict)
     erased: list[ErasedUser] = field(default_factory=list)
+
+    @property
+    def changelog(self) -> tuple[list[bytes], list[bytes | None]]:
+        """Keys and values of all that the changelog must have in one batch."""
+        return self.state_keys + self.count_keys, self.state_values + self.count_values
 
 
 @dataclass(slots=True)

@@ -19,6 +19,8 @@ from stream.contracts import partitions_of
 from stream.core.lifecycle import Lifecycle, Limits
 from stream.core.marks import Marks, Record, is_mark
 from stream.core.rows import Rows
+from stream.core.statistics.counts import Counts
+from stream.core.statistics.fading import KEY_PREFIX
 from stream.core.wire import MISROUTED, UNFLAGGED, Layout, decode_values, fit_ring, shape_of
 
 _LEAVE_AT_LEAST: Final = 64  # a step lets so many users go, and as many more as it has events
@@ -35,19 +37,27 @@ class UserShard:
     Parameters
     ----------
     limits : when users leave
+    counts : of the partition's items, empty; None: with the default half-lives
 
     Attributes
     ----------
     layout : sizes of a state
+    counts : how often items were shown, clicked, bought; of no user, so who leaves changes nothing
     keys : user key of each slot
     marks : who was forgotten, and since when
     newest_ms : newest event time of the partition's users
     """
 
     def __init__(
-        self, layout: Layout, partition: int = 0, partitions: int = 1, limits: Limits | None = None
+        self,
+        layout: Layout,
+        partition: int = 0,
+        partitions: int = 1,
+        limits: Limits | None = None,
+        counts: Counts | None = None,
     ) -> None:
         self.layout = layout
+        self.counts = Counts() if counts is None else counts
         self._partition = partition
         self._partitions = partitions
         self._slot_by_key: dict[bytes, int] = {}
@@ -228,13 +238,18 @@ class UserShard:
         """
         newest: dict[bytes, bytes | None] = dict(zip(keys, values, strict=True))
         by_shape: dict[tuple[int, bytes], list[tuple[bytes, bytes]]] = {}
+        counts: dict[bytes, bytes | None] = {}
         for key, value in newest.items():
-            if is_mark(key):
+            if key[:2] == KEY_PREFIX:
+                counts[key] = value
+            elif is_mark(key):
                 self.marks.load(key, value)
             elif value is None:
                 self._forget(key)
             else:
                 by_shape.setdefault(shape_of(value), []).append((key, value))
+        if counts:
+            self.counts.load(list(counts), list(counts.values()))
         for records in by_shape.values():
             self._load_alike([key for key, _ in records], [value for _, value in records])
 

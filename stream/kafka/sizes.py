@@ -11,6 +11,8 @@ from stream.config import Settings
 from stream.contracts import MAX_ID_BYTES
 from stream.core.bundle import StateLayout, read_manifest
 from stream.core.state import leave_at_most
+from stream.core.statistics.counts import let_go_at_most
+from stream.core.statistics.fading import ROW
 from stream.core.wire import Layout
 
 DEFAULT_MAX_MESSAGE_BYTES = 1_048_588  # Kafka's own default of max.message.bytes
@@ -20,6 +22,7 @@ DEFAULT_STATE = StateLayout(size=512, storage="float32")
 
 _FRAMING_BYTES = 64  # of a record: lengths, offset and timestamp
 _BATCH_BYTES = 64 << 10  # the `applied` record and the header of a record batch, generously
+_COUNTS_BYTES = ROW.itemsize + 16 + _FRAMING_BYTES  # of an item: row, key, framing
 _LISTED_ITEM_BYTES = 2 * MAX_ID_BYTES + 256  # JSON: two ids, numbers, the reason's slug
 _HEADERS_BYTES = 64 << 10  # what a dead letter has beside its record, generously
 
@@ -42,8 +45,8 @@ def changelog_batch_bytes(settings: Settings) -> int:
     """Return what the changelog must take in one piece: a micro-batch of as many users as events.
 
     A broker refuses a record batch over max.message.bytes whole, and the states of a micro-batch
-    with their `applied` record are one record batch, never two. The tombstones of users that leave
-    meanwhile are part of it.
+    with their `applied` record are one record batch, never two. The counts of as many items,
+    and the tombstones of users and items that leave meanwhile, are part of it.
 
     Raises
     ------
@@ -51,7 +54,8 @@ def changelog_batch_bytes(settings: Settings) -> int:
     """
     max_events = settings.batch.max_events
     tombstones = leave_at_most(max_events) * (MAX_ID_BYTES + _FRAMING_BYTES)
-    return max_events * user_bytes(settings) + tombstones + _BATCH_BYTES
+    counts = (max_events + let_go_at_most(max_events)) * _COUNTS_BYTES
+    return max_events * user_bytes(settings) + tombstones + counts + _BATCH_BYTES
 
 
 def lists_bytes(settings: Settings) -> int:

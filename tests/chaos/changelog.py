@@ -25,6 +25,7 @@ class Step(NamedTuple):
     states : by user; None where one was dropped
     marks : what else stands there, by key: records about erasures
     rank : how many owners the partition had before the one that wrote it
+    counts : of items, by key; None where one was let go; no dict: the engine counts none
     """
 
     order: Sequence[At]
@@ -32,6 +33,7 @@ class Step(NamedTuple):
     where: str
     marks: dict[bytes, bytes | None]
     rank: int
+    counts: dict[bytes, bytes | None] | None = None
 
 
 class Changelog(Protocol):
@@ -59,6 +61,7 @@ class FreshetChangelog:
         reached: dict[str, int] = {}
         states: dict[bytes, bytes | None] = {}
         about: dict[bytes, bytes | None] = {}
+        counts: dict[bytes, bytes | None] = {}
         for batch in self._logs.batches(self._topic, partition):
             where = f"{self._topic}-{partition}@{batch.base}"
             if batch.writer.producer_id < GATE:
@@ -70,15 +73,18 @@ class FreshetChangelog:
             for record, tells_offsets in zip(batch.records, is_applied, strict=True):
                 if not tells_offsets:
                     key = record.key or b""
-                    (about if key.startswith(b"\xff") else states)[key] = record.value
+                    told = about if key.startswith(b"\xff") else states
+                    told = counts if key.startswith(decode.COUNTS) else told
+                    told[key] = record.value
                     continue
                 order: list[At] = []
                 for topic, following in decode.applied(record.value or b"").following.items():
                     before = reached.get(topic, 0)
                     order += [(topic, offset) for offset in range(before, following)]
                     reached[topic] = max(before, following)
-                yield Step(order, states, where, about, max(0, self.rank(batch.writer)))
-                states, about = {}, {}
-        if states or about:
-            yield Step([], states, f"the end of {self._topic}-{partition}", about, 0)
+                rank = max(0, self.rank(batch.writer))
+                yield Step(order, states, where, about, rank, counts)
+                states, about, counts = {}, {}, {}
+        if states or about or counts:
+            yield Step([], states, f"the end of {self._topic}-{partition}", about, 0, counts)
         verdict.owners = max(verdict.owners, len(self._ranks))

@@ -81,7 +81,7 @@ def _take_in(record: Record, at: At, topics: Topics, found: Sources) -> None:
             found.erasures[at] = erasure
     else:
         types = decode.CLICKS if at[0] == topics.clicks else decode.PURCHASES
-        found.events[at] = decode.event(key, value, types)
+        found.events[at] = decode.event(key, value, types)._replace(sent_ms=record.sent_ms)
 
 
 def _check_outputs(

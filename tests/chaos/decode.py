@@ -20,6 +20,8 @@ ENTRY = struct.Struct("<QIIB")
 APPLIED_KEY = b"\xff\x00applied"
 MARK = b"\xff\x01"  # of a user that was erased; a salted hash follows
 SALT_KEY = b"\xff\x02"
+COUNTS = b"\xff\x03"  # of an item's counts; its hash follows
+COUNTS_ROW = struct.Struct("<Bqddddd")
 
 CLICKS = ("view", "click", "add_to_cart", "remove_from_cart", "like", "dislike", "impression")
 PURCHASES = ("purchase", "cancel")
@@ -39,6 +41,7 @@ class Event(NamedTuple):
     named : hash of its event_id, 0 without one
     kind : number of its type
     paid : for a purchase, or paid back
+    sent_ms : timestamp of its record; the event counts as none of a later time
     """
 
     user: bytes
@@ -47,6 +50,7 @@ class Event(NamedTuple):
     kind: int
     time_ms: int
     paid: float = 0.0
+    sent_ms: int = NEWEST_MS
 
 
 class Erasure(NamedTuple):

@@ -83,12 +83,13 @@ class Reference:
     def newest_ms(self) -> int:
         return self._newest_ms
 
-    def fold(self, event: Event) -> None:
+    def fold(self, event: Event) -> bool:
+        """Whether the event changed anything: it is no repeat, and not from before an erasure."""
         if event.time_ms <= self._erased_ms:
-            return
+            return False
         item = item_hash(event.item_id)
         if event.named and any(old[0] == item and old[2] == event.named for old in self._ring):
-            return
+            return False
         gap_s = (event.time_ms - self._newest_ms) / 1000 if self._newest_ms else 0.0
         state = self._vector.astype(np.float32) * self._scale
         following = self._arithmetic.update(state, event, gap_s)
@@ -107,6 +108,7 @@ class Reference:
         if event.kind != IMPRESSION:
             self._ring.append((item, event.time_ms // 1000, event.named, event.kind))
             self._remembered += 1
+        return True
 
     @classmethod
     def decode(cls, arithmetic: Arithmetic, state: bytes | None) -> Reference:

@@ -21,11 +21,14 @@ class Keeping(NamedTuple):
     expire_after_s : of event time without an event, after which a user leaves; 0: never
     max_users : of all partitions; 0: no limit
     secret : makes pseudonyms; empty: there are none
+    half_life_s, recent_half_life_s : of items' counts; 0: as by default
     """
 
     expire_after_s: float = 0.0
     max_users: int = 0
     secret: str = ""
+    half_life_s: float = 0.0
+    recent_half_life_s: float = 0.0
 
     @classmethod
     def drawn(cls, seed: int) -> Keeping:
@@ -39,6 +42,8 @@ class Keeping(NamedTuple):
             expire_after_s if leave else 0.0,
             max_users if leave else 0,
             secret if pseudonyms else "",
+            round(expire_after_s / 10, 1) if leave else 0.0,
+            0.1 if leave else 0.0,
         )
 
     def __str__(self) -> str:
@@ -47,6 +52,8 @@ class Keeping(NamedTuple):
             told.append(f"users leave after {self.expire_after_s:g} s")
         if self.max_users:
             told.append(f"{self.max_users:,} users at most")
+        if self.half_life_s:
+            told.append(f"counts fade by half in {self.half_life_s:g} s")
         if self.secret:
             told.append("pseudonyms")
         return ", ".join(told) or "nobody leaves, no pseudonyms"
@@ -58,12 +65,20 @@ class Keeping(NamedTuple):
             "state.expire_after_s": str(self.expire_after_s or ""),
             "state.max_users": str(self.max_users or ""),
             "privacy.secret": self.secret,
+            "statistics.half_life_s": str(self.half_life_s or ""),
+            "statistics.recent_half_life_s": str(self.recent_half_life_s or ""),
         }
         return {variable(name): value for name, value in told.items() if value}
 
     def limits(self, partitions: int) -> Limits:
         """What holds for each of the partitions."""
         return Limits(round(self.expire_after_s * 1000), -(-self.max_users // partitions))
+
+    @property
+    def half_lives_ms(self) -> tuple[float, float]:
+        """Of items' counts, and of the recent ones."""
+        usual_s, recent_s = self.half_life_s or 604_800.0, self.recent_half_life_s or 3_600.0
+        return usual_s * 1000, recent_s * 1000
 
     def key_of(self, user: bytes) -> bytes:
         """The key of a user's state."""
@@ -72,5 +87,11 @@ class Keeping(NamedTuple):
 
 PLAIN = Keeping()
 # At some hundred events a second most users leave, some by each of the two, and come back.
-BRIEF = Keeping(expire_after_s=2.5, max_users=480, secret="swordfish-" * 4)
+BRIEF = Keeping(
+    expire_after_s=2.5,
+    max_users=480,
+    secret="swordfish-" * 4,
+    half_life_s=0.2,
+    recent_half_life_s=0.1,
+)
 KEEPINGS = {"plain": PLAIN, "brief": BRIEF}

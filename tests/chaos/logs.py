@@ -25,6 +25,7 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Headers
+    sent_ms: int = 0
 
 
 class Writer(NamedTuple):
@@ -86,7 +87,7 @@ class Logs:
                 yield Batch(
                     found.base_offset,
                     Writer(found.producer_id, found.producer_epoch),
-                    [Record(r.offset, r.key, r.value, list(r.headers)) for r in found],
+                    [Record(r.offset, r.key, r.value, list(r.headers), r.timestamp) for r in found],
                 )
 
     def records(self, topic: str, partition: int) -> Iterator[Record]:

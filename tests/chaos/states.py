@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from tests.chaos import decode
 from tests.chaos.changelog import Step
+from tests.chaos.counts import Counts
 from tests.chaos.decode import At
 from tests.chaos.erasures import Forgotten
 from tests.chaos.fold import Arithmetic, Reference
@@ -68,6 +69,7 @@ class States:
         self._sources, self._arithmetic, self._verdict = sources, arithmetic, verdict
         self._names = {keeping.key_of(user): user for user in sources.users}
         self._users: dict[bytes, Reference] = {}
+        self._counts = Counts(keeping.half_lives_ms)
         self._applied: set[At] = set()
         self._wrong: set[bytes] = set()
         limits = keeping.limits(partitions)
@@ -86,6 +88,8 @@ class States:
         """Fold a step's events, and compare the states that it left."""
         verdict, where = self._verdict, step.where
         touched, erased = self._fold(step)
+        if step.counts is not None:
+            self._counts.check(step.counts, where, verdict)
         # A key that is nobody's stays one that nobody has.
         states = {self._names.get(key, b"?" + key): state for key, state in step.states.items()}
         self.forgotten.check_marks(erased, step.marks, where, verdict)
@@ -119,7 +123,8 @@ class States:
                 touched.discard(erasure.user)
                 erased.add(erasure.user)
             elif event is not None and self.forgotten.heeds(at, event, event.user in self._users):
-                self._user(event.user).fold(event)
+                if self._user(event.user).fold(event):
+                    self._counts.count(event)
                 touched.add(event.user)
             self._applied.add(at)
         self._last_owner = max(self._last_owner, step.rank)

@@ -6,21 +6,32 @@ starts anew from its log; the reference must come to the same, and must see each
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
+import numpy as np
 import pytest
 
 from stream.config import Placement
+from stream.contracts import Events, item_hash
+from stream.core import engine
 from stream.core.bundle import Bundle
 from stream.core.catalogue import Catalogue
+from stream.core.counting import count_items
 from stream.core.engine import Engine
+from stream.core.fold import Folded
 from stream.core.lifecycle import Lifecycle
 from stream.core.lifecycle import Limits as Served
+from stream.core.micro_batch import Decoded
 from stream.core.model import Model
 from stream.core.pseudonyms import Pseudonyms
 from stream.core.state import UserShard
+from stream.core.statistics import counts
+from stream.core.statistics.counts import Columns, Counts, Records
+from stream.core.statistics.fading import Fading
 from stream.kafka.batches import RecordBatch
 from tests.chaos import decode
 from tests.chaos.changelog import Step
@@ -41,7 +52,7 @@ NOW_MS = 1_795_000_000_000
 STEPS = 120
 USERS = 200
 UNCOMMITTED = 5  # batches
-BRIEF = Keeping(expire_after_s=60.0, max_users=40, secret="swordfish-" * 4)
+BRIEF = Keeping(60.0, 40, "swordfish-" * 4, half_life_s=5.0, recent_half_life_s=1.0)
 BROAD = Keeping(expire_after_s=300.0, max_users=90)  # its share has room to choose ahead
 TOPICS = {"clicks": decode.CLICKS, "purchases": decode.PURCHASES}
 
@@ -72,6 +83,7 @@ class Worker:
             ring=50,
             limits=Served(round(keeping.expire_after_s * 1000), keeping.max_users),
             pseudonyms=Pseudonyms(keeping.secret.encode() or None),
+            new_counts=partial(Counts, Fading(*keeping.half_lives_ms)),
         )
         self._shard: UserShard = self._engine.new_shard(0, 1)
         self._log: list[tuple[bytes, bytes | None]] = []
@@ -108,7 +120,8 @@ class Worker:
                 assert erasure is not None
                 self.sources.erasures[topic, offset] = erasure
             else:
-                self.sources.events[topic, offset] = decode.event(key, value, TOPICS[topic])
+                event = decode.event(key, value, TOPICS[topic])
+                self.sources.events[topic, offset] = event._replace(sent_ms=now_ms)
         batch = RecordBatch(
             topic, 0, first, self._ends[topic], keys, values, offsets, [now_ms] * len(keys)
         )
@@ -123,12 +136,13 @@ class Worker:
                 told = json.loads(value)["cause"]
                 cause = told["topic"], told["partition"], told["offset"], told["event_time_ms"]
             self.lists.append(Owned(SeenList(len(self.lists), user, cause), self._rank))
-        written = list(zip(did.state_keys, did.state_values, strict=True))
-        self._log += written
-        about = {key: value for key, value in written if key[:1] == b"\xff"}
-        states = {key: value for key, value in written if key not in about}
+        written = dict(zip(*did.changelog, strict=True))
+        self._log += written.items()
+        about = {key: value for key, value in written.items() if key[:1] == b"\xff"}
+        states = {key: value for key, value in written.items() if key not in about}
+        counts = {key: about.pop(key) for key in [*about] if key.startswith(decode.COUNTS)}
         where = f"step {len(self.steps)}"
-        self.steps.append(Step(order, states, where, about, self._rank))
+        self.steps.append(Step(order, states, where, about, self._rank, counts))
 
 
 def traffic(seed: int) -> Iterator[tuple[str, list[dict[str, object]], int]]:
@@ -139,12 +153,13 @@ def traffic(seed: int) -> Iterator[tuple[str, list[dict[str, object]], int]]:
         topic = chance.choice((*TOPICS, *TOPICS, *TOPICS, "erasures"))
         records: list[dict[str, object]] = []
         for _ in range(chance.randrange(1, 12) if topic != "erasures" else 1):
-            late_ms = chance.choice((0, 0, 5_000, 300_000))
+            late_ms = chance.choice((0, 0, 5_000, 300_000, -900))
             record: dict[str, object] = {
                 "user_id": f"u{int(USERS * chance.random() ** 2)}",
                 "event_time_ms": now_ms - late_ms,
             }
             if topic != "erasures":
+                record["event_id"] = f"e{chance.randrange(300)}"  # some come twice
                 record["item_id"] = f"i{chance.randrange(1, 60)}"
                 record["type"] = chance.choice(TOPICS[topic])
             if topic == "purchases":
@@ -179,6 +194,8 @@ def test_an_engine_without_a_mistake_is_right(bundle: Bundle, keeping: Keeping, 
     assert verdict.right, verdict.table()
     left = (verdict.expired, verdict.evicted, verdict.returned)
     assert all(left) if keeping != PLAIN else not any(left), verdict.table()
+    assert verdict.counted_items > 20
+    assert (verdict.items_let_go > 0) == (keeping == BRIEF)
     assert verdict.tombstones > sum(left[:2]), "somebody was erased"
 
 
@@ -189,7 +206,7 @@ def test_an_engine_without_a_mistake_is_right(bundle: Bundle, keeping: Keeping, 
         (BRIEF._replace(expire_after_s=0.0), BRIEF._replace(expire_after_s=0.0, max_users=41)),
         (BRIEF, BRIEF._replace(expire_after_s=0.0)),
         (BRIEF, BRIEF._replace(max_users=0)),
-        (BRIEF, PLAIN._replace(secret=BRIEF.secret)),
+        (BRIEF, BRIEF._replace(expire_after_s=0.0, max_users=0)),
     ],
 )
 def test_whoever_leaves_too_early_is_seen(bundle: Bundle, does: Keeping, told: Keeping) -> None:
@@ -225,6 +242,56 @@ def test_whoever_comes_back_with_the_old_state_is_seen(
     found = judged(bundle, BRIEF._replace(max_users=0))
     assert found.wrong_states > 0
     assert found.returned > 0
+
+
+def _counts_again(parts: Sequence[Decoded], folded: Folded, events: Events) -> list[Records]:
+    """All events of the part, those that were applied before a crash as well."""
+    (part,) = parts
+    items = np.array([item_hash(item) for item in part.events.items], np.uint64)
+    nothing = np.zeros(len(items), np.bool_)
+    sent_ms = np.full(len(items), part.given.batch.timestamps_ms[0])
+    columns = (items, part.events.types, part.events.times_ms, sent_ms, nothing, nothing)
+    return [part.given.shard.counts.fold(Columns(*columns))]
+
+
+def _counts_repeats(parts: Sequence[Decoded], folded: Folded, events: Events) -> list[Records]:
+    nothing = np.zeros_like(folded.repeated)
+    return count_items(parts, folded._replace(repeated=nothing, forgotten=nothing), events)
+
+
+def _counts_ahead(parts: Sequence[Decoded], folded: Folded, events: Events) -> list[Records]:
+    (part,) = parts
+    batch = dataclasses.replace(part.given.batch, timestamps_ms=[0] * len(part.given.batch.offsets))
+    return count_items([part._replace(given=Part(part.given.shard, batch))], folded, events)
+
+
+def _leaves_a_row_out(parts: Sequence[Decoded], folded: Folded, events: Events) -> list[Records]:
+    return [(keys[1:], values[1:]) for keys, values in count_items(parts, folded, events)]
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [_counts_again, _counts_repeats, _counts_ahead, _leaves_a_row_out],
+)
+def test_items_counted_wrongly_are_seen(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, mistake: object
+) -> None:
+    monkeypatch.setattr(engine, "count_items", mistake)
+    assert set(judged(bundle, PLAIN).faults) == {"wrong_counts"}
+
+
+def test_counts_that_a_new_owner_does_not_know_are_seen(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Counts, "load", lambda *arguments: None)
+    assert set(judged(bundle, PLAIN).faults) == {"wrong_counts"}
+
+
+def test_items_let_go_too_early_are_seen(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counts, "LEAST", 0.2)
+    found = judged(bundle, BRIEF)
+    assert set(found.faults) == {"wrong_counts"}
+    assert found.wrong_counts <= found.items_let_go
 
 
 @pytest.mark.parametrize(

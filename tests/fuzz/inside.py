@@ -34,7 +34,7 @@ ITEMS = 400
 
 
 COMPARED = (
-    *("state_keys", "state_values", "list_keys", "list_values", "folded"),
+    *("changelog", "list_keys", "list_values", "folded"),
     *("answer_keys", "answer_values"),
 )
 

@@ -25,7 +25,7 @@ ORDER = [
     {"compiled", "errors"},
     {"allocator", "contracts", "metrics"},
     {"secrets", "sections", "terminal"},
-    {"placements"},
+    {"placements", "statistics"},
     {"settings"},
     {"checks", "described"},
     {"tables"},
