@@ -16,7 +16,7 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from functools import partial
 from math import ceil
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from mode import Service
 
@@ -29,8 +29,8 @@ from stream.core.engine import Engine, Source
 from stream.core.lifecycle import Limits
 from stream.core.model import Model
 from stream.core.pseudonyms import Pseudonyms
+from stream.core.state import UserShard
 from stream.core.statistics.counts import Counts
-from stream.core.statistics.fading import Fading
 from stream.errors import SettingsError
 from stream.feed import CatalogueFeed
 from stream.kafka import transport
@@ -42,6 +42,7 @@ from stream.kafka.transport import BatchApp
 from stream.observe import Observer
 from stream.receipts import Receipts
 from stream.sidecar import Sidecar
+from stream.tally import Tally, fading_of
 
 
 class FreshetApp(BatchApp):
@@ -70,6 +71,7 @@ def build_app(settings: Settings) -> BatchApp:
         INTERESTS,
         partial(engine.new_shard, partitions=topics.partitions),
         keyed_by=engine.pseudonyms.fingerprint,
+        upkeep=lambda holding: tally.outputs(holding.partition, cast(UserShard, holding.shard)),
     )
     feed = CatalogueFeed(
         settings,
@@ -78,8 +80,14 @@ def build_app(settings: Settings) -> BatchApp:
         owns=lambda partition: partition in interests.holdings,
         content=engine.model.content,
     )
+    tally = Tally(
+        settings,
+        engine.catalogue,
+        owns=lambda partition: partition in interests.holdings,
+        catalogue_loaded=feed.wait_loaded,
+    )
     app.sidecar = Sidecar(
-        settings, feed, recovered=lambda: app.serving and interests.ready, fatal=app.fatal
+        settings, feed, tally, recovered=lambda: app.serving and interests.ready, fatal=app.fatal
     )
     observer = Observer()
     receipts = Receipts(settings)
@@ -103,6 +111,7 @@ def build_app(settings: Settings) -> BatchApp:
                         topics.dead_letters: Records(
                             part.dead_keys, part.dead_values, part.dead_headers
                         ),
+                        **tally.outputs(turn.batch.partition, turn.shard),
                     },
                     on_acked=partial(observer.acked, turn.batch, part, begun_s, sent_s),
                     afterwards=receipts.due(turn.batch, part.erased),
@@ -129,8 +138,6 @@ def load_engine(settings: Settings) -> Engine:
         settings.topics.requests: "requests",
     }
     state, secret = settings.state, settings.privacy.secret
-    statistics = settings.statistics
-    fading = Fading(statistics.half_life_s * 1000, statistics.recent_half_life_s * 1000)
     return Engine(
         model,
         Catalogue(bundle.item_ids),
@@ -139,7 +146,7 @@ def load_engine(settings: Settings) -> Engine:
         ring=state.ring,
         limits=Limits(ceil(state.expire_after_s * 1000), state.max_users),
         pseudonyms=Pseudonyms(None if secret is None else secret.reveal_bytes()),
-        new_counts=partial(Counts, fading, statistics.tell_every_s * 1000),
+        new_counts=partial(Counts, fading_of(settings), settings.statistics.tell_every_s * 1000),
     )
 
 

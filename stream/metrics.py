@@ -203,6 +203,12 @@ MODEL_INFO: Final = _gauge(
     "freshet_model_info", "1 for the bundle that serves.", "bundle", "model", "provider"
 )
 CATALOGUE_ITEMS: Final = _gauge("freshet_catalogue_items", "Items in the catalogue.", "kind")
+COUNTED_ITEMS: Final = _gauge(
+    "freshet_counted_items", "Items that were ever counted, by any worker."
+)
+TRENDING_RECORDS_TOTAL: Final = _counter(
+    "freshet_trending_records_total", "Records published of what trends, those taken back too."
+)
 RECOVERY_PROGRESS_RATIO: Final = _gauge(
     "freshet_recovery_progress_ratio", "Part of the changelog replayed, 0 to 1.", "partition"
 )

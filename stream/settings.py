@@ -56,6 +56,9 @@ class Topics(_Section, frozen=True):
         "dead-letters"
     )
     receipts: Annotated[TopicName, Meta(description="topic of erasures done")] = "receipts"
+    trending: Annotated[
+        TopicName, Meta(description="topic of what trends in a kind or category")
+    ] = "trending"
     partitions: Annotated[
         int, Meta(ge=1, le=10_000, description="partitions of every keyed topic")
     ] = 6

@@ -17,11 +17,12 @@ from stream.errors import FreshetError, TopicError
 from stream.http import HttpServer
 from stream.kafka.cluster import Cluster
 from stream.kafka.pulse import BrokerPulse
-from stream.kafka.specs import changelog_topic
+from stream.kafka.specs import changelog_topic, statistics_topic
 
 if TYPE_CHECKING:
     from stream.config import Settings
     from stream.feed import CatalogueFeed
+    from stream.tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -42,11 +43,13 @@ class Sidecar(Service):  # type: ignore[misc]  # mode is untyped
         self,
         settings: Settings,
         feed: CatalogueFeed,
+        tally: Tally,
         recovered: Callable[[], bool],
         fatal: Callable[[BaseException], object],
     ) -> None:
         super().__init__()
         self._feed = feed
+        self._tally = tally
         self._recovered = recovered
         self._fatal = fatal
         topics = settings.topics
@@ -60,6 +63,8 @@ class Sidecar(Service):  # type: ignore[misc]  # mode is untyped
             topics.answers,
             topics.dead_letters,
             topics.receipts,
+            topics.trending,
+            statistics_topic(settings),
             changelog_topic(settings),
         )
         self._pulse = BrokerPulse(Cluster.of(settings), needed, topics.partitions)
@@ -81,6 +86,7 @@ class Sidecar(Service):  # type: ignore[misc]  # mode is untyped
 
     async def on_stop(self) -> None:
         await self._feed.stop()
+        await self._tally.stop()
         await self._pulse.stop()
         await self._server.stop()
 
@@ -89,6 +95,13 @@ class Sidecar(Service):  # type: ignore[misc]  # mode is untyped
         try:
             await self._feed.start()
             await self._feed.run()
+        except FreshetError as error:
+            self._fatal(error)
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _follow_counts(self) -> None:
+        try:
+            await self._tally.run()
         except FreshetError as error:
             self._fatal(error)
 

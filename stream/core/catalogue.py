@@ -94,6 +94,11 @@ class Catalogue:
         """Which rows are of one of these kinds."""
         return np.isin(self._kind[rows], [_KIND_CODE[kind] for kind in kinds])
 
+    @property
+    def kinds(self) -> NDArray[np.int8]:
+        """int8, shape (capacity,); place of each row's kind in `ITEM_KINDS`. A view."""
+        return self._kind
+
     def available(self, rows: NDArray[np.int64] | slice) -> NDArray[np.bool_]:
         """Which rows may be listed at all, of whatever kind."""
         return self._available[rows] & (self._listed[rows] | (not self._has_records))

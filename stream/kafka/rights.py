@@ -13,7 +13,7 @@ from stream.config import Settings
 from stream.errors import BrokerError
 from stream.kafka.cluster import Cluster, named
 from stream.kafka.faults import TopicFault
-from stream.kafka.specs import changelog_topic, wanted_topics
+from stream.kafka.specs import changelog_topic, statistics_topic, wanted_topics
 
 Rights = Mapping[str, frozenset[str]]  # topic -> operations, as kafka-acls calls them
 
@@ -41,11 +41,11 @@ def serving(settings: Settings) -> Rights:
         topics.receipts,
         topics.erasures,
     }
-    own = changelog_topic(settings)
+    own = {changelog_topic(settings), statistics_topic(settings), topics.trending}
     return {
         name: rights
-        | ({"Read"} if name in read or name == own else frozenset())
-        | ({"Write"} if name in written or name == own else frozenset())
+        | ({"Read"} if name in read | own else frozenset())
+        | ({"Write"} if name in written | own else frozenset())
         for name, rights in checking(settings).items()
     }
 

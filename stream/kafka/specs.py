@@ -43,6 +43,10 @@ _WAITING = {
 }
 
 
+# The same keys come again and again, and every worker reads all of it at its start.
+_TOLD = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1"}
+
+
 class TopicSpec(NamedTuple):
     """One topic: what it is made with, and what `check_topics` holds it to."""
 
@@ -58,6 +62,11 @@ class TopicSpec(NamedTuple):
 def changelog_topic(settings: Settings, table: str = INTERESTS) -> str:
     """Return the name of the states' changelog; Faust derives the same from its app and table."""
     return f"{settings.group}-{table}-changelog"
+
+
+def statistics_topic(settings: Settings) -> str:
+    """Return the name of the topic on which workers tell each other items' counts."""
+    return f"{settings.group}-statistics"
 
 
 def changelog_config(settings: Settings) -> dict[str, str]:
@@ -111,6 +120,8 @@ def wanted_topics(settings: Settings) -> list[TopicSpec]:
         TopicSpec(names.answers, answers),
         TopicSpec(names.dead_letters, dead_letters),
         TopicSpec(names.receipts, {"cleanup.policy": "delete"}),
+        TopicSpec(names.trending, {**_TOLD, "max.message.bytes": str(4 * _MIB)}),
+        TopicSpec(statistics_topic(settings), dict(_TOLD)),
         TopicSpec(changelog_topic(settings), changelog_config(settings)),
     ]
     if names.replication >= 3:

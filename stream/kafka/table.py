@@ -55,6 +55,7 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
     ----------
     new_shard : makes the empty states of a partition
     keyed_by : fingerprint of the secret that makes the states' keys
+    upkeep : what an idle partition has to publish, asked for each second
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
         name: str,
         new_shard: Callable[[int], StateShard],
         keyed_by: str = "",
+        upkeep: Callable[[Holding], Mapping[str, Records]] = lambda holding: {},
     ) -> None:
         super().__init__(
             app,
@@ -74,6 +76,7 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
         )
         self._new_shard = new_shard
         self._keyed_by = keyed_by
+        self._upkeep = upkeep
         self._max_events = app.settings.batch.max_events
         self._in_flight = app.settings.batch.in_flight
         self._passing = passing_names(app.settings)
@@ -283,11 +286,8 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _keep_house(self) -> None:
-        """Each second: gauges, and the `applied` record of a partition without writes.
-
-        A broker forgets a producer id after producer.id.expiration.ms (a day) without a batch and
-        would then accept anything, so an idle owner writes its record anew well before.
-        """
+        """Each second: gauges, upkeep, the `applied` record of a partition without writes."""
+        # A broker forgets a producer id after a day without a batch, and then accepts anything.
         refresh_s = self.app.settings.broker.fence_refresh_s
         async for _ in self.itertimer(1.0, name="interests"):
             for holding in list(self.holdings.values()):
@@ -296,5 +296,6 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
                 metrics.STATE_USERS.labels(holding.partition).set(len(holding.shard))
                 metrics.STATE_BYTES.labels(holding.partition).set(holding.shard.nbytes)
                 idle = not holding.turns and not holding.open
-                if idle and holding.fence and time.monotonic() - holding.written_s > refresh_s:
-                    await Turn(self, holding, None).commit(None, {})
+                stale = holding.fence and time.monotonic() - holding.written_s > refresh_s
+                if idle and ((outputs := self._upkeep(holding)) or stale):
+                    await Turn(self, holding, None).commit(None, outputs)

@@ -50,7 +50,7 @@ def _create(settings: Settings, name: str, partitions: int = PARTITIONS, **confi
 
 def test_creates_what_is_missing_and_then_finds_no_fault(settings: Settings) -> None:
     names = [spec.name for spec in wanted_topics(settings)]
-    assert len(set(names)) == 10
+    assert len(set(names)) == 12
     assert [fault.topic for fault in check_topics(settings)] == names
     assert create_topics(settings) == names
     assert check_topics(settings) == []
@@ -104,7 +104,7 @@ def test_topics_that_agree_among_themselves_need_another_setting(settings: Setti
     flags = {"bootstrap": settings.bootstrap, "group": settings.group, "topics.partitions": "4"}
     flags |= {f"topics.{name}": getattr(settings.topics, name) for name in NAMES}
     faults = check_topics(load_settings(None, flags, environ={}))
-    assert len(faults) == 10
+    assert len(faults) == 12
     assert all("FRESHET_TOPICS_PARTITIONS) to 3" in fault.cure for fault in faults)
 
 

@@ -37,6 +37,7 @@ from stream.contracts import (
     Request,
     UserState,
 )
+from stream.contracts.trending import Trending, TrendingItem
 from stream.core.wire import Layout
 from stream.errors import EXIT_FATAL, EXIT_INTERRUPTED
 from tests.support.docs import README, TABLES, with_tables
@@ -170,7 +171,7 @@ def test_the_files_and_folders_of_a_table_are_there(page: Path) -> None:
 
 def test_every_topic_is_documented() -> None:
     names = [value for value in msgspec.structs.astuple(Topics()) if isinstance(value, str)]
-    assert len(names) == 9
+    assert len(names) == 10
     threats = SECURITY.read_text(encoding="utf-8")
     for name in names:
         assert f"`{name}`" in TEXT
@@ -189,6 +190,7 @@ def test_how_long_a_secret_must_be_is_told_with_how_to_make_one(page: Path) -> N
     [
         *(Click, Purchase, Item, Recommendation, Cause, ListedItem, Erasure, Receipt),
         *(Request, Answer, AnsweredItem, Because, Interaction, UserState),
+        *(Trending, TrendingItem),
     ],
 )
 def test_every_field_is_documented(record: type[msgspec.Struct]) -> None:
@@ -216,6 +218,7 @@ def test_the_sections_come_in_order() -> None:
         "## Sizing",
         "## Guarantees and their limits",
         "## Forgetting",
+        "## What trends",
         "## Dependencies",
     ]
     places = [TEXT.index(section) for section in wanted]

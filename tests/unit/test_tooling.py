@@ -32,7 +32,7 @@ ORDER = [
     {"config", "http", "logs"},
     {"core"},
     {"kafka"},
-    {"feed", "observe", "receipts"},
+    {"feed", "observe", "receipts", "tally"},
     {"sidecar"},
     {"app"},
     {"demo"},

@@ -1,0 +1,217 @@
+"""The shop's counts of items, of all workers, and what trends by them.
+
+In: each partition's counts, which workers tell each other on a compacted topic. Out: counts by
+catalogue row, and what a partition's next turn has to publish: its own rows that changed, and the
+trending records whose key falls into it, when they changed. Knows nothing of users.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from stream import metrics
+from stream.contracts import ITEM_KINDS, encode_record
+from stream.contracts.partitioner import partition_of
+from stream.contracts.trending import Trending, TrendingItem, decode_trending, trending_key
+from stream.core.catalogue import Catalogue
+from stream.core.state import UserShard
+from stream.core.statistics.fading import Fading
+from stream.core.statistics.merged import Merged
+from stream.core.statistics.trending import Levels, Rules, Shop, look
+from stream.errors import StateError
+from stream.kafka.batches import Records
+from stream.kafka.cluster import Cluster
+from stream.kafka.follower import TopicFollower
+from stream.kafka.specs import statistics_topic
+
+if TYPE_CHECKING:
+    from stream.config import Settings
+
+log = logging.getLogger(__name__)
+
+_DIGITS = 3
+_MOST = 1000  # records of one look: what is left waits for the next
+
+
+Order = tuple[tuple[str, ...], tuple[str, ...]]  # `Trending.order`
+_FOREIGN: Order = (("",), ("",))
+
+
+class _Due(NamedTuple):
+    """A trending record that waits for a turn of its partition; None takes one back."""
+
+    value: bytes | None
+    order: Order | None
+
+
+class Tally:
+    """Follows the counts of all partitions; looks what trends.
+
+    Parameters
+    ----------
+    owns : whether a partition is served by this worker now: it publishes what belongs there
+    catalogue_loaded : waits until it is known what may be listed
+
+    Attributes
+    ----------
+    merged : counts of all partitions
+    loaded : both topics were read once
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        catalogue: Catalogue,
+        owns: Callable[[int], bool],
+        catalogue_loaded: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._topics, statistics = settings.topics, settings.statistics
+        self._catalogue = catalogue
+        self._owns = owns
+        self._catalogue_loaded = catalogue_loaded
+        self._every_s = statistics.trending_every_s
+        self._rules = Rules(
+            statistics.trending_k, statistics.trending_significance, statistics.trending_least
+        )
+        self._topic = statistics_topic(settings)
+        self.merged = Merged(fading_of(settings))
+        cluster, stall_s = Cluster.of(settings), settings.broker.recovery_timeout_s
+        self._followers = [
+            TopicFollower(cluster, self._topic, self._merge, stall_s),
+            TopicFollower(cluster, settings.topics.trending, self._note, stall_s),
+        ]
+        self.loaded = False
+        # By key: the order of what stands on the topic, and what is to be published next.
+        self._standing: dict[bytes, Order] = {}
+        self._due: dict[int, dict[bytes, _Due]] = {}
+        self._running: asyncio.Task[Any] | None = None
+
+    # -- life ------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Read both topics, follow them and look what trends; ends only by what goes wrong."""
+        self._running = asyncio.ensure_future(self._run())
+        await self._running
+
+    async def _run(self) -> None:
+        for follower in self._followers:
+            await follower.read_all()
+        await self._catalogue_loaded()
+        self.loaded = True
+        log.info("counts of %d items, %d trending records", len(self.merged), len(self._standing))
+        following = [follower.follow(_nothing) for follower in self._followers]
+        await asyncio.gather(*following, self._keep_looking())
+
+    async def stop(self) -> None:
+        # What still reads must end first: the client cannot be closed under its feet.
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
+        for follower in self._followers:
+            await follower.stop()
+
+    def _merge(self, records: Sequence[Any]) -> None:
+        keys = [record.key or b"" for record in records]
+        partition = records[0].partition
+        try:
+            self.merged.load(partition, keys, [record.value for record in records])
+        except StateError as exc:
+            raise StateError(f"topic {self._topic}, partition {partition}: {exc}") from exc
+        metrics.COUNTED_ITEMS.set(len(self.merged))
+
+    def _note(self, records: Sequence[Any]) -> None:
+        for record in records:
+            order: Order | None = None
+            if record.value is not None:
+                try:
+                    order = decode_trending(record.value).order
+                except msgspec.DecodeError:
+                    order = _FOREIGN  # replaced, or taken back, at the next look
+            self._stands(record.key or b"", order)
+
+    # -- publishing ------------------------------------------------------------------------
+
+    def outputs(self, partition: int, shard: UserShard) -> dict[str, Records]:
+        """What a turn of this partition must publish besides; it is not told a second time.
+
+        Parameters
+        ----------
+        shard : the partition's
+        """
+        outputs: dict[str, Records] = {}
+        told = shard.counts.untold(time.time_ns() // 1_000_000)
+        if told is not None:
+            outputs[self._topic] = Records(*told)
+        due = self._due.pop(partition, None)
+        if due:
+            values = [record.value for record in due.values()]
+            outputs[self._topics.trending] = Records(list(due), values)
+            for key, record in due.items():
+                self._stands(key, record.order)
+            metrics.TRENDING_RECORDS_TOTAL.inc(len(due))
+        return outputs
+
+    def _stands(self, key: bytes, order: Order | None) -> None:
+        if order is None:
+            self._standing.pop(key, None)
+        else:
+            self._standing[key] = order
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(self._every_s)
+            await self.look(time.time_ns() // 1_000_000)
+
+    async def look(self, now_ms: int) -> None:
+        """Find what has to be published; the arithmetic is done beside the event loop."""
+        catalogue = self._catalogue
+        counts = self.merged.by_row(catalogue, now_ms)
+        rows = slice(0, len(catalogue))
+        shop = Shop(
+            ITEM_KINDS,
+            catalogue.attributes.texts("category"),
+            catalogue.kinds[rows].astype(np.int64),
+            catalogue.attributes.codes("category")[rows].astype(np.int64),
+            catalogue.available(rows),
+        )
+        found = await asyncio.to_thread(look, counts, shop, self._rules)
+        due: dict[int, dict[bytes, _Due]] = {}
+        for key in self._standing.keys() - {trending_key(*key) for key in found}:
+            due.setdefault(self._partition(key), {})[key] = _Due(None, None)
+        left = _MOST
+        for (kind, category), (trending, popular) in found.items():
+            lists = self._lines(trending), self._lines(popular)
+            record = Trending(kind, category, *lists, counts.time_ms, now_ms)
+            partition = self._partition(record.key)
+            if left and self._owns(partition) and self._standing.get(record.key) != record.order:
+                due.setdefault(partition, {})[record.key] = _Due(
+                    encode_record(record), record.order
+                )
+                left -= 1
+        self._due = {partition: some for partition, some in due.items() if self._owns(partition)}
+
+    def _partition(self, key: bytes) -> int:
+        return partition_of(key, self._topics.partitions)
+
+    def _lines(self, levels: Levels) -> list[TrendingItem]:
+        ids = self._catalogue.ids
+        numbers = [np.round(of.astype(np.float64), _DIGITS).tolist() for of in levels[1:]]
+        rows = levels.rows.tolist()
+        return [TrendingItem(ids[row], *line) for row, *line in zip(rows, *numbers, strict=True)]
+
+
+def fading_of(settings: Settings) -> Fading:
+    """The half-lives that the settings say."""
+    statistics = settings.statistics
+    return Fading(statistics.half_life_s * 1000, statistics.recent_half_life_s * 1000)
+
+
+async def _nothing() -> None:
+    """Nothing is to be done before more is read."""
