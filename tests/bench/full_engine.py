@@ -36,7 +36,7 @@ def overwriting(spec: Spec) -> Mapping[str, str]:
 def environment(spec: Spec) -> Mapping[str, str]:
     """Settings: the topics' names, and commits often enough to be watched by."""
     others = ("purchases", "items", "requests", "erasures", "answers", "dead-letters", "receipts")
-    names = {name: f"{spec.run}-{name}" for name in others}
+    names = {name: f"{spec.run}-{name}" for name in (*others, "trending")}
     names |= {"clicks": spec.source, "recommendations": spec.output}
     return {
         "FRESHET_BOOTSTRAP": spec.bootstrap,

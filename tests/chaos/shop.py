@@ -55,6 +55,7 @@ recommendations = "recommendations-{unique}"
 answers = "answers-{unique}"
 dead_letters = "dead-letters-{unique}"
 receipts = "receipts-{unique}"
+trending = "trending-{unique}"
 partitions = {partitions}
 [batch]
 max_events = 256

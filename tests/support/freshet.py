@@ -25,6 +25,7 @@ TOPICS = [
     "answers",
     "dead_letters",
     "receipts",
+    "trending",
 ]
 
 
