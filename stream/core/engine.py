@@ -90,7 +90,9 @@ class Engine:
     def new_shard(self, partition: int, partitions: int) -> UserShard:
         """An empty shard that fits this engine's model, with its share of the users allowed."""
         limits = self._limits._replace(max_users=-(-self._limits.max_users // partitions))
-        return UserShard(self.layout, partition, partitions, limits, self._new_counts())
+        shard = UserShard(self.layout, partition, partitions, limits)
+        shard.counts = self._new_counts()
+        return shard
 
     def step(self, parts: Sequence[Part], now_ms: int) -> StepResult:
         """Fold a micro-batch and make a fresh list for each of its users.

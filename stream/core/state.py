@@ -37,7 +37,6 @@ class UserShard:
     Parameters
     ----------
     limits : when users leave
-    counts : of the partition's items, empty; None: with the default half-lives
 
     Attributes
     ----------
@@ -49,15 +48,10 @@ class UserShard:
     """
 
     def __init__(
-        self,
-        layout: Layout,
-        partition: int = 0,
-        partitions: int = 1,
-        limits: Limits | None = None,
-        counts: Counts | None = None,
+        self, layout: Layout, partition: int = 0, partitions: int = 1, limits: Limits | None = None
     ) -> None:
         self.layout = layout
-        self.counts = Counts() if counts is None else counts
+        self.counts = Counts()
         self._partition = partition
         self._partitions = partitions
         self._slot_by_key: dict[bytes, int] = {}

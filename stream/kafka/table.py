@@ -286,8 +286,7 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _keep_house(self) -> None:
-        """Each second: gauges, upkeep, the `applied` record of a partition without writes."""
-        # A broker forgets a producer id after a day without a batch, and then accepts anything.
+        """Each second: gauges, upkeep, and what keeps brokers from forgetting idle producer ids."""
         refresh_s = self.app.settings.broker.fence_refresh_s
         async for _ in self.itertimer(1.0, name="interests"):
             for holding in list(self.holdings.values()):

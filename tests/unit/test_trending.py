@@ -207,8 +207,8 @@ class Workers:
             """Nothing to wait for."""
 
         self.tally = Tally(SETTINGS, self.catalogue, self.owned.__contains__, loaded)
-        counts = Counts(FADING, tell_every_ms=0)
-        self.shard = UserShard(Layout(2, "float32", 2, 1), counts=counts)
+        self.shard = UserShard(Layout(2, "float32", 2, 1))
+        self.shard.counts = Counts(FADING, tell_every_ms=0)
         self.published: dict[bytes, Any] = {}
 
     def event(self, item: str, times: int = 1, at: int = 0) -> None:
