@@ -86,6 +86,7 @@ def build_app(settings: Settings) -> BatchApp:
         owns=lambda partition: partition in interests.holdings,
         catalogue_loaded=feed.wait_loaded,
     )
+    engine.answers.trending = tally
     app.sidecar = Sidecar(
         settings, feed, tally, recovered=lambda: app.serving and interests.ready, fatal=app.fatal
     )

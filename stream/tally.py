@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from stream import metrics
-from stream.contracts import ITEM_KINDS, encode_record
+from stream.contracts import ITEM_KINDS, Request, encode_record
 from stream.contracts.partitioner import partition_of
 from stream.contracts.trending import Trending, TrendingItem, decode_trending, trending_key
 from stream.core.catalogue import Catalogue
 from stream.core.state import UserShard
 from stream.core.statistics.fading import Fading
 from stream.core.statistics.merged import Merged
-from stream.core.statistics.trending import Levels, Rules, Shop, look
+from stream.core.statistics.trending import Levels, Rules, Shop, look, top
 from stream.errors import StateError
 from stream.kafka.batches import Records
 from stream.kafka.cluster import Cluster
@@ -135,6 +136,27 @@ class Tally:
                 except msgspec.DecodeError:
                     order = _FOREIGN  # replaced, or taken back, at the next look
             self._stands(record.key or b"", order)
+
+    def top(
+        self, request: Request, allowed: NDArray[np.bool_], k: int, now_ms: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Rows and scores in (0, 1) of what trends in a request's kind and category, best first.
+
+        Parameters
+        ----------
+        allowed : bool, shape (at least the catalogue's rows,); what may be listed
+        """
+        catalogue, rows = self._catalogue, len(self._catalogue)
+        wanted = allowed[:rows].copy()
+        if request.kind is not None:
+            wanted &= catalogue.are([request.kind], slice(0, rows))
+        if request.category is not None:
+            code = catalogue.attributes.code_of("category", request.category)
+            wanted &= catalogue.attributes.codes("category")[:rows] == code
+        kinds = catalogue.kinds[:rows].astype(np.int64)
+        counts = self.merged.by_row(catalogue, now_ms)
+        found, z = top(counts, kinds, wanted, self._rules._replace(k=k))
+        return found, z / (1 + z)
 
     # -- publishing ------------------------------------------------------------------------
 

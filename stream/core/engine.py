@@ -84,7 +84,7 @@ class Engine:
         self._lists = Lists(model, catalogue, placements)
         self._limits = limits or Limits()
         self.pseudonyms = pseudonyms or Pseudonyms()
-        self._answers = Answers(model, catalogue, self._lists, self.layout, self.pseudonyms)
+        self.answers = Answers(model, catalogue, self._lists, self.layout, self.pseudonyms)
         self._new_counts = new_counts
 
     def new_shard(self, partition: int, partitions: int) -> UserShard:
@@ -117,7 +117,7 @@ class Engine:
         if any(changes.asked for changes in result.parts):
             answer_at = perf_counter()
             self._lists.follow_catalogue()
-            self._answers.fill(result.parts, now_ms + int(1000 * (answer_at - started)))
+            self.answers.fill(result.parts, now_ms + int(1000 * (answer_at - started)))
             result.stage_s["answer"] = perf_counter() - answer_at
         return result
 
@@ -138,7 +138,7 @@ class Engine:
             self._erase(part, now_ms, changes)
             return Events.none()
         if kind == "requests":
-            _reject(batch, self._answers.take_in(part, now_ms, changes), changes)
+            _reject(batch, self.answers.take_in(part, now_ms, changes), changes)
             return Events.none()
         columns = (batch.keys, batch.values, batch.offsets)
         events, rejections = decode_events(kind, *columns, now_ms)

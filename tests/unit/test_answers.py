@@ -533,7 +533,7 @@ def test_trending_waits_for_somebody_who_counts(desk: Desk) -> None:
             rows = np.flatnonzero(allowed)[:2]
             return rows, np.array([0.9, 0.8], np.float32)
 
-    desk.engine._answers._trending = Counts()
+    desk.engine.answers.trending = Counts()
     answer = desk.ask("trending", kind="product")
     assert [(i.item_id, i.score, i.reason.code) for i in answer.items] == [
         ("i1", 0.9, "trending"),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from stream.config import Settings, Topics
-from stream.contracts import ITEM_KINDS, EventType, Item, item_hash
+from stream.contracts import ITEM_KINDS, EventType, Item, Request, item_hash
 from stream.contracts.partitioner import partition_of
 from stream.contracts.trending import decode_trending
 from stream.core.catalogue import Catalogue
@@ -298,6 +298,31 @@ def test_each_record_has_one_publisher_and_a_new_one_publishes_nothing_twice() -
     assert heir.turn() == []
     heir.read("trending", Records([b"product"], [b"not ours"]), 0)
     assert heir.turn() == [b"product"]
+
+
+def test_what_trends_is_told_on_request() -> None:
+    worker = Workers(*ALL)
+    for hour in range(48):
+        for number in range(4):
+            worker.event(f"i{number}", times=20, at=hour * HOUR_MS)
+    worker.event("i2", times=100, at=48 * HOUR_MS)
+    worker.event("i3", times=80, at=48 * HOUR_MS)
+    worker.turn()
+    allowed = np.arange(20) > 0  # of the item table, which is longer than the catalogue
+
+    def items(k: int = 5, **asked: Any) -> list[str]:
+        request = Request(request_id="r", user_id="u", type="trending", **asked)
+        rows, scores = worker.tally.top(request, allowed, k, NOW_MS + 100 * HOUR_MS)
+        assert ((scores > 0) & (scores < 1)).all()
+        assert (np.diff(scores) <= 0).all()
+        return [worker.catalogue.ids[row] for row in rows.tolist()]
+
+    assert items() == items(kind="product") == ["i2", "i3"]
+    assert items(k=1) == ["i2"]
+    assert items(category="B") == ["i3"]
+    assert items(kind="content") == items(category="nobody's") == []
+    allowed[worker.catalogue.rows(["i2"])] = False
+    assert items() == ["i3"]
 
 
 def test_what_was_not_sent_is_found_again() -> None:

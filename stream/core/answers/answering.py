@@ -69,7 +69,7 @@ class Answers:
     ) -> None:
         self._room = Room(model, catalogue, lists, layout)
         self._pseudonyms = pseudonyms
-        self._trending = trending
+        self.trending = trending
         self._ways: dict[str, Callable[[Room, Crowd], list[Answer]]] = {
             "list": _list,
             "rank": rank,
@@ -141,13 +141,13 @@ class Answers:
 
     def _trend(self, room: Room, crowd: Crowd) -> list[Answer]:
         answers = room.answers(crowd)
-        if self._trending is None:
+        if self.trending is None:
             return [replace(answer, status="unavailable") for answer in answers]
         bits = room.standing(crowd.audience, crowd.placement).bits.tolist()
         for user, one in enumerate(crowd.asked):
             allowed = room.allowed(crowd.placement, bits[user])
             k, now_ms = room.k(one, crowd.placement), one.cause.event_time_ms
-            rows, scores = self._trending.top(one.request, allowed, k, now_ms)
+            rows, scores = self.trending.top(one.request, allowed, k, now_ms)
             answers[user] = room.listing(answers[user], rows, scores, Reason("trending"))
         return answers
 

@@ -86,14 +86,10 @@ def look(counts: ItemCounts, shop: Shop, rules: Rules) -> dict[Key, tuple[Levels
     interactions = counts.clicks + counts.carts + counts.purchases
     size = len(interactions)
     kind, category = shop.kind[:size], shop.category[:size]
-    sums = [np.bincount(kind, of, len(shop.kinds)) for of in (counts.recent, interactions)]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.where(sums[1] > 0, sums[0] / sums[1], 0.0)
-    usual = (interactions * share[kind]).astype(np.float32)
-    z = significance_of(counts.recent, usual)
+    usual, z = _levels(counts, interactions, kind, len(shop.kinds))
     rows = np.flatnonzero(shop.listed[:size] & (interactions > 0))
     found: dict[Key, tuple[Levels, Levels]] = {}
-    trends = (z >= rules.significance) & (counts.recent >= rules.least)
+    trends = _trends(counts, z, rules)
     for whole in (True, False):
         some = rows if whole else rows[category[rows] > 0]
         group = kind[some] if whole else kind[some] + len(shop.kinds) * category[some]
@@ -108,6 +104,39 @@ def look(counts: ItemCounts, shop: Shop, rules: Rules) -> dict[Key, tuple[Levels
                 Levels(lists[1], counts.recent[lists[1]], usual[lists[1]], z[lists[1]]),
             )
     return found
+
+
+def top(
+    counts: ItemCounts, kind: NDArray[np.int64], allowed: NDArray[np.bool_], rules: Rules
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """What trends among the items that are allowed: `rules.k` rows and their significance.
+
+    Parameters
+    ----------
+    kind : int, shape (rows,); the share of its kind is what an item's is compared with
+    allowed : bool, shape (rows,)
+    """
+    interactions = counts.clicks + counts.carts + counts.purchases
+    z = _levels(counts, interactions, kind, int(kind.max(initial=0)) + 1)[1]
+    rows = np.flatnonzero(_trends(counts, z, rules) & allowed)
+    best = rows[np.lexsort((rows, -z[rows]))[: rules.k]]
+    return best, z[best]
+
+
+def _levels(
+    counts: ItemCounts, interactions: NDArray[np.float32], kind: NDArray[np.int64], kinds: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Expected recent interactions of each item, and the deviations of the counted ones."""
+    sums = [np.bincount(kind, of, kinds) for of in (counts.recent, interactions)]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(sums[1] > 0, sums[0] / sums[1], 0.0)
+    usual = (interactions * share[kind]).astype(np.float32)
+    return usual, significance_of(counts.recent, usual)
+
+
+def _trends(counts: ItemCounts, z: NDArray[np.float32], rules: Rules) -> NDArray[np.bool_]:
+    trends: NDArray[np.bool_] = (z >= rules.significance) & (counts.recent >= rules.least)
+    return trends
 
 
 def _best(
