@@ -325,6 +325,17 @@ def test_what_trends_is_told_on_request() -> None:
     assert items() == ["i3"]
 
 
+def test_what_was_sent_is_not_sent_again_before_it_is_read() -> None:
+    worker = Workers(*ALL)
+    worker.event("i1")
+    worker._publish()
+    asyncio.run(worker.tally.look(NOW_MS))
+    sent = [worker.tally.outputs(partition, worker.shard) for partition in ALL]
+    assert sum(map(len, sent)) > 0
+    asyncio.run(worker.tally.look(NOW_MS))
+    assert not any(worker.tally.outputs(partition, worker.shard) for partition in ALL)
+
+
 def test_what_was_not_sent_is_found_again() -> None:
     worker = Workers(*ALL)
     worker.event("i1")
