@@ -1,0 +1,160 @@
+"""How sure a user's interest is: from few, old or contradicting events, little; and how fresh.
+
+In: last interactions, item vectors, states. Out: a few numbers per user. Knows nothing of lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.compiled import FLOAT32, NOTHING, array, compiled, sum_in_any_order
+from stream.contracts import ANY_TYPE, EVENT_TYPES
+from stream.core.manifest import Additive
+from stream.core.policy.ring import Ring
+
+SESSION_GAP_S = 1800.0  # without an event for so long, the next one begins a session
+NO_HALF_LIFE_S = 30 * 86_400.0  # where the model states none
+
+
+class Interest(NamedTuple):
+    """What is known of the interests of n users.
+
+    Attributes
+    ----------
+    evidence : float32, shape (n,), >= 0; the weight of the last interactions that point the same
+        way. With w the weight of an interaction by its type and age and v its item's direction:
+        |sum w v|^2 / sum |w|, which is the whole weight where all point the same way and that of
+        one where each points elsewhere
+    fresh : float32, shape (n,), in [0, 1]; 1 with the first event of a session, 1/2 with the second
+    drift : float32, shape (n,), in [0, 1]; half of 1 - cosine between the fastest and the slowest
+        fading sum of the state; 0 where the model has no two
+    """
+
+    evidence: NDArray[np.float32]
+    fresh: NDArray[np.float32]
+    drift: NDArray[np.float32]
+
+
+class Interests:
+    """Tells how sure the interests of one model's users are.
+
+    Parameters
+    ----------
+    event_weights, additive : of the manifest
+    """
+
+    def __init__(self, event_weights: Mapping[str, float], additive: Additive | None) -> None:
+        self._weights = np.zeros(ANY_TYPE, np.float32)
+        for name, weight in event_weights.items():
+            self._weights[EVENT_TYPES[name]] = weight
+        sums = () if additive is None else additive.sums
+        half_lives_s = [fading.half_life_s for fading in sums]
+        self._half_life_s = np.float32(max(half_lives_s, default=NO_HALF_LIFE_S))
+        self._sums = len(sums)
+        self._fast = int(np.argmin(half_lives_s)) if sums else 0
+        self._slow = int(np.argmax(half_lives_s)) if sums else 0
+
+    def of(
+        self,
+        ring: Ring,
+        table: NDArray[np.float32],
+        at: NDArray[np.int64],
+        states: NDArray[np.float32],
+    ) -> Interest:
+        """What is known of n users.
+
+        Parameters
+        ----------
+        ring : their last interactions; those that `newest` names are looked at
+        table, at : float32, shape (m, dim), and where in it the vectors of the newest are: int64,
+            shape (n, newest)
+        states : float32, shape (n, state_size)
+        """
+        n = len(states)
+        evidence, fresh = np.empty(n, np.float32), np.empty(n, np.float32)
+        columns = (ring.rows, ring.types, ring.ages_s, ring.newest, at, table)
+        limits = (self._half_life_s, np.float32(SESSION_GAP_S))
+        _look_back(*columns, self._weights, *limits, evidence, fresh)
+        return Interest(evidence, fresh, self._drift(states))
+
+    def _drift(self, states: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._fast == self._slow:
+            return np.zeros(len(states), np.float32)
+        sums = states.reshape(len(states), self._sums, -1)
+        fast, slow = sums[:, self._fast], sums[:, self._slow]
+        lengths = np.sqrt(np.einsum("nd,nd->n", fast, fast) * np.einsum("nd,nd->n", slow, slow))
+        along = np.einsum("nd,nd->n", fast, slow)
+        cosine = np.divide(along, lengths, out=np.ones_like(along), where=lengths > 0)
+        drift: NDArray[np.float32] = np.clip(0.5 - 0.5 * cosine, 0.0, 1.0).astype(np.float32)
+        return drift
+
+
+@sum_in_any_order
+def _add(total: NDArray[np.float32], vector: NDArray[np.float32], times: np.float32) -> None:
+    for at in range(len(total)):
+        total[at] += times * vector[at]
+
+
+@sum_in_any_order
+def _square(vector: NDArray[np.float32]) -> np.float32:
+    total = np.float32(0.0)
+    for at in range(len(vector)):
+        total += vector[at] * vector[at]
+    return total
+
+
+@compiled(
+    NOTHING,
+    array("i8", 2),
+    array("u1", 2),
+    array("f4", 2),
+    array("i8", 2),
+    array("i8", 2),
+    array("f4", 2, contiguous=True),
+    array("f4"),
+    FLOAT32,
+    FLOAT32,
+    array("f4", written=True),
+    array("f4", written=True),
+)
+def _look_back(
+    rows: NDArray[np.int64],
+    types: NDArray[np.uint8],
+    ages_s: NDArray[np.float32],
+    newest: NDArray[np.int64],
+    at: NDArray[np.int64],
+    table: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    half_life_s: np.float32,
+    session_gap_s: np.float32,
+    evidence: NDArray[np.float32],
+    fresh: NDArray[np.float32],
+) -> None:
+    """Evidence and freshness of `Interest`, into the last two."""
+    total = np.empty(table.shape[1], np.float32)
+    for user in range(len(newest)):
+        total[:] = 0
+        weight_of_all = np.float32(0.0)
+        in_session = 0
+        going_on = True
+        newer_s = np.float32(0.0)
+        for back in range(newest.shape[1]):
+            place = newest[user, back]
+            if types[user, place] == 0:
+                break  # the ring is used from the newest back, without gaps
+            age_s = ages_s[user, place]
+            going_on = going_on and age_s - newer_s <= session_gap_s
+            in_session += going_on
+            newer_s = age_s
+            weight = weights[types[user, place]] * np.exp2(-age_s / half_life_s)
+            vector = table[at[user, back]]
+            square = _square(vector)
+            if rows[user, place] != 0 and weight != 0 and square > 0:
+                _add(total, vector, weight / np.sqrt(square))
+                weight_of_all += abs(weight)
+        evidence[user] = _square(total) / weight_of_all if weight_of_all > 0 else 0
+        fresh[user] = np.float32(1.0) / max(in_session, 1)
