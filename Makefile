@@ -29,7 +29,7 @@ UPGRADE ?= --upgrade
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-export lint quality bench gpu chaos faults soak fuzz kafka model audit sbom lock clean check-python
+.PHONY: help demo test test-export lint quality regret bench gpu chaos faults soak fuzz kafka model audit sbom lock clean check-python
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -53,6 +53,9 @@ lint: $(DEV) ## format, lint and types
 
 quality: build/export/.made ## models on a public log, beside the published numbers; DATA=diginetica
 	@build/export/bin/python -m tests.quality $(DATA) $(ARGS)
+
+regret: $(DEV) ## what exploring costs and brings, on simulated shoppers: build/regret.json; ARGS="--seeds 5"
+	@$(BIN)/python -m tests.regret $(ARGS)
 
 bench: $(DEV) ## events per second and latency beside the peers'
 	@$(BIN)/python -m tests.bench $(ARGS)

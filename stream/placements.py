@@ -129,6 +129,62 @@ class Rule(Section, frozen=True):
     end: Annotated[Moment | None, Meta(description="until when; unset: for ever")] = None
 
 
+Share = Annotated[float, Meta(ge=0, le=1)]
+
+
+class Explore(Section, frozen=True):
+    """How much of a list is there to learn, and not because of its scores."""
+
+    temperature: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=100,
+            description="highest temperature, in logits, at which places are drawn in proportion "
+            "to exp(logit / temperature); 0: nothing is drawn",
+        ),
+    ] = 0.0
+    adapt: Annotated[
+        bool,
+        Meta(description="the surer a user's interest, the lower the temperature; false: one"),
+    ] = True
+    sure_after: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1e6,
+            description="weight of events that point the same way (a purchase has 1) from which "
+            "on an interest counts as sure",
+        ),
+    ] = 0.5
+    fresh: Annotated[
+        Share, Meta(description="part of the temperature that a session's first event adds")
+    ] = 0.0
+    drift: Annotated[
+        Share,
+        Meta(
+            description="part of it that a turn of the interest adds, where the model has a fast "
+            "and a slow one"
+        ),
+    ] = 0.0
+    learn: Annotated[
+        bool,
+        Meta(description="users share multiples of their temperature by what these have brought"),
+    ] = True
+    optimism: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=10,
+            description="standard deviations of an item's click rate that are hoped for, so that "
+            "items seldom shown get a chance; 0: none",
+        ),
+    ] = 0.0
+    half_life_s: Annotated[Seconds, Meta(description="half-life of what exploring has brought")] = (
+        604_800.0
+    )
+
+
 class Placement(Section, frozen=True):
     """One list that users see."""
 
@@ -203,6 +259,7 @@ class Placement(Section, frozen=True):
             "takes from the logit of its score; 0: nothing",
         ),
     ] = 0.0
+    explore: Explore = Explore()
     caps: Caps = Caps()
     pins: tuple[Pin, ...] = ()
     rules: Annotated[tuple[Rule, ...], Meta(max_length=MAX_RULES)] = ()

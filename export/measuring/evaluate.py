@@ -179,6 +179,7 @@ class _Served:
             event_hashes=np.zeros(len(at), np.uint32),
             offsets=at,
             amounts=np.zeros(len(at)),
+            placements=[None] * len(at),
         )
         fold(self._model, self._catalogue, users, np.arange(len(at)), events)
 

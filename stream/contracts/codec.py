@@ -144,6 +144,7 @@ def _columns(users: list[bytes], records: Sequence[Event], offsets: Sequence[int
         event_hashes=hashes,
         offsets=np.array(offsets, np.int64),
         amounts=_amounts(records),
+        placements=[record.placement for record in records],
     )
 
 

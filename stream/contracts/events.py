@@ -23,6 +23,7 @@ class Events:
     offsets : int64, shape (n,)
     amounts : float64, shape (n,), finite, >= 0; quantity times unit price of a purchase or a
         cancellation, 0 where it does not say its price
+    placements : n names of the placements that the events name, None where one names none
     """
 
     users: list[bytes]
@@ -32,6 +33,7 @@ class Events:
     event_hashes: npt.NDArray[np.uint32]
     offsets: npt.NDArray[np.int64]
     amounts: npt.NDArray[np.float64]
+    placements: list[str | None]
 
     def __len__(self) -> int:
         return len(self.users)
@@ -48,6 +50,7 @@ class Events:
             self.event_hashes[first:],
             self.offsets[first:],
             self.amounts[first:],
+            self.placements[first:],
         )
 
     def take(self, at: npt.NDArray[np.int64]) -> Events:
@@ -61,14 +64,15 @@ class Events:
             self.event_hashes[at],
             self.offsets[at],
             self.amounts[at],
+            [self.placements[position] for position in chosen],
         )
 
     @classmethod
     def none(cls) -> Events:
         """No events."""
         numbers = np.empty(0, np.int64)
-        amounts = np.empty(0)
-        return cls([], [], np.empty(0, np.uint8), numbers, np.empty(0, np.uint32), numbers, amounts)
+        types, hashes, amounts = np.empty(0, np.uint8), np.empty(0, np.uint32), np.empty(0)
+        return cls([], [], types, numbers, hashes, numbers, amounts, [])
 
     @classmethod
     def join(cls, parts: Sequence[Events]) -> Events:
@@ -83,4 +87,5 @@ class Events:
             np.concatenate([part.event_hashes for part in parts]),
             np.concatenate([part.offsets for part in parts]),
             np.concatenate([part.amounts for part in parts]),
+            [placement for part in parts for placement in part.placements],
         )

@@ -42,6 +42,7 @@ from stream.core.lifecycle import Limits
 from stream.core.micro_batch import Batch, Decoded, ErasedUser, Part, PartResult, StepResult
 from stream.core.model import Model
 from stream.core.policy.lists import USERS_AT_ONCE, Lists
+from stream.core.policy.tally import CountsItems
 from stream.core.pseudonyms import Pseudonyms
 from stream.core.state import UserShard
 from stream.core.statistics.counts import Counts
@@ -62,6 +63,7 @@ class Engine:
     limits : when users leave, of all partitions together
     pseudonyms : user ids to the keys of their states
     new_counts : makes the empty counts of a partition's items
+    counts : of items, for placements that explore
     """
 
     def __init__(
@@ -75,13 +77,14 @@ class Engine:
         limits: Limits | None = None,
         pseudonyms: Pseudonyms | None = None,
         new_counts: Callable[[], Counts] = Counts,
+        counts: CountsItems | None = None,
     ) -> None:
         self.model = model
         self.catalogue = catalogue
         storage = model.bundle.manifest.state.storage
         self.layout = Layout(model.state_size, storage, ring, model.bundle.version)
         self._kinds = dict(kinds)
-        self._lists = Lists(model, catalogue, placements)
+        self._lists = Lists(model, catalogue, placements, counts)
         self._limits = limits or Limits()
         self.pseudonyms = pseudonyms or Pseudonyms()
         self.answers = Answers(model, catalogue, self._lists, self.layout, self.pseudonyms)
@@ -221,6 +224,7 @@ class Engine:
         who = np.concatenate([part.who[part.skipped :] for part in decoded])
         events = Events.join(new)
         folded = fold(self.model, self.catalogue, users, who, events)
+        self._lists.learn(users, who, events, ~(folded.repeated | folded.forgotten), now_ms)
         values = users.store()
         result.refused_states = users.refused
         counted = count_items(decoded, folded, events)

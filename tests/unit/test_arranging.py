@@ -147,6 +147,9 @@ class Warm:
         bonus = np.where(rows == self._favourite, np.float32(self._bonus), np.float32(0))
         return Wishes(np.full(len(rows), self._temperature, np.float32), bonus)
 
+    def new(self, rows: np.ndarray) -> np.ndarray:
+        return np.zeros(rows.shape, np.bool_)
+
 
 def explored(bundle: Bundle, warm: Warm, user: str = "u", offset: int = 100) -> ListedItems:
     shop = home(bundle, k=8)

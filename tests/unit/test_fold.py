@@ -33,6 +33,7 @@ def events(*rows: tuple[str, str, EventType, int, int]) -> Events:
         event_hashes=np.array([row[4] for row in rows], np.uint32),
         offsets=np.arange(len(rows)),
         amounts=np.zeros(len(rows)),
+        placements=[None] * len(rows),
     )
 
 

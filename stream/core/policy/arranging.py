@@ -32,6 +32,7 @@ __all__ = ["Arranging", "Audience", "Exploring", "Picked", "Wishes", "arranges",
 
 _POOL_PER_PLACE = 5
 _PINNED, _EXPLORING = PLAIN_REASONS["pinned"], PLAIN_REASONS["exploring"]
+_NEW = PLAIN_REASONS["new"]
 _LEAST_LOGIT_GAP = 1e-12  # a score of 1 is worth this much less: its logit must be a number
 
 
@@ -76,6 +77,9 @@ class Exploring(Protocol):
         self, rows: NDArray[np.int64], scores: NDArray[np.float32], audience: Audience
     ) -> Wishes:
         """For pools as `Arranging.arrange` takes them; asked again where one has to grow."""
+
+    def new(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which rows are of items that hardly anybody was shown yet; any shape."""
 
 
 def arranges(rules: PlacementRules) -> bool:
@@ -165,6 +169,8 @@ class Arranging:
     def _finished(self, made: Made) -> Picked:
         codes = np.where(made.pinned, _PINNED, np.where(made.explored, _EXPLORING, 0))
         explores = self._exploring is not None
+        if self._exploring is not None:
+            codes[(codes == 0) & self._exploring.new(made.rows)] = _NEW
         return Picked(
             made.rows,
             made.scores,

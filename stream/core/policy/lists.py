@@ -15,16 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.config import Placement as PlacementRules
-from stream.contracts import Cause, encode_record
+from stream.contracts import Cause, Events, EventType, encode_record
 from stream.contracts.writing import ListWriter, RawRecommendation
 from stream.core.catalogue import Catalogue
 from stream.core.model import Model
 from stream.core.policy.arranging import Arranging, Picked, pool_of
 from stream.core.policy.audience import Audience, Basis
+from stream.core.policy.exploring import Explorer, explores
 from stream.core.policy.placement import Placement
 from stream.core.policy.reasons import ReasonColumns, Reasons
 from stream.core.policy.ring import Ring
 from stream.core.policy.shops import Shops
+from stream.core.policy.tally import CountsItems, Tally
 from stream.core.users import Users
 
 # Users scored at once. The item table is packed anew for each product, since it may change between
@@ -32,6 +34,7 @@ from stream.core.users import Users
 # 64 dimensions, one busy core).
 USERS_AT_ONCE = 128
 _ROWS_GROW_BY = 1.5
+_ANSWERS = (EventType.IMPRESSION, EventType.VIEW, EventType.CLICK)  # to a list
 VARIANT = "default"
 
 
@@ -57,6 +60,7 @@ class Lists:
     Parameters
     ----------
     rules : settings by placement name
+    counts : of items, for placements that explore; None: those of `learn`
 
     Attributes
     ----------
@@ -65,11 +69,22 @@ class Lists:
     """
 
     def __init__(
-        self, model: Model, catalogue: Catalogue, rules: Mapping[str, PlacementRules]
+        self,
+        model: Model,
+        catalogue: Catalogue,
+        rules: Mapping[str, PlacementRules],
+        counts: CountsItems | None = None,
     ) -> None:
         self._model = model
         self._catalogue = catalogue
         self._rules = dict(rules)
+        tally = Tally()
+        self._tally = tally if counts is None else None
+        self._explorers = {
+            name: Explorer(name, of.explore, model, tally if counts is None else counts)
+            for name, of in self._rules.items()
+            if explores(of.explore)
+        }
         self.reasons = Reasons(model)
         self._shops = Shops(model, catalogue)
         self._writer = ListWriter()
@@ -86,14 +101,15 @@ class Lists:
         self.item_bias = np.full(self._model.rows, neutral, np.float32)
         self.item_bias[: len(trained)] = trained
         model, catalogue = self._model, self._catalogue
-        self._placements = [
-            Placement(name, rules, model, catalogue, self.item_bias, pool_of(rules))
-            for name, rules in self._rules.items()
-        ]
-        self._arranging = [
-            Arranging(rules, placement, model, catalogue)
-            for rules, placement in zip(self._rules.values(), self._placements, strict=True)
-        ]
+        self._placements, self._arranging = [], []
+        for name, rules in self._rules.items():
+            explorer = self._explorers.get(name)
+            if explorer is not None:
+                explorer.item_bias = self.item_bias
+            pool = pool_of(rules, exploring=explorer is not None)
+            placement = Placement(name, rules, model, catalogue, self.item_bias, pool)
+            self._placements.append(placement)
+            self._arranging.append(Arranging(rules, placement, model, catalogue, explorer))
 
     def _tell_writer(self, rows: Sequence[int]) -> None:
         ids, prices = self._catalogue.ids, self._catalogue.prices
@@ -143,12 +159,12 @@ class Lists:
         """
         number = self.placements.index(name)
         rules, placement = self._rules[name], self._placements[number]
-        arranging = self._arranging[number]
+        arranging, explorer = self._arranging[number], self._explorers.get(name)
         if k is not None and k != rules.k:
             rules = msgspec.structs.replace(rules, k=k)
-            arranging = Arranging(rules, placement, self._model, self._catalogue)
+            arranging = Arranging(rules, placement, self._model, self._catalogue, explorer)
         basis = placement.basis(audience)
-        pool = placement.find(audience, pool_of(rules), basis)
+        pool = placement.find(audience, pool_of(rules, exploring=explorer is not None), basis)
         shown = arranging.arrange(*pool, audience)
         return shown, self._why(shown, basis)
 
@@ -157,6 +173,42 @@ class Lists:
         if shown.codes is not None:
             reasons.types[:] = np.where(shown.codes > 0, shown.codes, reasons.types)
         return reasons
+
+    def learn(
+        self,
+        users: Users,
+        who: NDArray[np.int64],
+        events: Events,
+        counts: NDArray[np.bool_],
+        now_ms: int,
+    ) -> None:
+        """Take note of what came of the lists of placements that explore.
+
+        Parameters
+        ----------
+        who : int64, shape (n,); number of each event's user
+        counts : bool, shape (n,); whether the event does
+        """
+        if not self._explorers:
+            return
+        answers = np.flatnonzero(counts & np.isin(events.types, _ANSWERS))
+        if not len(answers):
+            return
+        events, who = events.take(answers), who[answers]
+        shown = events.types == EventType.IMPRESSION
+        if self._tally is not None:
+            rows = self._catalogue.rows(events.items)
+            self._tally.add(rows[shown], rows[~shown], self._model.rows, now_ms)
+        for name, explorer in self._explorers.items():
+            named = [placement == name for placement in events.placements]
+            at = np.flatnonzero(named) if explorer.learns else answers[:0]
+            some, number = np.unique(who[at], return_inverse=True)
+            if len(some):
+                ring = Ring.of(self._model, self._catalogue, users, some)
+                audience = Audience(users, some, users.vectors[some], ring, [], now_ms)
+                impressions = np.bincount(number[shown[at]], minlength=len(some))
+                clicks = np.bincount(number[~shown[at]], minlength=len(some))
+                explorer.learn(audience, impressions, clicks)
 
     def make(self, users: Users, some: slice, causes: list[Cause], now_ms: int) -> EncodedLists:
         """Fresh lists for a few users.

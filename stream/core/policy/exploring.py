@@ -1,0 +1,156 @@
+"""How much each list explores: temperatures of users, and what is hoped of items.
+
+In: a placement's settings, what is known of users, counts of items. Out: `Wishes`. Knows nothing of
+how a list is drawn, nor of where counts are kept.
+
+A user's temperature is the largest one, times
+
+    min(1, 1 / sqrt(1 + evidence / sure_after) + fresh * freshness + drift * drift of the interest)
+
+times what has paid in the user's segment (`payoffs.py`). What is added to an item's logit is what
+its clicks tell, and what an optimist hopes beyond (`appeal.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.core.catalogue import NO_ITEM
+from stream.core.model import Model
+from stream.core.policy.appeal import Appeal
+from stream.core.policy.arranging import Wishes
+from stream.core.policy.audience import Audience
+from stream.core.policy.interest import Interest, Interests
+from stream.core.policy.payoffs import Payoffs
+from stream.core.policy.tally import CountsItems
+from stream.placements import Explore
+
+LOOK_BACK: Final = 16  # interactions that tell how sure an interest is
+APPEAL_EVERY_MS: Final = 500  # a new item's or a new click's way into lists: within a second
+_EDGES: Final = np.array([0.5, 2.0])  # of evidence, in `sure_after`: unknown, known a little, known
+SEGMENTS: Final = len(_EDGES) + 1
+
+
+def explores(rules: Explore) -> bool:
+    """Whether lists are anything else than what scores say."""
+    return rules.temperature > 0 or rules.optimism > 0
+
+
+def temperatures(rules: Explore, interest: Interest) -> NDArray[np.float32]:
+    """Of n users, before what has paid: float32, shape (n,)."""
+    if not rules.adapt:
+        return np.full(len(interest.evidence), rules.temperature, np.float32)
+    unsure = 1 / np.sqrt(1 + interest.evidence / np.float32(rules.sure_after))
+    unsure += np.float32(rules.fresh) * interest.fresh + np.float32(rules.drift) * interest.drift
+    found: NDArray[np.float32] = np.float32(rules.temperature) * np.minimum(unsure, 1)
+    return found
+
+
+def segments(rules: Explore, interest: Interest) -> NDArray[np.int64]:
+    """Segment of each of n users: int64, shape (n,), below `SEGMENTS`."""
+    return np.searchsorted(_EDGES * rules.sure_after, interest.evidence, side="right")
+
+
+def places(keys: Sequence[bytes], placement: str) -> NDArray[np.float64]:
+    """Where users stand on the line of a placement's payoffs, for good: float64, in [0, 1)."""
+    person = placement.encode()[:16]
+    digests = b"".join(hashlib.blake2b(key, digest_size=8, person=person).digest() for key in keys)
+    numbers = np.frombuffer(digests, "<u8") >> np.uint64(11)
+    return numbers.astype(np.float64) * 2.0**-53
+
+
+class Explorer:
+    """How much the lists of one placement explore.
+
+    Parameters
+    ----------
+    name : of the placement
+    rules : its settings
+    counts : of items
+
+    Attributes
+    ----------
+    item_bias : float32, shape (rows,); what the model's scores say of items, to be kept up to date
+    learns : it is to be told of impressions and clicks
+    payoffs : what exploring brought
+    """
+
+    def __init__(
+        self,
+        name: str,
+        rules: Explore,
+        model: Model,
+        counts: CountsItems,
+    ) -> None:
+        self._name = name
+        self._rules = rules
+        self._model = model
+        self._counts = counts
+        self.item_bias = model.bundle.biases
+        manifest = model.bundle.manifest
+        self._interests = Interests(manifest.event_weights, manifest.additive)
+        self.payoffs = Payoffs(SEGMENTS, rules.half_life_s)
+        self.learns = rules.temperature > 0 and rules.adapt and rules.learn
+        self._as_of_ms = -APPEAL_EVERY_MS
+        self._bonus = np.zeros(0, np.float32)
+        self._new = np.zeros(0, np.bool_)
+
+    def wishes(
+        self, rows: NDArray[np.int64], scores: NDArray[np.float32], audience: Audience
+    ) -> Wishes:
+        """How much lists of these pools explore."""
+        self._follow(audience.now_ms)
+        return Wishes(self._temperatures(audience), self._bonus[rows])
+
+    def new(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which rows are items unknown to the training and hardly shown yet; any shape."""
+        return self._new[rows]
+
+    def _temperatures(self, audience: Audience) -> NDArray[np.float32]:
+        rules = self._rules
+        if not (rules.adapt and rules.temperature > 0):
+            return np.full(len(audience.states), rules.temperature, np.float32)
+        interest = self._interest(audience)
+        found = temperatures(rules, interest)
+        if self.learns:
+            where = places(audience.keys, self._name)
+            found *= self.payoffs.multipliers(segments(rules, interest), where)
+        return found
+
+    def _interest(self, audience: Audience) -> Interest:
+        newest = audience.users.ring_order(audience.some, LOOK_BACK)
+        ring = audience.ring._replace(newest=newest)
+        done = np.take_along_axis(ring.rows, newest, axis=1)
+        table, (at,) = self._model.embeddings_of(done)
+        return self._interests.of(ring, table, at, audience.states)
+
+    def learn(
+        self, audience: Audience, impressions: NDArray[np.int64], clicks: NDArray[np.int64]
+    ) -> None:
+        """Note how many items of the placement's lists came into view and were clicked: of n users.
+
+        A user's segment is taken to be what it is after that.
+        """
+        at = segments(self._rules, self._interest(audience))
+        where = places(audience.keys, self._name)
+        self.payoffs.count(at, where, impressions, clicks, audience.now_ms / 1000)
+
+    def _follow(self, now_ms: int) -> None:
+        """Take note of what was shown and clicked, and of new items."""
+        rows = len(self.item_bias)
+        if 0 <= now_ms - self._as_of_ms < APPEAL_EVERY_MS and len(self._bonus) == rows:
+            return
+        self._as_of_ms = now_ms
+        impressions, clicks = self._counts.counts(rows, now_ms)
+        items = slice(NO_ITEM + 1, None)
+        trained = len(self._model.bundle.biases) - 1
+        columns = (impressions[items], clicks[items], self.item_bias[items])
+        appeal = Appeal.of(*columns, trained, self._rules.optimism)
+        self._bonus, self._new = np.zeros(rows, np.float32), np.zeros(rows, np.bool_)
+        self._bonus[items] = appeal.learned + appeal.hoped
+        self._new[items] = appeal.new

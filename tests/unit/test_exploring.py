@@ -1,0 +1,310 @@
+"""How much lists explore: the less the surer an interest is, the more the newer the items are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import stats
+
+from stream.config import Placement
+from stream.contracts import Cause, EventType, Item, ListedItem
+from stream.core.bundle import Bundle
+from stream.core.manifest import Additive, FadingSum
+from stream.core.policy.appeal import TRAINED_CLICKS, Appeal
+from stream.core.policy.arranging import Arranging
+from stream.core.policy.audience import Audience
+from stream.core.policy.exploring import SEGMENTS, Explorer, places, segments, temperatures
+from stream.core.policy.interest import Interest, Interests
+from stream.core.policy.payoffs import MULTIPLIERS, Payoffs
+from stream.core.policy.placement import Placement as Ranking
+from stream.core.policy.ring import Ring
+from stream.core.policy.tally import ItemCounts, Tally
+from stream.core.users import Users
+from stream.placements import Explore
+from tests.unit.test_engine import NOW_MS, Shop, lists
+
+WEIGHTS = {"click": 0.2, "purchase": 1.0, "dislike": -0.8}
+DAY_S = 86_400.0
+SUMS = Additive((FadingSum(30 * DAY_S, 1.0), FadingSum(7200.0, 0.7)), 0.3)
+TABLE = np.concatenate([np.zeros((1, 4)), np.eye(4)]).astype(np.float32)  # four directions
+
+
+def interest(
+    *events: tuple[int, EventType, float], states: NDArray[np.float32] | None = None
+) -> Interest:
+    """Of one user: events as row of the item, type and age in seconds, newest first."""
+    rows = np.array([[row for row, _, _ in events]], np.int64)
+    types = np.array([[done for _, done, _ in events]], np.uint8)
+    ages_s = np.array([[age_s for _, _, age_s in events]], np.float32)
+    newest = np.arange(len(events))[None]
+    ring = Ring(rows, types, ages_s, newest)
+    blank = np.zeros((1, 8), np.float32)
+    return Interests(WEIGHTS, SUMS).of(ring, TABLE, rows, blank if states is None else states)
+
+
+def evidence(*events: tuple[int, EventType, float]) -> float:
+    return float(interest(*events).evidence[0])
+
+
+BOUGHT, CLICKED = EventType.PURCHASE, EventType.CLICK
+
+
+def test_evidence_is_the_weight_of_events_that_point_the_same_way() -> None:
+    assert evidence((1, BOUGHT, 0.0)) == pytest.approx(1)
+    assert evidence((1, BOUGHT, 0.0), (1, CLICKED, 0.0)) == pytest.approx(1.2)
+    assert evidence((1, BOUGHT, 0.0), (2, BOUGHT, 0.0)) == pytest.approx(1)  # contradicting
+    assert evidence((1, BOUGHT, 0.0), (1, EventType.DISLIKE, 0.0)) == pytest.approx(0.04 / 1.8)
+    assert evidence((1, BOUGHT, 30 * DAY_S)) == pytest.approx(0.5)  # old
+    assert evidence((0, BOUGHT, 0.0)) == 0  # an item that nobody knows
+    assert evidence((1, EventType.IMPRESSION, 0.0)) == 0
+
+
+def test_a_session_is_fresh_until_it_has_events() -> None:
+    assert interest((1, CLICKED, 0.0), (1, CLICKED, 1801.0)).fresh.tolist() == [1.0]
+    assert interest((1, CLICKED, 0.0), (1, CLICKED, 1800.0)).fresh.tolist() == [0.5]
+    gone = ((1, CLICKED, 0.0), (1, CLICKED, 60.0), (2, CLICKED, 9000.0), (2, CLICKED, 9060.0))
+    assert interest(*gone).fresh.tolist() == [0.5]
+
+
+def test_drift_is_how_far_the_fast_interest_is_from_the_slow_one() -> None:
+    for fast, drift in ((TABLE[1], 0.0), (TABLE[2], 0.5), (-TABLE[1], 1.0), (TABLE[0], 0.0)):
+        states = np.concatenate([TABLE[1], fast])[None]
+        assert interest((1, CLICKED, 0.0), states=states).drift.tolist() == [drift]
+
+
+@given(st.floats(0, 1e6), st.floats(0, 1), st.floats(0, 1))
+def test_temperatures_stay_between_nothing_and_the_highest(
+    sure: float, fresh: float, drift: float
+) -> None:
+    known = Interest(*(np.array([value], np.float32) for value in (sure, fresh, drift)))
+    rules = Explore(temperature=0.7, fresh=0.5, drift=0.5)
+    (found,) = temperatures(rules, known).tolist()
+    assert 0 <= found <= np.float32(0.7)
+    assert temperatures(Explore(temperature=0.7, adapt=False), known) == np.float32(0.7)
+
+
+def test_the_surer_an_interest_the_lower_its_temperature() -> None:
+    nothing = np.zeros(3, np.float32)
+    known = Interest(np.array([0, 0.5, 4], np.float32), nothing, nothing)
+    rules = Explore(temperature=1.0, sure_after=0.5)
+    assert temperatures(rules, known) == pytest.approx([1, 2**-0.5, 1 / 3])
+    assert segments(rules, known).tolist() == [0, 1, 2]
+    fresh = known._replace(fresh=np.ones(3, np.float32))
+    warmer = temperatures(Explore(temperature=1.0, sure_after=0.5, fresh=0.5), fresh)
+    assert warmer == pytest.approx([1, 1, 1 / 3 + 0.5])
+    turned = known._replace(drift=np.ones(3, np.float32))
+    warmer = temperatures(Explore(temperature=1.0, sure_after=0.5, drift=0.25), turned)
+    assert warmer == pytest.approx([1, 2**-0.5 + 0.25, 1 / 3 + 0.25])
+
+
+# -- items -----------------------------------------------------------------------------------
+
+
+def appeal(impressions: list[float], clicks: list[float], optimism: float = 1.0) -> Appeal:
+    """Of items whose biases have a spread of 1; the last was not trained on."""
+    columns = (np.array(column, np.float32) for column in (impressions, clicks))
+    bias = np.array([1, -1, 1, -1, 0], np.float32)
+    return Appeal.of(*columns, bias, 4, optimism)
+
+
+def test_appeal_is_the_lift_over_what_biases_foretell() -> None:
+    """All expected clicks are 100, but for the items that nobody was shown."""
+    shown_up, shown_down = 1000 / np.e, 1000 * np.e
+    found = appeal([shown_up, shown_down, shown_up, 0, 0], [150, 50, 100, 0, 0])
+    lifts = [(clicks + TRAINED_CLICKS) / (100 + TRAINED_CLICKS) for clicks in (150, 50, 100)]
+    assert found.learned == pytest.approx(np.log([*lifts, 1, 1]), abs=1e-5)
+    assert found.hoped[[1, 3, 4]] == pytest.approx([58**-0.5, 8**-0.5, 1])
+    assert found.new.tolist() == [False, False, False, False, True]
+    assert appeal([1, 1, 1, 0, 0], [1, 1, 1, 0, 0], optimism=0.0).hoped.tolist() == [0] * 5
+
+
+def test_a_shop_that_tells_of_no_impressions_or_of_no_clicks_learns_nothing() -> None:
+    assert appeal([0] * 5, [0] * 5).learned.tolist() == [0] * 5
+    assert appeal([1e6, 10, 0, 0, 9], [0] * 5).learned.tolist() == [0] * 5
+
+
+def test_a_new_item_that_nobody_clicks_is_given_up() -> None:
+    many, clicks = [1e5] * 4, [10_000.0] * 4
+    untried, tried = appeal([*many, 0], [*clicks, 0]), appeal([*many, 200], [*clicks, 0])
+    assert untried.learned[4] + untried.hoped[4] == pytest.approx(1)
+    assert tried.learned[4] + tried.hoped[4] < -1
+    assert (untried.new[4], tried.new[4]) == (True, False)
+
+
+def test_counts_fade_and_grow_with_the_catalogue() -> None:
+    tally = Tally(half_life_s=10)
+    tally.add(np.array([1, 1, 2]), np.array([1]), 3, 1000)
+    tally.add(np.array([4]), np.array([], np.int64), 5, 11_000)
+    found = tally.counts(5, 11_000)
+    assert found.impressions.tolist() == [0, 1, 0.5, 0, 1]
+    assert found.clicks.tolist() == [0, 0.5, 0, 0, 0]
+    assert tally.counts(3, 6_000).impressions.tolist() == [0, 1, 0.5]  # time does not go back
+
+
+def test_the_engine_counts_what_it_is_told_of(decay_bundle: Bundle) -> None:
+    shop = Shop(decay_bundle, home=Placement(explore=Explore(optimism=1.0)))
+    shop.step({"item_id": "i3", "type": "impression"}, {"item_id": "i3", "event_id": "once"})
+    shop.step({"item_id": "i3", "event_id": "once"}, {"item_id": "nobody knows it"})
+    assert shop.engine._lists._tally is not None
+    found = shop.engine._lists._tally.counts(10, NOW_MS)
+    assert found.impressions.tolist() == [0, 0, 0, 1, 0, 0, 0, 0, 0, 0]
+    assert found.clicks[3] == 1
+
+
+# -- what pays -------------------------------------------------------------------------------
+
+
+def test_users_keep_their_place() -> None:
+    keys = [b"u%d" % number for number in range(20_000)]
+    first = places(keys, "home")
+    np.testing.assert_array_equal(first, places(keys, "home"))
+    assert (first != places(keys, "mail")).mean() > 0.99
+    assert stats.kstest(first, "uniform").pvalue > 0.001
+
+
+def test_what_pays_gets_the_users_and_nothing_is_given_up() -> None:
+    payoffs = Payoffs(SEGMENTS, half_life_s=DAY_S)
+    where = (np.arange(4000) + 0.5) / 4000
+    at = np.ones(4000, np.int64)
+    before = payoffs.shares.copy()
+    assert before[1] == pytest.approx(np.full(4, 0.25), abs=0.05)
+    for round_s in range(20):
+        best = payoffs.multipliers(at, where) == MULTIPLIERS[2]
+        seen = np.full(4000, 100)
+        payoffs.count(at, where, seen, np.where(best, 15, 10), float(round_s))
+    assert payoffs.shares.sum(axis=1) == pytest.approx(np.ones(SEGMENTS))
+    assert payoffs.shares[1].argmax() == 2
+    assert payoffs.shares[1, 2] > 0.9
+    assert payoffs.shares.min() >= 0.1 / len(MULTIPLIERS) - 1e-12
+    np.testing.assert_array_equal(payoffs.shares[0], before[0])  # another segment's
+    payoffs.count(at[:0], where[:0], seen[:0], seen[:0], 60 * DAY_S)
+    assert payoffs.shares[1] == pytest.approx(before[1], abs=0.1)  # it is forgotten
+
+
+# -- lists -----------------------------------------------------------------------------------
+
+
+class Counted:
+    """Counts of items as a test sets them, by row."""
+
+    def __init__(self, **by_row: tuple[float, float]) -> None:
+        self._by_row = {int(name[1:]): counts for name, counts in by_row.items()}
+
+    def counts(self, rows: int, now_ms: int) -> ItemCounts:
+        found = ItemCounts(np.zeros(rows, np.float32), np.zeros(rows, np.float32))
+        for row, (impressions, clicks) in self._by_row.items():
+            found.impressions[row], found.clicks[row] = impressions, clicks
+        return found
+
+
+def shown(bundle: Bundle, explore: Explore, *catalogue: Item, **fields: object) -> list[ListedItem]:
+    rules = Placement(k=10, exclude_seen=False, explore=explore)
+    shop = Shop(bundle, home=rules)
+    for item in catalogue:
+        shop.catalogue.put(item)
+    (record,) = lists(shop.step({"item_id": "i7", **fields}))
+    return record.lists["home"].items
+
+
+def test_a_placement_that_does_not_explore_says_so(decay_bundle: Bundle) -> None:
+    items = shown(decay_bundle, Explore())
+    assert {(item.explored, item.propensity) for item in items} == {(False, 1.0)}
+
+
+def test_a_list_says_what_was_explored_and_how_likely_it_was(decay_bundle: Bundle) -> None:
+    items = shown(decay_bundle, Explore(temperature=2.0, adapt=False))
+    assert any(item.explored for item in items)
+    assert all((item.reason.code == "exploring") == item.explored for item in items)
+    assert all(0 < item.propensity < 1 for item in items)
+
+
+def test_a_sure_interest_explores_less(decay_bundle: Bundle) -> None:
+    def explored(sure_after: float) -> int:
+        explore = Explore(temperature=2.0, sure_after=sure_after, learn=False)
+        return sum(item.explored for item in shown(decay_bundle, explore))
+
+    assert explored(1e-5) < explored(1e5)
+
+
+def test_an_optimist_lists_a_new_item_and_says_that_it_is_new(decay_bundle: Bundle) -> None:
+    """It is as near to the interest as a trained item that stands further down."""
+    catalogue = [Item(item_id) for item_id in decay_bundle.item_ids[1:]]
+    rules = Placement(k=10, exclude_seen=False)
+    shop = Shop(decay_bundle, home=rules)
+    (record,) = lists(shop.step({"item_id": "i7"}))
+    last = shop.catalogue.rows([record.lists["home"].items[9].item_id])
+    vector = shop.engine.model.embeddings[last[0]]
+    new = Item("fresh", embedding=tuple(vector.tolist()))
+    explore = Explore(optimism=2.0)
+    counted = {f"r{row}": (1000.0, 50.0) for row in range(1, 201)}
+    found = {}
+    for counts in (None, Counted(**counted)):
+        shop = Shop(decay_bundle, home=Placement(k=10, exclude_seen=False, explore=explore))
+        shop.engine._lists._explorers["home"]._counts = counts or Counted()
+        for item in (*catalogue, new):
+            shop.catalogue.put(item)
+        (record,) = lists(shop.step({"item_id": "i7"}))
+        found[counts is None] = {
+            item.item_id: (item.rank, item.reason.code) for item in record.lists["home"].items
+        }
+    assert found[False]["fresh"][1] == "new"
+    assert found[False]["fresh"][0] < found[True].get("fresh", (11, ""))[0]
+
+
+def test_what_came_of_a_placements_lists_is_counted_once(decay_bundle: Bundle) -> None:
+    explore = Explore(temperature=0.5)
+    shop = Shop(decay_bundle, home=Placement(k=10, explore=explore), mail=Placement(k=10))
+    payoffs = shop.engine._lists._explorers["home"].payoffs
+    seen = {"item_id": "i3", "type": "impression", "placement": "home"}
+    shop.step(*[{**seen, "event_time_ms": NOW_MS + number} for number in range(5)])
+    clicked = {"item_id": "i3", "placement": "home", "event_id": "once"}
+    shop.step(clicked, {**clicked, "placement": "mail", "event_id": "other"}, {"item_id": "i4"})
+    shop.step(clicked)
+    assert payoffs.impressions.sum() == pytest.approx(5)
+    assert payoffs.clicks.sum() == pytest.approx(1)
+    assert payoffs.impressions[0].max() == 5  # of a user of whom nothing is known
+
+
+def test_a_placement_that_does_not_learn_counts_nothing(decay_bundle: Bundle) -> None:
+    for explore in (Explore(temperature=0.5, adapt=False), Explore(temperature=0.5, learn=False)):
+        shop = Shop(decay_bundle, home=Placement(k=10, explore=explore))
+        shop.step({"item_id": "i3", "placement": "home"})
+        assert shop.engine._lists._explorers["home"].payoffs.clicks.sum() == 0
+
+
+def test_propensities_are_exact(decay_bundle: Bundle) -> None:
+    """100,000 events of one user, each of which draws a list of 3 out of 5: 60 different ones.
+
+    Chi-square of how often each list came against the product of its stated propensities.
+    """
+    events = 100_000
+    shop = Shop(decay_bundle, home=Placement(k=5, exclude_seen=False))
+    shop.step({"item_id": "i7"})
+    model, catalogue = shop.engine.model, shop.catalogue
+    users = Users.of(shop.shard, [b"u"])
+    ring = Ring.of(model, catalogue, users)
+    rules = Placement(k=5, exclude_seen=False)
+    ranking = Ranking("home", rules, model, catalogue, decay_bundle.biases, 5)
+    rows, scores = ranking.rank(users.vectors, ring)
+    worth = np.log(scores / (1 - scores))[0].astype(np.float64)
+    warmth = float(np.float32((worth[0] - worth[4]) / 2))  # no lottery, and no list is hopeless
+    rules = Placement(k=3, pool=5, explore=Explore(temperature=warmth, adapt=False))
+    causes = [Cause("clicks", 0, offset, NOW_MS) for offset in range(events)]
+    nobody = np.zeros(events, np.int64)
+    many = Audience(users, nobody, users.vectors[nobody], ring.take(nobody), causes, NOW_MS)
+    explorer = Explorer("home", rules.explore, model, Tally())
+    arranging = Arranging(rules, ranking, model, catalogue, explorer)
+    picked = arranging.arrange(rows[nobody], scores[nobody], many)
+    assert picked.propensities is not None
+    found, first, counts = np.unique(picked.rows, axis=0, return_index=True, return_counts=True)
+    assert len(found) == 60
+    stated = picked.propensities[first].astype(np.float64).prod(axis=1)
+    assert stated.sum() == pytest.approx(1, abs=1e-5)
+    assert stats.chisquare(counts, stated / stated.sum() * events).pvalue > 0.001
+    # The first place alone, against the formula itself.
+    chances = np.exp(worth / warmth)
+    firsts = np.array([(picked.rows[:, 0] == row).sum() for row in rows[0]])
+    assert stats.chisquare(firsts, chances / chances.sum() * events).pvalue > 0.001
