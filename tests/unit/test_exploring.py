@@ -229,6 +229,19 @@ def test_a_sure_interest_explores_less(decay_bundle: Bundle) -> None:
     assert explored(1e-5) < explored(1e5)
 
 
+def test_a_list_follows_what_has_paid(decay_bundle: Bundle) -> None:
+    explore = Explore(temperature=2.0, sure_after=1e5)
+    propensities = []
+    for multiple in range(len(MULTIPLIERS)):
+        shop = Shop(decay_bundle, home=Placement(k=10, exclude_seen=False, explore=explore))
+        payoffs = shop.engine._lists._explorers["home"].payoffs
+        payoffs.shares[:] = np.arange(len(MULTIPLIERS)) == multiple
+        (record,) = lists(shop.step({"item_id": "i7"}))
+        propensities.append(record.lists["home"].items[0].propensity)
+    assert propensities[0] == 1
+    assert len(set(propensities)) == len(MULTIPLIERS)
+
+
 def test_an_optimist_lists_a_new_item_and_says_that_it_is_new(decay_bundle: Bundle) -> None:
     """It is as near to the interest as a trained item that stands further down."""
     catalogue = [Item(item_id) for item_id in decay_bundle.item_ids[1:]]
