@@ -198,7 +198,7 @@ class Tally:
         rows = slice(0, len(catalogue))
         shop = Shop(
             ITEM_KINDS,
-            catalogue.attributes.texts("category"),
+            ["", *catalogue.attributes.texts("category")],
             catalogue.kinds[rows].astype(np.int64),
             catalogue.attributes.codes("category")[rows].astype(np.int64),
             catalogue.available(rows),

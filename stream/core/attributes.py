@@ -66,10 +66,6 @@ class Attributes:
         codes: NDArray[np.int32] = self._codes[ATTRIBUTES.index(attribute)]
         return codes
 
-    def texts(self, attribute: Attribute) -> list[str]:
-        """What the codes of an attribute mean; nothing for `NO_CODE`."""
-        return ["", *self._code_by_text[ATTRIBUTES.index(attribute)]]
-
     def code_of(self, attribute: Attribute, text: str) -> int:
         """The code of an attribute's text; -1, which no row has, where no item has that text."""
         return self._code_by_text[ATTRIBUTES.index(attribute)].get(text, -1)

@@ -32,14 +32,13 @@ from stream.contracts import (
     Rejection,
     decode_erasures,
     decode_events,
-    headers_of_rejected,
 )
 from stream.core.answers.answering import Answers
 from stream.core.catalogue import Catalogue
 from stream.core.counting import count_items
 from stream.core.fold import Folded, fold, rebuild
 from stream.core.lifecycle import Limits
-from stream.core.micro_batch import Batch, Decoded, ErasedUser, Part, PartResult, StepResult
+from stream.core.micro_batch import Decoded, ErasedUser, Part, PartResult, StepResult
 from stream.core.model import Model
 from stream.core.policy.lists import USERS_AT_ONCE, Lists
 from stream.core.policy.tally import CountsItems
@@ -141,11 +140,11 @@ class Engine:
             self._erase(part, now_ms, changes)
             return Events.none()
         if kind == "requests":
-            _reject(batch, self.answers.take_in(part, now_ms, changes), changes)
+            changes.reject(batch, self.answers.take_in(part, now_ms, changes))
             return Events.none()
         columns = (batch.keys, batch.values, batch.offsets)
         events, rejections = decode_events(kind, *columns, now_ms)
-        _reject(batch, rejections, changes)
+        changes.reject(batch, rejections)
         return self._without_strangers(part, events, changes)
 
     def _erase(self, part: Part, now_ms: int, changes: PartResult) -> None:
@@ -173,7 +172,7 @@ class Engine:
             changes.erased.append(ErasedUser(user_id, user_hash, erasure, batch.offsets[at]))
         changes.state_keys, changes.state_values = list(states), list(states.values())
         changes.list_keys, changes.list_values = list(lists), list(lists.values())
-        _reject(batch, rejections, changes)
+        changes.reject(batch, rejections)
 
     def _without_strangers(self, part: Part, events: Events, changes: PartResult) -> Events:
         """Leave out events that must not make a state for a user who has none.
@@ -292,12 +291,3 @@ class Engine:
             changes.list_values = [*values[part.users]]
             counts = all_filled[part.users].sum(axis=0).tolist()
             changes.lists_by_placement = dict(zip(self._lists.placements, counts, strict=True))
-
-
-def _reject(batch: Batch, rejections: list[Rejection], changes: PartResult) -> None:
-    """Make dead letters of what cannot be used."""
-    for rejection in rejections:
-        changes.dead_keys.append(batch.keys[rejection.position])
-        changes.dead_values.append(batch.values[rejection.position])
-        changes.dead_headers.append(headers_of_rejected(batch, *rejection))
-    changes.rejections = rejections

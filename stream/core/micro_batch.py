@@ -13,7 +13,15 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.contracts import Cause, Erasure, Events, Headers, Rejection, Request
+from stream.contracts import (
+    Cause,
+    Erasure,
+    Events,
+    Headers,
+    Rejection,
+    Request,
+    headers_of_rejected,
+)
 from stream.contracts.letters import Origin
 from stream.core.state import UserShard
 
@@ -164,6 +172,14 @@ class PartResult:
     def changelog(self) -> tuple[list[bytes], list[bytes | None]]:
         """Keys and values of all that the changelog must have in one batch."""
         return self.state_keys + self.count_keys, self.state_values + self.count_values
+
+    def reject(self, batch: Batch, rejections: list[Rejection]) -> None:
+        """Make dead letters of what cannot be used."""
+        for rejection in rejections:
+            self.dead_keys.append(batch.keys[rejection.position])
+            self.dead_values.append(batch.values[rejection.position])
+            self.dead_headers.append(headers_of_rejected(batch, *rejection))
+        self.rejections = rejections
 
 
 @dataclass(slots=True)

@@ -501,9 +501,9 @@ def test_the_autoscaler_sees_how_far_the_group_is_behind_and_no_more(site: Site)
         consumer.close()
     refused_reader(environ, *TOPICS)
     refused_writer(environ, *TOPICS)
-    with open_admin(Cluster.of(settings_of(site.login("shop")))) as admin:
-        with pytest.raises(GroupAuthorizationFailedError):
-            admin.list_group_offsets({"freshet": None})
+    cluster = Cluster.of(settings_of(site.login("shop")))
+    with open_admin(cluster) as admin, pytest.raises(GroupAuthorizationFailedError):
+        admin.list_group_offsets({"freshet": None})
 
 
 def test_the_operators_commands(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
