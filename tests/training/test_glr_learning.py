@@ -261,6 +261,17 @@ def test_an_interrupted_training_on_the_whole_log_goes_on_to_the_same_bits(
         np.testing.assert_array_equal(resumed.network[name], value)
 
 
+def test_it_begins_from_nothing_where_many_events_are_of_new_items() -> None:
+    log = walks(200)
+    given = {**SMALL, "epochs": 8, "refit": 0.25}
+    settled = replace(learn(log, held_out=newest(log), **given).settled, epochs=8)
+    log.items[int(log.item[-1])] = "only lately"
+    said: list[str] = []
+    whole = learn(log, settled=settled, run=Run(report=said.append), **given)
+    assert len(whole.training["curves"][0]) == 8
+    assert "of items that the older ones lack: from nothing" in said[0]
+
+
 def test_a_network_of_no_numbers_ranks_nothing() -> None:
     log = walks(40)
     rows = np.arange(1, len(log.items) + 1)

@@ -36,6 +36,9 @@ from export.weights import TOWARDS
 from stream.errors import UsageError
 
 REFIT_RATE = 0.3  # of the learning rate, with which the networks of the older events go on
+# Share of the events, of items that the networks of the older events lack, up to which those go on:
+# a few passes at a small rate teach next to nothing of a new item.
+MOST_NEW = 0.005
 SETTLING_SHARE = 0.2  # of the time, for what held-out events settle once networks are trained
 
 
@@ -81,8 +84,12 @@ def learn(
     epochs = p.epochs if settled is None else settled.epochs
     begin: Sequence[Start | None] = [None] * p.members
     trained_with = p
-    if settled is not None and settled.grown is not None and p.refit < 1:
-        begin = starts(settled.grown, item_ids, p)
+    grown = None if settled is None or p.refit == 1 else settled.grown
+    if grown is not None and (new := _new(grown, item_ids, sequences)) > MOST_NEW:
+        run.report(f"{new:.1%} of the events are of items that the older ones lack: from nothing")
+        grown = None
+    if grown is not None:
+        begin = starts(grown, item_ids, p)
         epochs = max(1, round(epochs * p.refit))
         trained_with = replace(p, learning_rate=p.learning_rate * REFIT_RATE)
     elif run.warm is not None:
@@ -143,6 +150,12 @@ def _rows(log: Log, min_count: int) -> tuple[list[str], Int64]:
     row_by_code = np.zeros(len(log.items), np.int64)
     row_by_code[known] = np.arange(1, len(known) + 1)
     return ["", *(log.items[code] for code in known.tolist())], row_by_code
+
+
+def _new(grown: Grown, item_ids: list[str], sequences: Sequences) -> float:
+    """The share of events whose items the earlier networks lack."""
+    lacking = ~np.isin(np.array(item_ids), np.array(grown.item_ids))
+    return float(lacking[sequences.row].mean())
 
 
 def _neighbours(counts: Any, p: Parameters) -> Neighbours | None:
