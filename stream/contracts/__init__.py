@@ -61,6 +61,7 @@ from stream.contracts.requests import (
     decode_answer,
     decode_requests,
 )
+from stream.contracts.trending import Trending, TrendingItem
 
 __all__ = [
     "ANY_TYPE",
@@ -97,6 +98,8 @@ __all__ = [
     "Rejection",
     "Request",
     "Status",
+    "Trending",
+    "TrendingItem",
     "Unreadable",
     "UserState",
     "dead_letter_headers",

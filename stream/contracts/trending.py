@@ -27,7 +27,7 @@ class TrendingItem(Struct, frozen=True, gc=False):
 
 
 class Trending(Struct, frozen=True, gc=False):
-    """A record of `trending`. Key: `kind`, or `kind/category`; null: nothing is left of it.
+    """A record of `trending`. Key: `kind`; of a category `kind/category`; null: nothing is left.
 
     Attributes
     ----------
