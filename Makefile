@@ -29,7 +29,7 @@ UPGRADE ?= --upgrade
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-export lint quality regret bench gpu chaos faults soak fuzz kafka model audit sbom lock clean check-python
+.PHONY: help demo test test-export lint quality regret bench gpu chaos faults soak fuzz kafka local model audit sbom lock clean check-python
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -77,6 +77,9 @@ fuzz: $(DEV) ## hostile records on every input topic; RECORDS=1000000 SEED=...
 kafka: $(RUNTIME) ## Apache Kafka on 127.0.0.1:9092 in the foreground (needs Java and Maven)
 	@$(BIN)/python -m tests.support.kafka $(ARGS)
 
+local: $(DEV) ## Kafka, topics and workers as the Compose file has them, without containers; ARGS="--workers 2"
+	@$(BIN)/python -m deploy.local $(ARGS)
+
 model: $(RUNTIME) ## the take-over protocol searched by spin (Debian: spin, gcc); ARGS=--whole takes minutes
 	@$(BIN)/python -m tests.model.spin $(ARGS)
 
@@ -91,6 +94,7 @@ sbom: $(DEV) build/tools/.made build/runtime/.made ## what a worker is made of, 
 
 lock: | $(BIN)/python ## new requirements*.lock from pyproject.toml (UPGRADE= keeps the versions), for every Python
 	@set -e; for lock in 'requirements.lock --extra=embedded' 'requirements-dev.lock --extra=dev' \
+		'requirements-gpu.lock --extra=embedded --extra=gpu' \
 		'requirements-export.lock --extra=dev --extra=export --extra=training-dev'; do \
 		set -- $$lock; made=$$1; shift; \
 		echo 'setuptools>=77' | $(COMPILE) pyproject.toml - "$$@" -o $$made; done; \

@@ -18,7 +18,12 @@ ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / "build" / "tools" / "bin"
 RUNTIME = ROOT / "build" / "runtime" / "bin" / "python"
 SBOM = ROOT / "build" / "sbom.json"
-LOCKS = ("requirements-export.lock", "requirements-tools.lock", "requirements-uv.lock")
+LOCKS = (
+    "requirements-export.lock",
+    "requirements-gpu.lock",
+    "requirements-tools.lock",
+    "requirements-uv.lock",
+)
 
 
 def pins(lock: str) -> list[tuple[str, str]]:

@@ -267,6 +267,7 @@ LOCKS = (
     "requirements.lock",
     "requirements-dev.lock",
     "requirements-export.lock",
+    "requirements-gpu.lock",
     "requirements-tools.lock",
     "requirements-uv.lock",
 )
@@ -288,10 +289,11 @@ def _lock(name: str) -> dict[str, Requirement]:
 def test_make_installs_what_is_locked_and_nothing_else() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert "\nLOCKED := --require-hashes --only-binary :all: -r\n" in makefile
-    # What goes through `define install`, and uv itself: a lock each, or Freshet's own code.
+    # What goes through `define install`, and uv itself: a lock each, or Freshet's own code. The
+    # lock for GPUs is the image's.
     uses = re.findall(r"\$\(call install,(.+)\)\n|pip install \$\(PIP_FLAGS\) (.+?) \|\|", makefile)
     assert {first or second for first, second in uses} == {
-        *(f"$(LOCKED) {name}" for name in LOCKS),
+        *(f"$(LOCKED) {name}" for name in LOCKS if name != "requirements-gpu.lock"),
         "--no-build-isolation -e .",
     }
     assert makefile.count("pip install") == 3
@@ -311,6 +313,16 @@ def test_locks_pin_every_dependency_to_a_version_it_allows() -> None:
     for text in extras["dev"]:
         if not text.startswith("freshet["):
             _assert_satisfied(Requirement(text), everything)
+    # A worker's packages at the same versions, and CUDA's libraries.
+    on_gpus = _lock("requirements-gpu.lock")
+    assert {name: str(on_gpus[name]) for name in runtime} == {
+        name: str(requirement) for name, requirement in runtime.items()
+    }
+    for text in extras["gpu"]:
+        _assert_satisfied(Requirement(text), on_gpus)
+    more = set(on_gpus) - set(runtime)
+    assert more
+    assert all(name.startswith("nvidia-") for name in more)
     training = _lock("requirements-export.lock")
     for text in extras["export"]:
         _assert_satisfied(Requirement(text), training)
