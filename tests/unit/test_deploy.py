@@ -162,6 +162,20 @@ def test_the_image_runs_as_nobody_in_particular() -> None:
     assert not any(word == "COPY" for word, _ in steps[last:])
 
 
+def test_the_folders_of_compiled_loops_become_the_workers(tmp_path: Path) -> None:
+    (step,) = [rest for word, rest in instructions(IMAGE / "Dockerfile") if "chown" in rest]
+    for folder in ("stream/__pycache__", "stream/core/__pycache__", "other/__pycache__"):
+        (tmp_path / folder).mkdir(parents=True)
+    here = step.replace("/opt/freshet/lib/python3.*/site-packages", str(tmp_path))
+    command = here.replace("chown -R 10001:10001", "ls -d")
+    done = subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, timeout=10, check=True
+    )
+    assert sorted(done.stdout.split()) == [
+        *(str(tmp_path / "stream" / "__pycache__"), str(tmp_path / "stream/core/__pycache__"))
+    ]
+
+
 def test_the_image_needs_no_library_that_is_taken_out(tmp_path: Path) -> None:
     """The CPU's image lacks ONNX Runtime's libraries for CUDA, and serves the demo's bundle."""
     (removed,) = [rest for word, rest in instructions(IMAGE / "Dockerfile") if "rm -f" in rest]
