@@ -36,6 +36,10 @@ ROOT = Path(__file__).parents[1]
 COMPOSE = ROOT / "deploy" / "compose" / "compose.yaml"
 _LOOK_EVERY_S = 0.2
 _RESTART_AFTER_S = 1.0
+_IMAGE = {
+    "PYTHONUNBUFFERED": "1",
+    "ORT_DISABLE_TELEMETRY": "1",
+}  # what the image's ENV says besides
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 Service = Mapping[str, Any]
@@ -101,7 +105,7 @@ def environment(service: Service, kafka: ComposedKafka, bundle: Path | None) -> 
     }
     of_others = {k: v for k, v in os.environ.items() if not k.startswith("FRESHET_")}
     told = {k: str(mounted.get(v, kafka.local(v))) for k, v in given.items()}
-    return {**of_others, **told, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    return {**of_others, **told, "PYTHONPATH": str(ROOT), **_IMAGE}
 
 
 class Process:

@@ -162,6 +162,16 @@ def test_the_image_runs_as_nobody_in_particular() -> None:
     assert not any(word == "COPY" for word, _ in steps[last:])
 
 
+def test_onnx_runtime_tells_nobody_anything() -> None:
+    image = " ".join(rest for word, rest in instructions(IMAGE / "Dockerfile") if word == "ENV")
+    unit = " ".join(assignments(UNIT)["Environment"])
+    kafka = local.ComposedKafka(local.services()["kafka"], Path("kafka"), 9092)
+    here = local.environment(local.services()["worker"], kafka, None)
+    assert "ORT_DISABLE_TELEMETRY=1" in image.split()
+    assert "ORT_DISABLE_TELEMETRY=1" in unit.split()
+    assert here["ORT_DISABLE_TELEMETRY"] == "1"
+
+
 def test_the_folders_of_compiled_loops_become_the_workers(tmp_path: Path) -> None:
     (step,) = [rest for word, rest in instructions(IMAGE / "Dockerfile") if "chown" in rest]
     for folder in ("stream/__pycache__", "stream/core/__pycache__", "other/__pycache__"):
