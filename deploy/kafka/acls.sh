@@ -13,20 +13,25 @@ acl() {
 }
 
 acl User:worker --operation Read --operation DescribeConfigs \
-    --topic clicks --topic purchases --topic items
+    --topic clicks --topic purchases --topic items --topic requests
 acl User:worker --operation Read --operation Write --operation DescribeConfigs --topic erasures
 acl User:worker --operation Read --operation Write --operation DescribeConfigs \
     --topic freshet-interests-changelog
+acl User:worker --operation Read --operation Write --operation DescribeConfigs \
+    --topic freshet-statistics --topic trending
 acl User:worker --operation Write --operation DescribeConfigs \
-    --topic recommendations --topic dead-letters --topic receipts
-acl User:worker --operation Describe --operation DescribeConfigs --topic requests --topic answers
+    --topic recommendations --topic answers
+acl User:worker --operation Write --operation DescribeConfigs --topic dead-letters --topic receipts
 acl User:worker --operation Read --group freshet
 
 acl User:shop --operation Write --topic clicks --topic purchases
 
 acl User:catalogue --operation Write --topic items
 
-acl User:subscriber --operation Read --topic recommendations
+acl User:subscriber --operation Read --topic recommendations --topic trending
+
+acl User:asker --operation Write --topic requests
+acl User:asker --operation Read --topic answers
 
 acl User:eraser --operation Write --topic erasures
 acl User:eraser --operation Read --topic receipts
@@ -41,6 +46,8 @@ acl User:admin --operation Describe --operation DescribeConfigs \
 acl User:admin --operation Describe --operation DescribeConfigs \
     --topic recommendations --topic dead-letters
 acl User:admin --operation Describe --operation DescribeConfigs --topic freshet-interests-changelog
+acl User:admin --operation Describe --operation DescribeConfigs \
+    --topic freshet-statistics --topic trending
 
 acl User:operator --operation Read --operation Write --operation DescribeConfigs \
     --topic clicks --topic purchases
@@ -49,6 +56,8 @@ acl User:operator --operation Describe --operation DescribeConfigs \
     --topic requests --topic answers --topic erasures --topic receipts
 acl User:operator --operation Describe --operation DescribeConfigs \
     --topic dead-letters --topic freshet-interests-changelog
+acl User:operator --operation Describe --operation DescribeConfigs \
+    --topic freshet-statistics --topic trending
 
 acl User:autoscaler --operation Describe --topic clicks --topic purchases
 acl User:autoscaler --operation Describe --group freshet

@@ -24,7 +24,8 @@ topic items \
 topic requests \
     --config cleanup.policy=delete --config min.insync.replicas=2
 topic erasures \
-    --config cleanup.policy=compact,delete --config retention.ms=604800000 \
+    --config cleanup.policy=compact,delete --config message.timestamp.type=LogAppendTime \
+    --config retention.bytes=-1 --config retention.ms=604800000 \
     --config segment.ms=86400000 --config min.compaction.lag.ms=604800000 \
     --config max.compaction.lag.ms=691200000 --config delete.retention.ms=86400000 \
     --config min.insync.replicas=2
@@ -34,12 +35,18 @@ topic recommendations \
     --config min.insync.replicas=2
 topic answers \
     --config cleanup.policy=delete --config retention.ms=3600000 \
-    --config min.insync.replicas=2
+    --config max.message.bytes=4194304 --config min.insync.replicas=2
 topic dead-letters \
     --config cleanup.policy=delete --config max.message.bytes=2097152 \
     --config min.insync.replicas=2
 topic receipts \
     --config cleanup.policy=delete --config min.insync.replicas=2
+topic trending \
+    --config cleanup.policy=compact --config min.cleanable.dirty.ratio=0.1 \
+    --config max.message.bytes=4194304 --config min.insync.replicas=2
+topic freshet-statistics \
+    --config cleanup.policy=compact --config min.cleanable.dirty.ratio=0.1 \
+    --config min.insync.replicas=2
 topic freshet-interests-changelog \
     --config cleanup.policy=compact --config max.message.bytes=8388608 \
     --config segment.bytes=67108864 --config min.cleanable.dirty.ratio=0.1 \
