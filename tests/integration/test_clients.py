@@ -20,7 +20,7 @@ from jsonschema import Draft7Validator
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 
-from stream.contracts import CLICK_TYPES, PURCHASE_TYPES, partition_of
+from stream.contracts import partition_of
 from stream.core.bundle import Bundle
 from stream.demo import sample
 from stream.kafka.broker import BrokerProcess
@@ -158,7 +158,7 @@ def test_events_of_every_client_land_in_the_right_partition_and_state(
             assert {r.partition for r in records} == {partition_of(key, PARTITIONS)}, key
 
     states = {}
-    for users, types in zip(sent.values(), (CLICK_TYPES, PURCHASE_TYPES), strict=True):
+    for users, types in zip(sent.values(), (decode.CLICKS, decode.PURCHASES), strict=True):
         for key, events in users.items():
             reference = Reference(arithmetic)
             for event in events:
