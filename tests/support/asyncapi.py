@@ -142,9 +142,11 @@ def _channels(settings: Settings) -> Document:
         field.name: str(_metadata(field.type).get("description", ""))
         for field in msgspec.structs.fields(Topics)
     }
-    own = changelog_topic(settings)
-    addresses = {**topic_names(), "changelog": own}
-    meanings["changelog"] = "topic of states, applied offsets, marks of erasures; Freshet's own"
+    addresses = topic_names()
+    for own in sorted(specs.keys() - set(addresses.values())):
+        name = own.removeprefix(f"{settings.group}-").replace("-", "_")
+        name = "changelog" if own == changelog_topic(settings) else name
+        addresses[name], meanings[name] = own, f"Freshet's own {name}: for workers alone"
     return {
         name: {
             "address": address,
