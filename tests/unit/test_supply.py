@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +136,14 @@ def test_a_bill_of_materials_holds_what_the_lock_holds() -> None:
     assert supply.missing_from({"components": parts[1:]}) == [parts[0]["name"]]
     parts[0]["version"] += ".1"
     assert supply.missing_from({"components": parts}) == [parts[0]["name"]]
+
+
+def test_the_telemetry_of_onnx_runtime_is_off_unless_it_is_asked_for() -> None:
+    told = "import os, stream; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    for given, wanted in ((None, "1"), ("0", "0")):
+        environ = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+        if given is not None:
+            environ["ORT_DISABLE_TELEMETRY"] = given
+        call = [sys.executable, "-c", told]
+        found = subprocess.run(call, capture_output=True, text=True, env=environ, check=True)
+        assert found.stdout.strip() == wanted
