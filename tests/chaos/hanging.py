@@ -84,9 +84,9 @@ def hang(what: str) -> None:
         case "catalogue":
             TopicFollower._begin = waiting(TopicFollower._begin)
         case "group":
-            group._poll = block_thread
+            group.poll_once = block_thread
         case "group-thread":
-            group._poll = end_thread
+            group.poll_once = end_thread
         case "assignment":
             BatchApp._on_partitions_assigned = waiting(BatchApp._on_partitions_assigned)
         case "join":

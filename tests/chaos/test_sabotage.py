@@ -52,7 +52,12 @@ def test_applied_offsets_in_a_batch_of_their_own(shop: Shop) -> None:
     worker = sabotaged(shop, "applied_apart", CHAOS_POINT="between")
     assert worker.process.wait(REACHED_S) == -signal.SIGKILL, worker.tail()
     let_work(shop, shop.worker())
-    assert set(check(shop).faults) == {"torn_batches", "doubled_events", "wrong_states"}
+    assert set(check(shop).faults) == {
+        "torn_batches",
+        "doubled_events",
+        "wrong_states",
+        "wrong_counts",
+    }
 
 
 @pytest.mark.parametrize(
@@ -107,7 +112,10 @@ def test_a_mistake_with_erasures(shop: Shop, mistake: str, faults: set[str]) -> 
     ("mistake", "faults"),
     [
         ("slow_lists", set()),
-        ("lost_mark", {"wrong_marks", "wrong_states", "doubled_events", "kept_lists"}),
+        (
+            "lost_mark",
+            {"wrong_marks", "wrong_states", "wrong_counts", "doubled_events", "kept_lists"},
+        ),
     ],
 )
 def test_an_old_event_after_a_restart(shop: Shop, mistake: str, faults: set[str]) -> None:

@@ -117,7 +117,7 @@ def test_a_worker_answers_requests(broker: BrokerProcess, unique: str) -> None:
         assert [len(by_id[name]["items"]) for name in ("r2", "r3")] == [3, 3]
         state = by_id["r4"]["state"]
         assert [done["item_id"] for done in state["interactions"]] == ["85123A"]
-        assert by_id["r5"]["status"] == "unavailable"
+        assert by_id["r5"]["status"] == "answered"
         assert (by_id["r6"]["status"], by_id["r6"]["items"]) == ("late", [])
         assert (by_id["guest"]["known_user"], len(by_id["guest"]["items"])) == (False, 5)
         assert {i["reason"]["code"] for i in by_id["guest"]["items"]} == {"popular"}
