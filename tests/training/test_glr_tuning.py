@@ -70,7 +70,7 @@ def test_a_small_log_gets_small_batches() -> None:
     assert Parameters.chosen(3, 17_000).batch == 256
     assert Parameters.chosen(3, 400_000).batch == 1_200  # 333 steps in each of 6 epochs
     assert Parameters.chosen(3, 5_000_000).batch == Parameters().batch
-    assert Parameters.chosen(100, 80_000).batch == 960
+    assert Parameters.chosen(100, 80_000).batch == 640
     assert Parameters.chosen(3, 400_000, epochs=2).batch == 400
     assert Parameters.chosen(3, 17_000, batch=5_000).batch == 5_000
 

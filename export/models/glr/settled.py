@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from export.models.glr.parameters import Parameters
@@ -40,7 +40,7 @@ class Settled:
     recall: float = 0.0
     mrr: float = 0.0
     parameters: Parameters | None = None
-    grown: Grown | None = None
+    grown: Grown | None = field(default=None, compare=False)
 
     def told(self) -> dict[str, Any]:
         """For the manifest, where the parameters stand already."""
