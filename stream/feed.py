@@ -61,8 +61,8 @@ class CatalogueFeed:
     Every worker reads all of the items topic, so each bad record is seen by all of them. The worker
     that owns the source partition of the same number publishes it, once in its life: after a
     restart, or when the partition comes from another worker, it may stand in the dead letters
-    again. What waits for an owner takes 8 MiB at most; the oldest give way, and are read again when
-    their partition is this worker's.
+    again. What waits for an owner takes 8 MiB at most, and what is being sent as much; the oldest
+    give way, and are read again when their partition is this worker's.
 
     Parameters
     ----------
@@ -222,10 +222,25 @@ class CatalogueFeed:
                     _, last = self._given_way.get(partition, (left, last))
                     self._given_way[partition] = (left, last)
             mine = [bad for bad in self._bad if self._owns(bad.letter.partition)]
-            if mine and await self._send(mine):
-                sent = set(map(id, mine))  # more may have come, and some gone, meanwhile
-                self._bad = deque(bad for bad in self._bad if id(bad) not in sent)
-                self._bad_bytes = sum(bad.size for bad in self._bad)
+            if mine:  # which does not give way to what comes meanwhile: it would be sent twice
+                taken = set(map(id, mine))
+                self._bad = deque(bad for bad in self._bad if id(bad) not in taken)
+                self._bad_bytes -= sum(bad.size for bad in mine)
+                if not await self._send(mine):
+                    self._put_back(mine)
+
+    def _put_back(self, unsent: Sequence[_Bad]) -> None:
+        """Let bad records wait again, before what came later; or be read again, with that."""
+        waiting = []
+        for bad in unsent:
+            partition = bad.letter.partition
+            if partition in self._given_way:
+                first, last = self._given_way[partition]
+                self._given_way[partition] = (min(first, bad.offset), max(last, bad.offset))
+            else:
+                waiting.append(bad)
+        self._bad.extendleft(reversed(waiting))
+        self._bad_bytes += sum(bad.size for bad in waiting)
 
     async def _read_again(self, partition: int, first: int, last: int) -> int | None:
         """Publish a partition's bad records that gave way to later ones; what offset is left."""

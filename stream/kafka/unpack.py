@@ -102,7 +102,7 @@ class StoredBatch:
         plain = bytearray(self._stored[:_HEADER_BYTES])
         plain[_ATTRIBUTES_AT + 1] &= ~_CODEC & 0xFF
         payload = memoryview(self._stored)[_HEADER_BYTES:]
-        self._stored_plain = bytes(plain + unpacked(codec, payload, MAX_UNPACKED_BYTES))
+        self._stored_plain = b"".join((plain, unpacked(codec, payload, MAX_UNPACKED_BYTES)))
         return iter(DefaultRecordBatch(self._stored_plain))
 
     def _with_care(self, error: Exception) -> Iterator[Record]:

@@ -190,6 +190,29 @@ def test_what_the_broker_does_not_answer_is_sent_again(
     assert feed.published() == []
 
 
+@pytest.mark.parametrize("taken", [True, False])
+def test_more_that_comes_while_letters_are_sent_repeats_none(
+    feed: Feed, monkeypatch: pytest.MonkeyPatch, taken: bool
+) -> None:
+    monkeypatch.setattr(feed_module, "_MAX_BACKLOG_BYTES", 20_000)
+    records = [raw(b"{" * 1000, offset) for offset in range(60)]
+    feed.feed._follower = Again(records)  # type: ignore[assignment]
+    feed.owned.add(0)
+    send = feed.box.send
+
+    async def send_slowly(letters: Sequence[Letter]) -> bool:
+        feed.box.send = send  # type: ignore[method-assign]
+        feed.put(*records[10:])
+        return taken and await send(letters)
+
+    feed.box.send = send_slowly  # type: ignore[method-assign]
+    feed.put(*records[:10])
+    found = [offset for *_, offset in feed.published()]
+    found += [offset for *_, offset in feed.published()]
+    assert sorted(found) == list(range(60))
+    assert feed.feed._bad_bytes == 0
+
+
 def test_a_letter_has_the_headers_of_its_record(feed: Feed) -> None:
     sent = (("b", b"\xff"), ("a", None), ("b", b""))
     feed.owned.add(0)
