@@ -246,21 +246,25 @@ def test_a_harness_says_what_each_of_its_files_is(folder: str) -> None:
     assert {name for name in files if f"`{name}`" not in told} == set()
 
 
-def test_no_tracked_file_names_a_place_on_somebodys_machine() -> None:
+def _tracked_texts() -> Iterator[tuple[str, bytes]]:
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("not a git checkout: no list of tracked files")
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
-    somewhere = re.compile(rb"(?<![\w.$}/~-])/(?:root|home|Users|work)/\w")
-    found = [
-        name.decode()
-        for name in listed.stdout.split(b"\0")
-        if name
-        and (path := ROOT / os.fsdecode(name)).is_file()
+    for name in filter(None, listed.stdout.split(b"\0")):
+        path = ROOT / os.fsdecode(name)
         # A zero byte early on: not text.
-        and b"\0" not in (content := path.read_bytes())[:8192]
-        and somewhere.search(content)
-    ]
-    assert found == []
+        if path.is_file() and b"\0" not in (content := path.read_bytes())[:8192]:
+            yield name.decode(), content
+
+
+def test_no_tracked_file_names_a_place_on_somebodys_machine() -> None:
+    somewhere = re.compile(rb"(?<![\w.$}/~-])/(?:root|home|Users|work)/\w")
+    assert [name for name, text in _tracked_texts() if somewhere.search(text)] == []
+
+
+def test_no_tracked_file_holds_two_versions_of_a_merge() -> None:
+    side = re.compile(rb"(?m)^(<{7}|>{7}) ")
+    assert [name for name, text in _tracked_texts() if side.search(text)] == []
 
 
 LOCKS = (
