@@ -90,7 +90,7 @@ def build_app(settings: Settings) -> BatchApp:
     app.sidecar = Sidecar(
         settings, feed, tally, recovered=lambda: app.serving and interests.ready, fatal=app.fatal
     )
-    observer = Observer()
+    observer = Observer(engine.quality)
     receipts = Receipts(settings)
     sources = app.batches(topics.clicks, topics.purchases, topics.erasures, topics.requests)
 
@@ -148,6 +148,7 @@ def load_engine(settings: Settings) -> Engine:
         limits=Limits(ceil(state.expire_after_s * 1000), state.max_users),
         pseudonyms=Pseudonyms(None if secret is None else secret.reveal_bytes()),
         new_counts=partial(Counts, fading_of(settings), settings.statistics.tell_every_s * 1000),
+        quality=settings.quality,
     )
 
 

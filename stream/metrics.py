@@ -6,23 +6,12 @@ In: observations, from every room. Out: series named `freshet_*` in base units (
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-from prometheus_client import (
-    REGISTRY,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    disable_created_metrics,
-)
-from prometheus_client.core import HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
+from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
+
+from stream.histogram import BulkHistogram
 
 # Each `_total` would have a twin `_created` otherwise.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -35,55 +24,6 @@ class Described(NamedTuple):
     type: str
     labels: tuple[str, ...]
     help: str
-
-
-class BulkHistogram(Collector):
-    """A histogram that takes a whole array at a time: 2,048 values cost 0.1 ms, not 5.
-
-    Parameters
-    ----------
-    buckets : upper bounds, ascending, without infinity
-    """
-
-    def __init__(
-        self,
-        name: str,
-        documentation: str,
-        buckets: Sequence[float],
-        registry: CollectorRegistry | None = REGISTRY,
-    ) -> None:
-        self._name = name
-        self._documentation = documentation
-        self._bounds: npt.NDArray[np.float64] = np.array(buckets, np.float64)
-        self._counts: npt.NDArray[np.int64] = np.zeros(len(buckets) + 1, np.int64)
-        self._sum = 0.0
-        self._lock = threading.Lock()
-        if registry is not None:
-            registry.register(self)
-
-    def observe_many(self, values: npt.NDArray[np.float64]) -> None:
-        """Count `values`, shape (n,); one below zero (a clock ahead of ours) counts as zero."""
-        values = np.maximum(values, 0.0)
-        # A bucket holds what is less than or equal to its bound.
-        bucket = np.searchsorted(self._bounds, values, side="left")
-        with self._lock:
-            self._counts += np.bincount(bucket, minlength=len(self._counts))
-            self._sum += float(values.sum())
-
-    def describe(self) -> Iterable[Metric]:
-        """Name and help without values, for the registry's check of duplicates."""
-        return [HistogramMetricFamily(self._name, self._documentation)]
-
-    def collect(self) -> Iterator[Metric]:
-        """The series as they stand."""
-        with self._lock:
-            cumulative = np.cumsum(self._counts).tolist()
-            total = self._sum
-        bounds = [*map(floatToGoString, self._bounds.tolist()), "+Inf"]
-        buckets = list(zip(bounds, cumulative, strict=True))
-        yield HistogramMetricFamily(
-            self._name, self._documentation, buckets=buckets, sum_value=total
-        )
 
 
 _DESCRIBED: Final[list[Described]] = []
@@ -124,6 +64,7 @@ _LATENCY_BUCKETS: Final = (
     0.07, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0, 3600.0,
 )
 _SIZE_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+_ARM: Final = ("placement", "variant")
 _RECOVERY_BUCKETS: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0)
 # fmt: on
 
@@ -198,6 +139,73 @@ STATE_BYTES: Final = _gauge(
 )
 CHANGELOG_BYTES_TOTAL: Final = _counter(
     "freshet_changelog_bytes_total", "Whole record batches written to the changelog."
+)
+# Of `core.quality`. An event that is looked up is a view, click or purchase that was folded, on an
+# item of a kind that the placement lists, of a user whose list from before the micro-batch is
+# remembered and not empty; late events, older than what the list reflects, are left out.
+QUALITY_PLACES_TOTAL: Final = _counter(
+    "freshet_quality_places_total",
+    "Places of the lists made, the first ones of each that count as shown (quality.places).",
+    *_ARM,
+    "explored",
+)
+QUALITY_OUTCOMES_TOTAL: Final = _counter(
+    "freshet_quality_outcomes_total",
+    "Views, clicks and purchases looked up in the list that their user had before them: the hit "
+    "rate is hits over these. Each makes its list count as shown once.",
+    *_ARM,
+    "event",
+)
+QUALITY_HITS_TOTAL: Final = _counter(
+    "freshet_quality_hits_total",
+    "Those of them whose item stood on that list, by whether its place was explored.",
+    *_ARM,
+    "event",
+    "explored",
+)
+QUALITY_RECIPROCAL_RANK_TOTAL: Final = _counter(
+    "freshet_quality_reciprocal_rank_total",
+    "Sum of 1 / place of these hits: over outcomes, the mean reciprocal rank.",
+    *_ARM,
+    "event",
+)
+QUALITY_EXPECTED_TOTAL: Final = _counter(
+    "freshet_quality_expected_total",
+    "Hits that the lists promised: sum of the scores of all places shown, once for each event "
+    "looked up. A list whose user does nothing more is in none of it. Hits over this are 1 where "
+    "scores are probabilities of the next view, click or purchase.",
+    *_ARM,
+)
+QUALITY_SHOWN_TOTAL: Final = _counter(
+    "freshet_quality_shown_total",
+    "Places shown, once for each event looked up, by score: probability is the upper bound of a "
+    "bucket, which holds what is above the bound before it.",
+    *_ARM,
+    "explored",
+    "probability",
+)
+QUALITY_CLICKED_TOTAL: Final = _counter(
+    "freshet_quality_clicked_total",
+    "Those of the places shown whose item the event was about.",
+    *_ARM,
+    "explored",
+    "probability",
+)
+QUALITY_IMPRESSIONS_TOTAL: Final = _counter(
+    "freshet_quality_impressions_total",
+    "Impressions whose event names the placement, of users whose list is remembered.",
+    *_ARM,
+)
+QUALITY_CLICKTHROUGHS_TOTAL: Final = _counter(
+    "freshet_quality_clickthroughs_total",
+    "Views and clicks whose event names the placement, of such users: over impressions, the "
+    "click-through rate.",
+    *_ARM,
+)
+QUALITY_COVERAGE_RATIO: Final = _gauge(
+    "freshet_quality_coverage_ratio",
+    "Share of the items that a placement may list which this worker did list in the last hour.",
+    "placement",
 )
 MODEL_INFO: Final = _gauge(
     "freshet_model_info", "1 for the bundle that serves.", "bundle", "model", "provider"

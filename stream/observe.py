@@ -9,23 +9,33 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter as Counted
-from functools import cache
-from typing import NamedTuple
+from functools import cache, partial
+from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from prometheus_client import Counter, Histogram
 
 from stream import metrics
 from stream.core.micro_batch import PartResult, StepResult
+from stream.core.quality.live import Quality
+from stream.core.quality.outcomes import BOUNDS, EXPLORED, LOOKED_UP, Outcomes
 from stream.kafka.batches import RecordBatch
 
 log = logging.getLogger(__name__)
 
 
 class Observer:
-    """Counts what was done, and tells once in its life of each thing that somebody should mend."""
+    """Counts what was done, and tells once in its life of each thing that somebody should mend.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    quality : what knows how much of the catalogue is listed; None: that is not shown
+    """
+
+    def __init__(self, quality: Quality | None = None) -> None:
+        if quality is not None:
+            _show_coverage(quality)
         self._warned = False
         self._refused = False
 
@@ -34,6 +44,8 @@ class Observer:
         metrics.BATCH_EVENTS.observe(result.records)
         for stage, stage_s in result.stage_s.items():
             _stage(stage).observe(stage_s)
+        if result.outcomes is not None:
+            _count_outcomes(result.outcomes)
         if result.refused_states:
             metrics.REFUSED_STATES_TOTAL.inc(result.refused_states)
             if not self._refused:
@@ -98,6 +110,49 @@ class Observer:
             batch.partition,
             part.misrouted,
         )
+
+
+def _show_coverage(quality: Quality) -> None:
+    """Have the share of the catalogue found whenever somebody asks: it falls without events."""
+    metrics.QUALITY_COVERAGE_RATIO.clear()
+    for placement in quality.placements:
+        gauge = metrics.QUALITY_COVERAGE_RATIO.labels(placement)
+        gauge.set_function(partial(_coverage, quality, placement))
+
+
+def _coverage(quality: Quality, placement: str) -> float:
+    return quality.coverage(placement, int(time.time() * 1000))
+
+
+_TYPES: Final = tuple(kind.name.lower() for kind in LOOKED_UP)
+_PROBABILITIES: Final = tuple(f"{bound:g}" for bound in BOUNDS)
+# What the axes behind the arm's are.
+_AXES: Final[list[tuple[Counter, str, tuple[tuple[str, ...], ...]]]] = [
+    (metrics.QUALITY_PLACES_TOTAL, "made", (EXPLORED,)),
+    (metrics.QUALITY_OUTCOMES_TOTAL, "looked_up", (_TYPES,)),
+    (metrics.QUALITY_HITS_TOTAL, "hits", (_TYPES, EXPLORED)),
+    (metrics.QUALITY_RECIPROCAL_RANK_TOTAL, "reciprocal_rank", (_TYPES,)),
+    (metrics.QUALITY_EXPECTED_TOTAL, "expected", ()),
+    (metrics.QUALITY_SHOWN_TOTAL, "shown", (EXPLORED, _PROBABILITIES)),
+    (metrics.QUALITY_CLICKED_TOTAL, "clicked", (EXPLORED, _PROBABILITIES)),
+    (metrics.QUALITY_IMPRESSIONS_TOTAL, "impressions", ()),
+    (metrics.QUALITY_CLICKTHROUGHS_TOTAL, "clickthroughs", ()),
+]
+
+
+def _count_outcomes(outcomes: Outcomes) -> None:
+    """Add what is not 0, cell by cell."""
+    for counter, field, axes in _AXES:
+        found: NDArray[np.generic] = getattr(outcomes, field)
+        for arm, *at in np.argwhere(found).tolist():
+            names = [axis[position] for axis, position in zip(axes, at, strict=True)]
+            child = _child(counter, *outcomes.arms[arm], *names)
+            child.inc(float(found[(arm, *at)]))
+
+
+@cache
+def _child(counter: Counter, *labels: str) -> Counter:
+    return counter.labels(*labels)
 
 
 def _left(part: PartResult) -> list[tuple[str, int]]:

@@ -13,6 +13,7 @@ from msgspec import Meta, Struct, field
 from msgspec.structs import FieldInfo
 
 from stream.placements import Placement
+from stream.quality import Quality
 from stream.secrets import Secret
 from stream.sections import Seconds, Text
 from stream.sections import Section as _Section
@@ -224,6 +225,7 @@ class Settings(_Section, frozen=True):
     topics: Topics = Topics()
     state: State = State()
     statistics: Statistics = Statistics()
+    quality: Quality = Quality()
     batch: Batch = Batch()
     broker: Broker = Broker()
     security: Security = Security()
@@ -235,6 +237,7 @@ SECTIONS: Final[dict[str, type[Struct]]] = {
     "topics": Topics,
     "state": State,
     "statistics": Statistics,
+    "quality": Quality,
     "batch": Batch,
     "broker": Broker,
     "security": Security,

@@ -1,4 +1,4 @@
-"""What a step's events did with items, counted. In: folded events. Out: changelog records.
+"""What a step's events did, counted. In: folded events. Out: numbers; changelog records of items.
 
 What is counted is what was folded: nothing twice, nothing that was forgotten. Knows nothing of how
 counts fade.
@@ -13,8 +13,22 @@ from numpy.typing import NDArray
 
 from stream.contracts import Events
 from stream.core.fold import Folded
-from stream.core.micro_batch import Decoded
+from stream.core.micro_batch import Decoded, PartResult
 from stream.core.statistics.counts import Columns, Records
+from stream.core.users import Users
+
+
+def count_events(
+    part: Decoded, folded: Folded, events: slice, users: Users, changes: PartResult
+) -> None:
+    """Count a part's events; `events` are those of `folded` that are its own."""
+    changes.skipped += part.skipped
+    changes.repeated = int(np.count_nonzero(folded.repeated[events]))
+    forgotten = int(np.count_nonzero(folded.forgotten[events]))
+    changes.forgotten += forgotten
+    changes.folded = events.stop - events.start - changes.repeated - forgotten
+    changes.unknown_items = int(np.count_nonzero(folded.unknown[events]))
+    changes.misrouted += int(np.count_nonzero(users.misrouted[part.who]))
 
 
 def count_items(parts: Sequence[Decoded], folded: Folded, events: Events) -> list[Records]:

@@ -35,18 +35,21 @@ from stream.contracts import (
 )
 from stream.core.answers.answering import Answers
 from stream.core.catalogue import Catalogue
-from stream.core.counting import count_items
-from stream.core.fold import Folded, fold, rebuild
+from stream.core.counting import count_events, count_items
+from stream.core.fold import fold, rebuild
 from stream.core.lifecycle import Limits
 from stream.core.micro_batch import Decoded, ErasedUser, Part, PartResult, StepResult
 from stream.core.model import Model
+from stream.core.policy.arranging import Picked
 from stream.core.policy.lists import USERS_AT_ONCE, Lists
 from stream.core.policy.tally import CountsItems
 from stream.core.pseudonyms import Pseudonyms
+from stream.core.quality.live import Quality
 from stream.core.state import UserShard
 from stream.core.statistics.counts import Counts
 from stream.core.users import Users
 from stream.core.wire import Layout
+from stream.quality import Quality as QualityRules
 
 Source = Kind | Literal["erasures", "requests"]
 
@@ -63,6 +66,11 @@ class Engine:
     pseudonyms : user ids to the keys of their states
     new_counts : makes the empty counts of a partition's items
     counts : of items, for placements that explore
+    quality : how much of lists is remembered, to see what comes of them; None: nothing
+
+    Attributes
+    ----------
+    quality : watches what comes of lists
     """
 
     def __init__(
@@ -77,6 +85,7 @@ class Engine:
         pseudonyms: Pseudonyms | None = None,
         new_counts: Callable[[], Counts] = Counts,
         counts: CountsItems | None = None,
+        quality: QualityRules | None = None,
     ) -> None:
         self.model = model
         self.catalogue = catalogue
@@ -88,12 +97,14 @@ class Engine:
         self.pseudonyms = pseudonyms or Pseudonyms()
         self.answers = Answers(model, catalogue, self._lists, self.layout, self.pseudonyms)
         self._new_counts = new_counts
+        self.quality = Quality(catalogue, placements, quality or QualityRules(users=0))
 
     def new_shard(self, partition: int, partitions: int) -> UserShard:
         """An empty shard that fits this engine's model, with its share of the users allowed."""
         limits = self._limits._replace(max_users=-(-self._limits.max_users // partitions))
         shard = UserShard(self.layout, partition, partitions, limits)
         shard.counts = self._new_counts()
+        shard.shown = self.quality.new_memory(partitions)
         return shard
 
     def step(self, parts: Sequence[Part], now_ms: int) -> StepResult:
@@ -224,13 +235,14 @@ class Engine:
         events = Events.join(new)
         folded = fold(self.model, self.catalogue, users, who, events)
         self._lists.learn(users, who, events, ~(folded.repeated | folded.forgotten), now_ms)
+        result.outcomes = self.quality.look_up(decoded, who, events, folded)
         values = users.store()
         result.refused_states = users.refused
         counted = count_items(decoded, folded, events)
         first_event = 0
         for part, changes, counts in zip(decoded, result.parts, counted, strict=True):
             stop_event = first_event + len(part.events) - part.skipped
-            self._count(part, folded, slice(first_event, stop_event), users, changes)
+            count_events(part, folded, slice(first_event, stop_event), users, changes)
             first_event = stop_event
             if not len(part.events):
                 continue
@@ -257,19 +269,6 @@ class Engine:
             changes.state_values += [None] * len(gone)
             changes.expired, changes.evicted = len(expired), len(evicted)
 
-    @staticmethod
-    def _count(
-        part: Decoded, folded: Folded, events: slice, users: Users, changes: PartResult
-    ) -> None:
-        """Count a part's events; `events` are those of `folded` that are its own."""
-        changes.skipped += part.skipped
-        changes.repeated = int(np.count_nonzero(folded.repeated[events]))
-        forgotten = int(np.count_nonzero(folded.forgotten[events]))
-        changes.forgotten += forgotten
-        changes.folded = events.stop - events.start - changes.repeated - forgotten
-        changes.unknown_items = int(np.count_nonzero(folded.unknown[events]))
-        changes.misrouted += int(np.count_nonzero(users.misrouted[part.who]))
-
     def _recommend(
         self, decoded: Sequence[Decoded], users: Users, now_ms: int, result: StepResult
     ) -> None:
@@ -277,13 +276,16 @@ class Engine:
         causes = [cause for part in decoded for cause in part.causes()]
         values: list[bytes] = []
         filled: list[NDArray[np.bool_]] = []
+        picked: list[list[Picked]] = []
         for start in range(0, len(users), USERS_AT_ONCE):
             some = slice(start, min(start + USERS_AT_ONCE, len(users)))
             made = self._lists.make(users, some, causes[some], now_ms)
             values += made.records
             filled.append(made.filled)
+            picked.append(made.picked)
             result.stage_s["score"] += made.score_s
             result.stage_s["policy"] += made.policy_s
+        self.quality.remember(decoded, users, picked, result.outcomes, now_ms)
         all_filled = np.concatenate(filled)
         for part, changes in zip(decoded, result.parts, strict=True):
             if not len(part.events):

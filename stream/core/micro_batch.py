@@ -23,6 +23,7 @@ from stream.contracts import (
     headers_of_rejected,
 )
 from stream.contracts.letters import Origin
+from stream.core.quality.outcomes import Outcomes
 from stream.core.state import UserShard
 
 
@@ -192,9 +193,11 @@ class StepResult:
     records : in all parts, the dead letters too
     refused_states : states that were not finite and so not stored
     stage_s : seconds by stage: decode, fold, score, policy, answer
+    outcomes : what users did with the lists they had; None: nobody looked
     """
 
     parts: list[PartResult]
     records: int
     refused_states: int = 0
     stage_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    outcomes: Outcomes | None = None

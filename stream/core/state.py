@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from stream.contracts import partitions_of
 from stream.core.lifecycle import Lifecycle, Limits
 from stream.core.marks import Marks, Record, is_mark
+from stream.core.quality.memory import Memory
 from stream.core.rows import Rows
 from stream.core.statistics.counts import Counts
 from stream.core.statistics.fading import KEY_PREFIX
@@ -45,6 +46,7 @@ class UserShard:
     keys : user key of each slot
     marks : who was forgotten, and since when
     newest_ms : newest event time of the partition's users
+    shown : their newest lists; forgotten with them
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class UserShard:
     ) -> None:
         self.layout = layout
         self.counts = Counts()
+        self.shown = Memory()
         self._partition = partition
         self._partitions = partitions
         self._slot_by_key: dict[bytes, int] = {}
@@ -136,6 +139,7 @@ class UserShard:
         slot = self._slot_by_key.pop(key, None)
         if slot is None:
             return False
+        self.shown.forget(key)
         last = len(self.keys) - 1
         last_key = self.keys.pop()
         rows = self._rows.bytes

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY, CollectorRegistry, Histogram, generate_latest
 
 from stream import metrics
-from stream.metrics import BulkHistogram
+from stream.histogram import BulkHistogram
 
 BUCKETS = (0.001, 0.01, 0.1, 1.0)
 seconds = st.lists(

@@ -22,10 +22,10 @@ MAX_LINES = 300
 
 # Imports run from right to left: a room may use what stands before it, and itself.
 ORDER = [
-    {"compiled", "errors"},
+    {"compiled", "errors", "histogram"},
     {"allocator", "contracts", "metrics"},
     {"secrets", "sections", "terminal"},
-    {"placements", "statistics"},
+    {"placements", "quality", "statistics"},
     {"settings"},
     {"checks", "described"},
     {"tables"},

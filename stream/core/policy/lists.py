@@ -45,11 +45,13 @@ class EncodedLists(NamedTuple):
     ----------
     records : encoded, one per user, in the order asked for
     filled : bool, shape (users, placements); lists that hold anything
+    picked : the lists of each placement
     score_s, policy_s : seconds spent on the users' rings and the score graph; on reasons and JSON
     """
 
     records: list[bytes]
     filled: NDArray[np.bool_]
+    picked: list[Picked]
     score_s: float
     policy_s: float
 
@@ -255,4 +257,4 @@ class Lists:
             for user_id, cause, user_lists in zip(users.ids[some], causes, lists, strict=True)
         ]
         filled = np.column_stack([shown.scores[:, 0] > 0 for shown in picked])
-        return EncodedLists(records, filled, scored - started, perf_counter() - scored)
+        return EncodedLists(records, filled, picked, scored - started, perf_counter() - scored)

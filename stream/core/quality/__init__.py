@@ -1,0 +1,1 @@
+"""The quality of lists, observed while they are served."""

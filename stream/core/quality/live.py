@@ -1,0 +1,175 @@
+"""The quality of lists while they are served: what users do next is looked up in them.
+
+In: folded events, lists as they were made. Out: `Outcomes`, coverage of the catalogue. Best effort:
+lists are remembered in memory alone, so nothing of it is in a state or a changelog, and after a
+restart events count again from each user's first new list on. Knows nothing of metrics; times are
+passed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.contracts import ITEM_KINDS, Events, EventType
+from stream.core.catalogue import NO_ITEM, Catalogue
+from stream.core.fold import Folded
+from stream.core.micro_batch import Decoded
+from stream.core.policy.arranging import Picked
+from stream.core.policy.lists import VARIANT
+from stream.core.quality.memory import Memory
+from stream.core.quality.outcomes import IMPRESSION, LOOKED_UP, Acts, Arm, Outcomes
+from stream.core.quality.shown import Shown, take
+from stream.core.users import Users
+from stream.placements import Placement as PlacementRules
+from stream.quality import Quality as QualityRules
+
+# An item counts as listed lately for so long.
+LATELY_S: Final = 3600
+_NOT_LOOKED_UP = -1
+_CODE_BY_TYPE: Final = np.full(256, _NOT_LOOKED_UP, np.int64)
+_CODE_BY_TYPE[list(LOOKED_UP)] = range(len(LOOKED_UP))
+_CODE_BY_TYPE[EventType.IMPRESSION] = IMPRESSION
+
+
+class Quality:
+    """Watches the lists of every placement.
+
+    Parameters
+    ----------
+    placements : settings by placement name
+    rules : how many users' lists are remembered, and how much of each
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        placements: Mapping[str, PlacementRules],
+        rules: QualityRules,
+    ) -> None:
+        self._catalogue = catalogue
+        self._users = rules.users
+        self._kinds = {name: of.kinds for name, of in placements.items()}
+        self._number_by_name = {name: number for number, name in enumerate(placements)}
+        self._arms = tuple(Arm(name, VARIANT) for name in placements)
+        widths = [min(of.k, rules.places) for of in placements.values()]
+        self._edges = np.cumsum([0, *widths])
+        self._places = [slice(first, stop) for first, stop in pairwise(self._edges.tolist())]
+        self._listable = np.array(
+            [[kind in of.kinds for kind in ITEM_KINDS] for of in placements.values()], np.bool_
+        ).reshape(len(placements), len(ITEM_KINDS))
+        self._listed_s = np.zeros((len(placements), len(catalogue)), np.uint32)
+
+    @property
+    def placements(self) -> list[str]:
+        """Names of those that are watched; none where it is switched off."""
+        return list(self._kinds) if self._users else []
+
+    def new_memory(self, partitions: int) -> Memory:
+        """For the lists of a partition's users: its share of those to be remembered."""
+        users = -(-self._users // partitions)
+        return Memory(users, len(self._places), int(self._edges[-1]))
+
+    def look_up(
+        self, parts: Sequence[Decoded], who: NDArray[np.int64], events: Events, folded: Folded
+    ) -> Outcomes | None:
+        """Look up what users did in the lists that were made before the micro-batch.
+
+        Of several events of one user all are looked up in the same lists, since no other ones can
+        have been seen. Those that changed no state are left out: so none counts twice.
+
+        Parameters
+        ----------
+        who : int64, shape (n,); number of each event's user among those of all parts
+        events : the new ones of all parts, one part after the other, as in `folded`
+
+        Returns
+        -------
+        None where it is switched off
+        """
+        if not self._users:
+            return None
+        outcomes = Outcomes.none(self._arms)
+        codes = _CODE_BY_TYPE[events.types]
+        count = (codes != _NOT_LOOKED_UP) & ~(folded.repeated | folded.forgotten)
+        counted = np.flatnonzero(count)
+        if not len(counted):
+            return outcomes
+        entries = np.concatenate([part.given.shard.shown.find(part.keys) for part in parts])
+        entries = entries[who[counted]]
+        counted, entries = counted[entries >= 0], entries[entries >= 0]
+        if not len(counted):
+            return outcomes
+        rows = self._catalogue.rows_of_hashes(folded.items[counted])
+        number_of = self._number_by_name.get
+        named = [number_of(events.placements[at] or "", -1) for at in counted.tolist()]
+        acts = Acts(
+            entries,
+            codes[counted],
+            events.times_ms[counted],
+            rows,
+            self._catalogue.kinds[rows].astype(np.int64),
+            np.array(named, np.int64),
+        )
+        stops = np.cumsum([len(part.events) - part.skipped for part in parts])
+        edges = [0, *np.searchsorted(counted, stops).tolist()]
+        for part, (first, stop) in zip(parts, pairwise(edges), strict=True):
+            if first < stop:
+                some = Acts._make(column[first:stop] for column in acts)
+                outcomes.look_up(some, part.given.shard.shown, self._edges, self._listable)
+        return outcomes
+
+    def remember(
+        self,
+        parts: Sequence[Decoded],
+        users: Users,
+        picked: Sequence[Sequence[Picked]],
+        outcomes: Outcomes | None,
+        now_ms: int,
+    ) -> None:
+        """Remember fresh lists in the place of their users' older ones.
+
+        Parameters
+        ----------
+        users : of all parts
+        picked : of a few users at a time, in their order, the lists of each placement
+        outcomes : counts the places
+        """
+        if outcomes is None:
+            return
+        self._reserve()
+        shown = Shown.empty(len(users), len(self._places), int(self._edges[-1]))
+        shown.arms[:] = range(len(self._places))
+        start = 0
+        for lists in picked:
+            some = shown.some(slice(start, start + len(lists[0].rows)))
+            for number, (places, made) in enumerate(zip(self._places, lists, strict=True)):
+                columns = (made.rows, made.scores, made.explored)
+                listed_s, arms = self._listed_s[number], some.arms[:, number]
+                take(*columns, some, places, arms, outcomes.made, listed_s, now_ms // 1000)
+            start += len(some.rows)
+        for part in parts:
+            if part.keys:
+                newest_ms = users.newest_ms[part.users]
+                part.given.shard.shown.put(part.keys, shown.some(part.users), newest_ms)
+
+    def _reserve(self) -> None:
+        """Make room for the items that the catalogue has now."""
+        missing = len(self._catalogue.hashes) - self._listed_s.shape[1]
+        if missing > 0:
+            self._listed_s = np.pad(self._listed_s, ((0, 0), (0, missing)))
+
+    def coverage(self, placement: str, now_ms: int) -> float:
+        """Share of the items that the placement may list which it listed within `LATELY_S`.
+
+        In lists of this worker, at places that count as shown; 0 where it may list nothing.
+        """
+        rows = slice(NO_ITEM + 1, min(len(self._catalogue), self._listed_s.shape[1]))
+        listed_s = self._listed_s[self._number_by_name[placement], rows]
+        eligible = self._catalogue.eligible(self._kinds[placement], rows)
+        lately = eligible & (listed_s > now_ms // 1000 - LATELY_S)
+        return int(np.count_nonzero(lately)) / max(int(np.count_nonzero(eligible)), 1)
