@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
-from stream.histogram import BulkHistogram
+from stream.bulk import BulkCounter, BulkHistogram
 
 # Each `_total` would have a twin `_created` otherwise.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -33,6 +33,11 @@ _PARTITIONED: Final[list[tuple[Gauge, tuple[str, ...]]]] = []
 def _counter(name: str, documentation: str, *labels: str) -> Counter:
     _DESCRIBED.append(Described(name, "counter", labels, documentation))
     return Counter(name, documentation, labels)
+
+
+def _bulk_counter(name: str, documentation: str, *labels: str) -> BulkCounter:
+    _DESCRIBED.append(Described(name, "counter", labels, documentation))
+    return BulkCounter(name, documentation, labels)
 
 
 def _gauge(name: str, documentation: str, *labels: str) -> Gauge:
@@ -143,40 +148,40 @@ CHANGELOG_BYTES_TOTAL: Final = _counter(
 # Of `core.quality`. An event that is looked up is a view, click or purchase that was folded, on an
 # item of a kind that the placement lists, of a user whose list from before the micro-batch is
 # remembered and not empty; late events, older than what the list reflects, are left out.
-QUALITY_PLACES_TOTAL: Final = _counter(
+QUALITY_PLACES_TOTAL: Final = _bulk_counter(
     "freshet_quality_places_total",
     "Places of the lists made, the first ones of each that count as shown (quality.places).",
     *_ARM,
     "explored",
 )
-QUALITY_OUTCOMES_TOTAL: Final = _counter(
+QUALITY_OUTCOMES_TOTAL: Final = _bulk_counter(
     "freshet_quality_outcomes_total",
     "Views, clicks and purchases looked up in the list that their user had before them: the hit "
     "rate is hits over these. Each makes its list count as shown once.",
     *_ARM,
     "event",
 )
-QUALITY_HITS_TOTAL: Final = _counter(
+QUALITY_HITS_TOTAL: Final = _bulk_counter(
     "freshet_quality_hits_total",
     "Those of them whose item stood on that list, by whether its place was explored.",
     *_ARM,
     "event",
     "explored",
 )
-QUALITY_RECIPROCAL_RANK_TOTAL: Final = _counter(
+QUALITY_RECIPROCAL_RANK_TOTAL: Final = _bulk_counter(
     "freshet_quality_reciprocal_rank_total",
     "Sum of 1 / place of these hits: over outcomes, the mean reciprocal rank.",
     *_ARM,
     "event",
 )
-QUALITY_EXPECTED_TOTAL: Final = _counter(
+QUALITY_EXPECTED_TOTAL: Final = _bulk_counter(
     "freshet_quality_expected_total",
     "Hits that the lists promised: sum of the scores of all places shown, once for each event "
     "looked up. A list whose user does nothing more is in none of it. Hits over this are 1 where "
     "scores are probabilities of the next view, click or purchase.",
     *_ARM,
 )
-QUALITY_SHOWN_TOTAL: Final = _counter(
+QUALITY_SHOWN_TOTAL: Final = _bulk_counter(
     "freshet_quality_shown_total",
     "Places shown, once for each event looked up, by score: probability is the upper bound of a "
     "bucket, which holds what is above the bound before it.",
@@ -184,19 +189,19 @@ QUALITY_SHOWN_TOTAL: Final = _counter(
     "explored",
     "probability",
 )
-QUALITY_CLICKED_TOTAL: Final = _counter(
+QUALITY_CLICKED_TOTAL: Final = _bulk_counter(
     "freshet_quality_clicked_total",
     "Those of the places shown whose item the event was about.",
     *_ARM,
     "explored",
     "probability",
 )
-QUALITY_IMPRESSIONS_TOTAL: Final = _counter(
+QUALITY_IMPRESSIONS_TOTAL: Final = _bulk_counter(
     "freshet_quality_impressions_total",
     "Impressions whose event names the placement, of users whose list is remembered.",
     *_ARM,
 )
-QUALITY_CLICKTHROUGHS_TOTAL: Final = _counter(
+QUALITY_CLICKTHROUGHS_TOTAL: Final = _bulk_counter(
     "freshet_quality_clickthroughs_total",
     "Views and clicks whose event names the placement, of such users: over impressions, the "
     "click-through rate.",

@@ -13,10 +13,10 @@ from functools import cache, partial
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from prometheus_client import Counter, Histogram
 
 from stream import metrics
+from stream.bulk import Axes, BulkCounter
 from stream.core.micro_batch import PartResult, StepResult
 from stream.core.quality.live import Quality
 from stream.core.quality.outcomes import BOUNDS, EXPLORED, LOOKED_UP, Outcomes
@@ -35,7 +35,7 @@ class Observer:
 
     def __init__(self, quality: Quality | None = None) -> None:
         if quality is not None:
-            _show_coverage(quality)
+            _show_quality(quality)
         self._warned = False
         self._refused = False
 
@@ -112,10 +112,12 @@ class Observer:
         )
 
 
-def _show_coverage(quality: Quality) -> None:
-    """Have the share of the catalogue found whenever somebody asks: it falls without events."""
+def _show_quality(quality: Quality) -> None:
+    """Have every series begin at 0, and coverage found when it is asked for: it falls by itself."""
+    if quality.arms:
+        _count_outcomes(Outcomes.none(quality.arms))
     metrics.QUALITY_COVERAGE_RATIO.clear()
-    for placement in quality.placements:
+    for placement in {arm.placement for arm in quality.arms}:
         gauge = metrics.QUALITY_COVERAGE_RATIO.labels(placement)
         gauge.set_function(partial(_coverage, quality, placement))
 
@@ -124,35 +126,26 @@ def _coverage(quality: Quality, placement: str) -> float:
     return quality.coverage(placement, int(time.time() * 1000))
 
 
-_TYPES: Final = tuple(kind.name.lower() for kind in LOOKED_UP)
-_PROBABILITIES: Final = tuple(f"{bound:g}" for bound in BOUNDS)
+_TYPES: Final = tuple((kind.name.lower(),) for kind in LOOKED_UP)
+_EXPLORED: Final = tuple((way,) for way in EXPLORED)
+_PROBABILITIES: Final = tuple((f"{bound:g}",) for bound in BOUNDS)
 # What the axes behind the arm's are.
-_AXES: Final[list[tuple[Counter, str, tuple[tuple[str, ...], ...]]]] = [
-    (metrics.QUALITY_PLACES_TOTAL, "made", (EXPLORED,)),
+_AXES: Final[list[tuple[BulkCounter, str, Axes]]] = [
+    (metrics.QUALITY_PLACES_TOTAL, "made", (_EXPLORED,)),
     (metrics.QUALITY_OUTCOMES_TOTAL, "looked_up", (_TYPES,)),
-    (metrics.QUALITY_HITS_TOTAL, "hits", (_TYPES, EXPLORED)),
+    (metrics.QUALITY_HITS_TOTAL, "hits", (_TYPES, _EXPLORED)),
     (metrics.QUALITY_RECIPROCAL_RANK_TOTAL, "reciprocal_rank", (_TYPES,)),
     (metrics.QUALITY_EXPECTED_TOTAL, "expected", ()),
-    (metrics.QUALITY_SHOWN_TOTAL, "shown", (EXPLORED, _PROBABILITIES)),
-    (metrics.QUALITY_CLICKED_TOTAL, "clicked", (EXPLORED, _PROBABILITIES)),
+    (metrics.QUALITY_SHOWN_TOTAL, "shown", (_EXPLORED, _PROBABILITIES)),
+    (metrics.QUALITY_CLICKED_TOTAL, "clicked", (_EXPLORED, _PROBABILITIES)),
     (metrics.QUALITY_IMPRESSIONS_TOTAL, "impressions", ()),
     (metrics.QUALITY_CLICKTHROUGHS_TOTAL, "clickthroughs", ()),
 ]
 
 
 def _count_outcomes(outcomes: Outcomes) -> None:
-    """Add what is not 0, cell by cell."""
     for counter, field, axes in _AXES:
-        found: NDArray[np.generic] = getattr(outcomes, field)
-        for arm, *at in np.argwhere(found).tolist():
-            names = [axis[position] for axis, position in zip(axes, at, strict=True)]
-            child = _child(counter, *outcomes.arms[arm], *names)
-            child.inc(float(found[(arm, *at)]))
-
-
-@cache
-def _child(counter: Counter, *labels: str) -> Counter:
-    return counter.labels(*labels)
+        counter.add((outcomes.arms, *axes), getattr(outcomes, field))
 
 
 def _left(part: PartResult) -> list[tuple[str, int]]:

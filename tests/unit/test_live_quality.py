@@ -281,7 +281,7 @@ def test_lists_and_states_are_the_same_with_and_without_it(decay_bundle: Bundle)
         written = [[(part.changelog, part.list_values) for part in r.parts] for r in results]
         assert written[0] == written[1] == written[2]
         assert results[0].outcomes is None
-    assert shops[0].engine.quality.placements == []
+    assert shops[0].engine.quality.arms == ()
 
 
 @pytest.mark.parametrize("way", ["erased", "expired", "evicted"])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY, CollectorRegistry, Histogram, generate_latest
 
 from stream import metrics
-from stream.histogram import BulkHistogram
+from stream.bulk import BulkCounter, BulkHistogram
 
 BUCKETS = (0.001, 0.01, 0.1, 1.0)
 seconds = st.lists(
@@ -43,6 +43,27 @@ def test_a_clock_ahead_of_ours_counts_as_zero() -> None:
     BulkHistogram("x_seconds", "Help.", BUCKETS, registry=registry).observe_many(np.array([-5.0]))
     assert registry.get_sample_value("x_seconds_sum") == 0
     assert registry.get_sample_value("x_seconds_bucket", {"le": "0.001"}) == 1
+
+
+def test_a_bulk_counter_adds_arrays_to_the_series_of_their_axes() -> None:
+    registry = CollectorRegistry()
+    counter = BulkCounter("x_total", "Help.", ["a", "b", "c"], registry=registry)
+    arms, other, ways = (("p", "1"), ("q", "2")), (("q", "2"),), (("yes",), ("no",))
+    counter.add((arms, ways), np.array([[1, 0], [2, 3]]))
+    counter.add((arms, ways), np.array([[1, 0], [0.5, 0]]))
+    counter.add((other, ways), np.array([[10, 0]]))
+    series = {
+        tuple(sample.labels.values()): sample.value
+        for metric in registry.collect()
+        for sample in metric.samples
+    }
+    assert series == {
+        ("p", "1", "yes"): 2,
+        ("p", "1", "no"): 0,
+        ("q", "2", "yes"): 12.5,
+        ("q", "2", "no"): 3,
+    }
+    assert b"# TYPE x_total counter\n" in generate_latest(registry)
 
 
 def test_every_declared_metric_is_served_under_its_name_and_type() -> None:

@@ -22,7 +22,7 @@ MAX_LINES = 300
 
 # Imports run from right to left: a room may use what stands before it, and itself.
 ORDER = [
-    {"compiled", "errors", "histogram"},
+    {"bulk", "compiled", "errors"},
     {"allocator", "contracts", "metrics"},
     {"secrets", "sections", "terminal"},
     {"placements", "quality", "statistics"},

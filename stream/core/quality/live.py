@@ -43,6 +43,10 @@ class Quality:
     ----------
     placements : settings by placement name
     rules : how many users' lists are remembered, and how much of each
+
+    Attributes
+    ----------
+    arms : what is counted apart; nothing where it is switched off
     """
 
     def __init__(
@@ -55,7 +59,7 @@ class Quality:
         self._users = rules.users
         self._kinds = {name: of.kinds for name, of in placements.items()}
         self._number_by_name = {name: number for number, name in enumerate(placements)}
-        self._arms = tuple(Arm(name, VARIANT) for name in placements)
+        self.arms = tuple(Arm(name, VARIANT) for name in placements) if rules.users else ()
         widths = [min(of.k, rules.places) for of in placements.values()]
         self._edges = np.cumsum([0, *widths])
         self._places = [slice(first, stop) for first, stop in pairwise(self._edges.tolist())]
@@ -63,11 +67,6 @@ class Quality:
             [[kind in of.kinds for kind in ITEM_KINDS] for of in placements.values()], np.bool_
         ).reshape(len(placements), len(ITEM_KINDS))
         self._listed_s = np.zeros((len(placements), len(catalogue)), np.uint32)
-
-    @property
-    def placements(self) -> list[str]:
-        """Names of those that are watched; none where it is switched off."""
-        return list(self._kinds) if self._users else []
 
     def new_memory(self, partitions: int) -> Memory:
         """For the lists of a partition's users: its share of those to be remembered."""
@@ -93,7 +92,7 @@ class Quality:
         """
         if not self._users:
             return None
-        outcomes = Outcomes.none(self._arms)
+        outcomes = Outcomes.none(self.arms)
         codes = _CODE_BY_TYPE[events.types]
         count = (codes != _NOT_LOOKED_UP) & ~(folded.repeated | folded.forgotten)
         counted = np.flatnonzero(count)

@@ -114,6 +114,7 @@ def _find(
         for entry in range(first[user], first[user] + WAYS):
             if kept[entry] == hashes[user] and stamps[entry] > 0:
                 entries[user] = entry
+                break
 
 
 @compiled(
