@@ -29,6 +29,7 @@ from stream.core.engine import Engine, Source
 from stream.core.lifecycle import Limits
 from stream.core.model import Model
 from stream.core.pseudonyms import Pseudonyms
+from stream.core.sessions import wanted_provider
 from stream.core.state import UserShard
 from stream.core.statistics.counts import Counts
 from stream.errors import SettingsError
@@ -90,7 +91,7 @@ def build_app(settings: Settings) -> BatchApp:
     app.sidecar = Sidecar(
         settings, feed, tally, recovered=lambda: app.serving and interests.ready, fatal=app.fatal
     )
-    observer = Observer(engine.quality)
+    observer = Observer(engine.quality, topics)
     receipts = Receipts(settings)
     sources = app.batches(topics.clicks, topics.purchases, topics.erasures, topics.requests)
 
@@ -131,7 +132,8 @@ def load_engine(settings: Settings) -> Engine:
     keep_freed()
     bundle = Bundle.load(settings.bundle)
     model = Model(bundle, settings.provider)
-    metrics.set_model_info(bundle.bundle_id, bundle.manifest.model, model.provider)
+    wanted = wanted_provider(settings.provider)
+    metrics.set_model_info(bundle.bundle_id, bundle.manifest.model, model.provider, wanted)
     kinds: dict[str, Source] = {
         settings.topics.clicks: "clicks",
         settings.topics.purchases: "purchases",

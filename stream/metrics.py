@@ -138,6 +138,12 @@ REQUEST_TO_ANSWER_SECONDS: Final = _bulk_histogram(
 CONSUMER_LAG: Final = _gauge(
     "freshet_consumer_lag", "Records of a source partition not yet processed.", "topic", "partition"
 )
+CONSUMER_POSITION: Final = _gauge(
+    "freshet_consumer_position",
+    "Offset of the oldest record of a source partition that is not yet processed.",
+    "topic",
+    "partition",
+)
 STATE_USERS: Final = _gauge("freshet_state_users", "Users with a state.", "partition")
 STATE_BYTES: Final = _gauge(
     "freshet_state_bytes", "Memory of the users' states, without their keys.", "partition"
@@ -213,7 +219,13 @@ QUALITY_COVERAGE_RATIO: Final = _gauge(
     "placement",
 )
 MODEL_INFO: Final = _gauge(
-    "freshet_model_info", "1 for the bundle that serves.", "bundle", "model", "provider"
+    "freshet_model_info",
+    "1 for the bundle that serves, on which provider, and which one was wanted: the one that is set; "
+    "of auto, cuda where ONNX Runtime was built with it.",
+    "bundle",
+    "model",
+    "provider",
+    "wanted",
 )
 CATALOGUE_ITEMS: Final = _gauge("freshet_catalogue_items", "Items in the catalogue.", "kind")
 COUNTED_ITEMS: Final = _gauge(
@@ -237,10 +249,16 @@ READY: Final = _gauge(
 )
 
 
-def set_model_info(bundle: str, model: str, provider: str) -> None:
+def set_model_info(bundle: str, model: str, provider: str, wanted: str) -> None:
     """Show `bundle` as the one that serves, and no other."""
     MODEL_INFO.clear()
-    MODEL_INFO.labels(bundle=bundle, model=model, provider=provider).set(1)
+    MODEL_INFO.labels(bundle=bundle, model=model, provider=provider, wanted=wanted).set(1)
+
+
+def set_progress(topic: str, partition: int, position: int, lag: int) -> None:
+    """Show how far a source partition was processed, and how many records wait behind that."""
+    CONSUMER_POSITION.labels(topic, partition).set(position)
+    CONSUMER_LAG.labels(topic, partition).set(lag)
 
 
 def forget_partitions(partitions: Iterable[int]) -> None:

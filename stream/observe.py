@@ -17,12 +17,16 @@ from prometheus_client import Counter, Histogram
 
 from stream import metrics
 from stream.bulk import Axes, BulkCounter
+from stream.contracts import REASONS
 from stream.core.micro_batch import PartResult, StepResult
 from stream.core.quality.live import Quality
 from stream.core.quality.outcomes import BOUNDS, EXPLORED, LOOKED_UP, Outcomes
 from stream.kafka.batches import RecordBatch
+from stream.settings import Topics
 
 log = logging.getLogger(__name__)
+
+LEFT: Final = ("expired", "evicted", "erased")
 
 
 class Observer:
@@ -31,13 +35,16 @@ class Observer:
     Parameters
     ----------
     quality : what knows how much of the catalogue is listed; None: that is not shown
+    topics : their counters begin at 0; None: at the first that is counted
     """
 
-    def __init__(self, quality: Quality | None = None) -> None:
+    def __init__(self, quality: Quality | None = None, topics: Topics | None = None) -> None:
         if quality is not None:
             _show_quality(quality)
         self._warned = False
         self._refused = False
+        if topics is not None:
+            _begin_at_0(topics)
 
     def stepped(self, result: StepResult) -> None:
         """Count a micro-batch whose states and lists are made."""
@@ -148,9 +155,20 @@ def _count_outcomes(outcomes: Outcomes) -> None:
         counter.add((outcomes.arms, *axes), getattr(outcomes, field))
 
 
+def _begin_at_0(topics: Topics) -> None:
+    """Show what has not happened: Prometheus sees no increase where a series was not there."""
+    for topic in (topics.clicks, topics.purchases, topics.erasures, topics.requests):
+        _of_topic(topic)
+    for topic in (topics.clicks, topics.purchases, topics.erasures, topics.requests, topics.items):
+        for reason in REASONS:
+            metrics.DEAD_LETTERS_TOTAL.labels(topic, reason)
+    for reason in LEFT:
+        metrics.USERS_LEFT_TOTAL.labels(reason)
+
+
 def _left(part: PartResult) -> list[tuple[str, int]]:
     """Users that left, by reason; no row where none did."""
-    left = [("expired", part.expired), ("evicted", part.evicted), ("erased", part.removed)]
+    left = zip(LEFT, (part.expired, part.evicted, part.removed), strict=True)
     return [row for row in left if row[1]]
 
 

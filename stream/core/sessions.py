@@ -95,6 +95,12 @@ def open_sessions(
     return ("cpu", *_graphs(bundle, "cpu", threads))
 
 
+def wanted_provider(asked: str) -> Literal["cpu", "cuda"]:
+    """What `asked` hopes for: "auto" for CUDA where this ONNX Runtime was built with it."""
+    built_with = "CUDAExecutionProvider" in ort.get_available_providers()
+    return "cuda" if asked == "cuda" or (asked == "auto" and built_with) else "cpu"
+
+
 def _graphs(bundle: Bundle, provider: str, threads: int) -> tuple[Any, Any]:
     names, graphs = (UPDATE, SCORE), (bundle.update_onnx, bundle.score_onnx)
     if provider == "cuda" and bundle.manifest.item_storage != "float32":

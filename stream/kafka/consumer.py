@@ -277,8 +277,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             progress = self.reader.progress()
             for tp, reached in progress.items():
                 oldest = self._handed_out.oldest(TP(*tp))
-                waiting = 0 if oldest is None else reached.position - oldest.base
-                metrics.CONSUMER_LAG.labels(tp.topic, tp.partition).set(reached.lag + waiting)
+                at = reached.position if oldest is None else oldest.base
+                metrics.set_progress(*tp, at, lag=reached.lag + reached.position - at)
             still_s = self._seconds_without_progress(progress)
             limit_s = self.app.settings.broker.recovery_timeout_s
             if still_s > limit_s:

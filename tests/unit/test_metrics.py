@@ -93,22 +93,24 @@ def test_series_of_a_partition_leave_with_it() -> None:
         metrics.STATE_BYTES.labels(partition=partition).set(5)
         metrics.RECOVERY_PROGRESS_RATIO.labels(partition=partition).set(1)
         for topic in ("clicks", "purchases"):
-            metrics.CONSUMER_LAG.labels(topic=topic, partition=partition).set(7)
+            metrics.set_progress(topic, partition, position=3, lag=7)
     metrics.forget_partitions([1, 12, 99])
     lines = generate_latest().decode().splitlines()
     left = [line for line in lines if "partition=" in line]
-    assert len(left) == 5
+    assert len(left) == 7
     assert all('partition="2"' in line for line in left)
     metrics.forget_partitions([2])
 
 
 def test_model_info_names_one_bundle() -> None:
-    metrics.set_model_info("old", "decay", "cpu")
-    metrics.set_model_info("new", "decay", "cuda")
+    metrics.set_model_info("old", "decay", "cpu", "cpu")
+    metrics.set_model_info("new", "decay", "cpu", "cuda")
     lines = [
         n for n in generate_latest().decode().splitlines() if n.startswith("freshet_model_info{")
     ]
-    assert lines == ['freshet_model_info{bundle="new",model="decay",provider="cuda"} 1.0']
+    assert lines == [
+        'freshet_model_info{bundle="new",model="decay",provider="cpu",wanted="cuda"} 1.0'
+    ]
     metrics.MODEL_INFO.clear()
 
 

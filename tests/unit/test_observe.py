@@ -14,6 +14,7 @@ from stream.core.state import UserShard
 from stream.core.wire import Layout
 from stream.kafka.batches import RecordBatch
 from stream.observe import Observer
+from stream.settings import Topics
 
 
 def value(name: str, **labels: str) -> float:
@@ -54,6 +55,18 @@ def test_every_count_goes_to_its_metric() -> None:
     Observer().acked(batch, part, begun_s=1.0, sent_s=2.0)
     counted = {key: value(key[0], **dict(key[1:])) - before[key] for key in wanted}
     assert counted == wanted
+
+
+def test_what_has_not_happened_is_0_from_the_start() -> None:
+    Observer(topics=Topics(clicks="quiet-clicks", items="quiet-items"))
+    for name, labels in (
+        ("freshet_events_total", {"topic": "quiet-clicks"}),
+        ("freshet_misrouted_records_total", {"topic": "quiet-clicks"}),
+        ("freshet_dead_letters_total", {"topic": "quiet-clicks", "reason": "not_json"}),
+        ("freshet_dead_letters_total", {"topic": "quiet-items", "reason": "not_json"}),
+    ):
+        assert REGISTRY.get_sample_value(name, labels) == 0, name
+    assert REGISTRY.get_sample_value("freshet_events_total", {"topic": "quiet-items"}) is None
 
 
 def test_an_erasure_of_nobody_counts_no_user_who_left() -> None:
