@@ -300,6 +300,22 @@ def test_cuda_without_a_device_says_what_is_missing(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize(
+    ("asked", "built_with", "wanted"),
+    [
+        ("auto", ["CUDAExecutionProvider", "CPUExecutionProvider"], "cuda"),
+        ("auto", ["CPUExecutionProvider"], "cpu"),
+        ("cuda", ["CPUExecutionProvider"], "cuda"),
+        ("cpu", ["CUDAExecutionProvider", "CPUExecutionProvider"], "cpu"),
+    ],
+)
+def test_who_installs_onnx_runtime_with_cuda_wants_it(
+    asked: str, built_with: list[str], wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions.ort, "get_available_providers", lambda: built_with)
+    assert sessions.wanted_provider(asked) == wanted
+
+
 def test_cuda_that_falls_back_in_silence_is_refused(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
