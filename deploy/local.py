@@ -90,12 +90,18 @@ class ComposedKafka(ApacheKafka):
         return self._configuration().replace(str(self.inside_port), "")
 
 
-def environment(service: Service, kafka: ComposedKafka, bundle: Path | None) -> dict[str, str]:
-    """What a service of Freshet's image finds in its environment, in words of this machine."""
+def mounts(service: Service) -> dict[str, Path]:
+    """What a service's container sees, by its path there: files and folders of this checkout."""
     mounted = {}
     for volume in service["volumes"]:
         source, target = re.sub(r"\$\{BUNDLE:-(.+?)\}", r"\1", volume).split(":")[:2]
         mounted[target] = (COMPOSE.parent / source).resolve()
+    return mounted
+
+
+def environment(service: Service, kafka: ComposedKafka, bundle: Path | None) -> dict[str, str]:
+    """What a service of Freshet's image finds in its environment, in words of this machine."""
+    mounted = mounts(service)
     if bundle is not None:
         mounted["/srv/freshet/bundle"] = bundle.resolve()
     given = {
@@ -164,9 +170,11 @@ def prometheus(service: Service, ports: list[int], folder: Path) -> Process | No
     for job in config["scrape_configs"]:
         del job["dns_sd_configs"]
         job["static_configs"] = [{"targets": [f"{HOST}:{port}" for port in ports]}]
+    mounted = mounts(service)
+    config["rule_files"] = [str(mounted[path]) for path in config["rule_files"]]
     file = folder / "prometheus.yml"
     file.write_text(yaml.safe_dump(config), encoding="utf-8")
-    mounted = {"/etc/prometheus/prometheus.yml": file, "/prometheus": folder / "prometheus"}
+    mounted |= {"/etc/prometheus/prometheus.yml": file, "/prometheus": folder / "prometheus"}
     flags = [flag.split("=") for flag in service["command"]]
     command = [program, *(f"{name}={mounted[path]}" for name, path in flags)]
     (published,) = service["ports"]

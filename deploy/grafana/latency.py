@@ -40,8 +40,8 @@ def latency() -> build.Dashboard:
                 "Late lists, by window",
                 RATIO,
                 burn,
-                "Share of events whose list came after 0.1 s, in windows that end now. The red line "
-                "is what may be; the alerts of late lists look at these series.",
+                "Share of events whose list came after 0.1 s, in windows that end now. The red "
+                "line is what may be; the alerts of late lists look at these series.",
                 limit=MAY_BE_LATE,
             ),
             heat(

@@ -7,10 +7,9 @@ from grafana_foundation_sdk.builders import dashboard as build
 from deploy.grafana.panels import (
     A_SECOND,
     BYTES,
+    COUNT,
     EVENTS_S,
-    ITEMS,
     PLAIN,
-    USERS,
     Query,
     Rows,
     board,
@@ -32,8 +31,8 @@ def model() -> build.Dashboard:
             rows(
                 "What serves",
                 of("freshet_model_info"),
-                "Two bundles: one is being rolled out. Where `wanted` is not `provider`, the GPU does "
-                "not work.",
+                "Two bundles: one is being rolled out. Where `wanted` is not `provider`, the GPU "
+                "does not work.",
                 {
                     "instance": "worker",
                     "model": "model",
@@ -45,7 +44,7 @@ def model() -> build.Dashboard:
             ),
             lines(
                 "Catalogue",
-                ITEMS,
+                COUNT,
                 [
                     Query(
                         f"max by (kind) ({of('freshet_catalogue_items')})",
@@ -57,7 +56,7 @@ def model() -> build.Dashboard:
             ),
             lines(
                 "Counted items",
-                ITEMS,
+                COUNT,
                 [Query(f"max ({of('freshet_counted_items')})", "counted")],
                 "Items that were ever counted, by any worker.",
             ),
@@ -76,12 +75,12 @@ def model() -> build.Dashboard:
             ),
         ],
         "State": [
-            number("Users", USERS, users, "Users with a state."),
+            number("Users", COUNT, users, "Users with a state."),
             number("States", BYTES, taken, "Memory of the states, without their keys."),
             number("A user", BYTES, f"{taken} / {users}", "Memory of a state, in the mean."),
             number(
                 "Fullest worker",
-                USERS,
+                COUNT,
                 f"max (sum by (instance) ({of('freshet_state_users')}))",
                 "state.max_users is the limit of a worker.",
             ),
@@ -101,7 +100,7 @@ def model() -> build.Dashboard:
             ),
             lines(
                 "Users by worker",
-                USERS,
+                COUNT,
                 [Query(total("freshet_state_users", "instance"), "{{instance}}")],
                 "They follow the partitions.",
                 stacked=True,

@@ -5,15 +5,14 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard as build
 
 from deploy.grafana.panels import (
+    A_SECOND,
     BYTES,
     COUNT,
     EVENTS_S,
     GREEN,
-    LISTS_S,
     MAY_BE_LATE,
     PLAIN,
     RATIO,
-    RECORDS_S,
     RED,
     WORKERS,
     YELLOW,
@@ -59,7 +58,7 @@ def overview() -> build.Dashboard:
             ),
             number(
                 "Lag",
-                RECORDS_S.split("/", maxsplit=1)[0],
+                COUNT,
                 total("freshet_consumer_lag"),
                 "Records that wait, of all partitions.",
                 *((None, GREEN), (10_000, YELLOW), (100_000, RED)),
@@ -91,7 +90,7 @@ def overview() -> build.Dashboard:
             event_to_list(),
             lines(
                 "Lists",
-                LISTS_S,
+                A_SECOND,
                 [Query(rate("freshet_lists_total", "placement"), "{{placement}}")],
                 "Lists published. Events of a user that meet in a micro-batch make one.",
             ),

@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 
 from grafana_foundation_sdk.builders import common, heatmap, prometheus, stat, table, timeseries
 from grafana_foundation_sdk.builders import dashboard as build
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.cog.variants import Dataquery
+from grafana_foundation_sdk.models import units
 from grafana_foundation_sdk.models.common import (
     AxisPlacement,
     BigValueColorMode,
@@ -44,16 +47,18 @@ from grafana_foundation_sdk.models.dashboard import (
 from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-OBJECTIVE_S = (
-    0.1  # an event's list is late after this; deploy/prometheus/recording.yaml says so too
-)
+# An event's list is late after this; deploy/prometheus/recording.yaml says so, too.
+OBJECTIVE_S = 0.1
 MAY_BE_LATE = 0.01
 
-SECONDS, RATIO, BYTES, BYTES_S = "s", "percentunit", "bytes", "binBps"
-COUNT, A_SECOND, RECORDS_S, EVENTS_S = "short", "cps", "rec/s", "ev/s"
-USERS, ITEMS, LISTS_S, PLAIN = "users", "items", "lists/s", "none"
-# Grafana appends a unit that it does not know when it is written so.
-_OWN = {RECORDS_S, EVENTS_S, USERS, ITEMS, LISTS_S}
+# Grafana's names of units; each but PLAIN is scaled: 12.3 K events/s.
+SECONDS, BYTES, BYTES_S = units.Seconds, units.BytesIEC, units.BytesPerSecondIEC
+RATIO, PLAIN, COUNT = units.PercentUnit, units.NoUnit, units.Short
+A_SECOND, EVENTS_S, RECORDS_S = (
+    units.CountsPerSecond,
+    units.EventsPerSecond,
+    units.MessagesPerSecond,
+)
 
 GREEN, YELLOW, RED, BLUE = "#56A64B", "#E0B400", "#E02F44", "#3274D9"
 PERCENTILES = ((0.5, GREEN), (0.9, YELLOW), (0.99, RED))
@@ -117,17 +122,15 @@ def percentiles(histogram: str) -> list[Query]:
 # -- panels ----------------------------------------------------------------------------------
 
 
-def _targets(queries: Sequence[Query], instant: bool = False) -> list[prometheus.Dataquery]:
-    targets = []
+def _targets(
+    queries: Sequence[Query], kind: PromQueryFormat = PromQueryFormat.TIME_SERIES
+) -> list[Builder[Dataquery]]:
+    targets: list[Builder[Dataquery]] = []
     for number, query in enumerate(queries):
-        one = prometheus.Dataquery().expr(query.expr).legend_format(query.legend)
+        one = prometheus.Dataquery().expr(query.expr).legend_format(query.legend).format(kind)
         one.ref_id(chr(ord("A") + number)).datasource(SOURCE)
-        targets.append(one.instant() if instant else one.range())
+        targets.append(one.instant() if kind == PromQueryFormat.TABLE else one.range())
     return targets
-
-
-def _unit(unit: str) -> str:
-    return f"suffix: {unit}" if unit in _OWN else unit
 
 
 def _steps(*steps: tuple[float | None, str]) -> build.ThresholdsConfig:
@@ -159,7 +162,7 @@ def lines(
     legend : what the legend tells of each line besides its name
     """
     panel = timeseries.Panel().title(title).description(what).datasource(SOURCE)
-    panel.unit(_unit(unit)).span(span).height(8).targets(_targets(queries))
+    panel.unit(unit).span(span).height(8).targets(_targets(queries))
     panel.line_width(1.5).fill_opacity(30 if stacked else 8).gradient_mode(GraphGradientMode.NONE)
     panel.line_interpolation(LineInterpolation.LINEAR).show_points(VisibilityMode.NEVER)
     panel.span_nulls(False)
@@ -173,7 +176,7 @@ def lines(
     if stacked:
         panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL).group("A"))
     if limit is not None:
-        style = common.GraphThresholdsStyleConfig().mode(GraphTresholdsStyleMode.LINE)
+        style = common.GraphThresholdsStyleConfig().mode(GraphTresholdsStyleMode.DASHED)
         panel.thresholds(_steps((None, "transparent"), (limit, RED))).thresholds_style(style)
     shown = common.VizLegendOptions().show_legend(True).placement(LegendPlacement.BOTTOM)
     shown.display_mode(LegendDisplayMode.TABLE).calcs(list(legend))
@@ -198,7 +201,7 @@ def number(
 ) -> stat.Panel:
     """One number, its colour by steps of a value and the colour from there on."""
     panel = stat.Panel().title(title).description(what).datasource(SOURCE)
-    panel.unit(_unit(unit)).span(4).height(4).targets(_targets([Query(query, title)]))
+    panel.unit(unit).span(4).height(4).targets(_targets([Query(query, title)]))
     panel.thresholds(_steps(*(steps or ((None, BLUE),))))
     panel.color_mode(BigValueColorMode.VALUE).graph_mode(BigValueGraphMode.AREA)
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
@@ -209,12 +212,13 @@ def heat(title: str, unit: str, histogram: str, what: str, *, span: int = 24) ->
     """How often a histogram's values fell into each bucket, over time."""
     panel = heatmap.Panel().title(title).description(what).datasource(SOURCE)
     counted = f"sum by (le) (increase({of(f'{histogram}_bucket')}[$__rate_interval]))"
-    (target,) = _targets([Query(counted, "{{le}}")])
-    panel.with_target(target.format(PromQueryFormat.HEATMAP)).span(span).height(9)
+    panel.targets(_targets([Query(counted, "{{le}}")], PromQueryFormat.HEATMAP))
+    panel.span(span).height(9)
     panel.calculate(False).rows_frame(heatmap.RowsHeatmapOptions().layout(HeatmapCellLayout.LE))
-    axis = heatmap.YAxisConfig().unit(_unit(unit)).axis_placement(AxisPlacement.LEFT)
+    axis = heatmap.YAxisConfig().unit(unit).axis_placement(AxisPlacement.LEFT)
     panel.y_axis(axis).cell_values(heatmap.CellValues().unit("short")).cell_gap(1)
     color = heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Oranges").steps(64)
+    color.fill("dark-orange").exponent(0.5)
     panel.color(color).show_value(VisibilityMode.NEVER)
     return panel.show_legend().show_tooltip().show_y_histogram()
 
@@ -224,8 +228,7 @@ def rows(
 ) -> table.Panel:
     """A table of series: a column for each label in `columns`, under the name given there."""
     panel = table.Panel().title(title).description(what).datasource(SOURCE)
-    (target,) = _targets([Query(query, "")], instant=True)
-    panel.with_target(target.format(PromQueryFormat.TABLE)).span(span).height(8)
+    panel.targets(_targets([Query(query, "")], PromQueryFormat.TABLE)).span(span).height(8)
     options: dict[str, Any] = {
         "excludeByName": {"Time": True},
         "indexByName": {name: place for place, name in enumerate(columns)},

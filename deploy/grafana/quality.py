@@ -38,8 +38,8 @@ def quality() -> build.Dashboard:
                 "Hit rate",
                 RATIO,
                 [Query(hour, f"1 h, {told}"), Query(day, f"1 d, {told}")],
-                "Share of clicks and purchases whose item stood on the list shown before. The alert of "
-                "falling quality looks at these series.",
+                "Share of clicks and purchases whose item stood on the list shown before. The "
+                "alert of falling quality looks at these series.",
             ),
             lines(
                 "Click-through of shown items",
@@ -93,7 +93,7 @@ def quality() -> build.Dashboard:
                         "of the catalogue",
                     )
                 ],
-                "Items that anybody was shown, clicked or bought: how much of the catalogue is seen.",
+                "Items that anybody was shown, clicked or bought: how much is ever seen.",
             ),
         ],
     }

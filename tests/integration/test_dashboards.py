@@ -1,0 +1,165 @@
+"""Every query of every panel and rule against a live worker, and alerts that come and go.
+
+A real Prometheus, the embedded broker, a worker that is sent clicks, purchases, items, requests, an
+erasure and records that are wrong; then the worker hangs, then its broker. `build/queries.json` has
+what every query answered and how long each alert took.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka import KafkaProducer
+
+from deploy import queries
+from stream.contracts import partition_of
+from stream.demo import sample
+from stream.kafka.broker import BrokerProcess, free_port
+from stream.metrics import describe_metrics
+from tests.support.brokers import must_run, start_broker, why_missing
+from tests.support.freshet import ROOT, Freshet, producing, wait_for
+from tests.support.prometheus import Prometheus, program
+
+pytestmark = pytest.mark.long
+
+REPORT = ROOT / "build" / "queries.json"
+PARTITIONS = 3
+PAUSE_S = 0.02  # between two rounds of the load
+ITEMS = ("85123A", "22423", "47566", "85099B", "20725")
+
+
+class Load(threading.Thread):
+    """Users who click, buy and ask, all the time; and bad records while `bad` is set."""
+
+    def __init__(self, freshet: Freshet) -> None:
+        super().__init__(daemon=True)
+        self.freshet = freshet
+        self.bad = threading.Event()
+        self.ended = threading.Event()
+        self.failed: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            with producing(self.freshet.bootstrap) as producer:
+                for number in itertools.count():
+                    if self.ended.wait(PAUSE_S):
+                        return
+                    self._round(producer, number)
+        except BaseException as error:
+            self.failed = error
+            raise
+
+    def _round(self, producer: KafkaProducer, number: int) -> None:
+        user, item = f"u{number % 20}", ITEMS[number % len(ITEMS)]
+        self._send(producer, "clicks", user, type="click", item_id=item, **_now(number))
+        if number % 5 == 0:
+            self._send(producer, "purchases", user, type="purchase", item_id=item, **_now(-number))
+            asked = {"request_id": str(number), "type": "list"}
+            self._send(producer, "requests", user, **asked)
+        if number % 50 == 0:
+            self._send(producer, "items", item, "item_id", kind="product", title="Title")
+            gone = f"gone{number}"
+            self._send(producer, "clicks", gone, type="click", item_id="nobody's", **_now(number))
+            self._send(producer, "erasures", gone, event_time_ms=int(time.time() * 1000))
+        if self.bad.is_set():
+            producer.send(self.freshet.topic["clicks"], b"no JSON", user.encode())
+            producer.send(self.freshet.topic["items"], b"no JSON", item.encode())
+            astray = (partition_of(user.encode(), PARTITIONS) + 1) % PARTITIONS
+            fields = {"user_id": user, "type": "view", "item_id": item, **_now(number)}
+            value = json.dumps(fields).encode()
+            producer.send(self.freshet.topic["clicks"], value, user.encode(), partition=astray)
+
+    def _send(
+        self, producer: KafkaProducer, topic: str, key: str, field: str = "user_id", **fields: Any
+    ) -> None:
+        value = json.dumps({field: key, **fields}).encode()
+        producer.send(self.freshet.topic[topic], value, key.encode())
+
+
+def _now(number: int) -> dict[str, Any]:
+    return {"event_id": str(number), "event_time_ms": int(time.time() * 1000)}
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> Iterator[BrokerProcess]:
+    if reason := why_missing("embedded"):
+        if must_run("embedded"):
+            pytest.fail(f"embedded is required here: {reason}", pytrace=False)
+        pytest.skip(f"no embedded broker: {reason}")
+    with start_broker("embedded", tmp_path) as broker:
+        yield broker
+
+
+@contextlib.contextmanager
+def hanging(pid: int) -> Iterator[None]:
+    """A process that does not run and does not end."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def declared(query: queries.Query) -> bool:
+    """Whether its metrics are there at all."""
+    known = {metric.name for metric in describe_metrics()}
+    return not any(
+        name in query.expr and not any(name in metric for metric in known)
+        for name in ("freshet_quality_", "freshet:quality_")
+    )
+
+
+def test_every_query_answers_and_alerts_come_and_go(
+    embedded: BrokerProcess, unique: str, tmp_path: Path
+) -> None:
+    program("prometheus")
+    freshet = Freshet(embedded.bootstrap, unique)
+    freshet.run("topics", "create")
+    port = free_port()
+    environ = {
+        "FRESHET_BUNDLE": str(sample.BUNDLE),
+        "FRESHET_METRICS_PORT": str(port),
+        "FRESHET_BROKER_SESSION_TIMEOUT_S": "10",
+        "FRESHET_BROKER_HEARTBEAT_S": "1",
+    }
+    load = Load(freshet)
+    with freshet.start("worker", environ=environ) as worker, Prometheus(tmp_path, [port]) as seen:
+        wait_for(worker, "took partitions")
+        load.start()
+        try:
+            seen.until("sum (rate(freshet_lists_total[2s])) > 0")
+            seen.clears("FreshetNoWorkerReady")  # it was on its way
+            assert seen.firing() == set()
+
+            wrong = ("FreshetDeadLetters", "FreshetMisroutedRecords")
+            load.bad.set()
+            seen.fires(*wrong)
+            load.bad.clear()
+            with hanging(worker.pid):
+                seen.fires("FreshetWorkerDown", "FreshetNoWorkerReady")
+            seen.fires("FreshetListsLateFast")
+            assert embedded.pid is not None
+            with hanging(embedded.pid):
+                seen.fires("FreshetWorkerNotReady")
+
+            asked = [*queries.of_dashboards(), *queries.of_rules()]
+            answers = [queries.answer(seen.url, query) for query in asked if declared(query)]
+            seen.clears(*wrong, "FreshetWorkerDown", "FreshetNoWorkerReady")
+            seen.clears("FreshetListsLateFast", "FreshetWorkerNotReady")
+        finally:
+            load.ended.set()
+            load.join(20)
+    assert load.failed is None
+    REPORT.parent.mkdir(exist_ok=True)
+    REPORT.write_text(queries.written(answers), encoding="utf-8")
+    assert [one.query for one in answers if not one.series] == [], queries.table(answers)
