@@ -95,7 +95,7 @@ def overview() -> build.Dashboard:
                 "Lists published. Events of a user that meet in a micro-batch make one.",
             ),
             lines(
-                "Lag",
+                "Lag over time",
                 COUNT,
                 [Query(total("freshet_consumer_lag", "topic"), "{{topic}}")],
                 "Records that wait.",

@@ -54,11 +54,8 @@ MAY_BE_LATE = 0.01
 # Grafana's names of units; each but PLAIN is scaled: 12.3 K events/s.
 SECONDS, BYTES, BYTES_S = units.Seconds, units.BytesIEC, units.BytesPerSecondIEC
 RATIO, PLAIN, COUNT = units.PercentUnit, units.NoUnit, units.Short
-A_SECOND, EVENTS_S, RECORDS_S = (
-    units.CountsPerSecond,
-    units.EventsPerSecond,
-    units.MessagesPerSecond,
-)
+A_SECOND, EVENTS_S = units.CountsPerSecond, units.EventsPerSecond
+RECORDS_S = units.RecordsPerSecond
 
 GREEN, YELLOW, RED, BLUE = "#56A64B", "#E0B400", "#E02F44", "#3274D9"
 PERCENTILES = ((0.5, GREEN), (0.9, YELLOW), (0.99, RED))

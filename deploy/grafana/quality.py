@@ -6,6 +6,7 @@ from grafana_foundation_sdk.builders import dashboard as build
 
 from deploy.grafana.panels import (
     A_SECOND,
+    EVENTS_S,
     PLAIN,
     RATIO,
     Query,
@@ -20,80 +21,100 @@ from deploy.grafana.panels import (
 
 def quality() -> build.Dashboard:
     """The dashboard."""
-    what = "Clicks and purchases, looked up in the list that their user was last shown before."
-    shown, clicked = "freshet_quality_shown_total", "freshet_quality_clicked_total"
-    hits, outcomes = "freshet_quality_hits_total", "freshet_quality_outcomes_total"
-    expected, places = "freshet_quality_expected_total", "freshet_quality_reciprocal_rank_total"
-    where, told = ("placement", "variant"), "{{placement}}, {{variant}}"
-    arm = f"{told}, {{{{explored}}}}".replace("{{explored}}", "explored: {{explored}}")
+    what = "Views, clicks and purchases, looked up in the list that their user had before them."
+    arm, told = ("placement", "variant"), "{{placement}}, {{variant}}"
+    chosen = told + ", explored: {{explored}}"
+    of_quality = "freshet_quality_{}_total".format
+    hits, outcomes, shown = of_quality("hits"), of_quality("outcomes"), of_quality("shown")
+    clicked, places = of_quality("clicked"), of_quality("places")
     explored = (
-        f"sum by (placement, variant) (increase({of(shown, explored='true')}[1h]))"
-        f" / sum by (placement, variant) (increase({of(shown)}[1h]))"
+        f"sum by (placement, variant) (increase({of(places, explored='true')}[1h]))"
+        f" / sum by (placement, variant) (increase({of(places)}[1h]))"
     )
     day = 'freshet:quality_hits:ratio_rate1d{job=~"$job"}'
     hour = 'freshet:quality_hits:ratio_rate1h{job=~"$job"}'
     panels: Rows = {
-        "What was shown and what was done": [
+        "What users did with their lists": [
             lines(
                 "Hit rate",
                 RATIO,
                 [Query(hour, f"1 h, {told}"), Query(day, f"1 d, {told}")],
-                "Share of clicks and purchases whose item stood on the list shown before. The "
-                "alert of falling quality looks at these series.",
+                "Share of views, clicks and purchases whose item stood on the list. The alert of "
+                "falling quality looks at these series.",
             ),
             lines(
-                "Click-through of shown items",
+                "Hit rate by event",
                 RATIO,
-                [Query(ratio(hits, shown, *where, "explored"), arm)],
-                "Items clicked or bought over items shown, in an hour, explored ones apart.",
+                [Query(ratio(hits, outcomes, "placement", "event"), "{{placement}}, {{event}}")],
+                "In an hour. A purchase says more than a view, and there are fewer of them.",
             ),
             lines(
                 "Reciprocal rank",
                 RATIO,
-                [Query(ratio(places, outcomes, *where), told)],
+                [Query(ratio(of_quality("reciprocal_rank"), outcomes, *arm), told)],
                 "Mean of 1/place, 0 where the item was not on the list (MRR), in an hour.",
             ),
             lines(
-                "Share explored",
+                "Click-through",
                 RATIO,
-                [Query(explored, told)],
-                "Shown items that exploring chose, in an hour.",
+                [Query(ratio(of_quality("clickthroughs"), of_quality("impressions"), *arm), told)],
+                "Views and clicks over impressions, in an hour, of events that name the placement. "
+                "Without impressions it stays empty.",
             ),
         ],
-        "Calibration and coverage": [
+        "What the lists promise and show": [
             lines(
-                "Clicks over expected clicks",
+                "Hits over promised hits",
                 PLAIN,
-                [Query(ratio(clicked, expected, "probability"), "stated up to {{probability}}")],
-                "By the stated probability: 1 is calibrated, below 1 promises too much.",
+                [Query(ratio(hits, of_quality("expected"), *arm), told)],
+                "1 where scores are probabilities of the next event, below 1 where they are high.",
                 limit=1,
             ),
             lines(
-                "Expected and made, by variant",
+                "Chosen, by stated probability",
                 RATIO,
-                [
-                    Query(ratio(expected, shown, *where), f"expected, {told}"),
-                    Query(ratio(clicked, shown, *where), f"made, {told}"),
-                ],
-                "Mean stated probability of shown items, and the share that was clicked or bought.",
+                [Query(ratio(clicked, shown, "probability"), "up to {{probability}}")],
+                "Share of shown places that the next event was about, in an hour. Calibrated: each "
+                "line below its name, and above the one before it.",
             ),
             lines(
-                "Clicks and purchases looked up",
-                A_SECOND,
-                [Query(rate(outcomes, "placement", "event"), "{{placement}}, {{event}}")],
-                "What all of this rests on: ratios of few events say little.",
+                "Chosen, explored or not",
+                RATIO,
+                [Query(ratio(clicked, shown, *arm, "explored"), chosen)],
+                "What exploring costs: the same share, of explored places and of the others.",
             ),
             lines(
-                "Items counted",
+                "Explored places",
+                RATIO,
+                [Query(explored, told)],
+                "Share of the places listed that exploring chose, in an hour.",
+            ),
+            lines(
+                "Coverage",
                 RATIO,
                 [
                     Query(
-                        f"max ({of('freshet_counted_items')}) / "
-                        f"sum (max by (kind) ({of('freshet_catalogue_items')}))",
-                        "of the catalogue",
+                        f"max by (placement) ({of('freshet_quality_coverage_ratio')})",
+                        "{{placement}}",
                     )
                 ],
-                "Items that anybody was shown, clicked or bought: how much is ever seen.",
+                "Share of the items that a placement may list which a worker did list in the last "
+                "hour; of the worker with the most.",
+                span=8,
+            ),
+            lines(
+                "Looked up",
+                EVENTS_S,
+                [Query(rate(outcomes, "placement", "event"), "{{placement}}, {{event}}")],
+                "What all of this rests on: ratios of few events say little.",
+                span=8,
+            ),
+            lines(
+                "Places listed",
+                A_SECOND,
+                [Query(rate(places, "placement", "variant"), told)],
+                "The first places of each list, which count as shown.",
+                span=8,
             ),
         ],
     }
