@@ -34,7 +34,7 @@ def latency() -> build.Dashboard:
     ]
     mean = f"{rate(f'{stage}_sum', 'stage')} / {rate(f'{stage}_count', 'stage')}"
     panels: Rows = {
-        "Event to list": [
+        "From event to list": [
             event_to_list(),
             lines(
                 "Late lists, by window",
