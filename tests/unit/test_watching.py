@@ -69,6 +69,13 @@ def test_each_alert_fires_under_its_fault_and_ends_with_it(file: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_rules_are_tested_in_the_order_in_which_they_use_each_other() -> None:
+    files = [yaml.safe_load(file.read_text("utf-8")) for file in queries.RULES]
+    groups = [group["name"] for file in files for group in file["groups"]]
+    for file in TESTS:
+        assert yaml.safe_load(file.read_text("utf-8"))["group_eval_order"] == groups
+
+
 def test_no_alert_is_untested() -> None:
     seen: dict[str, set[tuple[int, ...]]] = {}
     for file in TESTS:
