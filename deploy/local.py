@@ -160,8 +160,10 @@ class Process:
         self._process.wait()
 
 
-def prometheus(service: Service, ports: list[int], folder: Path) -> Process | None:
-    """Prometheus over these workers, if this machine has it."""
+def prometheus(
+    service: Service, ports: list[int], folder: Path, port: int | None = None
+) -> Process | None:
+    """Prometheus over these workers, if this machine has it; on the Compose file's port, or yours."""
     program = shutil.which("prometheus")
     if program is None:
         print("prometheus is not installed, so it is left out", flush=True)
@@ -178,7 +180,7 @@ def prometheus(service: Service, ports: list[int], folder: Path) -> Process | No
     flags = [flag.split("=") for flag in service["command"]]
     command = [program, *(f"{name}={mounted[path]}" for name, path in flags)]
     (published,) = service["ports"]
-    address = published.rsplit(":", 1)[0]
+    address = published.rsplit(":", 1)[0] if port is None else f"{HOST}:{port}"
     return Process("prometheus", service, [*command, f"--web.listen-address={address}"], os.environ)
 
 
@@ -219,7 +221,7 @@ def running(
             process = Process(name, worker, [*command, *worker["command"]], environ)
             ends.callback(process.end)
             processes.append(process)
-        watcher = prometheus(composed["prometheus"], ports, options.data)
+        watcher = prometheus(composed["prometheus"], ports, options.data, options.prometheus_port)
         if watcher is not None:
             ends.callback(watcher.end)
             processes.append(watcher)
@@ -232,6 +234,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=1, help="how many share the partitions")
     parser.add_argument("--port", type=int, default=9092, help="Kafka's; 0 takes any free one")
     parser.add_argument("--metrics-port", type=int, default=9464, help="of the first worker")
+    parser.add_argument("--prometheus-port", type=int, help="where one is installed (9090)")
     parser.add_argument("--bundle", type=Path, help="a bundle's folder (default: the demo's)")
     parser.add_argument(
         "--data", type=Path, default=ROOT / "build" / "local", help="kept between runs"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy import queries
 from deploy.local import COMPOSE
 from stream.kafka.broker import HOST, free_port
 from tests.support.freshet import ROOT
@@ -27,16 +29,12 @@ class Local:
     """The script as a process, and what it says."""
 
     def __init__(self, folder: Path) -> None:
-        self.port, self.metrics_port = free_port(), free_port()
+        self.port, self.metrics_port, self.prometheus_port = (free_port() for _ in range(3))
         command = [sys.executable, "-m", "deploy.local", "--workers", "2"]
         command += ["--port", str(self.port), "--metrics-port", str(self.metrics_port)]
-        # Nothing of the caller's settings, and no Prometheus, whose port is not ours to take.
+        command += ["--prometheus-port", str(self.prometheus_port)]
+        # Nothing of the caller's settings.
         environ = {k: v for k, v in os.environ.items() if not k.startswith("FRESHET_")}
-        environ["PATH"] = os.pathsep.join(
-            place
-            for place in environ["PATH"].split(os.pathsep)
-            if not (Path(place) / "prometheus").exists()
-        )
         self.process = subprocess.Popen(
             [*command, "--data", str(folder)],
             cwd=ROOT,
@@ -120,6 +118,11 @@ def test_what_the_compose_file_runs_serves_without_containers(local: Local) -> N
     # Both workers serve: a partition of one of them has this user's events.
     sent = local.freshet("send", "click", "--user", "u1", "--item", "85123A", "--wait")
     assert "ms" in sent
+
+    if shutil.which("prometheus"):
+        url = f"http://{HOST}:{local.prometheus_port}"
+        groups = queries.ask(url, "rules")["groups"]
+        assert {Path(group["file"]) for group in groups} == set(queries.RULES)
 
     # "unless-stopped": killed, a worker comes back.
     one, other = local.workers()

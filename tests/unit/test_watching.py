@@ -279,7 +279,10 @@ def test_prometheus_reads_the_rules_in_the_compose_file_and_beside_it(
     monkeypatch.setattr(local.shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(local, "Process", lambda *given: started.append(given[2]))
     local.prometheus(service, [1, 2], tmp_path)
-    (command,) = started
+    local.prometheus(service, [1, 2], tmp_path, 3)
+    command, elsewhere = started
+    assert "--web.listen-address=127.0.0.1:9090" in command
+    assert "--web.listen-address=127.0.0.1:3" in elsewhere
     config = yaml.safe_load((tmp_path / "prometheus.yml").read_text())
     assert f"--config.file={tmp_path / 'prometheus.yml'}" in command
     assert config["rule_files"] == [str(file) for file in queries.RULES]
