@@ -163,7 +163,7 @@ class Process:
 def prometheus(
     service: Service, ports: list[int], folder: Path, port: int | None = None
 ) -> Process | None:
-    """Prometheus over these workers, if this machine has it; on the Compose file's port, or yours."""
+    """Prometheus over these workers, if this machine has it; its port is the Compose file's."""
     program = shutil.which("prometheus")
     if program is None:
         print("prometheus is not installed, so it is left out", flush=True)

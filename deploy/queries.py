@@ -76,13 +76,18 @@ def of_dashboards(folder: Path = BOARDS) -> Iterator[Query]:
         board = json.loads(file.read_text(encoding="utf-8"))
         for panel in board["panels"]:
             for target in panel.get("targets", []):
-                expr = target["expr"]
-                for name, value in VARIABLES.items():
-                    expr = expr.replace(name, value)
+                expr = filled_in(target["expr"])
                 title, told = panel["title"], target["legendFormat"]
                 name = title if told in ("", title) else f"{title}: {told}"
                 unit = panel["fieldConfig"]["defaults"].get("unit", "")
                 yield Query(file.stem, name, unit, expr)
+
+
+def filled_in(expr: str) -> str:
+    """A panel's query as Grafana would ask it, of all workers."""
+    for name, value in VARIABLES.items():
+        expr = expr.replace(name, value)
+    return expr
 
 
 def of_rules(files: Sequence[Path] = RULES) -> Iterator[Query]:

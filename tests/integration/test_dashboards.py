@@ -2,7 +2,8 @@
 
 A real Prometheus, the embedded broker, a worker that is sent clicks, purchases, items, requests, an
 erasure and records that are wrong; then the worker hangs, then its broker. `build/queries.json` has
-what every query answered and how long each alert took.
+what every query answered, and how many seconds each alert was waited for; `build/dashboards.html`
+has every panel.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 import pytest
 from kafka import KafkaProducer
 
-from deploy import queries
+from deploy import drawn, queries
 from stream.contracts import partition_of
 from stream.demo import sample
 from stream.kafka.broker import BrokerProcess, free_port
@@ -32,6 +33,7 @@ from tests.support.prometheus import Prometheus, program
 pytestmark = pytest.mark.long
 
 REPORT = ROOT / "build" / "queries.json"
+PICTURE = ROOT / "build" / "dashboards.html"
 PARTITIONS = 3
 PAUSE_S = 0.02  # between two rounds of the load
 ITEMS = ("85123A", "22423", "47566", "85099B", "20725")
@@ -125,6 +127,7 @@ def test_every_query_answers_and_alerts_come_and_go(
         "FRESHET_BROKER_HEARTBEAT_S": "1",
     }
     load = Load(freshet)
+    begun_s = time.time()
     with freshet.start("worker", environ=environ) as worker, Prometheus(tmp_path, [port]) as seen:
         wait_for(worker, "took partitions")
         load.start()
@@ -133,25 +136,26 @@ def test_every_query_answers_and_alerts_come_and_go(
             seen.clears("FreshetNoWorkerReady")  # it was on its way
             assert seen.firing() == set()
 
-            wrong = ("FreshetDeadLetters", "FreshetMisroutedRecords")
             load.bad.set()
-            seen.fires(*wrong)
+            fired = seen.fires("FreshetDeadLetters", "FreshetMisroutedRecords")
             load.bad.clear()
             with hanging(worker.pid):
-                seen.fires("FreshetWorkerDown", "FreshetNoWorkerReady")
-            seen.fires("FreshetListsLateFast")
+                fired |= seen.fires("FreshetWorkerDown", "FreshetNoWorkerReady")
+            fired |= seen.fires("FreshetListsLateFast")
             assert embedded.pid is not None
             with hanging(embedded.pid):
-                seen.fires("FreshetWorkerNotReady")
+                fired |= seen.fires("FreshetWorkerNotReady")
 
             asked = [*queries.of_dashboards(), *queries.of_rules()]
             answers = [queries.answer(seen.url, query) for query in asked]
-            seen.clears(*wrong, "FreshetWorkerDown", "FreshetNoWorkerReady")
-            seen.clears("FreshetListsLateFast", "FreshetWorkerNotReady")
+            picture = drawn.page(seen.url, begun_s, time.time())
+            ended = seen.clears(*fired)
         finally:
             load.ended.set()
             load.join(20)
     assert load.failed is None
     REPORT.parent.mkdir(exist_ok=True)
-    REPORT.write_text(queries.written(answers), encoding="utf-8")
+    took = {name: {"fired_s": fired[name], "ended_s": ended[name]} for name in fired}
+    REPORT.write_text(queries.written(answers, {"alerts": took}), encoding="utf-8")
+    PICTURE.write_text(picture, encoding="utf-8")
     assert [one.query for one in answers if not one.series] == [], queries.table(answers)

@@ -66,13 +66,16 @@ class Local:
             assert time.monotonic() < end, "".join(self.said)
             time.sleep(0.1)
 
+    def children(self) -> list[int]:
+        """Process ids of all that it started."""
+        files = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return [int(pid) for file in files for pid in file.read_text().split()]
+
     def workers(self) -> list[int]:
         """Process ids of its workers."""
-        children = Path(f"/proc/{self.process.pid}/task").glob("*/children")
-        pids = [int(pid) for file in children for pid in file.read_text().split()]
         return [
             pid
-            for pid in pids
+            for pid in self.children()
             if b"stream.cli\0worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
         ]
 
@@ -104,7 +107,7 @@ class Local:
 def local(broker_kind: str, tmp_path: Path) -> Iterator[Local]:
     local = Local(tmp_path / "data")
     yield local
-    for pid in local.workers() if local.process.poll() is None else []:
+    for pid in local.children() if local.process.poll() is None else []:
         os.kill(pid, signal.SIGKILL)
     local.process.kill()
     local.process.wait()

@@ -114,12 +114,15 @@ class Prometheus:
             time.sleep(_LOOK_EVERY_S)
         return time.monotonic() - started_s
 
-    def fires(self, *names: str) -> None:
-        """Wait until each of these alerts fires."""
-        for name in names:
-            self.until(f'ALERTS{{alertname="{name}", alertstate="firing"}}')
+    def fires(self, *names: str) -> dict[str, float]:
+        """Wait until each of these alerts fires; how many seconds it took, one after the other."""
+        return {
+            name: self.until(f'ALERTS{{alertname="{name}", alertstate="firing"}}') for name in names
+        }
 
-    def clears(self, *names: str) -> None:
-        """Wait until none of these alerts fires."""
-        for name in names:
-            self.until(f'absent(ALERTS{{alertname="{name}", alertstate="firing"}})')
+    def clears(self, *names: str) -> dict[str, float]:
+        """Wait until none of these alerts fires; how many seconds it took, one after the other."""
+        return {
+            name: self.until(f'absent(ALERTS{{alertname="{name}", alertstate="firing"}})')
+            for name in names
+        }

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy import local, queries
+from deploy import drawn, local, queries
 from deploy.grafana.dashboards import FOLDER, files
 from deploy.grafana.panels import MAY_BE_LATE, OBJECTIVE_S
 from stream.kafka.broker import free_port
@@ -324,11 +324,47 @@ def test_alerts_are_asked_so_that_they_answer() -> None:
     assert 'provider="cpu", wanted="cuda"' in asked["FreshetProviderFallback"]
 
 
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.0123, "s", "12.3 ms"),
+        (2.5, "s", "2.5 s"),
+        (0.25, "percentunit", "25%"),
+        (2048.0, "bytes", "2 KiB"),
+        (12.0, "binBps", "12 B/s"),
+        (12_345.0, "eps", "12.3 K evt/s"),
+        (0.0, "short", "0"),
+    ],
+)
+def test_values_are_told_in_their_unit(value: float, unit: str, text: str) -> None:
+    assert drawn.told(value, unit) == text
+
+
+def test_every_panel_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(url: str, path: str, query: str, **_: str) -> dict[str, Any]:
+        if "freshet_ready" in query:
+            return {"result": []}
+        labels = {"le": "0.5", "topic": "<clicks>"}
+        return {"result": [{"metric": labels, "values": [[0, "1"], [30, "2"], [60, "NaN"]]}]}
+
+    monkeypatch.setattr(queries, "ask", ask)
+    page = drawn.page("", 0.0, 60.0)
+    for _, panel in panels():
+        assert f"<h3>{panel['title']}</h3>" in page
+    empty = [panel for _, panel in panels() if "freshet_ready" in panel["targets"][0]["expr"]]
+    assert page.count("no data") == len(empty) > 0
+    assert "<clicks>" not in page
+    assert "&lt;clicks&gt;" in page
+
+
 def test_a_prometheus_that_is_not_there_is_told_in_a_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    assert queries.main(["--url", url]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith(f"error: no Prometheus answers at {url}")
-    assert said.count("\n") == 1
+    for main in (queries.main, drawn.main):
+        assert main(["--url", url]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: no Prometheus answers at {url}")
+        assert said.count("\n") == 1
+    assert drawn.main(["--minutes", "0"]) == 2
+    assert capsys.readouterr().err == "error: --minutes: more than 0\n"
