@@ -221,7 +221,7 @@ QUALITY_COVERAGE_RATIO: Final = _gauge(
 MODEL_INFO: Final = _gauge(
     "freshet_model_info",
     "1 for the bundle that serves, on which provider, and which one was wanted: the one that is "
-    "set; of auto, cuda where ONNX Runtime was built with it.",
+    "set; of auto, cuda where NVIDIA's driver is installed.",
     "bundle",
     "model",
     "provider",

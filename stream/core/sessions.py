@@ -96,9 +96,8 @@ def open_sessions(
 
 
 def wanted_provider(asked: str) -> Literal["cpu", "cuda"]:
-    """What `asked` hopes for: "auto" for CUDA where this ONNX Runtime was built with it."""
-    built_with = "CUDAExecutionProvider" in ort.get_available_providers()
-    return "cuda" if asked == "cuda" or (asked == "auto" and built_with) else "cpu"
+    """What `asked` hopes for: "auto" for CUDA where NVIDIA's driver is, working or not."""
+    return "cuda" if asked == "cuda" or (asked == "auto" and _driver() is not None) else "cpu"
 
 
 def _graphs(bundle: Bundle, provider: str, threads: int) -> tuple[Any, Any]:
@@ -140,9 +139,8 @@ def _cuda_missing() -> str | None:
     """What is missing for CUDA, or None. Asks the driver: ONNX Runtime lists CUDA without one."""
     if "CUDAExecutionProvider" not in ort.get_available_providers():
         return "this ONNX Runtime was built without CUDA; install onnxruntime-gpu"
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
+    driver = _driver()
+    if driver is None:
         return "no NVIDIA driver (libcuda.so.1 cannot be loaded); install the driver"
     count = ctypes.c_int(0)
     if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
@@ -150,6 +148,13 @@ def _cuda_missing() -> str | None:
     if count.value == 0:
         return "the driver sees no device; look at `nvidia-smi` and CUDA_VISIBLE_DEVICES"
     return None
+
+
+def _driver() -> ctypes.CDLL | None:
+    try:
+        return ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
 
 
 def _session(bundle: Bundle, name: str, graph: bytes, provider: str, threads: int) -> Any:
