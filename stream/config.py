@@ -6,6 +6,7 @@ of the environment; knows nothing of brokers, and of a bundle only its path.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import tomllib
@@ -48,8 +49,11 @@ __all__ = [
     "Topics",
     "describe_settings",
     "environment_with",
+    "given_origins",
     "given_paths",
     "load_settings",
+    "log_format_asked",
+    "may_colour",
 ]
 
 # Kubernetes puts such variables into every pod beside a service called freshet.
@@ -103,15 +107,46 @@ def load_settings(
     return settings
 
 
+def given_origins(
+    config: Path | None = None,
+    overrides: Mapping[str, str | None] | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> dict[str, str]:
+    """TOML path -> where `load_settings` finds it given, placements apart; the rest are defaults.
+
+    Raises
+    ------
+    SettingsError : as `load_settings`
+    """
+    config = _file(config, environ)
+    table = {} if config is None else _parse(_read(config), config)
+    return {p: found.origin for p, found in _given(table, config, overrides or {}, environ).items()}
+
+
 def given_paths(
     config: Path | None = None,
     overrides: Mapping[str, str | None] | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> frozenset[str]:
-    """TOML paths of what `load_settings` finds given, placements apart; the rest are defaults."""
-    config = _file(config, environ)
-    table = {} if config is None else _parse(_read(config), config)
-    return frozenset(_given(table, config, overrides or {}, environ))
+    """The paths of `given_origins`."""
+    return frozenset(given_origins(config, overrides, environ))
+
+
+def log_format_asked(
+    config: Path | None, flag: str | None, environ: Mapping[str, str] = os.environ
+) -> str:
+    """The log's format as far as it can be told before it is known that all settings are right."""
+    table: Mapping[str, Any] = {}
+    with contextlib.suppress(SettingsError):
+        file = _file(config, environ)
+        table = {} if file is None else _parse(_read(file), file)
+    given = flag or environ.get(variable("log_format")) or table.get("log_format")
+    return str(given or FIELDS["log_format"].default).strip()
+
+
+def may_colour(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether the user has nothing against colour on terminals: https://no-color.org."""
+    return not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 
 def environment_with(

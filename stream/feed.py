@@ -117,7 +117,9 @@ class CatalogueFeed:
         """
         self._loading = asyncio.create_task(self._follower.read_all())
         read = await self._loading
-        log.info("catalogue: %d records, %d items", read, len(self._catalogue) - 1)
+        items = len(self._catalogue) - 1
+        told = {"records": read, "items": items}
+        log.info("catalogue: %d records, %d items", read, items, extra=told)
         self._loaded.set()
         self._tasks = [
             asyncio.create_task(self._follower.follow(self._before_more)),

@@ -116,6 +116,7 @@ class Observer:
             batch.topic,
             batch.partition,
             part.misrouted,
+            extra={"topic": batch.topic, "partition": batch.partition, "records": part.misrouted},
         )
 
 

@@ -222,6 +222,10 @@ class Settings(_Section, frozen=True):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="least severe log line")
     ] = "info"
+    log_format: Annotated[
+        Literal["text", "json"],
+        Meta(description="how a worker's log is written; json: one object a line"),
+    ] = "text"
     topics: Topics = Topics()
     state: State = State()
     statistics: Statistics = Statistics()

@@ -82,7 +82,7 @@ class Sidecar(Service):  # type: ignore[misc]  # mode is untyped
 
     async def on_start(self) -> None:
         await self._server.start()
-        log.info("metrics and health on %s", self._server.url)
+        log.info("metrics and health on %s", self._server.url, extra={"url": self._server.url})
 
     async def on_stop(self) -> None:
         await self._feed.stop()

@@ -106,7 +106,9 @@ class Tally:
             await follower.read_all()
         await self._catalogue_loaded()
         self.loaded = True
-        log.info("counts of %d items, %d trending records", len(self.merged), len(self._standing))
+        items, records = len(self.merged), len(self._standing)
+        told = {"items": items, "records": records}
+        log.info("counts of %d items, %d trending records", items, records, extra=told)
         following = [follower.follow(_nothing) for follower in self._followers]
         await asyncio.gather(*following, self._keep_looking())
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import logging
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -19,7 +20,12 @@ from kafka.errors import KafkaError
 
 from stream.cli import COMMANDS, ends_at_once, raise_on_interrupt
 from stream.cli.common import printable
+from stream.config import may_colour
 from stream.errors import EXIT_INTERRUPTED, FreshetError
+from stream.log_lines import tells_json
+from stream.terminal import LINES
+
+log = logging.getLogger("freshet")
 
 
 def _version() -> str:
@@ -65,7 +71,8 @@ def run(arguments: Sequence[str] | None) -> int:
             output.reconfigure(errors="backslashreplace")
     try:
         raise_on_interrupt()
-        code = freshet.main(arguments, prog_name="freshet", standalone_mode=False)
+        colour = None if may_colour() else False  # None: on terminals alone
+        code = freshet.main(arguments, prog_name="freshet", standalone_mode=False, color=colour)
     except (KeyboardInterrupt, click.Abort):
         return EXIT_INTERRUPTED
     except click.ClickException as error:
@@ -79,5 +86,10 @@ def run(arguments: Sequence[str] | None) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    click.echo("error: " + printable(message, keep="\n"), err=True)
+    if tells_json():
+        log.critical("%s", message, extra={"exit_code": code})
+    else:
+        colour = None if may_colour() else False
+        word = click.style("error:", fg="red", bold=True)
+        click.echo(f"{word} {printable(message, keep=LINES)}", err=True, color=colour)
     return code

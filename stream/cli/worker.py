@@ -13,10 +13,11 @@ import click
 from stream.allocator import start_overwriting
 from stream.cli import ends_at_once
 from stream.cli.common import connection_options, load
-from stream.config import environment_with
+from stream.config import environment_with, log_format_asked
 from stream.http import require_free
 from stream.kafka.admin import require_let_in
 from stream.kafka.cluster import Cluster
+from stream.log_lines import start_logging
 
 _LOOK_EVERY_S = 0.2
 _ORPHAN_ENDS_WITHIN_S = 2.0  # its broker may be gone too
@@ -27,6 +28,7 @@ _ORPHAN_ENDS_WITHIN_S = 2.0  # its broker may be gone too
 @click.option("--provider", type=click.Choice(["auto", "cpu", "cuda"]), help="Where models run.")
 @click.option("--metrics-port", type=click.IntRange(0, 65535), help="0 takes any free one.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="json: for programs.")
 @click.option("--end-with-parent", is_flag=True, hidden=True)
 @connection_options
 def command(
@@ -37,11 +39,14 @@ def command(
     provider: str | None,
     metrics_port: int | None,
     log_level: str | None,
+    log_format: str | None,
     end_with_parent: bool,
 ) -> None:
     """Run the engine: events in, lists out. Run several of the same group to share the work."""
     if end_with_parent:
         _end_with_parent()
+    if log_format_asked(config, log_format) == "json":  # what is wrong with the rest as well
+        start_logging("info", "json")
     settings = load(
         config,
         bootstrap,
@@ -49,7 +54,9 @@ def command(
         provider=provider,
         metrics_port=None if metrics_port is None else str(metrics_port),
         log_level=log_level,
+        log_format=log_format,
     )
+    start_logging(settings.log_level, settings.log_format)
     if settings.privacy.overwrite_memory:
         start_overwriting(environment_with({}))
     require_free(settings.metrics_host, settings.metrics_port)

@@ -165,7 +165,8 @@ class LetterSender:
                 break
         ours = dict(letter.headers[_own_headers(letter) :])
         origin = [(ours.get(name) or b"").decode() for name in _ORIGIN]
-        log.warning("%s refused a letter: %s, %s", self._topic, type(refused).__name__, origin)
+        told = {"topic": self._topic, "error": type(refused).__name__}
+        log.warning("%s refused a letter: %s, %s", *told.values(), origin, extra=told)
         return True
 
     async def _refused(self, batch: PlainBatch, partition: int) -> KafkaError | None:

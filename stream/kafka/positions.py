@@ -72,6 +72,7 @@ async def needed_by_states(
                 tp.partition,
                 tp.topic,
                 committed,
+                extra=tp._asdict(),
             )
         if applied is None:
             continue
@@ -123,6 +124,7 @@ class Continuity:
                     *tp,
                     expected,
                     batch.base,
+                    extra=tp._asdict(),
                 )
             elif batch.base < expected:
                 raise StateError(
@@ -139,4 +141,5 @@ class Continuity:
                         oldest - expected,
                         *tp,
                         batch.base,
+                        extra=tp._asdict(),
                     )

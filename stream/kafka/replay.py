@@ -45,6 +45,7 @@ class _Told:
                 100 * read // due,
                 self.records,
                 self.records / (now_s - self._began_s),
+                extra={"partitions": sorted(partitions), "records": self.records},
             )
 
 

@@ -130,7 +130,8 @@ class Takeover:
             if held and held.log_end == ends[tp] and not held.turns and not held.open:
                 last[tp.partition] = held.applied_record(self._owner, self._keyed_by)
                 begins[tp] = ends[tp]
-                log.info("partition %d resumes from memory", tp.partition)
+                told = {"partition": tp.partition}
+                log.info("partition %d resumes from memory", tp.partition, extra=told)
             else:
                 holdings[tp.partition] = Holding(tp.partition, self._new_shard(tp.partition))
                 last[tp.partition] = NOTHING_APPLIED

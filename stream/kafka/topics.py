@@ -167,7 +167,7 @@ def require_topics(settings: Settings) -> None:
     faults = check_topics(settings, serving(settings))
     for fault in faults:
         if fault.bearable:
-            log.warning("%s", fault)
+            log.warning("%s", fault, extra={"topic": fault.topic})
     if unbearable := [fault for fault in faults if not fault.bearable]:
         raise TopicError("\n".join(map(str, unbearable)))
     _require_group(settings)

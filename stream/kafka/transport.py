@@ -20,7 +20,6 @@ import signal
 import sys
 import tempfile
 import threading
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -35,6 +34,7 @@ from stream.kafka.consumer import BatchConsumer
 from stream.kafka.liveness import JOINING, STARTING, Undertakings
 from stream.kafka.repeats import hold_back_repeats
 from stream.kafka.watchdog import LoopWatchdog
+from stream.log_lines import frames_of, logging_config
 
 if TYPE_CHECKING:
     from stream.config import Settings
@@ -82,6 +82,10 @@ class BatchWorker(faust.Worker):  # type: ignore[misc]
         timer.start()
         super()._schedule_shutdown(number)
 
+    def on_setup_root_logger(self, logger: logging.Logger, level: int) -> None:
+        """Upstream: faust Worker.on_setup_root_logger, which has a spinner turn with each line."""
+        self.spinner = None
+
     def _give_up(self) -> None:
         log.critical("not stopped within %s s: is the broker gone? Ending", STOP_WITHIN_S)
         logging.shutdown()
@@ -122,6 +126,7 @@ class BatchApp(faust.App):  # type: ignore[misc]
             datadir=str(datadir or Path(tempfile.gettempdir()) / "freshet"),
             web_enabled=False,
             Worker=BatchWorker,
+            logging_config=logging_config(settings.log_level, settings.log_format),
             topic_disable_leader=True,
             topic_allow_declare=False,  # Faust would make them with other settings
             topic_partitions=settings.topics.partitions,
@@ -201,7 +206,7 @@ class BatchApp(faust.App):  # type: ignore[misc]
         group's thread would join again. The message of a foreign exception may hold a user's id,
         so only its kind and its frames are logged.
         """
-        log.critical("fatal: %s", describe(exc))
+        log.critical("fatal: %s", describe(exc), extra={"exit_code": code})
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -225,13 +230,7 @@ def describe(exc: BaseException) -> str:
     """What may be logged of an exception: our own message, or kind and frames without message."""
     if isinstance(exc, FreshetError):
         return str(exc)
-    lines = [f"{type(exc).__name__} (message left out: it may hold an id)"]
-    seen: BaseException | None = exc
-    while seen is not None:
-        frames = traceback.format_tb(seen.__traceback__)
-        lines += [frame.rstrip() for frame in frames] + [f"  {type(seen).__name__}"]
-        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
-    return "\n".join(lines)
+    return frames_of(exc)
 
 
 def run_worker(app: BatchApp, log_level: str = "info") -> NoReturn:
