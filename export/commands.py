@@ -34,6 +34,23 @@ from stream.core.model import Model
 from stream.errors import EXIT_INTERRUPTED, FreshetError, UsageError
 from stream.terminal import LINES, printable, printable_json
 
+EXAMPLES = {
+    "train": [
+        "freshet-export train events.jsonl --out build/bundle",
+        "freshet-export train events.csv --format rees46 --model glr --out build/bundle",
+        "freshet-export train events.jsonl --epsilon 3 --out build/private",
+    ],
+    "tune": ["freshet-export tune events.jsonl --model mf --out build/tuned"],
+    "evaluate": [
+        "freshet-export evaluate events.jsonl --model mf",
+        "freshet-export evaluate --bundle build/bundle --test new.jsonl --json > figures.json",
+    ],
+    "compress": ["freshet-export compress build/bundle --out build/smaller --test new.jsonl"],
+    "describe": ["freshet-export describe events.jsonl --json"],
+    "bundle": ["freshet-export bundle build/bundle"],
+    "sample": ["freshet-export sample online_retail.csv --out build/sample"],
+}
+
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; see `export.cli.main`."""
@@ -53,7 +70,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """Every command and its options."""
     found = argparse.ArgumentParser(
-        prog="freshet-export", description="Train models for Freshet and write them as bundles."
+        prog="freshet-export",
+        description="Train models for Freshet and write them as bundles.",
+        epilog=_examples(*(lines[0] for lines in EXAMPLES.values())),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = found.add_subparsers(required=True, metavar="COMMAND")
 
@@ -99,9 +119,19 @@ def parser() -> argparse.ArgumentParser:
 def _command(
     commands: Any, name: str, run: Callable[[argparse.Namespace], None], summary: str
 ) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary)
+    command: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary,
+        epilog=_examples(*EXAMPLES[name]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     command.set_defaults(run=run)
     return command
+
+
+def _examples(*lines: str) -> str:
+    return "\n".join(["Examples:", *(f"  {line}" for line in lines)])
 
 
 def _log(command: argparse.ArgumentParser, needed: bool = True, more: Iterable[str] = ()) -> None:

@@ -44,11 +44,11 @@ class TextLines(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("[%(asctime)s] [%(process)s] [%(levelname)s]: %(message)s")
 
-    def formatMessage(self, record: logging.LogRecord) -> str:
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
         """Upstream: logging.Formatter.formatMessage."""
         return printable(super().formatMessage(record), keep=LINES)
 
-    def formatException(self, ei: Any) -> str:
+    def formatException(self, ei: Any) -> str:  # noqa: N802  # logging's name
         """Upstream: logging.Formatter.formatException."""
         return _told(ei)
 

@@ -58,6 +58,8 @@ acl User:operator --operation Describe --operation DescribeConfigs \
     --topic dead-letters --topic freshet-interests-changelog
 acl User:operator --operation Describe --operation DescribeConfigs \
     --topic freshet-statistics --topic trending
+acl User:operator --operation Describe --group freshet
+acl User:operator --operation Describe --cluster
 
 acl User:autoscaler --operation Describe --topic clicks --topic purchases
 acl User:autoscaler --operation Describe --group freshet

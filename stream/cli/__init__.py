@@ -28,6 +28,7 @@ COMMANDS = {
     "simulate": "Shoppers who react to their lists.",
     "bundle": "Show or check a model bundle.",
     "doctor": "Look for what is wrong with the set-up.",
+    "completion": "Print a shell's completion of all this.",
 }
 
 

@@ -17,7 +17,14 @@ import msgspec
 from kafka import KafkaConsumer
 
 from stream.cli.clients import assign_all, open_consumer, open_producer, seek_to_end
-from stream.cli.common import Wait, print_json, printable, with_settings
+from stream.cli.common import (
+    Wait,
+    complete_placement,
+    examples,
+    print_json,
+    printable,
+    with_settings,
+)
 from stream.config import Settings
 from stream.contracts import ITEM_KINDS, Answer, AnsweredItem, decode_answer, decode_requests
 from stream.contracts.requests import RequestType
@@ -25,10 +32,21 @@ from stream.errors import FreshetError, RecordError, UsageError
 from stream.kafka.cluster import Cluster
 
 
-@click.command("ask")
+@click.command(
+    "ask",
+    epilog=examples(
+        "freshet ask list --user u1 --k 5",
+        "freshet ask rank --user u1 --candidate 85123A --candidate 22423",
+        "freshet ask similar --user u1 --item 85123A --json",
+    ),
+)
 @click.argument("request_type", metavar="TYPE", type=click.Choice(get_args(RequestType)))
 @click.option("--user", required=True, help="user_id, which is also the record's key.")
-@click.option("--placement", help="Whose rules hold (default: the first of the worker's settings).")
+@click.option(
+    "--placement",
+    help="Whose rules hold (default: the first of the worker's settings).",
+    shell_complete=complete_placement,
+)
 @click.option("--k", type=int, help="Items to answer with (default: the placement's).")
 @click.option("--item", help="item_id, of similar and together.")
 @click.option("--candidate", "candidates", multiple=True, help="Of rank, explain; repeatable.")

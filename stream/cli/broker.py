@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from stream.cli.common import with_settings
+from stream.cli.common import examples, with_settings
 from stream.config import Settings
 from stream.errors import BrokerError
 from stream.kafka.broker import EmbeddedBroker
@@ -12,7 +12,13 @@ from stream.kafka.broker import EmbeddedBroker
 DEFAULT_PORT = 9092
 
 
-@click.command("broker")
+@click.command(
+    "broker",
+    epilog=examples(
+        "freshet broker",
+        "freshet broker --port 9192",
+    ),
+)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),

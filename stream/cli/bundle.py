@@ -10,19 +10,33 @@ import click
 import msgspec
 
 from stream.cli import ends_at_once
-from stream.cli.common import print_json, printable, with_settings
+from stream.cli.common import complete_folder, examples, print_json, printable, with_settings
 from stream.config import Settings
 
-_DIR = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+_DIR = click.argument(
+    "folder", metavar="DIR", type=click.Path(path_type=Path), shell_complete=complete_folder
+)
 _JSON = click.option("--json", "as_json", is_flag=True, help="For programs.")
 
 
-@click.group("bundle")
+@click.group(
+    "bundle",
+    epilog=examples(
+        "freshet bundle show build/bundle",
+        "freshet bundle check build/bundle --json",
+    ),
+)
 def command() -> None:
     """Show or check a model bundle."""
 
 
-@command.command("show")
+@command.command(
+    "show",
+    epilog=examples(
+        "freshet bundle show build/bundle",
+        "freshet bundle show build/bundle --json",
+    ),
+)
 @_DIR
 @_JSON
 @with_settings
@@ -39,7 +53,12 @@ def show(settings: Settings, folder: Path, as_json: bool) -> None:
         click.echo(f"{name:14} {printable(_words(value))}")
 
 
-@command.command("check")
+@command.command(
+    "check",
+    epilog=examples(
+        "freshet bundle check build/bundle",
+    ),
+)
 @_DIR
 @_JSON
 @with_settings

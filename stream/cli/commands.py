@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from importlib import metadata
 
 import click
+from click.shell_completion import CompletionItem
 from kafka.errors import KafkaError
 
 from stream.cli import COMMANDS, ends_at_once, raise_on_interrupt
-from stream.cli.common import printable
+from stream.cli.common import examples, printable
 from stream.config import may_colour
 from stream.errors import EXIT_INTERRUPTED, FreshetError
 from stream.log_lines import tells_json
@@ -48,12 +49,30 @@ class _Commands(click.Group):
             command: click.Command = importlib.import_module(f"stream.cli.{cmd_name}").command
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Upstream: click.Group.shell_complete, which imports every command for its help."""
+        found = [
+            CompletionItem(name, help=words)
+            for name, words in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=examples(
+        "freshet demo",
+        "freshet topics create",
+        "freshet worker --bundle build/bundle",
+        "freshet doctor",
+    ),
+)
 @click.version_option(_version(), prog_name="freshet")
 def freshet() -> None:
     """Streaming personalization: events in Kafka in, fresh recommendation lists out.

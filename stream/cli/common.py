@@ -15,13 +15,18 @@ from typing import Any, TypeVar
 import click
 import msgspec
 import wcwidth
+from click.shell_completion import CompletionItem
 from tqdm import tqdm
 
 from stream.config import Settings, load_settings
+from stream.errors import FreshetError
 from stream.terminal import printable, printable_json
 
 __all__ = [
+    "complete_folder",
+    "complete_placement",
     "connection_options",
+    "examples",
     "fit",
     "load",
     "print_json",
@@ -47,6 +52,29 @@ class Wait(click.FloatRange):
         if math.isnan(found):
             self.fail(f"{value!r} is no number of seconds", param, ctx)
         return found
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help: command lines that can be typed as they stand."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])  # \b: not filled
+
+
+def complete_folder(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[Any]:
+    """Completes a folder, for parameters whose commands say themselves what is wrong with one."""
+    return [CompletionItem(incomplete, type="dir")]
+
+
+def complete_placement(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[Any]:
+    """Completes a placement's name, by the settings; nothing where they cannot be read."""
+    try:
+        settings = load(context.params.get("config"), None)
+    except FreshetError:
+        return []
+    return [CompletionItem(name) for name in settings.placements if name.startswith(incomplete)]
 
 
 def connection_options(command: F) -> F:

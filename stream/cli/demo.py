@@ -23,7 +23,7 @@ import msgspec
 from kafka import KafkaProducer
 
 from stream.cli.clients import open_consumer, open_producer
-from stream.cli.common import connection_options, load
+from stream.cli.common import connection_options, examples, load
 from stream.cli.lists import ListReader
 from stream.cli.screen import Happened, Screen, own_click
 from stream.config import Settings, given_paths
@@ -49,7 +49,13 @@ _EMBEDDED = {
 Where = tuple[str, int, int]  # topic, partition, offset
 
 
-@click.command("demo")
+@click.command(
+    "demo",
+    epilog=examples(
+        "freshet demo",
+        "freshet demo --shoppers 5 --pace 0.5",
+    ),
+)
 @click.option("--shoppers", type=click.IntRange(1, 50), default=3, show_default=True)
 @click.option(
     "--pace",

@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from stream.cli.clients import assign_all, open_consumer, open_producer, seek_to_end
-from stream.cli.common import Wait, print_json, printable, with_settings
+from stream.cli.common import Wait, examples, print_json, printable, with_settings
 from stream.config import Settings
 from stream.contracts import Receipt, decode_erasures, decode_record
 from stream.errors import FreshetError, RecordError, UsageError
@@ -29,7 +29,13 @@ _YEAR_MS = 31_556_952_000  # on average
 Place = tuple[int, int]  # partition, offset
 
 
-@click.command("forget")
+@click.command(
+    "forget",
+    epilog=examples(
+        "freshet forget u1",
+        "freshet forget u1 --timeout 60 --json",
+    ),
+)
 @click.argument("user", metavar="USER")
 @click.option("--time-ms", type=int, help="Forget events up to this event_time_ms (default: now).")
 @click.option(

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from stream.cli.clients import open_producer
-from stream.cli.common import print_json, printable, progress, with_settings
+from stream.cli.common import examples, print_json, printable, progress, with_settings
 from stream.config import Settings
 from stream.contracts import Kind
 from stream.errors import BrokerError
@@ -83,7 +83,13 @@ class _Speed(click.ParamType):
         return speed
 
 
-@click.command("replay")
+@click.command(
+    "replay",
+    epilog=examples(
+        "freshet replay events.jsonl.gz",
+        "freshet replay events.csv --format rees46 --speed 60",
+    ),
+)
 @click.argument("path", metavar="LOG", type=click.Path(path_type=Path))
 @click.option(
     "--format",

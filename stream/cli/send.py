@@ -16,7 +16,14 @@ import click
 import msgspec
 
 from stream.cli.clients import open_producer
-from stream.cli.common import Wait, print_json, printable, with_settings
+from stream.cli.common import (
+    Wait,
+    complete_placement,
+    examples,
+    print_json,
+    printable,
+    with_settings,
+)
 from stream.cli.reflected import Reflected, following_lists
 from stream.config import Settings
 from stream.contracts import EVENT_TYPES, PURCHASE_TYPES, Kind, decode_events
@@ -26,13 +33,22 @@ from stream.kafka.cluster import Cluster
 SHOWN = 5  # items of the list that --wait shows
 
 
-@click.command("send")
+@click.command(
+    "send",
+    epilog=examples(
+        "freshet send click --user u1 --item 85123A --wait",
+        "freshet send purchase --user u1 --item 85123A --quantity 2 --price 2.55",
+        "freshet send view --user u1 --item 85123A --property device=phone",
+    ),
+)
 @click.argument("event_type", metavar="TYPE", type=click.Choice(list(EVENT_TYPES)))
 @click.option("--user", required=True, help="user_id, which is also the record's key.")
 @click.option("--item", required=True, help="item_id.")
 @click.option("--event-id", help="Events with the same one count once (default: a fresh one).")
 @click.option("--session", help="session_id.")
-@click.option("--placement", help="The list that the item was on.")
+@click.option(
+    "--placement", help="The list that the item was on.", shell_complete=complete_placement
+)
 @click.option("--property", "properties", metavar="K=V", multiple=True, help="May be repeated.")
 @click.option("--quantity", type=float, help="Of a purchase.")
 @click.option("--price", type=float, help="unit_price of a purchase.")

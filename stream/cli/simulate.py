@@ -19,7 +19,7 @@ import click
 import msgspec
 
 from stream.cli.clients import open_consumer, open_producer
-from stream.cli.common import print_json, with_settings
+from stream.cli.common import complete_placement, examples, print_json, with_settings
 from stream.cli.lists import ListReader
 from stream.config import Settings
 from stream.contracts import PURCHASE_TYPES, Item, decode_recommendation
@@ -142,12 +142,24 @@ def event_record(
     return msgspec.json.encode(event | ({"placement": placement} if placement else {}))
 
 
-@click.command("simulate")
+@click.command(
+    "simulate",
+    epilog=examples(
+        "freshet simulate --users 20 --rate 5",
+        "freshet simulate --rate 100 --events 1000 --json",
+    ),
+)
 @click.option("--users", type=click.IntRange(1), default=100, show_default=True)
 @click.option("--rate", type=click.FloatRange(0, min_open=True), default=50.0, show_default=True)
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--events", type=click.IntRange(1), help="End after so many events.")
-@click.option("--placement", default="home", show_default=True, help="The list they look at.")
+@click.option(
+    "--placement",
+    default="home",
+    show_default=True,
+    help="The list they look at.",
+    shell_complete=complete_placement,
+)
 @click.option("--json", "as_json", is_flag=True, help="Print each second as one JSON line.")
 @with_settings
 def command(

@@ -8,11 +8,17 @@ from typing import Any
 
 import click
 
-from stream.cli.common import connection_options, load, print_json, printable
+from stream.cli.common import connection_options, examples, load, print_json, printable
 from stream.kafka.topics import TopicFault, check_topics, create_topics, wanted_topics
 
 
-@click.group("topics")
+@click.group(
+    "topics",
+    epilog=examples(
+        "freshet topics create --partitions 12 --replication 3",
+        "freshet topics check",
+    ),
+)
 def command() -> None:
     """Create or check the topics."""
 
@@ -27,7 +33,12 @@ def _topic_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return connection_options(function)
 
 
-@command.command("create")
+@command.command(
+    "create",
+    epilog=examples(
+        "freshet topics create --partitions 12 --replication 3",
+    ),
+)
 @_topic_options
 def create(
     *,
@@ -54,7 +65,13 @@ def create(
     return _report(faults)
 
 
-@command.command("check")
+@command.command(
+    "check",
+    epilog=examples(
+        "freshet topics check",
+        "freshet topics check --json",
+    ),
+)
 @_topic_options
 def check(
     *,

@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from stream.cli.clients import BrokerWatch, open_consumer
-from stream.cli.common import printable, with_settings
+from stream.cli.common import complete_placement, examples, printable, with_settings
 from stream.cli.lists import ListReader, Titles
 from stream.config import Settings
 from stream.contracts import RankedList, decode_recommendation
@@ -20,9 +20,17 @@ from stream.kafka.cluster import Cluster
 from stream.terminal import printable_json
 
 
-@click.command("watch")
+@click.command(
+    "watch",
+    epilog=examples(
+        "freshet watch --user u1 --placement home",
+        "freshet watch --json --count 10 > lists.jsonl",
+    ),
+)
 @click.option("--user", help="This user's lists alone.")
-@click.option("--placement", help="This placement's lists alone.")
+@click.option(
+    "--placement", help="This placement's lists alone.", shell_complete=complete_placement
+)
 @click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Items a line.")
 @click.option("--count", type=click.IntRange(1), help="End after so many records.")
 @click.option("--json", "as_json", is_flag=True, help="The whole record, one JSON line each.")

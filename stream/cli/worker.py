@@ -12,7 +12,7 @@ import click
 
 from stream.allocator import start_overwriting
 from stream.cli import ends_at_once
-from stream.cli.common import connection_options, load
+from stream.cli.common import complete_folder, connection_options, examples, load
 from stream.config import environment_with, log_format_asked
 from stream.http import require_free
 from stream.kafka.admin import require_let_in
@@ -23,8 +23,19 @@ _LOOK_EVERY_S = 0.2
 _ORPHAN_ENDS_WITHIN_S = 2.0  # its broker may be gone too
 
 
-@click.command("worker")
-@click.option("--bundle", metavar="DIR", help="The model bundle (default: FRESHET_BUNDLE).")
+@click.command(
+    "worker",
+    epilog=examples(
+        "freshet worker --bundle build/bundle",
+        "freshet worker --config freshet.toml --log-format json",
+    ),
+)
+@click.option(
+    "--bundle",
+    metavar="DIR",
+    help="The model bundle (default: FRESHET_BUNDLE).",
+    shell_complete=complete_folder,
+)
 @click.option("--provider", type=click.Choice(["auto", "cpu", "cuda"]), help="Where models run.")
 @click.option("--metrics-port", type=click.IntRange(0, 65535), help="0 takes any free one.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))

@@ -186,13 +186,8 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
         took_s = time.monotonic() - started_s
         metrics.RECOVERY_SECONDS.observe(took_s)
         users = sum(len(holding.shard) for holding in self.holdings.values())
-        log.info(
-            "took partitions %s over: %d users in %.3f s",
-            partitions,
-            users,
-            took_s,
-            extra={"partitions": partitions, "users": users, "seconds": round(took_s, 3)},
-        )
+        told = {"partitions": partitions, "users": users, "seconds": took_s}
+        log.info("took partitions %s over: %d users in %.3f s", *told.values(), extra=told)
 
     def _recovering(self, partition: int, ratio: float) -> None:
         self.app.undertakings.moved(TAKING_OVER)

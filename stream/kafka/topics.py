@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
@@ -40,7 +40,16 @@ from stream.kafka.rights import (
 )
 from stream.kafka.specs import TopicSpec, source_names, wanted_topics
 
-__all__ = ["TopicFault", "check_topics", "create_topics", "require_topics", "wanted_topics"]
+__all__ = [
+    "TopicFault",
+    "TopicsSeen",
+    "check_topics",
+    "create_topics",
+    "faults_of",
+    "look_at_topics",
+    "require_topics",
+    "wanted_topics",
+]
 
 log = logging.getLogger(__name__)
 
@@ -123,24 +132,63 @@ def check_topics(settings: Settings, rights: Rights | None = None) -> list[Topic
     BrokerError
         The broker does not answer.
     """
-    specs = wanted_topics(settings)
-    names = [spec.name for spec in specs]
+    with open_admin(Cluster.of(settings)) as admin:
+        return faults_of(settings, look_at_topics(admin, settings), rights)
+
+
+class TopicsSeen(NamedTuple):
+    """The topics as the brokers tell them, by name.
+
+    Attributes
+    ----------
+    described : every one, as kafka-python's `describe_topics` answers it
+    configs : those that are there and may be looked at; of each, what the broker tells
+    hidden : those that this client may not look at
+    """
+
+    described: dict[str, Mapping[str, Any]]
+    configs: dict[str, dict[str, str]]
+    hidden: frozenset[str]
+
+    @property
+    def partitions(self) -> dict[str, int]:
+        """How many each has that is there and may be looked at."""
+        there = (
+            name
+            for name, topic in self.described.items()
+            if topic["error_code"] != _UNKNOWN_TOPIC and name not in self.hidden
+        )
+        return {name: len(self.described[name]["partitions"]) for name in there}
+
+
+def look_at_topics(admin: KafkaAdminClient, settings: Settings) -> TopicsSeen:
+    """Ask for every topic that a worker needs; change nothing."""
+    cluster = Cluster.of(settings)
+    names = [spec.name for spec in wanted_topics(settings)]
+    described = {topic["name"]: topic for topic in admin.describe_topics(names)}
+    hidden = frozenset(
+        name
+        for name, topic in described.items()
+        if topic["error_code"] == NOT_AUTHORIZED or any(right_faults(cluster, topic, [LOOK]))
+    )
+    seen = TopicsSeen(described, {}, hidden)
+    return seen._replace(configs=_configs(admin, seen.partitions))
+
+
+def faults_of(
+    settings: Settings, seen: TopicsSeen, rights: Rights | None = None
+) -> list[TopicFault]:
+    """Compare the topics with what a worker needs; see `check_topics`."""
     rights = checking(settings) if rights is None else rights
     cluster = Cluster.of(settings)
+    found, configs, partitions = seen.described, seen.configs, seen.partitions
+    specs = wanted_topics(settings)
     faults: list[TopicFault] = []
-    with open_admin(cluster) as admin:
-        found = {topic["name"]: topic for topic in admin.describe_topics(names)}
-        for name in names:
-            faults += right_faults(cluster, found[name], rights[name])
-        hidden = {fault.topic for fault in faults if LOOK in fault.fault}
-        hidden |= {name for name in names if found[name]["error_code"] == NOT_AUTHORIZED}
-        present = [name for name in names if found[name]["error_code"] != _UNKNOWN_TOPIC]
-        present = [name for name in present if name not in hidden]
-        configs = _configs(admin, present)
-    limits = limits_of(settings, configs)
-    partitions = {name: len(found[name]["partitions"]) for name in present}
     for spec in specs:
-        if spec.name in hidden:
+        faults += right_faults(cluster, found[spec.name], rights[spec.name])
+    limits = limits_of(settings, configs)
+    for spec in specs:
+        if spec.name in seen.hidden:
             continue
         if spec.name not in partitions:
             cure = f"run `freshet topics create --bootstrap {settings.bootstrap}`"

@@ -522,10 +522,19 @@ def test_the_autoscaler_sees_how_far_the_group_is_behind_and_no_more(site: Site)
 def test_the_operators_commands(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     environ = site.login("operator")
     assert run(environ | {"FRESHET_BUNDLE": str(sample.BUNDLE)}, "doctor") == 0
+    shown = capsys.readouterr()
+    assert "no fault found" in shown.out
     assert run(environ, "doctor", "--json") == 1  # no bundle
-    found = capsys.readouterr()
-    assert "no fault found" in found.out
-    no_secret(found.out + found.err)
+    told = capsys.readouterr()
+    no_secret(shown.out + shown.err + told.out + told.err)
+    findings = {one["check"]: one for one in json.loads(told.out)["findings"]}
+    assert findings["configuration"]["facts"]["security.password"]["value"] in ("***", None)
+    # It could not run a worker, and need not.
+    status = {check: one["status"] for check, one in findings.items()}
+    assert status["rights"] == "note"
+    assert {status[check] for check in ("clock", "topics", "partitioner")} == {"ok"}
+    assert status["lag"] in ("ok", "note"), "note: no worker is in the group"
+    assert abs(findings["clock"]["facts"]["ahead_s"]) < 1.0, "one machine"
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from kafka.consumer.fetcher import Fetcher
 
 from stream.cli import doctor, forget, replay, screen, send, unpack, watch
 from stream.cli.common import fit, print_json
+from stream.cli.examining.finding import Finding
 from stream.cli.lists import Titles
 from stream.cli.reflected import Reflected
 from stream.contracts import (
@@ -115,7 +116,7 @@ def test_demo(hostile: str, recommendation: Recommendation, titles: Titles) -> N
 
 
 def test_other_commands(hostile: str, capsys: pytest.CaptureFixture[str]) -> None:
-    doctor._print(doctor.Finding("broker", "fault", hostile, hostile))
+    doctor._print(Finding("broker", "fault", hostile, hostile, (hostile,)))
     log = replay.Log(bad=[(1, hostile)])
     replay._report(log, 1.0, as_json=False)
     replay._report(log, 1.0, as_json=True)

@@ -1,0 +1,1 @@
+"""What `freshet doctor` looks at, a file a subject."""
