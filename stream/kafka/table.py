@@ -183,8 +183,7 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
                 )
                 self.app.consumer.reader.hasten()
             self._room = asyncio.Semaphore(self._in_flight if self.fenced else 1)
-        took_s = time.monotonic() - started_s
-        metrics.RECOVERY_SECONDS.observe(took_s)
+        metrics.RECOVERY_SECONDS.observe(took_s := time.monotonic() - started_s)
         users = sum(len(holding.shard) for holding in self.holdings.values())
         told = {"partitions": partitions, "users": users, "seconds": took_s}
         log.info("took partitions %s over: %d users in %.3f s", *told.values(), extra=told)
