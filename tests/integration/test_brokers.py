@@ -16,6 +16,7 @@ from stream.errors import BrokerError
 from stream.kafka.admin import open_admin
 from stream.kafka.broker import HOST, BrokerProcess, EmbeddedBroker
 from tests.support.kafka import ROOT
+from tests.support.pages import blocks
 
 COUNT = 20
 
@@ -116,6 +117,23 @@ def _start_in_a_child(kind: str, folder: Path) -> tuple[subprocess.Popen[str], i
     with parent.stdout:
         pid, port = map(int, parent.stdout.readline().split())
     return parent, pid, port
+
+
+def test_the_pages_script_starts_a_broker(tmp_path: Path) -> None:
+    """With the embedded one, which is sooner there."""
+    (text,) = [b.text for b in blocks() if b.before.rstrip().endswith("<!-- broker -->")]
+    assert text.count('"kafka"') == 1
+    done = subprocess.run(
+        [sys.executable, "-c", text.replace('"kafka"', '"embedded"')],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{HOST}:")
 
 
 def test_ends_with_the_process_that_started_it(broker_kind: str, tmp_path: Path) -> None:

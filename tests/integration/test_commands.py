@@ -180,16 +180,24 @@ def test_interrupted_without_a_traceback(freshet: Freshet, arguments: tuple[str,
 
 
 def test_worker_serves_and_stops(freshet: Freshet) -> None:
-    """A click by hand becomes a list; Ctrl-C ends the worker without a traceback."""
+    """A click by hand becomes a list; Ctrl-C ends the worker without a traceback.
+
+    Its log is JSON, Faust's lines too, line by line.
+    """
     freshet.run("topics", "create")
     with (
         freshet.start("watch", "--user", "u1", "--count", "1", "--json") as watch,
-        freshet.start("worker", environ=WORKER) as worker,
+        freshet.start("worker", environ={**WORKER, "FRESHET_LOG_FORMAT": "json"}) as worker,
     ):
         wait_for(watch, "watching")
         freshet.run("send", "click", "--user", "u1", "--item", "22423")
         out, _ = watch.communicate(timeout=60)
         assert json.loads(out)["user_id"] == "u1"
+        assert worker.stdout is not None
+        told = map(json.loads, worker.stdout)
+        taken = next(line for line in told if line["message"].startswith("took partitions"))
+        assert taken["partitions"] == [0, 1, 2]
+        assert taken["logger"] == "stream.kafka.table"
         interrupt(worker)
         assert worker.returncode in (0, 130)
 

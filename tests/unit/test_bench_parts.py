@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stream.config import load_settings
-from tests.bench import report
+from tests.bench import report, scale_out
 from tests.bench.interest import Spec
 from tests.bench.peers import FULL, FULL_OVERWRITING
 from tests.bench.runner import Measurement
@@ -100,3 +100,21 @@ def test_the_report_has_a_row_and_the_json_its_figures() -> None:
         "seconds": 12.3,
     }
     assert "streamed" not in report.to_json({}, [], "a machine")
+
+
+def test_scale_out_is_told_beside_one_worker() -> None:
+    one = scale_out.Run(1, 200_000, 10.0, 0.9, 0.3, 0.0, 5.0)
+    two = scale_out.Run(2, 150_000, 5.0, 1.5, 0.5, 0.0, 5.0)
+    *_, first, second = scale_out.table([one, two]).splitlines()
+    assert first == "| 1 | 20,000 | 1.00 | 0.90 | 0.30 | 0% | 5% |"
+    assert second == "| 2 | 30,000 | 1.50 | 1.50 | 0.50 | 0% | 5% |"
+
+
+def test_what_a_worker_folded_is_of_all_its_topics() -> None:
+    page = (
+        "# TYPE freshet_events_total counter\n"
+        'freshet_events_total{topic="clicks"} 3.0\nfreshet_events_total{topic="purchases"} 1e3\n'
+        'freshet_events_skipped_total{topic="clicks",reason="applied"} 9.0\n'
+    )
+    assert scale_out.folded(page) == 1003
+    assert scale_out.folded("") == 0
