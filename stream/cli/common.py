@@ -62,14 +62,14 @@ def examples(*lines: str) -> str:
 def complete_folder(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[Any]:
-    """Completes a folder, for parameters whose commands say themselves what is wrong with one."""
+    """Complete a folder, for parameters whose commands say themselves what is wrong with one."""
     return [CompletionItem(incomplete, type="dir")]
 
 
 def complete_placement(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[Any]:
-    """Completes a placement's name, by the settings; nothing where they cannot be read."""
+    """Complete a placement's name, by the settings; nothing where they cannot be read."""
     try:
         settings = load(context.params.get("config"), None)
     except FreshetError:

@@ -50,7 +50,7 @@ from stream.errors import FreshetError, UsageError
 from stream.logs import FORMATS
 
 LEAVES = [
-    *((name,) for name in COMMANDS if name not in ("topics", "bundle")),
+    *((name,) for name in COMMANDS if name not in ("topics", "bundle", "completion")),
     ("topics", "create"),
     ("topics", "check"),
     ("bundle", "show"),
