@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import os
@@ -21,7 +22,7 @@ from stream.cli import main
 from stream.config import load_settings
 from stream.demo import sample
 from tests.support.commands import parse_freshet, words_of
-from tests.support.pages import PROGRAMS, ROOT, Block, blocks, command_lines, program_of
+from tests.support.pages import PROGRAMS, ROOT, Block, blocks, command_lines, pages, program_of
 
 SHELL = [block for block in blocks() if block.kind == "shell"]
 PYTHON = [block for block in blocks() if block.kind == "python"]
@@ -196,6 +197,30 @@ def test_the_plan_of_faults_is_told_without_a_run() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+# Links
+
+
+@functools.cache
+def anchors(page: Path) -> set[str]:
+    """What a link may lead to in a page, as GitHub names its headings."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    titles = re.findall(r"^#{1,6} (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        led_to = (page.parent / name).resolve() if name else page
+        assert led_to.exists(), target
+        if anchor:
+            assert anchor in anchors(led_to), target
 
 
 # Python, TOML, JSON
