@@ -177,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 workload.preload(cluster.bootstrap, source)
                 for workers in options.workers:
                     runs.append(measure(bench, source, workload, workers))
-                    print(f"{workers} workers: {runs[-1].eps:,.0f} events/s", flush=True)
+                    print(f"workers: {workers}, {runs[-1].eps:,.0f} events/s", flush=True)
                 cluster.close()
         except (FreshetError, JobError) as error:
             print(f"error: {error}", file=sys.stderr)
