@@ -14,7 +14,12 @@ from typing import Any
 
 import pytest
 from kafka import TopicPartition
-from kafka.errors import ClusterAuthorizationFailedError, GroupAuthorizationFailedError
+from kafka.errors import (
+    ClusterAuthorizationFailedError,
+    CoordinatorNotAvailableError,
+    GroupAuthorizationFailedError,
+    UnsupportedVersionError,
+)
 
 from stream.cli import doctor, main
 from stream.cli.examining import brokers, machine
@@ -252,7 +257,7 @@ def test_lag_is_what_was_not_committed() -> None:
     found = lag_of(_Group(done))
     assert (found.status, found.detail) == (
         "ok",
-        "group freshet (Stable, 1 workers): 0 records behind",
+        "group freshet (Stable, workers: 1): 0 records behind",
     )
     found = lag_of(_Group({**done, ("clicks", 0): 40, ("clicks", 1): 3}))
     assert found.facts["lag"]["clicks-0"] == 60
@@ -266,15 +271,25 @@ def test_lag_is_what_was_not_committed() -> None:
     assert "purchases-1 at 101 of 100" in found.detail
 
 
-def test_lag_that_may_not_be_read_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "detail"),
+    [
+        (GroupAuthorizationFailedError, "needs Describe on group freshet: deploy/SECURE.md"),
+        (CoordinatorNotAvailableError, "(CoordinatorNotAvailableError), ask again"),
+        (UnsupportedVersionError, "the brokers do not tell it (UnsupportedVersionError)"),
+    ],
+)
+def test_lag_that_may_not_be_read_is_left_out(
+    error: type[Exception], detail: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(groups: object) -> None:
-        raise GroupAuthorizationFailedError
+        raise error
 
     group = _Group({})
     monkeypatch.setattr(group, "list_group_offsets", refuse)
     found = lag_of(group)
     assert found.status == "skip"
-    assert "needs Describe on group freshet" in found.detail
+    assert detail in found.detail
 
 
 # The worker on this machine

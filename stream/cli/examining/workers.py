@@ -26,7 +26,8 @@ def examine_lag(settings: Settings, admin: KafkaAdminClient, consumer: KafkaCons
     except AuthorizationError:
         return Finding("lag", "skip", f"needs Describe on group {group}: {PAGE}")
     except (KafkaError, ValueError) as error:
-        return Finding("lag", "skip", f"the brokers do not tell it ({type(error).__name__})")
+        soon = ", ask again" if getattr(error, "retriable", False) else ""
+        return Finding("lag", "skip", f"the brokers do not tell it ({type(error).__name__}){soon}")
     sources = (topics.clicks, topics.purchases, topics.erasures, topics.requests)
     where = [
         TopicPartition(topic, number)
@@ -72,7 +73,7 @@ def _group(admin: KafkaAdminClient, group: str) -> tuple[str | None, int | None]
 def _in_words(state: str | None, members: int | None) -> str:
     if members is None:
         return ""
-    return f" ({state}, {members} workers)" if members else " (no worker)"
+    return f" ({state}, workers: {members})" if members else " (no worker)"
 
 
 def examine_endpoint(settings: Settings) -> Finding:
