@@ -39,10 +39,10 @@ def frames_of(exc: BaseException) -> str:
 
 
 class TextLines(logging.Formatter):
-    """[time] [process] [LEVEL]: message. What `extra` gives stands in the message's words."""
+    """[time] [process] [LEVEL] message. What `extra` gives stands in the message's words."""
 
     def __init__(self) -> None:
-        super().__init__("[%(asctime)s] [%(process)s] [%(levelname)s]: %(message)s")
+        super().__init__("[%(asctime)s] [%(process)s] [%(levelname)s] %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
         """Upstream: logging.Formatter.formatMessage."""

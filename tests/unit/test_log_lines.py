@@ -80,7 +80,7 @@ def test_text_is_for_people(start: Start) -> None:
     log = logging.getLogger("stream.any")
     log.warning("partition %d \x1b[31m", 3, extra={"partition": 3})
     log.info("not told")
-    assert written.getvalue().endswith("[WARNING]: partition 3 \\x1b[31m\n")
+    assert written.getvalue().endswith("[WARNING] partition 3 \\x1b[31m\n")
     assert written.getvalue().count("\n") == 1
 
 
