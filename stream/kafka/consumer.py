@@ -278,16 +278,16 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             for tp, reached in progress.items():
                 oldest = self._handed_out.oldest(TP(*tp))
                 at = reached.position if oldest is None else oldest.base
-                metrics.set_progress(*tp, at, lag=reached.lag + reached.position - at)
+                lag = reached.lag + reached.position - at
+                metrics.set_progress(tp.topic, tp.partition, at, lag)
             still_s = self._seconds_without_progress(progress)
             limit_s = self.app.settings.broker.recovery_timeout_s
             if still_s > limit_s:
-                self.app.fatal(
-                    BrokerError(
-                        f"no progress for {still_s:.0f} s although events wait: the engine hangs, "
-                        f"or the broker stopped answering fetches or sends"
-                    )
+                hangs = (
+                    f"no progress for {still_s:.0f} s although events wait: the engine hangs, "
+                    f"or the broker stopped answering fetches or sends"
                 )
+                self.app.fatal(BrokerError(hangs))
             if still_s < limit_s / 2:
                 self._group_poll.poll(self._thread, rebalancing=not self.app.serving)
 
