@@ -44,6 +44,7 @@ from stream.observe import Observer
 from stream.receipts import Receipts
 from stream.sidecar import Sidecar
 from stream.tally import Tally, fading_of
+from stream.words.templates import Words
 
 
 class FreshetApp(BatchApp):
@@ -86,6 +87,7 @@ def build_app(settings: Settings) -> BatchApp:
         engine.catalogue,
         owns=lambda partition: partition in interests.holdings,
         catalogue_loaded=feed.wait_loaded,
+        lists=engine.answers.lists,
     )
     engine.answers.trending = tally
     app.sidecar = Sidecar(
@@ -141,9 +143,11 @@ def load_engine(settings: Settings) -> Engine:
         settings.topics.requests: "requests",
     }
     state, secret = settings.state, settings.privacy.secret
-    return Engine(
+    worded = settings.words.written_to
+    words = Words.of(settings.words)  # what is wrong with them is told at the start
+    engine = Engine(
         model,
-        Catalogue(bundle.item_ids),
+        Catalogue(bundle.item_ids, titles=worded != "nothing"),
         kinds=kinds,
         placements=settings.placements,
         ring=state.ring,
@@ -152,6 +156,11 @@ def load_engine(settings: Settings) -> Engine:
         new_counts=partial(Counts, fading_of(settings), settings.statistics.tell_every_s * 1000),
         quality=settings.quality,
     )
+    if worded != "nothing":
+        engine.answers.put_into_words(words)
+    if worded == "lists":
+        engine.answers.lists.put_into_words(words)
+    return engine
 
 
 def run_worker(settings: Settings) -> NoReturn:

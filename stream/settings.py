@@ -18,6 +18,7 @@ from stream.secrets import Secret
 from stream.sections import Seconds, Text
 from stream.sections import Section as _Section
 from stream.statistics import Statistics
+from stream.words.settings import Wording
 
 _PORT = r"(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 _HOST_PORT = rf"(?:\[[^\]\s]+\]|[^\s,:\[\]]+):{_PORT}"
@@ -234,6 +235,7 @@ class Settings(_Section, frozen=True):
     broker: Broker = Broker()
     security: Security = Security()
     privacy: Privacy = Privacy()
+    words: Wording = Wording()
     placements: dict[str, Placement] = field(default_factory=lambda: {"home": Placement()})
 
 
@@ -246,6 +248,7 @@ SECTIONS: Final[dict[str, type[Struct]]] = {
     "broker": Broker,
     "security": Security,
     "privacy": Privacy,
+    "words": Wording,
 }
 
 

@@ -22,6 +22,7 @@ from stream.contracts import ITEM_KINDS, Request, encode_record
 from stream.contracts.partitioner import partition_of
 from stream.contracts.trending import Trending, TrendingItem, decode_trending, trending_key
 from stream.core.catalogue import Catalogue
+from stream.core.policy.lists import Lists
 from stream.core.state import UserShard
 from stream.core.statistics.fading import Fading
 from stream.core.statistics.merged import Merged
@@ -59,6 +60,7 @@ class Tally:
     ----------
     owns : whether a partition is served by this worker now: it publishes what belongs there
     catalogue_loaded : waits until it is known what may be listed
+    lists : told what trends, so that they can say so; None: nobody is
 
     Attributes
     ----------
@@ -72,7 +74,9 @@ class Tally:
         catalogue: Catalogue,
         owns: Callable[[int], bool],
         catalogue_loaded: Callable[[], Awaitable[None]],
+        lists: Lists | None = None,
     ) -> None:
+        self._lists = lists
         self._topics, statistics = settings.topics, settings.statistics
         self._catalogue = catalogue
         self._owns = owns
@@ -206,6 +210,11 @@ class Tally:
             catalogue.available(rows),
         )
         found = await asyncio.to_thread(look, counts, shop, self._rules)
+        if self._lists is not None:
+            trends = np.zeros(len(catalogue), np.bool_)
+            for trending, _ in found.values():
+                trends[trending.rows] = True
+            self._lists.trends = trends
         due: dict[int, dict[bytes, _Due]] = {}
         for key in self._standing.keys() - {trending_key(*key) for key in found}:
             due.setdefault(self._partition(key), {})[key] = _Due(None, None)

@@ -30,6 +30,7 @@ from stream.contracts import ITEM_KINDS, Answer, AnsweredItem, decode_answer, de
 from stream.contracts.requests import RequestType
 from stream.errors import FreshetError, RecordError, UsageError
 from stream.kafka.cluster import Cluster
+from stream.words.templates import Words
 
 
 @click.command(
@@ -73,6 +74,7 @@ def command(
     TYPE: list, rank, similar, together, trending, explain, state.
     """
     key, request = _request(request_type, options)
+    words = Words.of(settings.words)
     _check(settings, key, request)
     topics = settings.topics
     with contextlib.ExitStack() as stack:
@@ -93,7 +95,7 @@ def command(
     if as_json:
         print_json({"request_to_answer_ms": took_ms, **msgspec.json.decode(value)})
     else:
-        _show(decode_answer(value), took_ms)
+        _show(decode_answer(value), took_ms, words)
 
 
 def _request(request_type: str, options: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
@@ -142,16 +144,18 @@ def _await_answer(consumer: KafkaConsumer, request_id: str, deadline_s: float) -
     return None
 
 
-def _show(answer: Answer, took_ms: float) -> None:
+def _show(answer: Answer, took_ms: float, words: Words) -> None:
     guest = "" if answer.known_user else ", a guest"
     click.echo(
         f"{answer.type} for {printable(answer.user_id)}{guest}: {answer.status} in {took_ms:.1f} ms"
     )
     for item in answer.items:
-        click.echo(f"{item.rank:>4}. {printable(item.item_id)}  {item.score:.4f}  {_why(item)}")
+        click.echo(
+            f"{item.rank:>4}. {printable(item.item_id)}  {item.score:.4f}  {_why(item, words)}"
+        )
         for because in () if item.because is msgspec.UNSET else item.because:
-            what = printable(because.item_id or "an item not known any more")
-            click.echo(f"      {because.share:+.4f}  {because.type} {what}")
+            said = because.words or words.why(because.type, because.item_id)
+            click.echo(f"      {because.share:+.4f}  {printable(said)}")
     if answer.state is not msgspec.UNSET:
         state = answer.state
         click.echo(
@@ -163,10 +167,8 @@ def _show(answer: Answer, took_ms: float) -> None:
             click.echo(f"      {done.type} {what} at {done.event_time_ms}")
 
 
-def _why(item: AnsweredItem) -> str:
+def _why(item: AnsweredItem, words: Words) -> str:
     """Reason and mark of an item, in brackets."""
-    reason = item.reason.code.replace("_", " ")
-    if item.reason.item_id is not None:
-        reason += f" {printable(item.reason.item_id)}"
+    said = item.reason.words or words.why(item.reason.code, item.reason.item_id)
     mark = "" if item.mark is msgspec.UNSET else f", {item.mark}"
-    return f"({reason}{mark})"
+    return f"({printable(said)}{mark})"

@@ -15,26 +15,24 @@ from stream.cli.clients import assign_all, read_to_end, seek_to_end
 from stream.config import Settings
 from stream.contracts import Item, Reason, decode_item
 from stream.errors import RecordError
-
-_VERBS = {
-    "view": "viewed",
-    "click": "clicked",
-    "add_to_cart": "in the cart:",
-    "like": "likes",
-    "purchase": "bought",
-}
+from stream.words.templates import Words
 
 
 class Titles:
     """The catalogue as people read it.
+
+    Parameters
+    ----------
+    words : what reasons are told in, where a record has no words of its own
 
     Attributes
     ----------
     items : by item_id
     """
 
-    def __init__(self) -> None:
+    def __init__(self, words: Words) -> None:
         self.items: dict[str, Item] = {}
+        self._words = words
 
     def learn(self, key: bytes | None, value: bytes | None) -> None:
         """Take a record of the items topic in; a bad one is the worker's to report."""
@@ -51,11 +49,11 @@ class Titles:
         return (item.title if item else None) or item_id
 
     def why(self, reason: Reason) -> str:
-        """Return a reason in words, such as "bought LUNCH BAG"."""
-        code = reason.code.replace("_", " ")
-        if reason.item_id is None:
-            return "popular now" if code == "popular" else code
-        return f"{_VERBS.get(reason.code, code)} {self.title(reason.item_id)}"
+        """Return a reason in words, such as "You bought LUNCH BAG"."""
+        if reason.words:
+            return reason.words
+        title = None if reason.item_id is None else self.title(reason.item_id)
+        return self._words.why(reason.code, title)
 
 
 class ListReader:
@@ -68,7 +66,7 @@ class ListReader:
     """
 
     def __init__(self, consumer: KafkaConsumer, settings: Settings, *topics: str) -> None:
-        self.titles = Titles()
+        self.titles = Titles(Words.of(settings.words))
         self._consumer = consumer
         self._items_topic = settings.topics.items
         assigned = assign_all(consumer, [self._items_topic, *topics])

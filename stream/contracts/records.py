@@ -175,14 +175,22 @@ PLAIN_REASONS: Final[dict[str, int]] = {
     "exploring": 11,
     "trending": 12,
     "new": 13,
+    "boosted": 14,
+    "bid": 15,
 }
 
 
 class Reason(Struct, frozen=True, gc=False):
-    """Why an item is on a list: "view", "purchase", ... and the item behind it, or a plain one."""
+    """Why an item is on a list: "view", "purchase", ... and the item behind it, or a plain one.
+
+    Attributes
+    ----------
+    words : the same for people to read, where the settings want it here
+    """
 
     code: str
     item_id: str | None = None
+    words: str | UnsetType = UNSET
 
 
 class ListedItem(Struct, frozen=True, gc=False):

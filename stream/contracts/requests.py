@@ -89,12 +89,14 @@ class Because(Struct, frozen=True, gc=False):
     Attributes
     ----------
     share : the score with it less the score without it; below 0 for one that speaks against
+    words : the same for people to read, where the settings want it here
     """
 
     type: str
     item_id: str | None
     event_time_ms: int
     share: float
+    words: str | UnsetType = UNSET
 
 
 class AnsweredItem(ListedItem, frozen=True, gc=False):

@@ -7,13 +7,14 @@ largest thing that the engine writes, once per user and micro-batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec import UNSET
 
 from stream.compiled import INT, array, compiled, part_of_compiled
 from stream.contracts.codec import encode_record
@@ -28,8 +29,8 @@ from stream.contracts.records import (
 
 _MAX_DIGITS: Final = 48  # of a score, a rank and a propensity, with commas and braces
 
-# Numbers of the pieces; then reasons by their code (of an event type the beginning), then two for
-# each item.
+# Numbers of the pieces; then reasons by their code (of an event type the beginning), what comes
+# after the item's id, what comes after its title (empty: none is wanted), then three for each item.
 _OPEN, _ITEM, _SCORE, _RANK, _REASON, _END, _FALSE, _TRUE, _CLOSE, _FIRST_CODE = range(10)
 _COMMA, _POINT, _BRACE, _ZERO = b",.}0"
 _WORD: Final = 8  # as `WORD`: compiled code does not notice a change in another module
@@ -37,10 +38,12 @@ assert _WORD == WORD
 _EVENT_TYPE_CODES: Final = 1 + max(EVENT_TYPES.values())
 _CODES: Final = 1 + max(PLAIN_REASONS.values())
 # Arguments of `_write`, since they are made of another module's.
-_FIRST_ID: Final = _FIRST_CODE + _CODES  # of row r: the id at + 2 r, the price at + 1
+_FIRST_ID: Final = _FIRST_CODE + 3 * _CODES  # of row r: the id at + 3 r, then price and title
+
+Worded = Mapping[str, tuple[str, str | None]]  # code -> words before the title, and after it
 
 
-def _fixed_pieces() -> list[bytes]:
+def _fixed_pieces(words: Worded) -> list[bytes]:
     """What is the same in all lists, cut out of an encoded item: the codec knows how one looks."""
     popular = Reason("popular")
     shown = encode_record(ListedItem("X", 0.5, 1, popular))
@@ -52,12 +55,18 @@ def _fixed_pieces() -> list[bytes]:
     end = rest.removesuffix(b"}")
     told = explored.partition(encode_record(popular))[2].partition(b"0.5")[0]
     flags = [told.replace(b"true", flag) for flag in (b"false", b"true")]
-    codes = [b""] * _CODES
+    codes, after_id, after_title = [b""] * _CODES, [b""] * _CODES, [b""] * _CODES
     for name, code in EVENT_TYPES.items():
-        codes[code] = encode_record(Reason(name, "X")).partition(b'"X"')[0]
+        before, after = words.get(name, ("", None))
+        told = encode_record(Reason(name, "X", before or UNSET))
+        codes[code], _, after_id[code] = told.partition(b'"X"')
+        if after is not None:
+            titled = encode_record(Reason(name, "X", before + "\0" + after)).partition(b'"X"')[2]
+            after_id[code], _, after_title[code] = titled.partition(b"\\u0000")
     for name, plain in PLAIN_REASONS.items():
-        codes[plain] = encode_record(Reason(name))
-    return [b'{"items":[', item, score, rank, reason, end, *flags, b"]}", *codes]
+        codes[plain] = encode_record(Reason(name, None, words.get(name, ("",))[0] or UNSET))
+    by_code = [*codes, *after_id, *after_title]
+    return [b'{"items":[', item, score, rank, reason, end, *flags, b"]}", *by_code]
 
 
 class RawRecommendation(Recommendation, frozen=True, gc=False):
@@ -67,11 +76,16 @@ class RawRecommendation(Recommendation, frozen=True, gc=False):
 
 
 class ListWriter:
-    """Writes ranked lists of the items that it was told of."""
+    """Writes ranked lists of the items that it was told of.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    words : put beside a reason's code; a code that is not among them has none
+    """
+
+    def __init__(self, words: Worded | None = None) -> None:
         self._pieces = Pieces()
-        fixed = _fixed_pieces()
+        fixed = _fixed_pieces(words or {})
         self._pieces.put(np.arange(len(fixed)), fixed)
         self._fixed_bytes = sum(map(len, fixed))
         self._out = np.empty(FIRST_ROOM, np.uint8)  # kept: new memory is dear to touch
@@ -83,14 +97,19 @@ class ListWriter:
         return self._pieces.text.nbytes
 
     def put_items(
-        self, rows: Sequence[int], item_ids: Sequence[str], prices: Sequence[float | None]
+        self,
+        rows: Sequence[int],
+        item_ids: Sequence[str],
+        prices: Sequence[float | None],
+        titles: Sequence[str] = (),
     ) -> None:
-        """Tell what is to be written of some rows of the item table, each of them once."""
+        """Tell what is to be written of some rows, each of them once; titles are for words."""
         encode = msgspec.json.encode
         shown = [b"" if price is None else b',"price":' + encode(price) for price in prices]
-        first = _FIRST_ID + 2 * np.array(rows, np.int64)
+        first = _FIRST_ID + 3 * np.array(rows, np.int64)
         self._pieces.put(first, list(map(encode, item_ids)))
         self._pieces.put(first + 1, shown)
+        self._pieces.put(first[: len(titles)] + 2, [encode(title)[1:-1] for title in titles])
 
     def ranked_lists(
         self,
@@ -118,7 +137,7 @@ class ListWriter:
         """
         users, k = rows.shape
         pieces = self._pieces
-        at_most = self._fixed_bytes + 3 * pieces.longest + _MAX_DIGITS  # id, reason's id, price
+        at_most = self._fixed_bytes + 4 * pieces.longest + _MAX_DIGITS  # two ids, price, title
         room = users * (k + 1) * at_most + WORD
         if room > len(self._out):
             self._out = np.empty(room, np.uint8)
@@ -126,21 +145,14 @@ class ListWriter:
         if explored is None or propensities is None:
             explored, propensities = np.zeros((0, 0), np.bool_), np.zeros((0, 0), np.float32)
         columns = (rows, scores, reason_rows, reason_types, explored, propensities)
-        unknown = _write(
-            *columns,
-            _EVENT_TYPE_CODES,
-            _FIRST_ID,
-            words_of(pieces.text),
-            pieces.places,
-            self._out,
-            words_of(self._out),
-            ends,
-        )
+        text, out = words_of(pieces.text), words_of(self._out)
+        told = (_EVENT_TYPE_CODES, _FIRST_ID, text, pieces.places)
+        unknown = _write(*columns, *told, self._out, out, ends)
         if unknown:
             raise IndexError(f"{unknown} listed items or reasons were never told to the writer")
-        text = self._out[: ends[-1]].tobytes() if users else b""
+        made = self._out[: ends[-1]].tobytes() if users else b""
         edges = pairwise([0, *ends.tolist()])
-        return [msgspec.Raw(text[start:end]) for start, end in edges]
+        return [msgspec.Raw(made[start:end]) for start, end in edges]
 
 
 @part_of_compiled
@@ -181,17 +193,18 @@ def _unknown(
 ) -> int:
     """How many listed items and reasons have no piece: behind this, no bounds are checked."""
     unknown = 0
-    last_id = len(places) - 2
+    codes = (first_id - _FIRST_CODE) // 3
+    last_id = len(places) - 3
     for user in range(rows.shape[0]):
         for place in range(rows.shape[1]):
             if not scores[user, place] > 0:
                 break
             for row in (rows[user, place], reason_rows[user, place]):
-                number = first_id + 2 * row
+                number = first_id + 3 * row
                 if row < 0 or number > last_id or places[number, 1] == 0:
                     unknown += 1
             code = _FIRST_CODE + reason_types[user, place]
-            if code >= first_id or places[code, 1] == places[code, 0]:
+            if reason_types[user, place] >= codes or places[code, 1] == places[code, 0]:
                 unknown += 1
     return unknown
 
@@ -235,7 +248,7 @@ def _write(
     unknown = _unknown(rows, scores, reason_rows, reason_types, first_id, places)
     if unknown > 0:
         return unknown
-    at = np.int64(0)
+    at, codes = np.int64(0), (first_id - _FIRST_CODE) // 3
     for user in range(rows.shape[0]):
         at = _put(words, at, text, places, _OPEN)
         for place in range(rows.shape[1]):
@@ -246,7 +259,7 @@ def _write(
                 out[at] = _COMMA
                 at += 1
             at = _put(words, at, text, places, _ITEM)
-            at = _put(words, at, text, places, first_id + 2 * rows[user, place])
+            at = _put(words, at, text, places, first_id + 3 * rows[user, place])
             at = _put(words, at, text, places, _SCORE)
             millionths = np.int64(np.rint(np.float64(score) * 1e6))
             at = _put_number(out, at, millionths // 1_000_000, 1)
@@ -258,9 +271,13 @@ def _write(
             kind = reason_types[user, place]
             at = _put(words, at, text, places, _FIRST_CODE + kind)
             if 0 < kind < event_types:
-                at = _put(words, at, text, places, first_id + 2 * reason_rows[user, place])
-                out[at] = _BRACE
-                at += 1
+                behind = _FIRST_CODE + codes + kind
+                item = first_id + 3 * reason_rows[user, place]
+                at = _put(words, at, text, places, item)
+                at = _put(words, at, text, places, behind)
+                if places[behind + codes, 1] > places[behind + codes, 0]:
+                    at = _put(words, at, text, places, item + 2)
+                    at = _put(words, at, text, places, behind + codes)
             if propensities.shape[0] == 0:
                 at = _put(words, at, text, places, _END)
             else:
@@ -270,7 +287,7 @@ def _write(
                 at = _put_number(out, at, billionths // 1_000_000_000, 1)
                 out[at] = _POINT
                 at = _put_number(out, at + 1, billionths % 1_000_000_000, 9)
-            at = _put(words, at, text, places, first_id + 2 * rows[user, place] + 1)
+            at = _put(words, at, text, places, first_id + 3 * rows[user, place] + 1)
             out[at] = _BRACE
             at += 1
         at = _put(words, at, text, places, _CLOSE)

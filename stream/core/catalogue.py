@@ -18,6 +18,7 @@ from stream.compiled import INT, NOTHING, array, compiled, part_of_compiled
 from stream.contracts import ITEM_KINDS, Item, item_hash
 from stream.core.attributes import Attributes
 from stream.errors import RecordError
+from stream.words.templates import cut
 
 NO_ITEM: Final = 0
 _KIND_CODE: Final = {kind: code for code, kind in enumerate(ITEM_KINDS)}
@@ -30,6 +31,7 @@ class Catalogue:
     Parameters
     ----------
     item_ids : of the bundle, one a row; row 0 is "" (`Bundle.item_ids`)
+    titles : items' titles are kept: about 100 bytes each
 
     Attributes
     ----------
@@ -42,8 +44,9 @@ class Catalogue:
         the model was not trained on
     """
 
-    def __init__(self, item_ids: Sequence[str]) -> None:
+    def __init__(self, item_ids: Sequence[str], titles: bool = False) -> None:
         self.ids: list[str] = [""]
+        self._titles: dict[int, str] | None = {} if titles else None
         self.prices: list[float | None] = [None]
         self.hashes = np.zeros(1024, np.uint64)
         self.attributes = Attributes(1024)
@@ -70,6 +73,10 @@ class Catalogue:
         """Rows of the items, `NO_ITEM` for unknown ones: int64, shape (len(item_ids),)."""
         row_of = self._row_by_id.get
         return np.array([row_of(item_id, NO_ITEM) for item_id in item_ids], dtype=np.int64)
+
+    def title(self, row: int) -> str:
+        """An item's title, as long as words have it; its id where no title is known."""
+        return self._titles.get(row, self.ids[row]) if self._titles else self.ids[row]
 
     def hashes_of(self, item_ids: Sequence[str], rows: NDArray[np.int64]) -> NDArray[np.uint64]:
         """Hashes of the items, also of unknown ones: uint64, shape (len(item_ids),)."""
@@ -130,6 +137,8 @@ class Catalogue:
         self._available[row] = item.available
         self._listed[row] = True
         self.prices[row] = item.price
+        if self._titles is not None:
+            self._titles[row] = cut(item.title or item.item_id)
         self.attributes.put(row, item)
         if embedding is not None and row >= self._first_untrained:
             self.embeddings[row] = embedding

@@ -102,7 +102,7 @@ def test_watch_prints_lists_with_titles_and_ends_with_ctrl_c(freshet: Freshet) -
                 )
             producer.flush()
             assert wait_for(people, "u1", "stdout").rstrip() == (
-                "u1  home  1. RED\\x1b[31m BAG 0.75 (clicked i2)  2. i2 0.50 (popular now)"
+                "u1  home  1. RED\\x1b[31m BAG 0.75 (You clicked i2)  2. i2 0.50 (Popular now)"
             )
             assert interrupt(people).strip() == ""
             assert people.returncode == 130

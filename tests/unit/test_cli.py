@@ -48,6 +48,10 @@ from stream.contracts import (
 from stream.demo import sample
 from stream.errors import FreshetError, UsageError
 from stream.logs import FORMATS
+from stream.words.settings import Wording
+from stream.words.templates import Words
+
+WORDS = Words.of(Wording())
 
 LEAVES = [
     *((name,) for name in COMMANDS if name not in ("topics", "bundle", "completion")),
@@ -328,16 +332,16 @@ def test_an_answer_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     because = (Because("click", "i2", 5, 0.25), Because("view", None, 5, -0.125))
     explained = AnsweredItem("i1\x1b[2J", 0.5, 1, Reason("click", "i2"), because=because)
     marked = AnsweredItem("i9", 0.0, 2, Reason("unknown"), mark="unknown")
-    ask._show(_answer("r", items=(explained, marked), known_user=False), 12.34)
+    ask._show(_answer("r", items=(explained, marked), known_user=False), 12.34, WORDS)
     assert capsys.readouterr().out.splitlines() == [
         "list for u1, a guest: answered in 12.3 ms",
-        "   1. i1\\x1b[2J  0.5000  (click i2)",
-        "      +0.2500  click i2",
-        "      -0.1250  view an item not known any more",
-        "   2. i9  0.0000  (unknown, unknown)",
+        "   1. i1\\x1b[2J  0.5000  (You clicked i2)",
+        "      +0.2500  You clicked i2",
+        "      -0.1250  You viewed an item that is not sold any more",
+        "   2. i9  0.0000  (Not known here, unknown)",
     ]
     state = UserState(3, 5, (Interaction("like", "i4", 7),), 99, 2, 7.5, 5)
-    ask._show(_answer("r", type="state", state=state), 1.0)
+    ask._show(_answer("r", type="state", state=state), 1.0, WORDS)
     shown = capsys.readouterr().out
     assert "3 events, 99 bytes kept of them; bought 2 times for 7.5" in shown
     assert "like i4 at 7" in shown
@@ -396,7 +400,7 @@ def _recommendation(*items: ListedItem) -> Recommendation:
 
 
 def test_screen_fits_80_columns_and_marks_what_is_new() -> None:
-    titles = Titles()
+    titles = Titles(WORDS)
     titles.learn(b"i1", b'{"item_id": "i1", "title": "%s"}' % (b"LONG " * 30))
     titles.learn(
         b"i2", '{"item_id": "i2", "title": "雨傘\\u001b[2J雨傘雨傘雨傘雨傘雨傘雨傘雨傘"}'.encode()
@@ -417,10 +421,10 @@ def test_screen_fits_80_columns_and_marks_what_is_new() -> None:
 
 
 def test_reasons_in_words() -> None:
-    titles = Titles()
+    titles = Titles(WORDS)
     titles.learn(b"i1", b'{"item_id": "i1", "title": "LUNCH BAG"}')
-    assert titles.why(Reason("purchase", "i1")) == "bought LUNCH BAG"
-    assert titles.why(Reason("popular")) == "popular now"
+    assert titles.why(Reason("purchase", "i1")) == "You bought LUNCH BAG"
+    assert titles.why(Reason("popular")) == "Popular now"
     assert titles.why(Reason("brand_new", "i9")) == "brand new i9"
     titles.learn(b"i1", None)
     assert titles.title("i1") == "i1"

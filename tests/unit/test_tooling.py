@@ -25,7 +25,7 @@ ORDER = [
     {"bulk", "compiled", "errors"},
     {"allocator", "contracts", "metrics"},
     {"secrets", "sections", "terminal"},
-    {"log_lines", "placements", "quality", "statistics"},
+    {"log_lines", "placements", "quality", "statistics", "words"},
     {"settings"},
     {"checks", "described"},
     {"tables"},

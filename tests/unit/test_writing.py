@@ -27,6 +27,14 @@ from stream.contracts.writing import ListWriter, RawRecommendation
 Listed = list[tuple[str, float | None, float, tuple[str, str]]]
 
 
+WORDS = {
+    "popular": ('Popular "now"', None),
+    "click": ("You clicked ", " lately"),
+    "like": ("", " is liked"),
+    "cancel": ("You changed your mind", None),
+}
+
+
 def written(writer: ListWriter, *lists: Listed, longest: int = 0) -> list[msgspec.Raw]:
     """Lists of (item id, price, score, code and item of the reason)."""
     k = max([longest, *map(len, lists)])
@@ -42,18 +50,28 @@ def written(writer: ListWriter, *lists: Listed, longest: int = 0) -> list[msgspe
             scores[user, place] = score
             types[user, place] = EVENT_TYPES.get(code, 0)
     ids, prices = zip(*told, strict=True) if told else ((), ())
-    writer.put_items(list(told.values()), ids, prices)
+    titles = [f'{item_id} "€\x01' for item_id in ids]  # of no use where there are no words
+    writer.put_items(list(told.values()), ids, prices, titles)
     return writer.ranked_lists(rows, scores, reason_rows, types)
 
 
-def plain(listed: Listed) -> RankedList:
+def words_of(code: str, reason_id: str) -> str:
+    before, after = WORDS[code]
+    return before if after is None else f'{before}{reason_id} "€\x01{after}'
+
+
+def plain(listed: Listed, *, worded: bool = False) -> RankedList:
     return RankedList(
         [
             ListedItem(
                 item_id,
                 round(score, 6),
                 rank,
-                Reason(code, None if code == "popular" else reason_id),
+                Reason(
+                    code,
+                    None if code == "popular" else reason_id,
+                    words_of(code, reason_id) if worded else msgspec.UNSET,
+                ),
                 price=msgspec.UNSET if price is None else price,
             )
             for rank, (item_id, price, score, (code, reason_id)) in enumerate(listed, 1)
@@ -79,15 +97,18 @@ items = st.tuples(
 )
 
 
-@given(lists=st.lists(st.lists(items, max_size=12), max_size=5))
-def test_lists_from_pieces_are_those_of_the_codec(lists: list[Listed]) -> None:
-    made = written(ListWriter(), *lists, longest=13)
+@given(lists=st.lists(st.lists(items, max_size=12), max_size=5), worded=st.booleans())
+def test_lists_from_pieces_are_those_of_the_codec(lists: list[Listed], worded: bool) -> None:
+    made = written(ListWriter(WORDS if worded else None), *lists, longest=13)
     assert len(made) == len(lists)
     for home, listed in zip(made, lists, strict=True):
-        assert decode_recommendation(encode_record(record(home))) == record(plain(listed))
-        wanted = json.loads(encode_record(plain(listed)))
+        told = plain(listed, worded=worded)
+        assert decode_recommendation(encode_record(record(home))) == record(told)
+        wanted = json.loads(encode_record(told))
         names = [list(item) for item in json.loads(bytes(home))["items"]]
         assert names == [list(item) for item in wanted["items"]], "fields in another order"
+        whys = [list(item["reason"]) for item in json.loads(bytes(home))["items"]]
+        assert whys == [list(item["reason"]) for item in wanted["items"]]
 
 
 def test_a_list_of_any_length_and_of_any_ids_has_room() -> None:
@@ -99,7 +120,7 @@ def test_a_list_of_any_length_and_of_any_ids_has_room() -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "reason_row", "kind"), [(3, 1, 0), (10**6, 1, 0), (-1, 1, 0), (1, 7, 2), (1, 1, 14)]
+    ("row", "reason_row", "kind"), [(3, 1, 0), (10**6, 1, 0), (-1, 1, 0), (1, 7, 2), (1, 1, 16)]
 )
 def test_what_the_writer_was_never_told_is_refused(row: int, reason_row: int, kind: int) -> None:
     writer = ListWriter()

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from stream.contracts import (
     Answer,
     Cause,
-    Reason,
     Rejection,
     Request,
     decode_requests,
@@ -33,6 +32,7 @@ from stream.core.model import Model
 from stream.core.policy.lists import USERS_AT_ONCE, Lists
 from stream.core.pseudonyms import Pseudonyms
 from stream.core.wire import Layout
+from stream.words.templates import Words
 
 
 class Trending(Protocol):
@@ -67,6 +67,7 @@ class Answers:
         pseudonyms: Pseudonyms,
         trending: Trending | None = None,
     ) -> None:
+        self.lists = lists
         self._room = Room(model, catalogue, lists, layout)
         self._pseudonyms = pseudonyms
         self.trending = trending
@@ -79,6 +80,10 @@ class Answers:
             "explain": explain,
             "state": audit,
         }
+
+    def put_into_words(self, words: Words) -> None:
+        """Have answers say their reasons in words, too."""
+        self._room.words = words
 
     def take_in(self, part: Part, now_ms: int, changes: PartResult) -> list[Rejection]:
         """Decode a part's requests into `changes`; all, also those from before a crash."""
@@ -148,7 +153,7 @@ class Answers:
             allowed = room.allowed(crowd.placement, bits[user])
             k, now_ms = room.k(one, crowd.placement), one.cause.event_time_ms
             rows, scores = self.trending.top(one.request, allowed, k, now_ms)
-            answers[user] = room.listing(answers[user], rows, scores, Reason("trending"))
+            answers[user] = room.listing(answers[user], rows, scores, room.named("trending"))
         return answers
 
 

@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
@@ -33,6 +33,7 @@ from stream.core.policy.lists import VARIANT, Lists
 from stream.core.policy.ring import Ring
 from stream.core.users import Users
 from stream.core.wire import Layout
+from stream.words.templates import Words
 
 _TYPES = {int(code): name for name, code in EVENT_TYPES.items()}
 _PLAIN = {code: name for name, code in PLAIN_REASONS.items()}
@@ -74,9 +75,14 @@ class Room:
     ----------
     lists : of the placements
     layout : of users' states
+
+    Attributes
+    ----------
+    words : put beside the codes of reasons; None: nothing is
     """
 
     def __init__(self, model: Model, catalogue: Catalogue, lists: Lists, layout: Layout) -> None:
+        self.words: Words | None = None
         self.model = model
         self.catalogue = catalogue
         self.lists = lists
@@ -177,10 +183,20 @@ class Room:
         )
 
     def reason(self, row: int, code: int) -> Reason:
-        """A reason of a column of reasons, in words."""
+        """A reason of a column of reasons."""
         if code in _PLAIN:
-            return Reason(_PLAIN[code])
-        return Reason(type_name(code), self.item_id(row))
+            return self.named(_PLAIN[code])
+        return self.named(type_name(code), row)
+
+    def named(self, code: str, row: int = NO_ITEM) -> Reason:
+        """A reason by the name of its code, with the item that it is about."""
+        return Reason(code, self.item_id(row), self.said(code, row))
+
+    def said(self, code: str, row: int) -> str | UnsetType:
+        """A reason in words, where they are wanted."""
+        if self.words is None:
+            return UNSET
+        return self.words.why(code, None if row == NO_ITEM else self.catalogue.title(row))
 
     def item_id(self, row: int) -> str | None:
         """The item of a row; None for `NO_ITEM`."""

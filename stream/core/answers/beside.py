@@ -9,7 +9,7 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from stream.contracts import Answer, EventType, Reason, item_hash
+from stream.contracts import Answer, EventType, item_hash
 from stream.core.answers.asking import Crowd, Room
 from stream.core.answers.neighbours import BoughtTogether, similar
 from stream.core.catalogue import NO_ITEM
@@ -33,7 +33,7 @@ def similar_to(room: Room, crowd: Crowd) -> list[Answer]:
             [room.k(crowd.asked[user], crowd.placement) for user in some],
         )
         for user, (rows, scores) in zip(some, near, strict=True):
-            reason = Reason("similar", room.item_id(int(to[user])))
+            reason = room.named("similar", int(to[user]))
             answers[user] = room.listing(answers[user], rows, scores, reason)
     return answers
 
@@ -54,7 +54,7 @@ def together(room: Room, crowd: Crowd) -> list[Answer]:
         basis = "users" if len(rows) else "model"
         if not len(rows):
             rows, scores = _by_model(room, one, crowd.placement, bits, np.append(struck, row), k)
-        reason = Reason("bought_together", room.item_id(row))
+        reason = room.named("bought_together", row)
         answers[user] = room.listing(replace(answers[user], basis=basis), rows, scores, reason)
     return answers
 

@@ -101,6 +101,7 @@ def shares(
                     item_id=room.item_id(items[at]),
                     event_time_ms=int(entries["time_s"][at]) * 1000,
                     share=rounded(of_item[at]),
+                    words=room.said(type_name(int(entries["type"][at])), items[at]),
                 )
                 for at in largest.tolist()
                 if abs(of_item[at]) >= _LEAST_SHARE

@@ -12,7 +12,7 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from stream.contracts import Answer, AnsweredItem, Mark, Reason
+from stream.contracts import Answer, AnsweredItem, Mark
 from stream.core.answers.asking import Crowd, Room, Standing, rounded
 from stream.core.answers.candidates import mixed
 from stream.core.answers.explaining import shares
@@ -46,7 +46,8 @@ class Judged(NamedTuple):
         padded = np.zeros((len(rows), max(map(len, rows))), np.int64)
         for user, mine in enumerate(rows):
             padded[user, : len(mine)] = mine
-        why = room.lists.reasons.of(padded, standing.basis.ring, standing.basis.states)
+        placement = room.lists.placement(crowd.placement)
+        why = room.lists.why(placement, padded, standing.basis, crowd.audience)
         judged = []
         for user, mine in enumerate(rows):
             allowed = room.allowed(crowd.placement, int(standing.bits[user]))[mine]
@@ -55,7 +56,7 @@ class Judged(NamedTuple):
             for at, (row, mark) in enumerate(zip(mine.tolist(), marks, strict=True)):
                 reason = room.reason(int(why.rows[user, at]), int(why.types[user, at]))
                 if row == NO_ITEM:
-                    item = AnsweredItem(ids[user][at], 0.0, at + 1, Reason("unknown"))
+                    item = AnsweredItem(ids[user][at], 0.0, at + 1, room.named("unknown"))
                 else:
                     item = room.item(row, scores[user][at], at + 1, reason)
                 items.append(item if mark is None else replace(item, mark=mark))

@@ -32,7 +32,7 @@ __all__ = ["Arranging", "Audience", "Exploring", "Picked", "Wishes", "arranges",
 
 _POOL_PER_PLACE = 5
 _PINNED, _EXPLORING = PLAIN_REASONS["pinned"], PLAIN_REASONS["exploring"]
-_NEW = PLAIN_REASONS["new"]
+_NEW, _BID = PLAIN_REASONS["new"], PLAIN_REASONS["bid"]
 _LEAST_LOGIT_GAP = 1e-12  # a score of 1 is worth this much less: its logit must be a number
 
 
@@ -171,6 +171,8 @@ class Arranging:
         explores = self._exploring is not None
         if self._exploring is not None:
             codes[(codes == 0) & self._exploring.new(made.rows)] = _NEW
+        if self._placement.bids is not None:
+            codes[codes != _PINNED] = _BID
         return Picked(
             made.rows,
             made.scores,

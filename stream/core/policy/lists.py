@@ -23,11 +23,13 @@ from stream.core.policy.arranging import Arranging, Picked, pool_of
 from stream.core.policy.audience import Audience, Basis
 from stream.core.policy.exploring import Explorer, explores
 from stream.core.policy.placement import Placement
+from stream.core.policy.plain import name_others
 from stream.core.policy.reasons import ReasonColumns, Reasons
 from stream.core.policy.ring import Ring
 from stream.core.policy.shops import Shops
 from stream.core.policy.tally import CountsItems, Tally
 from stream.core.users import Users
+from stream.words.templates import Words
 
 # Users scored at once. The item table is packed anew for each product, since it may change between
 # two, and more users share that: 234 us a user at 1, 56 at 32, 44 at 128, 43 at 256 (10,112 items,
@@ -67,7 +69,8 @@ class Lists:
     Attributes
     ----------
     item_bias : float32, shape (rows,); the model's bias of every row of the item table
-    reasons : finds why an item is listed
+    reasons : finds the interaction that speaks for an item
+    trends : bool, shape (n,); what trends in the shop, by row; told from outside
     """
 
     def __init__(
@@ -89,7 +92,8 @@ class Lists:
         }
         self.reasons = Reasons(model)
         self._shops = Shops(model, catalogue)
-        self._writer = ListWriter()
+        self.trends = np.zeros(0, np.bool_)
+        self._writer, self._in_words = ListWriter(), False
         self._tell_writer(range(1, len(catalogue)))
         self._place()
 
@@ -115,7 +119,14 @@ class Lists:
 
     def _tell_writer(self, rows: Sequence[int]) -> None:
         ids, prices = self._catalogue.ids, self._catalogue.prices
-        self._writer.put_items(rows, [ids[row] for row in rows], [prices[row] for row in rows])
+        titles = [self._catalogue.title(row) for row in rows] if self._in_words else ()
+        told = ([ids[row] for row in rows], [prices[row] for row in rows], titles)
+        self._writer.put_items(rows, *told)
+
+    def put_into_words(self, words: Words) -> None:
+        """Have records say their reasons in words, too."""
+        self._writer, self._in_words = ListWriter(words.templates), True
+        self._tell_writer(range(len(self._catalogue)))
 
     @property
     def placements(self) -> list[str]:
@@ -168,10 +179,20 @@ class Lists:
         basis = placement.basis(audience)
         pool = placement.find(audience, pool_of(rules, exploring=explorer is not None), basis)
         shown = arranging.arrange(*pool, audience)
-        return shown, self._why(shown, basis)
+        return shown, self._why(placement, shown, basis, audience)
 
-    def _why(self, shown: Picked, basis: Basis) -> ReasonColumns:
-        reasons = self.reasons.of(shown.rows, basis.ring, basis.states)
+    def why(
+        self, placement: Placement, rows: NDArray[np.int64], basis: Basis, audience: Audience
+    ) -> ReasonColumns:
+        """Why items may be listed: int64, shape (users, k)."""
+        reasons = self.reasons.of(rows, basis.ring, basis.states)
+        name_others(reasons.types, rows, placement, audience, self.trends)
+        return reasons
+
+    def _why(
+        self, placement: Placement, shown: Picked, basis: Basis, audience: Audience
+    ) -> ReasonColumns:
+        reasons = self.why(placement, shown.rows, basis, audience)
         if shown.codes is not None:
             reasons.types[:] = np.where(shown.codes > 0, shown.codes, reasons.types)
         return reasons
@@ -236,7 +257,7 @@ class Lists:
         ]
         lists: list[dict[str, msgspec.Raw]] = [{} for _ in causes]
         for placement, basis, shown in zip(self._placements, bases, picked, strict=True):
-            reasons = self._why(shown, basis)
+            reasons = self._why(placement, shown, basis, audience)
             written = self._writer.ranked_lists(
                 shown.rows, shown.scores, *reasons, shown.explored, shown.propensities
             )

@@ -62,6 +62,7 @@ class Placement:
     ----------
     beta : weight of the interest against the bias
     bids : what items are ordered by besides their scores; None: nothing
+    rules : what is done with some items on some users' lists; None: nothing
     excluded_types : bool, by `EventType`: whether an interaction of it keeps its item off lists
     """
 
@@ -97,7 +98,7 @@ class Placement:
         self.bids = Bids(catalogue.attributes) if rules.by_bid else None
         self._rating_weight = np.float32(rules.rating_weight)
         self._item_bias = item_bias
-        self._rules = Rules(rules.rules, catalogue) if rules.rules else None
+        self.rules = Rules(rules.rules, catalogue) if rules.rules else None
         self._biases: OrderedDict[int, ResidentBias] = OrderedDict()
         self._some: tuple[NDArray[np.int64], ResidentBias] | None = None
 
@@ -118,8 +119,8 @@ class Placement:
             bias = np.where(eligible & np.isfinite(paid), bias + paid, np.float32(NEVER_LISTED))
         if self._rating_weight:
             bias += self._rating_weight * self._catalogue.attributes.ratings[rows] * eligible
-        if self._rules is not None and bits:
-            self._rules.act(bits, rows, bias, NEVER_LISTED)
+        if self.rules is not None and bits:
+            self.rules.act(bits, rows, bias, NEVER_LISTED)
         return bias
 
     def _bias(self, bits: int) -> ResidentBias:
@@ -135,9 +136,9 @@ class Placement:
 
     def in_force(self, audience: Audience) -> NDArray[np.int64]:
         """Which rules are in force for each user, as bits: int64, shape (n,)."""
-        if self._rules is None:
+        if self.rules is None:
             return np.zeros(len(audience.states), np.int64)
-        return self._rules.in_force(audience)
+        return self.rules.in_force(audience)
 
     def biases(self, bits: int) -> NDArray[np.float32]:
         """What items are listed by where these rules are in force: float32, shape (rows,).
@@ -169,7 +170,7 @@ class Placement:
         basis : theirs; None: it is made
         """
         basis = basis or self.basis(audience)
-        if self._rules is None:
+        if self.rules is None:
             return self.rank(*basis, pool=pool)
         in_force = self.in_force(audience)
         different = np.unique(in_force).tolist()

@@ -61,6 +61,27 @@ class Rules:
                 else:
                     bias[~met if rule.do == "keep" else met] = never
 
+    @property
+    def boosts(self) -> bool:
+        """Whether any of them lifts items."""
+        return any(rule.do == "boost" and (rule.add or 0) > 0 for rule in self._rules)
+
+    def boosted(self, bits: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which items a rule in force lifts: bool, shape (n, k).
+
+        Parameters
+        ----------
+        bits : int64, shape (n,); of `in_force`
+        rows : int64, shape (n, k)
+        """
+        lifted = np.zeros(rows.shape, np.bool_)
+        some, at = np.unique(rows, return_inverse=True)
+        for number, rule in enumerate(self._rules):
+            if rule.do == "boost" and (rule.add or 0) > 0:
+                met = meet(rule.items, self._catalogue, some)[at].reshape(rows.shape)
+                lifted |= met & (bits[:, None] >> number & 1 > 0)
+        return lifted
+
 
 def meet(condition: Items, catalogue: Catalogue, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which of the rows meet a condition: bool, shape (len(rows),)."""

@@ -1,0 +1,1 @@
+"""Reasons in words that shops can translate."""
