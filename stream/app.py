@@ -90,6 +90,8 @@ def build_app(settings: Settings) -> BatchApp:
         lists=engine.answers.lists,
     )
     engine.answers.trending = tally
+    if settings.statistics.contexts:
+        engine.answers.contexts = tally
     app.sidecar = Sidecar(
         settings, feed, tally, recovered=lambda: app.serving and interests.ready, fatal=app.fatal
     )
@@ -153,7 +155,12 @@ def load_engine(settings: Settings) -> Engine:
         ring=state.ring,
         limits=Limits(ceil(state.expire_after_s * 1000), state.max_users),
         pseudonyms=Pseudonyms(None if secret is None else secret.reveal_bytes()),
-        new_counts=partial(Counts, fading_of(settings), settings.statistics.tell_every_s * 1000),
+        new_counts=partial(
+            Counts,
+            fading_of(settings),
+            settings.statistics.tell_every_s * 1000,
+            settings.statistics.context_names,
+        ),
         quality=settings.quality,
     )
     if worded != "nothing":

@@ -21,6 +21,15 @@ class Statistics(Section, frozen=True):
     tell_every_s: Annotated[
         Seconds, Meta(description="workers tell each other items' counts this often")
     ] = 10.0
+    contexts: Annotated[
+        str,
+        Meta(
+            pattern=r"^$|^[^,\s]+(,[^,\s]+){0,7}$",
+            title="up to 8 names with commas between",
+            description="what guests' lists go by besides: hour, placement, or names of "
+            "`properties`, NAME,...",
+        ),
+    ] = ""
     trending_every_s: Annotated[
         Seconds,
         Meta(description="what trends is looked at this often, and published if it changed"),
@@ -39,3 +48,8 @@ class Statistics(Section, frozen=True):
     trending_least: Annotated[
         float, Meta(gt=0, le=1e9, description="and from so many recent interactions on")
     ] = 10.0
+
+    @property
+    def context_names(self) -> tuple[str, ...]:
+        """The names that `contexts` lists."""
+        return tuple(dict.fromkeys(filter(None, self.contexts.split(","))))

@@ -24,6 +24,7 @@ from stream.contracts.trending import Trending, TrendingItem, decode_trending, t
 from stream.core.catalogue import Catalogue
 from stream.core.policy.lists import Lists
 from stream.core.state import UserShard
+from stream.core.statistics.contexts import contexts_of, lifts
 from stream.core.statistics.fading import Fading
 from stream.core.statistics.merged import Merged
 from stream.core.statistics.trending import Levels, Rules, Shop, look, top
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _DIGITS = 3
+_LIFTS_FOR_MS = 1000
+_MOST_LIFTS = 16  # contexts of a second: 4 bytes an item each
 _MOST = 1000  # records of one look: what is left waits for the next
 
 
@@ -81,6 +84,9 @@ class Tally:
         self._catalogue = catalogue
         self._owns = owns
         self._catalogue_loaded = catalogue_loaded
+        self._contexts = statistics.context_names
+        self._lifts: dict[tuple[Any, ...], NDArray[np.float32]] = {}
+        self._lifts_ms = 0
         self._every_s = statistics.trending_every_s
         self._rules = Rules(
             statistics.trending_k, statistics.trending_significance, statistics.trending_least
@@ -163,6 +169,21 @@ class Tally:
         counts = self.merged.by_row(catalogue, now_ms)
         found, z = top(counts, kinds, wanted, self._rules._replace(k=k))
         return found, z / (1 + z)
+
+    def lift(
+        self, request: Request, placement: str, bias: NDArray[np.float32], now_ms: int
+    ) -> NDArray[np.float32] | None:
+        """What the contexts of a request add to the logits of items; kept for a second."""
+        found = contexts_of(self._contexts, request.properties or {}, placement, now_ms)
+        if not found:
+            return None
+        if not 0 <= now_ms - self._lifts_ms < _LIFTS_FOR_MS or len(self._lifts) >= _MOST_LIFTS:
+            self._lifts_ms = now_ms
+            self._lifts.clear()
+        key = (len(self._catalogue), *found.items())
+        if key not in self._lifts:
+            self._lifts[key] = lifts(self.merged, self._catalogue, bias, found, now_ms)
+        return self._lifts[key]
 
     # -- publishing ------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from stream.cli.common import (
     examples,
     print_json,
     printable,
+    read_property,
     with_settings,
 )
 from stream.config import Settings
@@ -55,6 +56,7 @@ from stream.words.templates import Words
 @click.option("--weight", type=float, help="Of relevance against interest, 0 to 1.")
 @click.option("--kind", type=click.Choice(ITEM_KINDS), help="Of trending.")
 @click.option("--category", help="Of trending.")
+@click.option("--property", "properties", multiple=True, metavar="K=V", help="Of list, for guests.")
 @click.option("--request-id", help="Comes back with the answer (default: a fresh one).")
 @click.option(
     "--timeout",
@@ -116,6 +118,7 @@ def _request(request_type: str, options: dict[str, Any]) -> tuple[bytes, dict[st
         "weight": options["weight"],
         "kind": options["kind"],
         "category": options["category"],
+        "properties": dict(map(read_property, options["properties"])) or None,
     }
     return key, {name: given for name, given in fields.items() if given is not None}
 

@@ -6,6 +6,7 @@ In: options. Out: Settings, or an error that says what to do. Knows no command.
 from __future__ import annotations
 
 import functools
+import json
 import math
 import sys
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from click.shell_completion import CompletionItem
 from tqdm import tqdm
 
 from stream.config import Settings, load_settings
-from stream.errors import FreshetError
+from stream.errors import FreshetError, UsageError
 from stream.terminal import printable, printable_json
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "print_json",
     "printable",
     "progress",
+    "read_property",
     "with_settings",
 ]
 
@@ -140,3 +142,15 @@ def progress(total: int | None, unit: str, title: str) -> Any:
         disable=not sys.stderr.isatty(),
         file=sys.stderr,
     )
+
+
+def read_property(text: str) -> tuple[str, Any]:
+    """A property as it is typed, K=V; V is a number, true, false or a text."""
+    name, equals, given = text.partition("=")
+    if not (name and equals):
+        raise UsageError(f"--property takes K=V, not {text!r}")
+    try:
+        number = json.loads(given)
+    except ValueError:
+        return name, given
+    return name, number if isinstance(number, bool | int | float) else given

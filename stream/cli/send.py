@@ -22,6 +22,7 @@ from stream.cli.common import (
     examples,
     print_json,
     printable,
+    read_property,
     with_settings,
 )
 from stream.cli.reflected import Reflected, following_lists
@@ -132,7 +133,7 @@ def _event(kind: Kind, event_type: str, options: dict[str, Any]) -> tuple[bytes,
         "event_time_ms": _now_ms() if options["time_ms"] is None else options["time_ms"],
         "session_id": options["session"],
         "placement": options["placement"],
-        "properties": dict(map(_property, options["properties"])) or None,
+        "properties": dict(map(read_property, options["properties"])) or None,
         "quantity": amounts["quantity"],
         "unit_price": amounts["price"],
         "currency": amounts["currency"],
@@ -142,17 +143,6 @@ def _event(kind: Kind, event_type: str, options: dict[str, Any]) -> tuple[bytes,
     except UnicodeEncodeError as error:
         raise UsageError("--user is not valid UTF-8") from error
     return key, {name: given for name, given in fields.items() if given is not None}
-
-
-def _property(text: str) -> tuple[str, Any]:
-    name, equals, given = text.partition("=")
-    if not (name and equals):
-        raise UsageError(f"--property takes K=V, not {text!r}")
-    try:
-        number = json.loads(given)
-    except ValueError:
-        return name, given
-    return name, number if isinstance(number, bool | int | float) else given
 
 
 def _check(kind: Kind, key: bytes, event: dict[str, Any]) -> None:

@@ -145,6 +145,7 @@ def _columns(users: list[bytes], records: Sequence[Event], offsets: Sequence[int
         offsets=np.array(offsets, np.int64),
         amounts=_amounts(records),
         placements=[record.placement for record in records],
+        properties=[record.properties for record in records],
     )
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from stream.contracts.records import Properties
+
 
 @dataclass(slots=True)
 class Events:
@@ -24,6 +26,7 @@ class Events:
     amounts : float64, shape (n,), finite, >= 0; quantity times unit price of a purchase or a
         cancellation, 0 where it does not say its price
     placements : n names of the placements that the events name, None where one names none
+    properties : n, as the events have them
     """
 
     users: list[bytes]
@@ -34,6 +37,7 @@ class Events:
     offsets: npt.NDArray[np.int64]
     amounts: npt.NDArray[np.float64]
     placements: list[str | None]
+    properties: list[Properties | None]
 
     def __len__(self) -> int:
         return len(self.users)
@@ -51,6 +55,7 @@ class Events:
             self.offsets[first:],
             self.amounts[first:],
             self.placements[first:],
+            self.properties[first:],
         )
 
     def take(self, at: npt.NDArray[np.int64]) -> Events:
@@ -65,6 +70,7 @@ class Events:
             self.offsets[at],
             self.amounts[at],
             [self.placements[position] for position in chosen],
+            [self.properties[position] for position in chosen],
         )
 
     @classmethod
@@ -72,7 +78,7 @@ class Events:
         """No events."""
         numbers = np.empty(0, np.int64)
         types, hashes, amounts = np.empty(0, np.uint8), np.empty(0, np.uint32), np.empty(0)
-        return cls([], [], types, numbers, hashes, numbers, amounts, [])
+        return cls([], [], types, numbers, hashes, numbers, amounts, [], [])
 
     @classmethod
     def join(cls, parts: Sequence[Events]) -> Events:
@@ -88,4 +94,5 @@ class Events:
             np.concatenate([part.offsets for part in parts]),
             np.concatenate([part.amounts for part in parts]),
             [placement for part in parts for placement in part.placements],
+            [properties for part in parts for properties in part.properties],
         )

@@ -20,6 +20,7 @@ from stream.contracts.records import (
     ItemKind,
     Label,
     ListedItem,
+    Properties,
 )
 from stream.errors import RecordError
 
@@ -45,6 +46,7 @@ class Request(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
     weight : of `rank`, in [0, 1]: what relevance counts for, against the user's interest
     kind, category : of `trending`
     deadline_ms : what is not answered by then is answered by `late`
+    properties : of `list`, what is known of a guest's visit, such as country or campaign
     """
 
     request_id: Id
@@ -61,6 +63,7 @@ class Request(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
     kind: ItemKind | None = None
     category: Label | None = None
     deadline_ms: EventTimeMs | None = None
+    properties: Properties | None = None
 
     @property
     def user(self) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from stream.contracts import Events
 from stream.core.fold import Folded
 from stream.core.micro_batch import Decoded, PartResult
+from stream.core.statistics.contexts import with_contexts
 from stream.core.statistics.counts import Columns, Records
 from stream.core.users import Users
 
@@ -56,7 +57,10 @@ def count_items(parts: Sequence[Decoded], folded: Folded, events: Events) -> lis
     records, first = [], 0
     for part in parts:
         stop = first + len(part.events) - part.skipped
-        records.append(part.given.shard.counts.fold(columns.some(first, stop)))
+        counts, some = part.given.shard.counts, columns.some(first, stop)
+        if counts.contexts:
+            some = with_contexts(some, part.events.tail(part.skipped), counts.contexts)
+        records.append(counts.fold(some))
         first = stop
     return records
 

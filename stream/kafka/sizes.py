@@ -14,6 +14,7 @@ from stream.core.state import leave_at_most
 from stream.core.statistics.counts import let_go_at_most
 from stream.core.statistics.fading import ROW
 from stream.core.wire import Layout
+from stream.words.templates import MAX_TITLE
 
 DEFAULT_MAX_MESSAGE_BYTES = 1_048_588  # Kafka's own default of max.message.bytes
 
@@ -24,6 +25,7 @@ _FRAMING_BYTES = 64  # of a record: lengths, offset and timestamp
 _BATCH_BYTES = 64 << 10  # the `applied` record and the header of a record batch, generously
 _COUNTS_BYTES = ROW.itemsize + 16 + _FRAMING_BYTES  # of an item: row, key, framing
 _LISTED_ITEM_BYTES = 2 * MAX_ID_BYTES + 256  # JSON: two ids, numbers, the reason's slug
+_WORDS_BYTES = 6 * MAX_TITLE + 256  # JSON: a title, and a template around it
 _HEADERS_BYTES = 64 << 10  # what a dead letter has beside its record, generously
 
 
@@ -54,14 +56,16 @@ def changelog_batch_bytes(settings: Settings) -> int:
     """
     max_events = settings.batch.max_events
     tombstones = leave_at_most(max_events) * (MAX_ID_BYTES + _FRAMING_BYTES)
-    counts = (max_events + let_go_at_most(max_events)) * _COUNTS_BYTES
+    counted = max_events * (1 + len(settings.statistics.context_names))
+    counts = (counted + let_go_at_most(counted)) * _COUNTS_BYTES
     return max_events * user_bytes(settings) + tombstones + counts + _BATCH_BYTES
 
 
 def lists_bytes(settings: Settings) -> int:
     """Return what the longest lists of all placements take, in one record."""
     items = sum(placement.k for placement in settings.placements.values())
-    return items * _LISTED_ITEM_BYTES + _BATCH_BYTES
+    words = _WORDS_BYTES if settings.words.written_to == "lists" else 0
+    return items * (_LISTED_ITEM_BYTES + words) + _BATCH_BYTES
 
 
 def dead_letter_bytes(source_bytes: int) -> int:

@@ -18,7 +18,7 @@ from export.models import train
 from export.models.base import Trained
 from export.models.content import record as record_of
 from stream.config import Placement, load_settings
-from stream.contracts import EventType, Item, decode_recommendation
+from stream.contracts import EventType, Item, ListedItem, decode_recommendation
 from stream.core import content as tokens
 from stream.core import content_graph
 from stream.core.bundle import Bundle
@@ -30,6 +30,7 @@ from stream.core.model import Model
 from stream.errors import BundleError
 from stream.feed import CatalogueFeed
 from stream.kafka.batches import RecordBatch
+from stream.placements import Explore
 from tests.support.hostile_bundles import DEMO, seal
 from tests.support.parts import Part
 
@@ -78,14 +79,14 @@ def folder(written: Path, tmp_path: Path) -> Path:
 class Shop:
     """A bundle that serves, and the feed of its catalogue; no broker."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, home: Placement | None = None) -> None:
         self.model = Model(Bundle.load(folder), "cpu")
         self.catalogue = Catalogue(self.model.bundle.item_ids)
         self.engine = Engine(
             self.model,
             self.catalogue,
             kinds={"purchases": "purchases"},
-            placements={"home": Placement(k=3)},
+            placements={"home": home or Placement(k=3)},
             ring=10,
         )
         self.feed = CatalogueFeed(
@@ -106,6 +107,9 @@ class Shop:
         return self.model.embeddings[self.catalogue.rows([item_id])[0]].copy()
 
     def listed_after(self, item_id: str) -> list[str]:
+        return [item.item_id for item in self.list_after(item_id)]
+
+    def list_after(self, item_id: str, now_ms: int = BEGIN_MS) -> list[ListedItem]:
         """The list of a new user who bought an item."""
         self.offset += 1
         user = f"u{self.offset}"
@@ -113,9 +117,9 @@ class Shop:
         batch = RecordBatch(
             "purchases", 0, 0, 1, [user.encode()], [json.dumps(event).encode()], [self.offset], [0]
         )
-        (part,) = self.engine.step([Part(self.shard, batch)], BEGIN_MS).parts
+        (part,) = self.engine.step([Part(self.shard, batch)], now_ms).parts
         (listed,) = part.list_values
-        return [item.item_id for item in decode_recommendation(listed).lists["home"].items]
+        return decode_recommendation(listed).lists["home"].items
 
 
 class Arrived:
@@ -156,6 +160,25 @@ def test_an_item_is_listed_from_the_moment_its_record_arrives(written: Path) -> 
     assert set(shop.listed_after("i9")[:2]) == {"i8", "new mug"}
     assert shop.listed_after("i25")[0] == "new bag"
     assert shop.listed_after("new bag")[0] != "new mug"  # and it moves its buyers
+
+
+def test_a_new_item_is_shown_to_who_it_fits_within_a_second_of_its_record(written: Path) -> None:
+    """By the content map of the bundle, and the bonus of a placement that explores."""
+    explores = Placement(k=6, beta=8.0, explore=Explore(optimism=4.0))
+    shop = Shop(written, explores)
+    shop.put(*({"item_id": item_id} for item_id in shop.model.bundle.item_ids[1:]))
+    lately_ms = BEGIN_MS + 10_000
+    assert "new mug" not in {item.item_id for item in shop.list_after("i9", lately_ms)}
+    shop.put({"item_id": "new mug", "title": "Kitchen mug, red"})
+    fitting = {item.item_id: item for item in shop.list_after("i9", lately_ms + 1000)}
+    assert fitting["new mug"].reason.code == "new"
+    assert "new mug" not in {item.item_id for item in shop.list_after("i25", lately_ms + 1000)}
+    # Without the bonus the mugs that everybody knows come first.
+    plain = Shop(written, Placement(k=6, beta=8.0))
+    plain.put(*({"item_id": item_id} for item_id in shop.model.bundle.item_ids[1:]))
+    plain.put({"item_id": "new mug", "title": "Kitchen mug, red"})
+    ranks = {item.item_id: item.rank for item in plain.list_after("i9", lately_ms)}
+    assert ranks.get("new mug", 7) > fitting["new mug"].rank
 
 
 def test_a_changed_record_changes_the_vector_and_a_trained_item_keeps_its_own(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from stream.contracts import (
     Answer,
+    AnsweredItem,
     Cause,
     Rejection,
     Request,
@@ -47,6 +48,18 @@ class Trending(Protocol):
         """
 
 
+class Contexts(Protocol):
+    """What is wanted where a request comes from."""
+
+    def lift(
+        self, request: Request, placement: str, bias: NDArray[np.float32], now_ms: int
+    ) -> NDArray[np.float32] | None:
+        """What counts add to the logits of items, by row; the same array for the same contexts.
+
+        `bias`: float32, shape (rows,); the model's. None: there is nothing to go by.
+        """
+
+
 class Answers:
     """Answers requests for one model and one catalogue.
 
@@ -71,8 +84,9 @@ class Answers:
         self._room = Room(model, catalogue, lists, layout)
         self._pseudonyms = pseudonyms
         self.trending = trending
+        self.contexts: Contexts | None = None
         self._ways: dict[str, Callable[[Room, Crowd], list[Answer]]] = {
-            "list": _list,
+            "list": self._list,
             "rank": rank,
             "similar": similar_to,
             "together": together,
@@ -156,18 +170,39 @@ class Answers:
             answers[user] = room.listing(answers[user], rows, scores, room.named("trending"))
         return answers
 
+    def _list(self, room: Room, crowd: Crowd) -> list[Answer]:
+        """The lists of a placement, as an event now would make them; a guest's by context."""
+        lifts: list[NDArray[np.float32] | None] = [None] * len(crowd.asked)
+        if self.contexts is not None:
+            for user in np.flatnonzero(crowd.audience.headers["events"] == 0).tolist():
+                one = crowd.asked[user]
+                told = (one.request, crowd.placement, self.lists.item_bias, one.cause.event_time_ms)
+                lifts[user] = self.contexts.lift(*told)
+        answers = room.answers(crowd)
+        number = np.array([id(lift) for lift in lifts])
+        for first in np.unique(number, return_index=True)[1].tolist():
+            who = np.flatnonzero(number == number[first])
+            filled = _fill(room, crowd, who, lifts[first])
+            for user, items in zip(who.tolist(), filled, strict=True):
+                answers[user] = replace(answers[user], items=items)
+        return answers
+
 
 def _late(one: Asked, clock_ms: int) -> bool:
     deadline_ms = one.request.deadline_ms
     return deadline_ms is not None and clock_ms > deadline_ms
 
 
-def _list(room: Room, crowd: Crowd) -> list[Answer]:
-    """The lists of a placement, as an event now would make them."""
-    k = crowd.asked[0].request.k
-    shown, why = room.lists.of_placement(crowd.placement, crowd.audience, k)
-    answers = []
-    for user, answer in enumerate(room.answers(crowd)):
+def _fill(
+    room: Room, crowd: Crowd, who: NDArray[np.int64], lift: NDArray[np.float32] | None
+) -> list[tuple[AnsweredItem, ...]]:
+    """The lists of some of the users, in the placement's order."""
+    k, some = crowd.asked[0].request.k, crowd.audience
+    if len(who) < len(crowd.asked):
+        some = some.take(who)
+    shown, why = room.lists.of_placement(crowd.placement, some, k, lift)
+    lists = []
+    for user in range(len(who)):
         items = []
         for at in range(int((shown.scores[user] > 0).cumprod().sum())):
             reason = room.reason(int(why.rows[user, at]), int(why.types[user, at]))
@@ -179,5 +214,5 @@ def _list(room: Room, crowd: Crowd) -> list[Answer]:
                     propensity=float(shown.propensities[user, at]),
                 )
             items.append(item)
-        answers.append(replace(answer, items=tuple(items)))
-    return answers
+        lists.append(tuple(items))
+    return lists

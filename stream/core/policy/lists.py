@@ -162,19 +162,30 @@ class Lists:
             placement.refresh(rows, self.item_bias)
 
     def of_placement(
-        self, name: str, audience: Audience, k: int | None
+        self,
+        name: str,
+        audience: Audience,
+        k: int | None,
+        lift: NDArray[np.float32] | None = None,
     ) -> tuple[Picked, ReasonColumns]:
         """Lists of one placement and why each item is there.
 
         Parameters
         ----------
         k : length of the lists; None: the placement's
+        lift : float32, shape (n,); added to the logits of the first n rows; None: nothing is
         """
         number = self.placements.index(name)
         rules, placement = self._rules[name], self._placements[number]
         arranging, explorer = self._arranging[number], self._explorers.get(name)
         if k is not None and k != rules.k:
             rules = msgspec.structs.replace(rules, k=k)
+        if lift is not None:
+            bias = self.item_bias.copy()
+            bias[: len(lift)] += lift
+            size = pool_of(rules, exploring=explorer is not None)
+            placement = Placement(name, rules, self._model, self._catalogue, bias, size)
+        if rules.k != self._rules[name].k or lift is not None:
             arranging = Arranging(rules, placement, self._model, self._catalogue, explorer)
         basis = placement.basis(audience)
         pool = placement.find(audience, pool_of(rules, exploring=explorer is not None), basis)

@@ -10,6 +10,7 @@ from before an erasure and one that was applied before a crash change nothing he
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -85,6 +86,7 @@ class Counts:
     ----------
     fading : half-lives
     tell_every_ms : time between two looks for rows that others should know
+    contexts : names of the contexts that items are counted in besides
 
     Attributes
     ----------
@@ -92,8 +94,14 @@ class Counts:
     newest_ms : newest event time that was counted
     """
 
-    def __init__(self, fading: Fading | None = None, tell_every_ms: float = 10_000) -> None:
+    def __init__(
+        self,
+        fading: Fading | None = None,
+        tell_every_ms: float = 10_000,
+        contexts: Sequence[str] = (),
+    ) -> None:
         self.fading = fading or Fading()
+        self.contexts = contexts
         self._tell_every_ms = tell_every_ms
         self.newest_ms = 0
         self._told_ms = self._all_told_ms = 0

@@ -129,6 +129,12 @@ class Merged:
         counts = np.maximum(self._sums[self._slots] * factors, 0.0).astype(np.float32)
         return ItemCounts(time_ms, *np.ascontiguousarray(counts.T))
 
+    def interactions(self, hashes: NDArray[np.uint64], now_ms: int) -> NDArray[np.float64]:
+        """Clicks, carts and purchases under some hashes, faded as in `by_row`: float64."""
+        factor = 1.0 / self._factors(np.array([min(self.newest_ms, now_ms)]))[0, 1]
+        found = self._sums[self._index.find(hashes), 1:4].sum(axis=1)
+        return np.asarray(np.maximum(found * factor, 0.0), np.float64)
+
 
 def _grown(old: NDArray[np.float32] | None, size: int) -> NDArray[np.float32]:
     grown = np.zeros((size, len(_NAMES)), np.float32)
