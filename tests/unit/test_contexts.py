@@ -102,6 +102,7 @@ def test_a_guests_first_list_goes_by_country_placement_and_hour(desk: Counting) 
 
 def test_after_one_event_a_list_is_the_guests_own(desk: Counting) -> None:
     desk.clicks("i100", 500, properties={"country": "DE"})
+    desk.clicks("i101", 500, properties={"country": "FR"})
     here = {"properties": {"country": "DE"}}
     assert desk.guest(**here)[0] == "i100"
     desk.did("i7", user="guest")
@@ -129,17 +130,20 @@ def test_a_lift_is_what_was_counted_beyond_what_was_to_be_expected(desk: Countin
 def test_contexts_are_counted_once_and_survive_their_owner(desk: Counting) -> None:
     first = desk.offset
     desk.clicks("i1", 5, properties={"country": "DE"})
-    again = desk.shard.counts.rows.copy()
+    before = desk.shard.counts.rows.copy()
     desk.offset = first
     desk.clicks("i1", 5, applied=first + 5, properties={"country": "DE"})  # after a crash
-    np.testing.assert_array_equal(desk.shard.counts.rows, again)
+    np.testing.assert_array_equal(desk.shard.counts.rows, before)
+    for _ in range(2):
+        desk.clicks("i2", 1, event_id="once", properties={"country": "DE"})
     taken = desk.new_counts()
     taken.load(list(desk.written), list(desk.written.values()))
     rows = dict(zip(taken.hashes.tolist(), taken.rows["clicks"].tolist(), strict=True))
     here = np.array([context_hash("country", "DE")], np.uint64)
-    (row,) = mixed(np.array([item_hash("i1")], np.uint64), here).tolist()
-    assert (rows[item_hash("i1")], rows[row]) == (5, 5)
-    assert len(rows) == 3  # with the hour; no placement was told
+    for item, times in (("i1", 5), ("i2", 1)):
+        (row,) = mixed(np.array([item_hash(item)], np.uint64), here).tolist()
+        assert (rows[item_hash(item)], rows[row]) == (times, times)
+    assert len(rows) == 6  # with the hours; no placement was told
 
 
 def test_what_is_not_known_and_what_is_only_seen_has_no_context(desk: Counting) -> None:
