@@ -1,131 +1,28 @@
 """`freshet simulate`: shoppers who react to their lists. In: the catalogue and lists. Out: events.
 
-A shopper likes a few categories. Shown a list, they walk down its first items and click the first
-that tempts them: likely within their tastes, hardly outside. Otherwise they browse by themselves.
-What they do depends on when lists arrive, so a seed fixes tastes and dice, not the exact run.
+Who the shoppers are says `shoppers.py`. What they do depends on when lists arrive, so a seed fixes
+tastes and dice, not the exact run. New items go to the items topic while it runs, and are taken
+out again at its end.
 """
 
 from __future__ import annotations
 
-import random
-import statistics
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import click
 import msgspec
+from kafka import KafkaProducer
 
 from stream.cli.clients import open_consumer, open_producer
 from stream.cli.common import complete_placement, examples, print_json, with_settings
 from stream.cli.lists import ListReader
+from stream.cli.shoppers import Shop, Shopper, Tally
 from stream.config import Settings
-from stream.contracts import PURCHASE_TYPES, Item, decode_recommendation
+from stream.contracts import PURCHASE_TYPES, decode_recommendation, encode_record
 from stream.errors import RecordError, UsageError
 from stream.kafka.cluster import Cluster
-
-TASTES = 3  # categories a shopper likes
-LOOKED_AT = 8  # items of a list that a shopper looks at
-TEMPTED = 0.25  # chance that an item within the tastes is clicked
-MISLED = 0.02  # the same for any other item
-LOOKS = 0.7  # chance to look at the list when there is a new one, rather than browse
-BUYS = 0.1  # chance that a click is followed by a purchase
-STRAYS = 0.2  # chance that browsing leaves the tastes
-
-
-@dataclass
-class Shopper:
-    """One user: tastes, and the newest list not looked at yet."""
-
-    user_id: str
-    tastes: frozenset[str]
-    shown: list[str] = field(default_factory=list)
-    wants: str | None = None  # clicked, and bought with the next step
-
-
-@dataclass
-class Tally:
-    """Counts of one second."""
-
-    sent: int = 0
-    lists: int = 0
-    looks: int = 0
-    clicks: int = 0
-    delays_ms: list[int] = field(default_factory=list)
-
-    def report(self) -> dict[str, Any]:
-        """Return the counts as fields; rates that nothing is known of are None."""
-        return {
-            "events": self.sent,
-            "lists": self.lists,
-            "looks": self.looks,
-            "click_through": round(self.clicks / self.looks, 4) if self.looks else None,
-            "event_to_list_ms": statistics.median(self.delays_ms) if self.delays_ms else None,
-        }
-
-
-def category_of(item: Item) -> str:
-    """The item's category; without one the last word of its title, which is often its noun."""
-    return item.category or (item.title or "").rpartition(" ")[2].upper()
-
-
-class Shop:
-    """The shoppers over one catalogue; pure, so that a test needs no broker.
-
-    Parameters
-    ----------
-    items : the catalogue by item_id, not empty
-    users : > 0
-    """
-
-    def __init__(self, items: Mapping[str, Item], users: int, seed: int) -> None:
-        self._dice = random.Random(seed)
-        self._category = {item_id: category_of(items[item_id]) for item_id in sorted(items)}
-        self._of_category: dict[str, list[str]] = defaultdict(list)
-        for item_id, category in self._category.items():
-            self._of_category[category].append(item_id)
-        self._all = list(self._category)
-        self.shoppers = [
-            # A category is liked as often as it is large: tastes come by way of random items.
-            Shopper(
-                f"shopper-{seed}-{number}",
-                frozenset(self._category[self._dice.choice(self._all)] for _ in range(TASTES)),
-            )
-            for number in range(users)
-        ]
-
-    def chance_of_random_list(self) -> float:
-        """Click-through that lists of random items would have, to compare with."""
-        stay = []
-        for shopper in self.shoppers:
-            liked = sum(len(self._of_category[taste]) for taste in shopper.tastes) / len(self._all)
-            stay.append((1 - liked * TEMPTED - (1 - liked) * MISLED) ** LOOKED_AT)
-        return 1 - statistics.fmean(stay)
-
-    def act(self, shopper: Shopper, tally: Tally) -> tuple[str, str, bool]:
-        """Return what the shopper does next: event type, item_id, whether it came from the list."""
-        if shopper.wants is not None:
-            item_id, shopper.wants = shopper.wants, None
-            return "purchase", item_id, False
-        if shopper.shown and self._dice.random() < LOOKS:
-            shown, shopper.shown = shopper.shown[:LOOKED_AT], []
-            tally.looks += 1
-            for item_id in shown:
-                fits = self._category.get(item_id) in shopper.tastes
-                if self._dice.random() < (TEMPTED if fits else MISLED):
-                    tally.clicks += 1
-                    shopper.wants = item_id if self._dice.random() < BUYS else None
-                    return "click", item_id, True
-        if self._dice.random() < STRAYS:
-            return "view", self._dice.choice(self._all), False
-        taste = self._dice.choice(sorted(shopper.tastes))
-        return "view", self._dice.choice(self._of_category[taste]), False
-
-    def next_shopper(self) -> Shopper:
-        """Return whose turn it is."""
-        return self._dice.choice(self.shoppers)
 
 
 def event_record(
@@ -160,7 +57,22 @@ def event_record(
     help="The list they look at.",
     shell_complete=complete_placement,
 )
-@click.option("--json", "as_json", is_flag=True, help="Print each second as one JSON line.")
+@click.option(
+    "--drift",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Chance that a step begins with another taste.",
+)
+@click.option(
+    "--new-items",
+    "new_every_s",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="A new item arrives this often (default: none).",
+)
+@click.option("--impressions", is_flag=True, help="Send what came into view, too.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON line each second, and one of all.")
 @with_settings
 def command(
     settings: Settings,
@@ -170,57 +82,137 @@ def command(
     seed: int,
     events: int | None,
     placement: str,
+    drift: float,
+    new_every_s: float | None,
+    impressions: bool,
     as_json: bool,
 ) -> None:
     """Let shoppers with tastes of their own click, buy and browse, RATE events a second.
 
-    Prints each second: events, lists, click-through of the lists, median event-to-list time.
+    Prints each second, and of all at the end: events, lists, click-through of the lists, how much
+    less that is to be expected to be than of the best lists for these tastes (regret), the share
+    of new items among those in view, median event-to-list time.
     """
     topics = settings.topics
+    written = [topics.clicks, topics.purchases, *([topics.items] if new_every_s else [])]
     with (
         open_consumer(Cluster.of(settings), [topics.items, topics.recommendations]) as consumer,
-        open_producer(Cluster.of(settings), [topics.clicks, topics.purchases]) as producer,
+        open_producer(Cluster.of(settings), written) as producer,
     ):
         lists = ListReader(consumer, settings, topics.recommendations)
         if not lists.titles.items:
             raise UsageError(
                 f"the topic {topics.items!r} holds no catalogue: produce one, or try `freshet demo`"
             )
-        shop = Shop(lists.titles.items, users, seed)
-        by_user = {shopper.user_id: shopper for shopper in shop.shoppers}
+        shop = Shop(lists.titles.items, users, seed, drift)
         click.echo(
             f"{users} shoppers over {len(lists.titles.items)} items; random lists would have "
             f"a click-through of {shop.chance_of_random_list():.1%}; Ctrl-C ends",
             err=True,
         )
-        tally, since, second = Tally(), time.monotonic(), 1
-        for number, due in enumerate(_times(rate, events)):
+        run = _Run(settings, lists, producer, shop, placement, as_json)
+        try:
+            run.go(_times(rate, events), new_every_s, impressions=impressions)
+        finally:
+            for item_id in shop.arrived:
+                producer.send(topics.items, key=item_id.encode(), value=None)
+            producer.flush(timeout=10)
+            run.end()
+
+
+class _Run:
+    """One run: sends what is due, takes in what arrives, reports each second."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        lists: ListReader,
+        producer: KafkaProducer,
+        shop: Shop,
+        placement: str,
+        as_json: bool,
+    ) -> None:
+        self._topics = settings.topics
+        self._lists = lists
+        self._producer = producer
+        self._shop = shop
+        self._by_user = {shopper.user_id: shopper for shopper in shop.shoppers}
+        self._placement = placement
+        self._as_json = as_json
+        self._sent = 0
+        self._second, self._tally, self._total = 1, Tally(), Tally()
+
+    def go(self, due: Iterator[float], new_every_s: float | None, *, impressions: bool) -> None:
+        """Let an event happen whenever one is due."""
+        since = time.monotonic()
+        for at in due:
             while True:
-                left_s = due - time.monotonic()
-                for record in lists.poll(max(0.0, min(left_s, 0.1))):
-                    _show(by_user, record, placement, tally)
-                if time.monotonic() >= since + second:
-                    _report(second, tally, as_json)
-                    second, tally = second + 1, Tally()
+                left_s = at - time.monotonic()
+                for record in self._lists.poll(max(0.0, min(left_s, 0.1))):
+                    _show(self._by_user, record, self._placement, self._tally)
+                if time.monotonic() >= since + self._second:
+                    self._report()
                 if left_s <= 0:
                     break
-            shopper = shop.next_shopper()
-            done, item_id, listed = shop.act(shopper, tally)
-            producer.send(
-                topics.purchases if done in PURCHASE_TYPES else topics.clicks,
-                key=shopper.user_id.encode(),
-                value=event_record(
-                    shopper.user_id,
-                    done,
-                    item_id,
-                    event_id=f"{seed}-{time.time_ns()}-{number}",
-                    time_ms=time.time_ns() // 1_000_000,
-                    placement=placement if listed else None,
-                ),
-            )
-            tally.sent += 1
-        producer.flush(timeout=10)
-        _report(second, tally, as_json)
+            gone_s = time.monotonic() - since
+            while new_every_s and len(self._shop.arrived) < int(gone_s / new_every_s):
+                item = self._shop.arrive()
+                value = encode_record(item)
+                self._producer.send(self._topics.items, key=item.item_id.encode(), value=value)
+            shopper = self._shop.next_shopper()
+            done, item_id, listed = self._shop.act(shopper, self._tally)
+            for seen in shopper.saw if impressions else ():
+                self._send(shopper.user_id, "impression", seen, listed=True)
+            self._send(shopper.user_id, done, item_id, listed=listed)
+
+    def _send(self, user_id: str, done: str, item_id: str, *, listed: bool) -> None:
+        self._producer.send(
+            self._topics.purchases if done in PURCHASE_TYPES else self._topics.clicks,
+            key=user_id.encode(),
+            value=event_record(
+                user_id,
+                done,
+                item_id,
+                event_id=f"{user_id}-{time.time_ns()}-{self._sent}",
+                time_ms=time.time_ns() // 1_000_000,
+                placement=self._placement if listed else None,
+            ),
+        )
+        self._sent += 1
+        self._tally.sent += 1
+
+    def _report(self) -> None:
+        told = {"second": self._second, **self._tally.report()}
+        if self._as_json:
+            print_json(told)
+        else:
+            click.echo(f"{self._second:4} s  {_line(self._tally)}")
+        self._total.add(self._tally)
+        self._second, self._tally = self._second + 1, Tally()
+
+    def end(self) -> None:
+        """Report the rest of the last second, and the whole run."""
+        self._report()
+        arrived, shown = len(self._shop.arrived), len(self._shop.shown_new)
+        if self._as_json:
+            new = {"new_items_arrived": arrived, "new_items_shown": shown}
+            print_json({"total": {**self._total.report(), **new}})
+            return
+        click.echo(f"   all  {_line(self._total)}")
+        if arrived:
+            click.echo(f"{shown} of {arrived} new items were shown to somebody")
+
+
+def _line(tally: Tally) -> str:
+    found = tally.report()
+    rate, regret, delay = found["click_through"], found["regret"], found["event_to_list_ms"]
+    new = f"  new {found['new_items']:.1%}" if tally.seen_new else ""
+    return (
+        f"{tally.sent:6} events  {tally.lists:6} lists  click-through "
+        f"{'    -' if rate is None else f'{rate:5.1%}'} of {tally.looks:5}  regret "
+        f"{'    -' if regret is None else f'{regret:5.1%}'}{new}  event to list "
+        f"{'-' if delay is None else f'{delay:.0f} ms'}"
+    )
 
 
 def _times(rate: float, events: int | None) -> Iterator[float]:
@@ -245,16 +237,3 @@ def _show(by_user: Mapping[str, Shopper], record: Any, placement: str, tally: Ta
     tally.lists += 1
     now_ms = time.time_ns() // 1_000_000
     tally.delays_ms.append(now_ms - recommendation.cause.event_time_ms)
-
-
-def _report(second: int, tally: Tally, as_json: bool) -> None:
-    found = tally.report()
-    if as_json:
-        print_json({"second": second, **found})
-        return
-    rate, delay = found["click_through"], found["event_to_list_ms"]
-    click.echo(
-        f"{second:4} s  {tally.sent:6} events  {tally.lists:6} lists  click-through "
-        f"{'    -' if rate is None else f'{rate:5.1%}'} of {tally.looks:5}  event to list "
-        f"{'-' if delay is None else f'{delay:.0f} ms'}"
-    )

@@ -25,6 +25,7 @@ from stream.contracts import (
 )
 from stream.demo import sample
 from stream.kafka.broker import BrokerProcess
+from tests.integration.test_asking import records_of
 from tests.support.freshet import (
     END_WITHIN_S,
     ROOT,
@@ -160,10 +161,16 @@ def test_simulate_needs_a_catalogue_and_reports_each_second(freshet: Freshet) ->
         for key, value in sample.catalogue():
             producer.send(freshet.topic["items"], key=key, value=value)
         producer.flush()
-    out = freshet.run("simulate", "--rate", "100", "--events", "150", "--users", "5", "--json")
-    told = [json.loads(line) for line in out.splitlines()]
-    assert sum(second["events"] for second in told) == 150
-    assert len(told) == 2
+    more = ("--new-items", "0.25", "--drift", "0.1", "--impressions", "--json")
+    out = freshet.run("simulate", "--rate", "100", "--events", "150", "--users", "5", *more)
+    *seconds, total = [json.loads(line) for line in out.splitlines()]
+    assert sum(second["events"] for second in seconds) == 150
+    assert len(seconds) == 2
+    assert total["total"]["events"] == 150
+    added = total["total"]["new_items_arrived"]
+    assert added >= 5
+    newest = {r.key: r.value for r in records_of(freshet, freshet.topic["items"])}
+    assert sum(value is None for value in newest.values()) == added, "they are taken out again"
 
 
 @pytest.mark.parametrize("arguments", [("watch",), ("simulate", "--rate", "5")], ids=lambda a: a[0])

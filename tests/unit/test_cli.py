@@ -25,7 +25,8 @@ from stream.cli.lists import Titles
 from stream.cli.reflected import Lists
 from stream.cli.replay import Log, read_log
 from stream.cli.screen import Happened, Screen
-from stream.cli.simulate import Shop, Tally, category_of, event_record
+from stream.cli.shoppers import LOOKED_AT, MISLED, TEMPTED, Shop, Tally, category_of
+from stream.cli.simulate import event_record
 from stream.config import Settings
 from stream.contracts import (
     EVENT_TYPES,
@@ -137,6 +138,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["replay", "log", "--speed", "fast"],
         ["replay", "/no/such/log"],
         ["simulate", "--rate", "-1"],
+        ["simulate", "--drift", "2"],
+        ["simulate", "--new-items", "0"],
         ["watch", "--count", "0"],
         ["watch", "--bootstrap", "no port"],
         ["watch", "--config", "/no/such/file"],
@@ -642,3 +645,45 @@ def test_what_shoppers_send_can_be_used() -> None:
         assert events.event_hashes.tolist() == [event_hash(f"e{number}")]
         assert (b'"placement":"home"' in value) == listed
     assert did == {("view", False), ("click", True), ("purchase", False)}
+
+
+def test_regret_is_what_the_best_list_for_these_tastes_has_more() -> None:
+    items = {f"i{n}": Item(f"i{n}", category=f"c{n % 20}") for n in range(400)}
+    shop = Shop(items, 30, seed=3)
+    for shopper in shop.shoppers:
+        liked = [n for n in items if category_of(items[n]) in shopper.tastes]
+        other = [n for n in items if n not in liked]
+        for shown in (liked, liked[:3] + other, other):
+            tally = Tally()
+            while not tally.looks:
+                shopper.shown, shopper.wants = shown, None
+                shop.act(shopper, tally)
+            fits = sum(n in liked for n in shown[:LOOKED_AT])
+            stays = (1 - TEMPTED) ** fits * (1 - MISLED) ** (LOOKED_AT - fits)
+            regret = stays - (1 - TEMPTED) ** LOOKED_AT
+            assert tally.report()["regret"] == pytest.approx(regret, abs=1e-4)
+            assert shopper.saw == shown[: len(shopper.saw)]
+
+
+def test_tastes_drift_and_new_items_arrive() -> None:
+    items = {f"i{n}": Item(f"i{n}", category=f"c{n % 20}", price=n) for n in range(400)}
+    still, shop = Shop(items, 5, seed=4), Shop(items, 5, seed=4, drift=0.5)
+    before = [shopper.tastes for shopper in shop.shoppers]
+    for one in (still, shop):
+        for _ in range(200):
+            one.act(one.next_shopper(), Tally())
+    assert [shopper.tastes for shopper in still.shoppers] == before
+    assert all(now.tastes != then for now, then in zip(shop.shoppers, before, strict=True))
+    new = [shop.arrive() for _ in range(3)]
+    assert [item.item_id for item in new] == ["new-4-0", "new-4-1", "new-4-2"]
+    (old,) = {old for old in items.values() if old.price == new[0].price}
+    assert new[0].category == old.category
+    tally, shopper = Tally(), shop.shoppers[0]
+    while not tally.looks:
+        shopper.shown, shopper.wants = ["new-4-1", "i1", "i2", "i3"], None
+        shop.act(shopper, tally)
+    assert tally.report()["new_items"] == 0.25
+    assert shop.shown_new == {"new-4-1"}
+    total = Tally(sent=1, delays_ms=[5])
+    total.add(Tally(sent=2, best=0.5, delays_ms=[7]))
+    assert total == Tally(sent=3, best=0.5, delays_ms=[5, 7])
