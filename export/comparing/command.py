@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from export.data.options import CLEANING, first_given, minutes, open_log, open_s
 from export.data.sources import KAFKA
 from export.data.splits import Split, folds, newest_share, rolling
 from export.measuring.asked import PREFIXES, asked_of, moment_ms
-from export.measuring.diversity import diversity_curve
+from export.measuring.diversity import Point, diversity_curve
 from export.measuring.measure import KS, Measured, checked, measure, measure_model
 from export.memory import peak_mib
 from export.models import AUTO, train
@@ -220,7 +220,7 @@ def _bundle(options: argparse.Namespace, ks: tuple[int, ...], report: Report) ->
         with loaded(train(BASELINE, trained_on)) as served:
             report(f"measuring {BASELINE}")
             baseline = measure_model(served, asked, ks, rules=rules, **given)
-    curve = []
+    curve: list[Point] = []
     if options.diversity is not None:
         report(f"measuring {len(options.diversity)} strengths of diversity")
         model = Model(bundle, "cpu", spare_rows=0)
@@ -235,7 +235,7 @@ def _bundle(options: argparse.Namespace, ks: tuple[int, ...], report: Report) ->
     if options.plots is not None:
         models = {"bundle": measured, "baseline": baseline, "other": against}
         bins = {name: m.calibration for name, m in models.items() if isinstance(m, Measured)}
-        _charts(options.plots, bins, {}, ks[-1], report)
+        _charts(options.plots, bins, {}, ks[-1], report, curve)
 
 
 def _training_log(options: argparse.Namespace, report: Report) -> Log | None:
@@ -248,8 +248,10 @@ def _training_log(options: argparse.Namespace, report: Report) -> Log | None:
     return open_log(argparse.Namespace(**{**vars(options), **of}), report)[0]
 
 
-def _charts(folder: Path, bins: Any, curves: Any, k: int, report: Report) -> None:
-    for path in told.write_charts(folder, bins, curves, k):
+def _charts(
+    folder: Path, bins: Any, curves: Any, k: int, report: Report, diverse: Sequence[Point] = ()
+) -> None:
+    for path in told.write_charts(folder, bins, curves, k, diverse):
         report(f"wrote {path}")
 
 

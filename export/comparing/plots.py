@@ -23,6 +23,7 @@ def chart(
     up: str,
     *,
     diagonal: bool = False,
+    from_zero: bool = True,
 ) -> str:
     """A chart of named curves as SVG.
 
@@ -31,10 +32,11 @@ def chart(
     curves : points (x, y) by name, in the order of x
     across, up : what x and y are
     diagonal : draw y = x too, and both axes alike
+    from_zero : axes begin at 0, or the least value below it; else at the least value
     """
     points = [point for curve in curves.values() for point in curve] or [(0.0, 0.0)]
-    x_range = _range([x for x, _ in points])
-    y_range = _range([y for _, y in points])
+    x_range = _range([x for x, _ in points], from_zero)
+    y_range = _range([y for _, y in points], from_zero)
     if diagonal:
         x_range = y_range = (0.0, max(x_range[1], y_range[1]))
 
@@ -58,7 +60,7 @@ def chart(
         y = y_range[0] + (y_range[1] - y_range[0]) * step / TICKS
         parts.append(line([(x_range[0], y), (x_range[1], y)], "#ddd"))
         parts.append(text(f"{at(x, y_range[0]).split(',')[0]},{HEIGHT - BOTTOM + 18}", f"{x:.3g}"))
-        parts.append(text(f"{LEFT - 8},{float(at(0, y).split(',')[1]) + 4}", f"{y:.3g}", "end"))
+        parts.append(text(f"{LEFT - 8},{float(at(x, y).split(',')[1]) + 4}", f"{y:.3g}", "end"))
     middle = (TOP + HEIGHT - BOTTOM) / 2
     turned = f'transform="rotate(-90 16 {middle})"'
     parts += [
@@ -95,7 +97,7 @@ def page(title: str, charts: Iterable[str]) -> str:
     )
 
 
-def _range(values: Sequence[float]) -> tuple[float, float]:
-    """From 0, or the least below it, to the largest; never empty."""
-    low, high = min(0.0, *values, 0.0), max(values)
+def _range(values: Sequence[float], from_zero: bool) -> tuple[float, float]:
+    """From the least, or 0 where that is less, to the largest; never empty."""
+    low, high = min([*values, 0.0] if from_zero else values), max(values)
     return low, high if high > low else low + 1.0

@@ -183,8 +183,11 @@ def write_charts(
     reliabilities: Mapping[str, Reliability],
     learning: Mapping[str, Points],
     k: int,
+    diverse: Sequence[Point] = (),
 ) -> list[Path]:
-    """Write `reliability.svg`, `learning.svg` where there is a curve, and both as `report.html`.
+    """Write `reliability.svg`, other charts where there is a curve, and all as `report.html`.
+
+    These are `learning.svg`, and `diversity.svg` of `diverse`.
 
     Returns
     -------
@@ -206,6 +209,19 @@ def write_charts(
     }
     if any(learning.values()):
         charts["learning.svg"] = chart("Learning curve", learning, "training events", f"recall@{k}")
+    if diverse:
+        curves = {
+            f"ndcg@{k}": [(point.unlike, point.ndcg) for point in diverse],
+            "its 95% interval, from": [(point.unlike, point.low) for point in diverse],
+            "to": [(point.unlike, point.high) for point in diverse],
+        }
+        charts["diversity.svg"] = chart(
+            "What diversity costs",
+            curves,
+            "how unlike the items of a list are",
+            f"ndcg@{k}",
+            from_zero=False,
+        )
     files = {**charts, "report.html": page("Evaluation", charts.values())}
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -54,7 +54,12 @@ def test_the_command_prints_the_curve(
     served, diverse = found["diversity_curve"]
     assert served["ndcg"] == found["ndcg@5"]
     assert served["unlike"] == found["diversity@5"] < diverse["unlike"]
-    assert main([*command, "--diversity", "0,60", "--k", "5"]) == 0
+    plots = tmp_path / "plots"
+    assert main([*command, "--diversity", "0,60", "--k", "5", "--plots", str(plots)]) == 0
+    drawn = (plots / "diversity.svg").read_text(encoding="utf-8")
+    for point in (served, diverse):
+        assert f"ndcg@5: {point['unlike']:.4g}, {point['ndcg']:.4g}<" in drawn
+    assert drawn in (plots / "report.html").read_text(encoding="utf-8")
     said = capsys.readouterr().out
     assert "diversity  ndcg@5" in said
     assert "\n60 " in said
