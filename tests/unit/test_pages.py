@@ -21,6 +21,7 @@ from export.commands import parser
 from stream.cli import main
 from stream.config import load_settings
 from stream.demo import sample
+from stream.words.templates import parse
 from tests.support.commands import parse_freshet, words_of
 from tests.support.pages import PROGRAMS, ROOT, Block, blocks, command_lines, pages, program_of
 
@@ -248,7 +249,10 @@ def test_a_python_block_is_run_by_a_test(block: Block) -> None:
     [block for block in blocks() if block.kind == "toml" or re.match(r"\[|\w+ = ", block.text)],
     ids=lambda block: block.name,
 )
-def test_toml_is_of_settings_that_are_there(block: Block, tmp_path: Path) -> None:
+def test_toml_is_of_settings_or_words_that_are_there(block: Block, tmp_path: Path) -> None:
+    if block.before.rstrip().endswith("<!-- words -->"):
+        assert parse(block.text, block.name)
+        return
     table = tomllib.loads(block.text)
     for name, value in table.get("security", {}).items():
         if name == "password_file":  # the only one that is read with the settings
