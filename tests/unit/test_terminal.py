@@ -28,6 +28,8 @@ from stream.contracts import (
     encode_record,
 )
 from stream.terminal import printable, printable_json
+from stream.words.settings import Wording
+from stream.words.templates import Words
 from tests.fuzz.nasties import IDS
 from tests.support.stored import Sent, bomb, stored
 
@@ -57,7 +59,7 @@ def recommendation(hostile: str) -> Recommendation:
 
 @pytest.fixture
 def titles(hostile: str) -> Titles:
-    titles = Titles()
+    titles = Titles(Words.of(Wording()))
     value = msgspec.json.encode({"item_id": hostile, "title": hostile * 2})
     titles.learn(hostile.encode(), value)
     assert titles.title(hostile) == hostile * 2
