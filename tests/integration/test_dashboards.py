@@ -35,7 +35,7 @@ pytestmark = pytest.mark.long
 REPORT = ROOT / "build" / "queries.json"
 PICTURE = ROOT / "build" / "dashboards.html"
 PARTITIONS = 3
-PAUSE_S = 0.02  # between two rounds of the load
+PAUSE_S = 0.1  # between two rounds of the load: the embedded broker takes no more in time
 ITEMS = ("85123A", "22423", "47566", "85099B", "20725")
 
 
@@ -69,7 +69,7 @@ class Load(threading.Thread):
             self._send(producer, "purchases", user, type="purchase", item_id=item, **_now(-number))
             asked = {"request_id": str(number), "type": "list"}
             self._send(producer, "requests", user, **asked)
-        if number % 50 == 0:
+        if number % 20 == 0:
             self._send(producer, "items", item, "item_id", kind="product", title="Title")
             gone = f"gone{number}"
             self._send(producer, "clicks", gone, type="click", item_id="nobody's", **_now(number))
