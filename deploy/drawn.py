@@ -122,7 +122,8 @@ def curves(panel: dict[str, Any], lines: Sequence[Line], begin_s: float, end_s: 
 
 
 def cells(lines: Sequence[Line], begin_s: float, end_s: float) -> str:
-    """A histogram's buckets as a heatmap in SVG; one fifth of the moments, to have some counts."""
+    """A histogram's buckets as a heatmap in SVG, over the page's whole width."""
+    wide = 2 * WIDTH
     ordered = sorted(lines, key=lambda line: float(line.labels["le"]))
     counts: dict[tuple[int, float], float] = {}
     below: dict[float, float] = {}
@@ -131,11 +132,11 @@ def cells(lines: Sequence[Line], begin_s: float, end_s: float) -> str:
             counts[row, at] = max(0.0, value - below.get(at, 0.0))
             below[at] = value
     most = max(counts.values()) or 1.0
-    height, width = (HEIGHT - BOTTOM) / len(ordered), (WIDTH - LEFT) / STEPS
+    height, width = (HEIGHT - BOTTOM) / len(ordered), (wide - LEFT) / STEPS
     parts = []
     for (row, at), count in counts.items():
         if count:
-            x = LEFT + (at - begin_s) / (end_s - begin_s) * (WIDTH - LEFT)
+            x = LEFT + (at - begin_s) / (end_s - begin_s) * (wide - LEFT)
             y = (HEIGHT - BOTTOM) - (row + 1) * height
             shade = f'fill="#E55400" fill-opacity="{(count / most) ** 0.5:.2f}"'
             box = f'width="{width:.1f}" height="{height:.1f}"'
@@ -144,7 +145,7 @@ def cells(lines: Sequence[Line], begin_s: float, end_s: float) -> str:
         label = told(float(line.labels["le"]), "s")
         y = (HEIGHT - BOTTOM) - 3 * row * height
         parts.append(f'<text x="{LEFT - 4}" y="{y:.1f}" text-anchor="end">{label}</text>')
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}">{"".join(parts)}</svg>'
+    return f'<svg viewBox="0 0 {wide} {HEIGHT}">{"".join(parts)}</svg>'
 
 
 def drawn(url: str, panel: dict[str, Any], begin_s: float, end_s: float) -> str:
