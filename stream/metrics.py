@@ -6,57 +6,20 @@ In: observations, from every room. Out: series named `freshet_*` in base units (
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterable
+from typing import Final
 
-from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
-
-from stream.bulk import BulkCounter, BulkHistogram
-
-# Each `_total` would have a twin `_created` otherwise.
-disable_created_metrics()  # type: ignore[no-untyped-call]
-
-
-class Described(NamedTuple):
-    """A row of the README's table of metrics."""
-
-    name: str
-    type: str
-    labels: tuple[str, ...]
-    help: str
-
-
-_DESCRIBED: Final[list[Described]] = []
-_PARTITIONED: Final[list[tuple[Gauge, tuple[str, ...]]]] = []
-
-
-def _counter(name: str, documentation: str, *labels: str) -> Counter:
-    _DESCRIBED.append(Described(name, "counter", labels, documentation))
-    return Counter(name, documentation, labels)
-
-
-def _bulk_counter(name: str, documentation: str, *labels: str) -> BulkCounter:
-    _DESCRIBED.append(Described(name, "counter", labels, documentation))
-    return BulkCounter(name, documentation, labels)
-
-
-def _gauge(name: str, documentation: str, *labels: str) -> Gauge:
-    _DESCRIBED.append(Described(name, "gauge", labels, documentation))
-    gauge = Gauge(name, documentation, labels)
-    if "partition" in labels:
-        _PARTITIONED.append((gauge, labels))
-    return gauge
-
-
-def _histogram(name: str, documentation: str, *labels: str, buckets: Sequence[float]) -> Histogram:
-    _DESCRIBED.append(Described(name, "histogram", labels, documentation))
-    return Histogram(name, documentation, labels, buckets=buckets)
-
-
-def _bulk_histogram(name: str, documentation: str, buckets: Sequence[float]) -> BulkHistogram:
-    _DESCRIBED.append(Described(name, "histogram", (), documentation))
-    return BulkHistogram(name, documentation, buckets)
-
+from stream.declared import (
+    DESCRIBED,
+    GATEWAY,
+    PARTITIONED,
+    Described,
+    bulk_counter,
+    bulk_histogram,
+    counter,
+    gauge,
+    histogram,
+)
 
 # Dense from 1 to 100 ms, where the engine's stages and its latency lie.
 # fmt: off
@@ -73,45 +36,43 @@ _ARM: Final = ("placement", "variant")
 _RECOVERY_BUCKETS: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0)
 # fmt: on
 
-EVENTS_TOTAL: Final = _counter(
-    "freshet_events_total", "Events folded into a user's state.", "topic"
-)
-EVENTS_SKIPPED_TOTAL: Final = _counter(
+EVENTS_TOTAL: Final = counter("freshet_events_total", "Events folded into a user's state.", "topic")
+EVENTS_SKIPPED_TOTAL: Final = counter(
     "freshet_events_skipped_total",
     "Events not folded: already applied before a restart, a repeated event_id, or older than the "
     "erasure of their user (forgotten).",
     "topic",
     "reason",
 )
-USERS_LEFT_TOTAL: Final = _counter(
+USERS_LEFT_TOTAL: Final = counter(
     "freshet_users_left_total",
     "Users whose states were removed: inactive for too long (expired), the least recently active "
     "beyond the limit (evicted), or forgotten on request (erased).",
     "reason",
 )
-UNKNOWN_ITEM_EVENTS_TOTAL: Final = _counter(
+UNKNOWN_ITEM_EVENTS_TOTAL: Final = counter(
     "freshet_unknown_item_events_total",
     "Events for an item that neither the catalogue nor the model knows.",
 )
-DEAD_LETTERS_TOTAL: Final = _counter(
+DEAD_LETTERS_TOTAL: Final = counter(
     "freshet_dead_letters_total", "Records that could not be used, by reason.", "topic", "reason"
 )
-MISROUTED_RECORDS_TOTAL: Final = _counter(
+MISROUTED_RECORDS_TOTAL: Final = counter(
     "freshet_misrouted_records_total",
     "Records in another partition than their key's: the producer does not use murmur2.",
     "topic",
 )
-REFUSED_STATES_TOTAL: Final = _counter(
+REFUSED_STATES_TOTAL: Final = counter(
     "freshet_refused_states_total",
     "States that came from the model not finite: their users keep the old ones.",
 )
-LISTS_TOTAL: Final = _counter("freshet_lists_total", "Lists published.", "placement")
-BATCH_EVENTS: Final = _histogram(
+LISTS_TOTAL: Final = counter("freshet_lists_total", "Lists published.", "placement")
+BATCH_EVENTS: Final = histogram(
     "freshet_batch_events",
     "Records in a micro-batch, of all its partitions, dead letters too.",
     buckets=_SIZE_BUCKETS,
 )
-STAGE_SECONDS: Final = _histogram(
+STAGE_SECONDS: Final = histogram(
     "freshet_stage_seconds",
     "Time in a stage: of a micro-batch in decode, fold, score, policy and answer; of its batch of "
     "each partition in poll (from the newest record's timestamp to the step) and publish (from the "
@@ -119,75 +80,75 @@ STAGE_SECONDS: Final = _histogram(
     "stage",
     buckets=_STAGE_BUCKETS,
 )
-EVENT_TO_LIST_SECONDS: Final = _bulk_histogram(
+EVENT_TO_LIST_SECONDS: Final = bulk_histogram(
     "freshet_event_to_list_seconds",
     "Time from a record's timestamp to the acknowledgement of its list, or of its dead letter.",
     _LATENCY_BUCKETS,
 )
-ANSWERS_TOTAL: Final = _counter(
+ANSWERS_TOTAL: Final = counter(
     "freshet_answers_total",
     "Requests answered, by type; status says how: answered, late, unknown_item, unavailable.",
     "type",
     "status",
 )
-REQUEST_TO_ANSWER_SECONDS: Final = _bulk_histogram(
+REQUEST_TO_ANSWER_SECONDS: Final = bulk_histogram(
     "freshet_request_to_answer_seconds",
     "Time from a request's timestamp to the acknowledgement of its answer, or of its dead letter.",
     _LATENCY_BUCKETS,
 )
-CONSUMER_LAG: Final = _gauge(
+CONSUMER_LAG: Final = gauge(
     "freshet_consumer_lag", "Records of a source partition not yet processed.", "topic", "partition"
 )
-CONSUMER_POSITION: Final = _gauge(
+CONSUMER_POSITION: Final = gauge(
     "freshet_consumer_position",
     "Offset of the oldest record of a source partition that is not yet processed.",
     "topic",
     "partition",
 )
-STATE_USERS: Final = _gauge("freshet_state_users", "Users with a state.", "partition")
-STATE_BYTES: Final = _gauge(
+STATE_USERS: Final = gauge("freshet_state_users", "Users with a state.", "partition")
+STATE_BYTES: Final = gauge(
     "freshet_state_bytes", "Memory of the users' states, without their keys.", "partition"
 )
-CHANGELOG_BYTES_TOTAL: Final = _counter(
+CHANGELOG_BYTES_TOTAL: Final = counter(
     "freshet_changelog_bytes_total", "Whole record batches written to the changelog."
 )
 # Of `core.quality`. An event that is looked up is a view, click or purchase that was folded, on an
 # item of a kind that the placement lists, of a user whose list from before the micro-batch is
 # remembered and not empty; late events, older than what the list reflects, are left out.
-QUALITY_PLACES_TOTAL: Final = _bulk_counter(
+QUALITY_PLACES_TOTAL: Final = bulk_counter(
     "freshet_quality_places_total",
     "Places of the lists made, the first ones of each that count as shown (quality.places).",
     *_ARM,
     "explored",
 )
-QUALITY_OUTCOMES_TOTAL: Final = _bulk_counter(
+QUALITY_OUTCOMES_TOTAL: Final = bulk_counter(
     "freshet_quality_outcomes_total",
     "Views, clicks and purchases looked up in the list that their user had before them: the hit "
     "rate is hits over these. Each makes its list count as shown once.",
     *_ARM,
     "event",
 )
-QUALITY_HITS_TOTAL: Final = _bulk_counter(
+QUALITY_HITS_TOTAL: Final = bulk_counter(
     "freshet_quality_hits_total",
     "Those of them whose item stood on that list, by whether its place was explored.",
     *_ARM,
     "event",
     "explored",
 )
-QUALITY_RECIPROCAL_RANK_TOTAL: Final = _bulk_counter(
+QUALITY_RECIPROCAL_RANK_TOTAL: Final = bulk_counter(
     "freshet_quality_reciprocal_rank_total",
     "Sum of 1 / place of these hits: over outcomes, the mean reciprocal rank.",
     *_ARM,
     "event",
 )
-QUALITY_EXPECTED_TOTAL: Final = _bulk_counter(
+QUALITY_EXPECTED_TOTAL: Final = bulk_counter(
     "freshet_quality_expected_total",
     "Hits that the lists promised: sum of the scores of all places shown, once for each event "
     "looked up. A list whose user does nothing more is in none of it. Hits over this are 1 where "
     "scores are probabilities of the next view, click or purchase.",
     *_ARM,
 )
-QUALITY_SHOWN_TOTAL: Final = _bulk_counter(
+QUALITY_SHOWN_TOTAL: Final = bulk_counter(
     "freshet_quality_shown_total",
     "Places shown, once for each event looked up, by score: probability is the upper bound of a "
     "bucket, which holds what is above the bound before it.",
@@ -195,30 +156,30 @@ QUALITY_SHOWN_TOTAL: Final = _bulk_counter(
     "explored",
     "probability",
 )
-QUALITY_CLICKED_TOTAL: Final = _bulk_counter(
+QUALITY_CLICKED_TOTAL: Final = bulk_counter(
     "freshet_quality_clicked_total",
     "Those of the places shown whose item the event was about.",
     *_ARM,
     "explored",
     "probability",
 )
-QUALITY_IMPRESSIONS_TOTAL: Final = _bulk_counter(
+QUALITY_IMPRESSIONS_TOTAL: Final = bulk_counter(
     "freshet_quality_impressions_total",
     "Impressions whose event names the placement, of users whose list is remembered.",
     *_ARM,
 )
-QUALITY_CLICKTHROUGHS_TOTAL: Final = _bulk_counter(
+QUALITY_CLICKTHROUGHS_TOTAL: Final = bulk_counter(
     "freshet_quality_clickthroughs_total",
     "Views and clicks whose event names the placement, of such users: over impressions, the "
     "click-through rate.",
     *_ARM,
 )
-QUALITY_COVERAGE_RATIO: Final = _gauge(
+QUALITY_COVERAGE_RATIO: Final = gauge(
     "freshet_quality_coverage_ratio",
     "Share of the items that a placement may list which this worker did list in the last hour.",
     "placement",
 )
-MODEL_INFO: Final = _gauge(
+MODEL_INFO: Final = gauge(
     "freshet_model_info",
     "1 for the bundle that serves, on which provider, and which one was wanted: the one that is "
     "set; of auto, cuda where NVIDIA's driver is installed.",
@@ -227,25 +188,57 @@ MODEL_INFO: Final = _gauge(
     "provider",
     "wanted",
 )
-CATALOGUE_ITEMS: Final = _gauge("freshet_catalogue_items", "Items in the catalogue.", "kind")
-COUNTED_ITEMS: Final = _gauge(
+CATALOGUE_ITEMS: Final = gauge("freshet_catalogue_items", "Items in the catalogue.", "kind")
+COUNTED_ITEMS: Final = gauge(
     "freshet_counted_items", "Items that were ever counted, by any worker."
 )
-TRENDING_RECORDS_TOTAL: Final = _counter(
+TRENDING_RECORDS_TOTAL: Final = counter(
     "freshet_trending_records_total", "Records published of what trends, those taken back too."
 )
-RECOVERY_PROGRESS_RATIO: Final = _gauge(
+RECOVERY_PROGRESS_RATIO: Final = gauge(
     "freshet_recovery_progress_ratio", "Part of the changelog replayed, 0 to 1.", "partition"
 )
-RECOVERY_SECONDS: Final = _histogram(
+RECOVERY_SECONDS: Final = histogram(
     "freshet_recovery_seconds",
     "Time from the assignment of partitions until they are served.",
     buckets=_RECOVERY_BUCKETS,
 )
-REBALANCES_TOTAL: Final = _counter("freshet_rebalances_total", "Rebalances of the group.")
-READY: Final = _gauge(
+REBALANCES_TOTAL: Final = counter("freshet_rebalances_total", "Rebalances of the group.")
+READY: Final = gauge(
     "freshet_ready",
     "1 when model and catalogue are loaded, its states recovered and the brokers there.",
+)
+
+
+GATEWAY_REQUESTS_TOTAL: Final = counter(
+    "freshet_gateway_requests_total",
+    "Requests that the gateway answered, by route and status.",
+    *("route", "status"),
+    registry=GATEWAY,
+)
+GATEWAY_REQUEST_SECONDS: Final = histogram(
+    "freshet_gateway_request_seconds",
+    "Time from a request's head to its answer, but for streams.",
+    "route",
+    buckets=(*_STAGE_BUCKETS, 5.0, 10.0),
+    registry=GATEWAY,
+)
+GATEWAY_REFUSED_TOTAL: Final = counter(
+    "freshet_gateway_refused_total",
+    "Requests that the gateway refused, by reason: the `error` of their answers.",
+    "reason",
+    registry=GATEWAY,
+)
+GATEWAY_USERS: Final = gauge(
+    "freshet_gateway_users", "Users whose lists the gateway holds.", registry=GATEWAY
+)
+GATEWAY_STREAMS: Final = gauge(
+    "freshet_gateway_streams", "Streams of lists that are open.", registry=GATEWAY
+)
+GATEWAY_READY: Final = gauge(
+    "freshet_gateway_ready",
+    "1 when the gateway has read all lists and the brokers are there.",
+    registry=GATEWAY,
 )
 
 
@@ -264,13 +257,13 @@ def set_progress(topic: str, partition: int, position: int, lag: int) -> None:
 def forget_partitions(partitions: Iterable[int]) -> None:
     """Drop the series of partitions that this worker no longer owns; of lag, for every topic."""
     gone = set(map(str, partitions))
-    for gauge, labels in _PARTITIONED:
-        for metric in gauge.collect():
+    for declared, labels in PARTITIONED:
+        for metric in declared.collect():
             for sample in metric.samples:
                 if sample.labels["partition"] in gone:
-                    gauge.remove(*(sample.labels[label] for label in labels))
+                    declared.remove(*(sample.labels[label] for label in labels))
 
 
 def describe_metrics() -> list[Described]:
     """Every metric, for the README's table and the test that compares the two."""
-    return list(_DESCRIBED)
+    return list(DESCRIBED)

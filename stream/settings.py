@@ -17,6 +17,7 @@ from stream.quality import Quality
 from stream.secrets import Secret
 from stream.sections import Seconds, Text
 from stream.sections import Section as _Section
+from stream.serving import Gateway
 from stream.statistics import Statistics
 from stream.words.settings import Wording
 
@@ -236,6 +237,7 @@ class Settings(_Section, frozen=True):
     security: Security = Security()
     privacy: Privacy = Privacy()
     words: Wording = Wording()
+    gateway: Gateway = Gateway()
     placements: dict[str, Placement] = field(default_factory=lambda: {"home": Placement()})
 
 
@@ -249,6 +251,7 @@ SECTIONS: Final[dict[str, type[Struct]]] = {
     "security": Security,
     "privacy": Privacy,
     "words": Wording,
+    "gateway": Gateway,
 }
 
 

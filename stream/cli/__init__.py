@@ -26,6 +26,7 @@ COMMANDS = {
     "replay": "Produce a log of events to the topics.",
     "forget": "Forget a user, and wait until it is done.",
     "simulate": "Shoppers who react to their lists.",
+    "gateway": "Lists, events and erasures over HTTP.",
     "bundle": "Show or check a model bundle.",
     "doctor": "Look for what is wrong with the set-up.",
     "completion": "Print a shell's completion of all this.",
@@ -70,12 +71,26 @@ def _end_on_interrupt() -> None:
     _on_signal(lambda number, frame: os._exit(EXIT_INTERRUPTED))
 
 
+def call_on_interrupt(stop: Callable[[], object]) -> None:
+    """Make SIGINT and SIGTERM call `stop` once, for what ends in order by itself, and in time."""
+
+    def call(number: int, frame: object) -> None:
+        _end_in_time()
+        stop()
+
+    _on_signal(call)
+
+
 def _interrupt(number: int, frame: object) -> None:
+    _end_in_time()
+    raise KeyboardInterrupt
+
+
+def _end_in_time() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, lambda number, frame: os._exit(EXIT_INTERRUPTED))
     signal.alarm(END_WITHIN_S)
-    raise KeyboardInterrupt
 
 
 def _on_signal(handler: Callable[[int, object], None]) -> None:

@@ -39,7 +39,7 @@ def open_producer(
     BrokerError : no broker answers, or lets us in
     TopicError : one of the topics does not exist, or we may not use it
     """
-    _require(cluster, topics, "Write")
+    require_usable(cluster, topics, "Write")
     producer = KafkaProducer(
         **cluster.options(),
         bootstrap_timeout_ms=10_000,
@@ -69,7 +69,7 @@ def open_consumer(cluster: Cluster, topics: Sequence[str]) -> Iterator[KafkaCons
     BrokerError : no broker answers, or lets us in
     TopicError : one of the topics does not exist, or we may not use it
     """
-    _require(cluster, topics, "Read")
+    require_usable(cluster, topics, "Read")
     bound_unpacking()
     consumer = KafkaConsumer(
         **cluster.options(),
@@ -87,10 +87,19 @@ def open_consumer(cluster: Cluster, topics: Sequence[str]) -> Iterator[KafkaCons
         consumer.close(autocommit=False, timeout_ms=2000)
 
 
-def _require(cluster: Cluster, topics: Sequence[str], right: str) -> None:
+def require_usable(cluster: Cluster, topics: Sequence[str], right: str) -> None:
     """Look for broker and topics first: the clients would try for a long time, in silence.
 
     And a broker may create a topic that somebody asks for, with the wrong shape.
+
+    Parameters
+    ----------
+    right : Read or Write
+
+    Raises
+    ------
+    BrokerError : no broker answers, or lets us in
+    TopicError : one of the topics does not exist, or we may not use it
     """
     with open_admin(cluster) as admin:
         for topic in admin.describe_topics(list(topics)) if topics else ():

@@ -19,6 +19,7 @@ from stream.settings import variable
 # They write whole requests at level debug: logins, and records with users' ids.
 WIRE_LOGGERS: Final = (
     "aiokafka.conn",
+    "aiokafka.producer.producer",
     "kafka.admin.client",
     "kafka.net.connection",
     "kafka.protocol.parser",

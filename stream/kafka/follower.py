@@ -36,6 +36,7 @@ class TopicFollower:
     ----------
     on_records : called on the event loop with the records of one partition, in offset order
     stall_s : without an answer or a record for so long, reading it whole has failed
+    partitions : those that are read; None: all
     """
 
     def __init__(
@@ -44,8 +45,10 @@ class TopicFollower:
         topic: str,
         on_records: Callable[[list[ConsumerRecord]], None],
         stall_s: float,
+        partitions: frozenset[int] | None = None,
     ) -> None:
         self.topic = topic
+        self._wanted = partitions
         self._cluster = cluster
         self._on_records = on_records
         self._stall_s = stall_s
@@ -58,7 +61,6 @@ class TopicFollower:
         ------
         TopicError : the topic does not exist, or stopped answering before its end
         """
-        self._consumer = self._new_consumer()
         ends = await self._within(self._begin())
         read = 0
         quiet_s = 0.0
@@ -70,11 +72,32 @@ class TopicFollower:
                 raise self._stalled()
         return read
 
+    async def skip_all(self) -> None:
+        """Go to the present end, for what is news alone.
+
+        Raises
+        ------
+        TopicError : the topic does not exist, or does not answer
+        """
+        assigned = await self._within(self._assign())
+        await self._within(self._consumer.seek_to_end(*assigned))
+        for partition in assigned:  # from here on, not from the first poll
+            await self._within(self._consumer.position(partition))
+
+    async def _assign(self) -> list[TopicPartition]:
+        self._consumer = self._new_consumer()
+        await self._consumer.start()
+        assigned = [
+            TopicPartition(self.topic, partition)
+            for partition in await self._partitions()
+            if self._wanted is None or partition in self._wanted
+        ]
+        self._consumer.assign(assigned)
+        return assigned
+
     async def _begin(self) -> dict[TopicPartition, int]:
         """Connect and go to the first record; the present ends."""
-        await self._consumer.start()
-        assigned = [TopicPartition(self.topic, partition) for partition in await self._partitions()]
-        self._consumer.assign(assigned)
+        assigned = await self._assign()
         await self._consumer.seek_to_beginning(*assigned)
         return dict(await self._consumer.end_offsets(assigned))
 

@@ -9,7 +9,6 @@ that one that is added or changed needs nothing here.
 from __future__ import annotations
 
 import contextlib
-import inspect
 import re
 import tomllib
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from msgspec import Struct
 
 from stream import contracts
 from stream.contracts import REASONS, Unreadable, codec, dead_letter_headers
+from stream.contracts.words import attributes_of, described, structs_of, summary_of
 from stream.kafka.letters import Letter, shorter
 from stream.kafka.rights import serving
 from stream.kafka.specs import changelog_topic, policies_of, wanted_topics
@@ -60,32 +60,16 @@ class Told(NamedTuple):
 
 
 def told(record: type[Struct]) -> Told:
-    text, _, _ = inspect.cleandoc(record.__doc__ or "").partition("\n\nAttributes\n")
-    text = " ".join(text.split())
+    text = summary_of(record)
     topic = re.match(r"A record of `([\w-]+)`", text)
     key = re.search(r"\bKey: `?(\w+)`?(?:; ([^.]*\bnull\b[^.]*))?\.", text)
-    attributes: dict[str, str] = {}
-    for base in reversed(record.__mro__):
-        attributes |= _attributes(base)
     return Told(
         text,
         topic[1].replace("-", "_") if topic else None,
         key[1] if key else None,
         key[2] if key else None,
-        attributes,
+        attributes_of(record),
     )
-
-
-def _attributes(record: type) -> dict[str, str]:
-    """Field -> its description, of a docstring's section `Attributes`."""
-    doc = inspect.cleandoc(vars(record).get("__doc__") or "")
-    _, found, section = doc.partition("\n\nAttributes\n----------\n")
-    entries = re.split(r"(?m)^(?=\w+(?:, \w+)* : )", section) if found else []
-    described: dict[str, str] = {}
-    for entry in filter(None, entries):
-        names, _, words = entry.partition(" : ")
-        described |= dict.fromkeys(names.split(", "), " ".join(words.split()))
-    return described
 
 
 def records() -> dict[str, type[Struct]]:
@@ -288,14 +272,14 @@ def _letter_headers() -> Document:
 def _schemas() -> Document:
     kinds = [_AS_IT_COMES.get(record, record) for record in records().values()]
     _, schemas = msgspec.json.schema_components(kinds, ref_template=SCHEMAS)
-    structs = _structs(kinds)
+    structs = structs_of(kinds)
     shown = {_AS_IT_COMES[record].__name__: record for record in _AS_IT_COMES}
     made: Document = {}
     for name, schema in schemas.items():
         record = shown.get(name, structs[name])
         said = told(record)
         properties = {
-            field: _described(schema_of, said.attributes.get(field))
+            field: described(schema_of, said.attributes.get(field))
             for field, schema_of in schema["properties"].items()
         }
         made[record.__name__] = {
@@ -307,36 +291,6 @@ def _schemas() -> Document:
     return made
 
 
-def _structs(kinds: list[type[Struct]]) -> dict[str, type[Struct]]:
-    """Name -> class, of these records and all that they hold."""
-    found: dict[str, type[Struct]] = {}
-
-    def look(kind: Any) -> None:
-        if isinstance(kind, msgspec.inspect.StructType) and kind.cls.__name__ not in found:
-            found[kind.cls.__name__] = kind.cls
-            for field in kind.fields:
-                look(field.type)
-        for part in ("type", "item_type", "key_type", "value_type"):
-            if (inner := getattr(kind, part, None)) is not None:
-                look(inner)
-        for inner in getattr(kind, "types", ()):
-            look(inner)
-
-    for kind in msgspec.inspect.multi_type_info(kinds):
-        look(kind)
-    return found
-
-
-def _described(schema: Document, words: str | None) -> Document:
-    """A field's schema with what its record says of it, before what its type says."""
-    if words is None:
-        return schema
-    if "$ref" in schema:  # its neighbours do not count
-        return {"description": words, "allOf": [schema]}
-    own = schema.get("description")
-    return {**schema, "description": f"{words}; {own}" if own else words}
-
-
 class _Dumper(yaml.SafeDumper):
     """Every part in full: an alias is of no use to a reader."""
 
@@ -344,13 +298,18 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+def dump(made: Document) -> str:
+    """A document as YAML, in its own order."""
+    return str(
+        yaml.dump(made, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, indent=2)
+    )
+
+
 def text() -> str:
     """The document as it is written."""
-    head = "# Made by `python -m tests.support.asyncapi` from the code; change that.\n"
-    body = yaml.dump(
-        document(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, indent=2
+    return "# Made by `python -m tests.support.asyncapi` from the code; change that.\n" + dump(
+        document()
     )
-    return head + str(body)
 
 
 if __name__ == "__main__":

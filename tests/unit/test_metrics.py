@@ -68,7 +68,10 @@ def test_a_bulk_counter_adds_arrays_to_the_series_of_their_axes() -> None:
 
 def test_every_declared_metric_is_served_under_its_name_and_type() -> None:
     served = {
-        metric.name: metric for metric in REGISTRY.collect() if metric.name.startswith("freshet_")
+        metric.name: metric
+        for registry in (REGISTRY, metrics.GATEWAY)
+        for metric in registry.collect()
+        if metric.name.startswith("freshet_")
     }
     described = metrics.describe_metrics()
     for row in described:

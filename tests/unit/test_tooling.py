@@ -23,16 +23,17 @@ MAX_LINES = 300
 # Imports run from right to left: a room may use what stands before it, and itself.
 ORDER = [
     {"bulk", "compiled", "errors"},
+    {"declared"},
     {"allocator", "contracts", "metrics"},
     {"secrets", "sections", "terminal"},
-    {"log_lines", "placements", "quality", "statistics", "words"},
+    {"log_lines", "placements", "quality", "serving", "statistics", "words"},
     {"settings"},
     {"checks", "described"},
     {"tables"},
     {"config", "http", "logs"},
     {"core"},
     {"kafka"},
-    {"feed", "observe", "receipts", "tally"},
+    {"feed", "gateway", "observe", "receipts", "tally"},
     {"sidecar"},
     {"app"},
     {"demo"},
@@ -58,6 +59,7 @@ RANKS = {
 NEVER_IN = {
     "contracts": {"asyncio", "faust", "mode", "aiokafka", "kafka", "onnxruntime"},
     "core": {"asyncio", "faust", "mode", "aiokafka", "kafka"},
+    "gateway": {"faust", "mode", "onnxruntime"},
     "kafka": {"onnxruntime"},
 }
 

@@ -1,0 +1,80 @@
+"""`freshet gateway`: HTTP in front of the topics, until it is stopped. In: settings."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from stream.cli import call_on_interrupt, ends_at_once
+from stream.cli.clients import require_usable
+from stream.cli.common import connection_options, load
+from stream.gateway.access import check_open
+from stream.kafka.cluster import Cluster
+
+if TYPE_CHECKING:
+    from stream.gateway.service import Service
+
+
+@click.command("gateway")
+@click.option("--host", help="Address to listen on (default: FRESHET_GATEWAY_HOST, or 127.0.0.1).")
+@click.option("--port", type=click.IntRange(0, 65535), help="0 takes any free one.")
+@click.option("--partitions", metavar="all|0-2,5", help="Whose users' lists it holds.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
+@connection_options
+def command(
+    *,
+    config: Path | None,
+    bootstrap: str | None,
+    host: str | None,
+    port: int | None,
+    partitions: str | None,
+    log_level: str | None,
+) -> None:
+    """Serve users' lists over HTTP, and take events: GET /openapi.json says how.
+
+    Lists are read from the topic into memory; several gateways share them by --partitions.
+    """
+    settings = load(
+        config,
+        bootstrap,
+        **{
+            "gateway.host": host,
+            "gateway.port": None if port is None else str(port),
+            "gateway.partitions": partitions,
+            "log_level": log_level,
+        },
+    )
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    check_open(settings.gateway)
+    topics, cluster = settings.topics, Cluster.of(settings)
+    require_usable(cluster, [topics.recommendations, topics.answers, topics.receipts], "Read")
+    written = [topics.clicks, topics.purchases, topics.items, topics.requests, topics.erasures]
+    require_usable(cluster, written, "Write")
+    with ends_at_once():
+        from stream.gateway.service import Service
+
+    asyncio.run(_serve(Service(settings)))
+
+
+async def _serve(service: Service) -> None:
+    loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+    call_on_interrupt(lambda: loop.call_soon_threadsafe(stopping.set))
+    try:
+        await service.start()
+        click.echo(f"gateway at {service.url}; Ctrl-C ends it", err=True)
+        work = asyncio.create_task(service.run())
+        stop = asyncio.create_task(stopping.wait())
+        await asyncio.wait([work, stop], return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            work.result()
+        stop.cancel()
+        work.cancel()
+        await asyncio.wait([work, stop])
+    finally:
+        await service.stop()

@@ -1,0 +1,210 @@
+"""The gateway's life: it listens, reads all lists, follows them, and ends in order.
+
+In: settings. Out: an application that is served, or the error that ended it. Reads go on while
+brokers are away; `/readyz` says so, and what is posted is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import gc
+import logging
+from collections.abc import Iterable
+from typing import Final
+
+from aiohttp import web
+from aiokafka.errors import KafkaError
+
+from stream.config import Settings
+from stream.errors import BrokerError, SettingsError, TopicError
+from stream.gateway.app import gateway_app
+from stream.gateway.producer import TopicProducer
+from stream.gateway.replies import Replies
+from stream.gateway.view import View, partitions_named
+from stream.http import is_loopback
+from stream.kafka.cluster import Cluster
+from stream.kafka.follower import TopicFollower
+from stream.kafka.pulse import BrokerPulse
+from stream.metrics import GATEWAY_READY
+
+log = logging.getLogger(__name__)
+
+_LOOK_EVERY_S: Final = 1.0
+_IN_FLIGHT_END_WITHIN_S: Final = 2.0  # of the 5 s that Ctrl-C may take
+# What aiohttp says of a request that cannot be read quotes it, and ids with it.
+_SILENT: Final = logging.getLogger("stream.gateway.silent")
+_SILENT.disabled = True
+
+
+class Service:
+    """A gateway on brokers: `start`, then `run` until it is cancelled or raises, then `stop`.
+
+    Attributes
+    ----------
+    app : the application; routes may be added to it before `start`
+    view : the lists
+
+    Raises
+    ------
+    SettingsError : see `gateway_app` and `partitions_named`
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        topics = settings.topics
+        own = partitions_named(settings.gateway.partitions, topics.partitions)
+        self.view = View(topics.partitions, own)
+        replies = Replies(topics.erasures)
+        self._away: str | None = "no broker was asked yet"
+        self._producer = TopicProducer(settings, replies, lambda: self._away)
+        cluster = Cluster.of(settings)
+        stall_s = settings.broker.recovery_timeout_s
+        # Outputs stand in the partition of the events that they come of.
+        self._lists, self._answers, self._receipts = (
+            TopicFollower(cluster, topic, put, stall_s, own)
+            for topic, put in (
+                (topics.recommendations, self.view.put),
+                (topics.answers, replies.put_answers),
+                (topics.receipts, replies.put_receipts),
+            )
+        )
+        written = (topics.clicks, topics.purchases, topics.items, topics.requests, topics.erasures)
+        read = (topics.recommendations, topics.answers, topics.receipts)
+        self._pulse = BrokerPulse(cluster, (*read, *written), topics.partitions)
+        self._runner: web.AppRunner | None = None
+        self.app = gateway_app(settings, self.view, self._producer, readiness=self.readiness)
+
+    @property
+    def url(self) -> str:
+        """Where it listens, without a path; once started."""
+        assert self._runner is not None, "not started"
+        host, port, *_ = self._runner.addresses[0]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def readiness(self) -> dict[str, bool | str]:
+        """What `/readyz` tells beside whether the lists were read."""
+        return {"broker": self._away or True}
+
+    async def start(self) -> None:
+        """Listen. Lists come with `run`.
+
+        Raises
+        ------
+        SettingsError : the port is taken, or the host is not an address of this machine
+        """
+        given = self._settings.gateway
+        runner = web.AppRunner(
+            self.app,
+            access_log=None,
+            handle_signals=False,
+            logger=_SILENT,
+            shutdown_timeout=_IN_FLIGHT_END_WITHIN_S,
+        )
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, given.host, given.port).start()
+        except OSError as error:
+            await runner.cleanup()
+            raise _cannot_listen(given.host, given.port, error) from error
+        except BaseException:
+            await runner.cleanup()
+            raise
+        self._runner = runner
+        if not is_loopback(given.host):
+            log.warning(
+                "%s is open to other machines, without TLS: put something that speaks TLS before "
+                "it, or tokens and users' ids can be read on the way",
+                self.url,
+            )
+
+    async def run(self) -> None:
+        """Read, follow, and look after the brokers; ends only by raising what went wrong.
+
+        Raises
+        ------
+        TopicError : a topic is missing, has another number of partitions, or holds what is damaged
+        BrokerError : no broker answers at the start
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._watch_brokers())
+                tasks.create_task(self._read())
+        except* (BrokerError, KafkaError) as errors:
+            error = _first(errors)
+            if isinstance(error, BrokerError):
+                raise error from None
+            raise BrokerError(
+                f"the brokers at {self._settings.bootstrap} do not do what was asked ({error}): "
+                f"`freshet doctor` looks for what is wrong"
+            ) from error
+
+    async def _read(self) -> None:
+        await self._answers.skip_all()
+        await self._receipts.skip_all()
+        await self._producer.start()
+        read = await self._lists.read_all()
+        self.view.loaded = True
+        log.info("ready: %d records read, %d users", read, len(self.view))
+        # A million lists stay: the collector need not look at them again.
+        gc.collect()
+        gc.freeze()
+        async with asyncio.TaskGroup() as tasks:
+            for follower in (self._lists, self._answers, self._receipts):
+                tasks.create_task(follower.follow(_go_on))
+
+    async def _watch_brokers(self) -> None:
+        while True:
+            away = await self._pulse.look()
+            if away != self._away:
+                log.warning("not ready: %s", away) if away else log.info("the brokers answer")
+            self._away = away
+            GATEWAY_READY.set(self.view.loaded and away is None)
+            if self._pulse.gone is not None:
+                raise TopicError(
+                    f"{self._pulse.gone}: `freshet topics check` says what to do "
+                    f"(topics.partitions is {self._settings.topics.partitions})"
+                )
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def stop(self) -> None:
+        """Answer what is in flight, end the streams, and close every connection."""
+        GATEWAY_READY.set(0)
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+        await self._producer.stop()
+        for follower in (self._lists, self._answers, self._receipts):
+            with contextlib.suppress(KafkaError):
+                await follower.stop()
+        await self._pulse.stop()
+
+
+async def _go_on() -> None:
+    """Nothing to wait for between two polls."""
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error of a group of groups, one of ours before others."""
+
+    def leaves(error: BaseException) -> Iterable[BaseException]:
+        if isinstance(error, BaseExceptionGroup):
+            for inner in error.exceptions:
+                yield from leaves(inner)
+        else:
+            yield error
+
+    return min(leaves(errors), key=lambda error: not isinstance(error, BrokerError))
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> SettingsError:
+    if error.errno == errno.EADDRINUSE:
+        return SettingsError(
+            f"the gateway's port {port} on {host} is taken: set gateway.port "
+            f"(FRESHET_GATEWAY_PORT) to a free one, or to 0 for any"
+        )
+    return SettingsError(
+        f"the gateway cannot listen on {host}:{port} ({error.strerror or error}): set gateway.host "
+        f"(FRESHET_GATEWAY_HOST) to an address of this machine, gateway.port above 1023"
+    )
