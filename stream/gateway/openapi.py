@@ -43,7 +43,7 @@ _FAILURES: Final = {
     401: "no_token: tokens are set, and none of them came",
     403: "other_host: without tokens only this machine's own names are served",
     404: "no_list, no_placement, not_found: there is nothing of the kind",
-    413: "body_too_large, too_many_records: send less at a time",
+    413: "body_too_large: send less at a time",
     415: "not_json: the header Content-Type is not application/json",
     421: "other_partition: another gateway holds this user, of partition `partition`",
     429: "too_many_requests: wait as Retry-After says",
@@ -181,7 +181,8 @@ def _operation(
         responses[str(status)] = {"description": words, "content": content}
     if body is not None:
         responses["400"] = _failure(
-            "invalid: `rejections` says what is wrong with which record; or not_json",
+            "invalid: `rejections` says what is wrong with which record; or not_json, "
+            "too_many_records",
             {"anyOf": [{"$ref": _ref("Invalid")}, {"$ref": _ref("Failure")}]},
         )
     for status in sorted({*failures, *_ALWAYS}):

@@ -104,8 +104,7 @@ class Routes:
             try:
                 records = read_records(kind, body, _now_ms())
             except BodyError as error:
-                status = 413 if error.error == "too_many_records" else 400
-                raise fail(status, error.error, error.message) from None
+                raise fail(400, error.error, error.message) from None
             if records.rejections:
                 raise invalid(records.rejections)
             await self._send(topic, records.keys, records.values)
