@@ -1,4 +1,4 @@
-"""The Compose file's processes without containers: Kafka, topics, workers, perhaps Prometheus.
+"""The Compose file's processes without containers: Kafka, topics, workers, gateway, Prometheus.
 
     python -m deploy.local                                 (`make local`)
     python -m deploy.local --workers 2 --port 9092 --bundle build/bundle
@@ -108,6 +108,7 @@ def environment(service: Service, kafka: ComposedKafka, bundle: Path | None) -> 
         "FRESHET_PROVIDER": service["build"]["args"]["PROVIDER"],  # as the image has it
         **{name: str(value) for name, value in service["environment"].items()},
         "FRESHET_METRICS_HOST": HOST,
+        "FRESHET_GATEWAY_HOST": HOST,
     }
     of_others = {k: v for k, v in os.environ.items() if not k.startswith("FRESHET_")}
     told = {k: str(mounted.get(v, kafka.local(v))) for k, v in given.items()}
@@ -185,7 +186,7 @@ def prometheus(
 
 
 def ready(port: int) -> bool:
-    """Whether the worker whose metrics are on `port` serves."""
+    """Whether the worker or gateway whose endpoints are on `port` serves."""
     try:
         with urllib.request.urlopen(f"http://{HOST}:{port}/readyz", timeout=4) as answer:
             return bool(answer.status == 200)
@@ -221,6 +222,13 @@ def running(
             process = Process(name, worker, [*command, *worker["command"]], environ)
             ends.callback(process.end)
             processes.append(process)
+        if not stopped():
+            environ = environment(composed["gateway"], kafka, options.bundle)
+            environ["FRESHET_GATEWAY_PORT"] = str(options.gateway_port)
+            gateway = composed["gateway"]
+            process = Process("gateway", gateway, [*command, *gateway["command"]], environ)
+            ends.callback(process.end)
+            processes.append(process)
         watcher = prometheus(composed["prometheus"], ports, options.data, options.prometheus_port)
         if watcher is not None:
             ends.callback(watcher.end)
@@ -234,6 +242,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=1, help="how many share the partitions")
     parser.add_argument("--port", type=int, default=9092, help="Kafka's; 0 takes any free one")
     parser.add_argument("--metrics-port", type=int, default=9464, help="of the first worker")
+    parser.add_argument("--gateway-port", type=int, default=8420)
     parser.add_argument("--prometheus-port", type=int, help="where one is installed (9090)")
     parser.add_argument("--bundle", type=Path, help="a bundle's folder (default: the demo's)")
     parser.add_argument(
@@ -253,11 +262,14 @@ def main(arguments: list[str] | None = None) -> int:
                     raise BrokerError(f"Apache Kafka ended by itself:\n{kafka.log_tail()}")
                 for process in processes:
                     process.look()
-                if not told and all(map(ready, ports)):
+                if not told and all(map(ready, [*ports, options.gateway_port])):
                     told = True
                     where = ", ".join(f"http://{HOST}:{port}/metrics" for port in ports)
+                    front = f"http://{HOST}:{options.gateway_port}"
                     print(
-                        f"ready: Kafka at {kafka.bootstrap}, {where}; Ctrl-C ends all", flush=True
+                        f"ready: Kafka at {kafka.bootstrap}, {where}, gateway at {front}; Ctrl-C "
+                        f"ends all",
+                        flush=True,
                     )
             print("ending", flush=True)
     except FreshetError as error:

@@ -36,6 +36,10 @@ acl User:asker --operation Read --topic answers
 acl User:eraser --operation Write --topic erasures
 acl User:eraser --operation Read --topic receipts
 
+acl User:gateway --operation Write \
+    --topic clicks --topic purchases --topic items --topic requests --topic erasures
+acl User:gateway --operation Read --topic recommendations --topic answers --topic receipts
+
 acl User:trainer --operation Read --topic clicks --topic purchases --topic items --topic erasures
 
 acl User:admin --operation Create --cluster

@@ -30,8 +30,10 @@ class Local:
 
     def __init__(self, folder: Path) -> None:
         self.port, self.metrics_port, self.prometheus_port = (free_port() for _ in range(3))
+        self.gateway_port = free_port()
         command = [sys.executable, "-m", "deploy.local", "--workers", "2"]
         command += ["--port", str(self.port), "--metrics-port", str(self.metrics_port)]
+        command += ["--gateway-port", str(self.gateway_port)]
         command += ["--prometheus-port", str(self.prometheus_port)]
         # Nothing of the caller's settings.
         environ = {k: v for k, v in os.environ.items() if not k.startswith("FRESHET_")}
@@ -121,6 +123,10 @@ def test_what_the_compose_file_runs_serves_without_containers(local: Local) -> N
     # Both workers serve: a partition of one of them has this user's events.
     sent = local.freshet("send", "click", "--user", "u1", "--item", "85123A", "--wait")
     assert "ms" in sent
+
+    lists = f"http://{HOST}:{local.gateway_port}/v1/users/u1/lists"
+    with urllib.request.urlopen(lists, timeout=4) as answer:
+        assert b'"home"' in answer.read()
 
     if shutil.which("prometheus"):
         url = f"http://{HOST}:{local.prometheus_port}"

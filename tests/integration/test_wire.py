@@ -43,7 +43,7 @@ pytestmark = [pytest.mark.kafka_only, pytest.mark.xdist_group("wire")]
 
 ROLES = (
     *("worker", "shop", "catalogue", "subscriber", "asker", "eraser"),
-    *("trainer", "admin", "operator", "autoscaler"),
+    *("gateway", "trainer", "admin", "operator", "autoscaler"),
 )
 WORD = {role: f"open-sesame-{role}" for role in (*ROLES, "demo")}
 KEY_WORD = "open-sesame-key"
@@ -386,6 +386,30 @@ def test_the_subscriber_reads_lists_and_does_no_more(site: Site) -> None:
     assert read(environ, "recommendations") == 0
     refused_reader(environ, *("freshet-interests-changelog", "clicks", "dead-letters"))
     refused_writer(environ, *TOPICS)
+
+
+def test_the_gateway_reads_lists_sends_and_does_no_more(site: Site, tmp_path: Path) -> None:
+    log = tmp_path / "gateway.log"
+    environ = site.login("gateway") | {"FRESHET_GATEWAY_PORT": "0", "FRESHET_LOG_LEVEL": "debug"}
+    process = start(environ, "gateway", log=log)
+    try:
+        url = await_match(process, log, r"gateway at (http://[\w.:]+)")
+        await_ready(process, log, url)
+        event = {"user_id": SHOPPER, "item_id": "i", "type": "view", "event_time_ms": 10**12}
+        body, json_too = json.dumps(event).encode(), {"Content-Type": "application/json"}
+        for path in ("clicks", "purchases", "items"):
+            sent = body if path != "purchases" else body.replace(b"view", b"cancel")
+            asked = urllib.request.Request(f"{url}/v1/{path}", sent, json_too)
+            assert urllib.request.urlopen(asked, timeout=WITHIN_S).status == 202
+    finally:
+        process.terminate()
+        assert process.wait(WITHIN_S) == 0
+    said = log.read_text()
+    no_secret(said)
+    assert SHOPPER not in said
+    environ = site.login("gateway")
+    refused_reader(environ, "freshet-interests-changelog", "clicks", "dead-letters")
+    refused_writer(environ, "freshet-interests-changelog", "recommendations", "answers")
 
 
 DESCRIBE = ("describe", "-", "--format", "kafka", "--json")

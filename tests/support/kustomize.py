@@ -31,6 +31,14 @@ def render(folder: Path) -> list[Manifest]:
     return _apply(folder, [])
 
 
+def render_with(base: Path, *components: Path) -> list[Manifest]:
+    """What a kustomization of this base and these components would be."""
+    made = render(base)
+    for component in components:
+        made = _apply(component, made)
+    return made
+
+
 def _apply(folder: Path, given: list[Manifest]) -> list[Manifest]:
     (asked,) = documents(folder / "kustomization.yaml")
     if more := set(asked) - _KNOWN:

@@ -24,8 +24,10 @@ import pytest
 import yaml
 
 from deploy import local
+from stream.cli import END_WITHIN_S
 from stream.config import Settings, load_settings
 from stream.errors import SettingsError
+from stream.gateway.access import check_open
 from stream.kafka.specs import source_names, wanted_topics
 from stream.kafka.transport import STOP_WITHIN_S
 from stream.metrics import describe_metrics
@@ -51,7 +53,7 @@ Manifest = dict[str, Any]
 def test_there_is_something_to_look_at() -> None:
     assert [path.name for path in OVERLAYS] == ["cpu", "gpu"]
     assert {path.name for path in KUBERNETES.glob("components/*")} == {
-        *("secured", "gpu", "autoscaling")
+        *("secured", "gpu", "autoscaling", "gateway")
     }
 
 
@@ -77,7 +79,7 @@ def test_every_setting_that_is_named_exists() -> None:
         named = re.findall(
             rf"(?<![\w./-])((?:{'|'.join(sections)})\.[a-z]\w*)\b", file.read_text("utf-8")
         )
-        named = [name for name in named if not re.search(r"\.(sh|py|md|pem|toml|yml)$", name)]
+        named = [name for name in named if not re.search(r"\.(sh|py|md|pem|toml|ya?ml)$", name)]
         assert set(named) - set(FIELDS) == set(), file
 
 
@@ -277,11 +279,14 @@ def test_the_compose_file_runs_the_kafka_that_is_tested() -> None:
 
 
 def test_composed_services_find_settings_that_hold() -> None:
-    for name in ("topics", "worker"):
+    for name in ("topics", "worker", "gateway"):
         environ = dict(compose()["services"][name]["environment"])
         environ["FRESHET_CONFIG"] = str(COMPOSE / "freshet.toml")
         settings = load_settings(environ=environ)
         assert settings.metrics_port == 9464
+    check_open(settings.gateway)  # in its container, on all addresses
+    (port,) = compose()["services"]["gateway"]["ports"]
+    assert port == f"127.0.0.1:{settings.gateway.port}:{settings.gateway.port}"
     scraped = yaml.safe_load((COMPOSE / "prometheus.yml").read_text(encoding="utf-8"))
     (job,) = scraped["scrape_configs"]
     (found,) = job["dns_sd_configs"]
@@ -568,6 +573,79 @@ def test_the_gpu_overlay_asks_for_one() -> None:
         "maxSurge": 0,
         "maxUnavailable": 1,
     }
+
+
+# -- the gateway -----------------------------------------------------------------------------
+
+
+@functools.cache
+def gateway_parts() -> dict[str, Manifest]:
+    """What the component adds, by kind, once it stands beside the base."""
+    made = kustomize.render_with(KUBERNETES / "base", KUBERNETES / "components" / "gateway")
+    found = {one["kind"]: one for one in made if one["metadata"]["name"] == "freshet-gateway"}
+    assert set(found) == {
+        *("ServiceAccount", "Deployment", "PodDisruptionBudget", "Service", "NetworkPolicy")
+    }
+    return found
+
+
+def test_the_gateways_manifests_are_what_the_api_takes() -> None:
+    for manifest in gateway_parts().values():
+        validate(copy.deepcopy(manifest))
+
+
+def test_the_gateways_parts_select_its_pods() -> None:
+    parts = gateway_parts()
+    labels = parts["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert labels["app.kubernetes.io/component"] == "gateway"
+    assert parts["Deployment"]["spec"]["selector"]["matchLabels"] == labels
+    assert parts["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == labels
+    assert parts["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"] == labels
+    assert parts["Service"]["spec"]["selector"] == labels
+    (port,) = parts["Service"]["spec"]["ports"]
+    assert port["targetPort"] == "http"
+
+
+def test_the_gateways_pod_is_confined_and_its_settings_hold(tmp_path: Path) -> None:
+    deployment = gateway_parts()["Deployment"]
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = kustomize.containers(deployment)
+    worker_pod = of_kind(OVERLAYS[0], "Deployment")["spec"]["template"]["spec"]
+    assert pod["securityContext"] == worker_pod["securityContext"]
+    (worker,) = worker_pod["containers"]
+    assert container["securityContext"] == worker["securityContext"]
+    assert container["image"] == worker["image"]
+    environ = {one["name"]: one["value"] for one in container["env"]}
+    told = (KUBERNETES / "components" / "gateway" / "kustomization.yaml").read_text("utf-8")
+    for name, value in environ.items():
+        if name.endswith("_FILE"):
+            file = value.removeprefix("/run/secrets/freshet/")
+            assert f"--from-file={file}" in told
+            (tmp_path / file).write_text("0123456789abcdef" * 4)
+            (tmp_path / file).chmod(0o400)
+            environ[name] = str(tmp_path / file)
+    environ["FRESHET_CONFIG"] = str(KUBERNETES / "base" / "freshet.toml")
+    settings = load_settings(environ=environ)
+    check_open(settings.gateway)
+    (port,) = container["ports"]
+    assert (port["containerPort"], settings.security.username) == (settings.gateway.port, "gateway")
+    sleep_s = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pod["terminationGracePeriodSeconds"] > sleep_s + END_WITHIN_S
+    rule = gateway_parts()["NetworkPolicy"]["spec"]["egress"][-1]
+    assert {one["port"] for one in rule["ports"]} == {int(settings.bootstrap.rsplit(":", 1)[1])}
+
+
+def test_the_gateways_unit_is_systemds(tmp_path: Path) -> None:
+    text = (SYSTEMD / "freshet-gateway.service").read_text(encoding="utf-8")
+    unit = tmp_path / "freshet-gateway.service"
+    unit.write_text(text.replace("/opt/freshet/bin/freshet", "/bin/true"))
+    assert verify(unit) == ""
+    told = assignments(unit)
+    assert float(told["TimeoutStopSec"][0]) > END_WITHIN_S
+    given = dict(word.split("=", 1) for line in told["Environment"] for word in line.split())
+    loaded = {line.split(":")[0] for line in told["LoadCredential"]}
+    assert {v.removeprefix("%d/") for k, v in given.items() if k.endswith("_FILE")} == loaded
+    assert given["NUMBA_CACHE_DIR"] == f"/var/cache/{told['CacheDirectory'][0]}"
 
 
 # -- systemd ---------------------------------------------------------------------------------
