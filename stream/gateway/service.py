@@ -131,14 +131,17 @@ class Service:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._watch_brokers())
                 tasks.create_task(self._read())
-        except* (BrokerError, KafkaError) as errors:
-            error = _first(errors)
-            if isinstance(error, BrokerError):
-                raise error from None
-            raise BrokerError(
-                f"the brokers at {self._settings.bootstrap} do not do what was asked ({error}): "
-                f"`freshet doctor` looks for what is wrong"
-            ) from error
+        except BaseExceptionGroup as errors:
+            known, others = errors.split((BrokerError, KafkaError))
+            if known is None or others is not None:
+                raise
+            error = _first(known)
+        if isinstance(error, BrokerError):
+            raise error
+        raise BrokerError(
+            f"the brokers at {self._settings.bootstrap} do not do what was asked ({error}): "
+            f"`freshet doctor` looks for what is wrong"
+        ) from error
 
     async def _read(self) -> None:
         await self._answers.skip_all()
