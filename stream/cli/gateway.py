@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,19 +10,29 @@ import click
 
 from stream.cli import call_on_interrupt, ends_at_once
 from stream.cli.clients import require_usable
-from stream.cli.common import connection_options, load
+from stream.cli.common import connection_options, examples, load
+from stream.config import log_format_asked
 from stream.gateway.access import check_open
 from stream.kafka.cluster import Cluster
+from stream.log_lines import start_logging
 
 if TYPE_CHECKING:
     from stream.gateway.service import Service
 
 
-@click.command("gateway")
+@click.command(
+    "gateway",
+    epilog=examples(
+        "freshet gateway",
+        "freshet gateway --port 8080 --partitions 0-2",
+        "curl http://127.0.0.1:8420/v1/users/u1/lists/home",
+    ),
+)
 @click.option("--host", help="Address to listen on (default: FRESHET_GATEWAY_HOST, or 127.0.0.1).")
 @click.option("--port", type=click.IntRange(0, 65535), help="0 takes any free one.")
 @click.option("--partitions", metavar="all|0-2,5", help="Whose users' lists it holds.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="json: for programs.")
 @connection_options
 def command(
     *,
@@ -33,11 +42,14 @@ def command(
     port: int | None,
     partitions: str | None,
     log_level: str | None,
+    log_format: str | None,
 ) -> None:
     """Serve users' lists over HTTP, and take events: GET /openapi.json says how.
 
     Lists are read from the topic into memory; several gateways share them by --partitions.
     """
+    if log_format_asked(config, log_format) == "json":  # what is wrong with the rest as well
+        start_logging("info", "json")
     settings = load(
         config,
         bootstrap,
@@ -46,11 +58,10 @@ def command(
             "gateway.port": None if port is None else str(port),
             "gateway.partitions": partitions,
             "log_level": log_level,
+            "log_format": log_format,
         },
     )
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    start_logging(settings.log_level, settings.log_format)
     check_open(settings.gateway)
     topics, cluster = settings.topics, Cluster.of(settings)
     require_usable(cluster, [topics.recommendations, topics.answers, topics.receipts], "Read")
@@ -67,7 +78,6 @@ async def _serve(service: Service) -> None:
     call_on_interrupt(lambda: loop.call_soon_threadsafe(stopping.set))
     try:
         await service.start()
-        click.echo(f"gateway at {service.url}; Ctrl-C ends it", err=True)
         work = asyncio.create_task(service.run())
         stop = asyncio.create_task(stopping.wait())
         await asyncio.wait([work, stop], return_when=asyncio.FIRST_COMPLETED)

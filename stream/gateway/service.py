@@ -112,6 +112,7 @@ class Service:
             await runner.cleanup()
             raise
         self._runner = runner
+        log.info("gateway at %s", self.url)
         if not is_loopback(given.host):
             log.warning(
                 "%s is open to other machines, without TLS: put something that speaks TLS before "
