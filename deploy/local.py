@@ -164,7 +164,7 @@ class Process:
 def prometheus(
     service: Service, ports: Mapping[str, list[int]], folder: Path, port: int | None = None
 ) -> Process | None:
-    """Prometheus over the ports of each job, if this machine has it; its own is the Compose file's."""
+    """Prometheus over each job's ports, if this machine has it; its own is the Compose file's."""
     program = shutil.which("prometheus")
     if program is None:
         print("prometheus is not installed, so it is left out", flush=True)
