@@ -19,7 +19,6 @@ from deploy.grafana.panels import (
     number,
 )
 
-
 # Gateways are a job of their own, called as the workers' and this behind it.
 _OF_JOB = '{job=~"$job-gateway"}'
 
