@@ -32,6 +32,7 @@ from stream.core.pseudonyms import Pseudonyms
 from stream.core.sessions import wanted_provider
 from stream.core.state import UserShard
 from stream.core.statistics.counts import Counts
+from stream.core.statistics.merged import Merged
 from stream.errors import SettingsError
 from stream.feed import CatalogueFeed
 from stream.kafka import transport
@@ -66,7 +67,8 @@ def build_app(settings: Settings) -> BatchApp:
     BundleError, ProviderError : the bundle cannot be served here
     """
     topics = settings.topics
-    engine = load_engine(settings)
+    merged = Merged(fading_of(settings))
+    engine = load_engine(settings, merged)
     app = FreshetApp(settings, check=require_topics)
     interests = InterestTable(
         app,
@@ -85,6 +87,7 @@ def build_app(settings: Settings) -> BatchApp:
     tally = Tally(
         settings,
         engine.catalogue,
+        merged,
         owns=lambda partition: partition in interests.holdings,
         catalogue_loaded=feed.wait_loaded,
         lists=engine.answers.lists,
@@ -126,8 +129,13 @@ def build_app(settings: Settings) -> BatchApp:
     return app
 
 
-def load_engine(settings: Settings) -> Engine:
-    """The engine that the settings describe; see `build_app` for what it raises."""
+def load_engine(settings: Settings, counts: Merged | None = None) -> Engine:
+    """The engine that the settings describe; see `build_app` for what it raises.
+
+    Parameters
+    ----------
+    counts : of all workers' items; None: the engine goes by its own
+    """
     if settings.bundle is None:
         raise SettingsError(
             "no model bundle is named: set FRESHET_BUNDLE (or `bundle` in the configuration) to a "
@@ -162,6 +170,7 @@ def load_engine(settings: Settings) -> Engine:
             settings.statistics.context_names,
         ),
         quality=settings.quality,
+        counts=counts,
     )
     if worded != "nothing":
         engine.answers.put_into_words(words)

@@ -61,13 +61,14 @@ class Tally:
 
     Parameters
     ----------
+    merged : counts of all partitions, to be kept up to date
     owns : whether a partition is served by this worker now: it publishes what belongs there
     catalogue_loaded : waits until it is known what may be listed
     lists : told what trends, so that they can say so; None: nobody is
 
     Attributes
     ----------
-    merged : counts of all partitions
+    merged : as given
     loaded : both topics were read once
     """
 
@@ -75,6 +76,7 @@ class Tally:
         self,
         settings: Settings,
         catalogue: Catalogue,
+        merged: Merged,
         owns: Callable[[int], bool],
         catalogue_loaded: Callable[[], Awaitable[None]],
         lists: Lists | None = None,
@@ -92,7 +94,7 @@ class Tally:
             statistics.trending_k, statistics.trending_significance, statistics.trending_least
         )
         self._topic = statistics_topic(settings)
-        self.merged = Merged(fading_of(settings))
+        self.merged = merged
         cluster, stall_s = Cluster.of(settings), settings.broker.recovery_timeout_s
         self._followers = [
             TopicFollower(cluster, self._topic, self._merge, stall_s),

@@ -41,12 +41,13 @@ from stream.core.lifecycle import Limits
 from stream.core.micro_batch import Decoded, ErasedUser, Part, PartResult, StepResult
 from stream.core.model import Model
 from stream.core.policy.arranging import Picked
+from stream.core.policy.exploring import CountsItems
 from stream.core.policy.lists import USERS_AT_ONCE, Lists
-from stream.core.policy.tally import CountsItems
 from stream.core.pseudonyms import Pseudonyms
 from stream.core.quality.live import Quality
 from stream.core.state import UserShard
 from stream.core.statistics.counts import Counts
+from stream.core.statistics.merged import Merged
 from stream.core.users import Users
 from stream.core.wire import Layout
 from stream.quality import Quality as QualityRules
@@ -65,7 +66,7 @@ class Engine:
     limits : when users leave, of all partitions together
     pseudonyms : user ids to the keys of their states
     new_counts : makes the empty counts of a partition's items
-    counts : of items, for placements that explore
+    counts : of the shop's items, for placements that explore; None: those of this engine's shards
     quality : how much of lists is remembered, to see what comes of them; None: nothing
 
     Attributes
@@ -92,7 +93,9 @@ class Engine:
         storage = model.bundle.manifest.state.storage
         self.layout = Layout(model.state_size, storage, ring, model.bundle.version)
         self._kinds = dict(kinds)
-        self._lists = Lists(model, catalogue, placements, counts)
+        own = Merged(new_counts().fading)
+        self._own_counts = own if counts is None else None
+        self._lists = Lists(model, catalogue, placements, own if counts is None else counts)
         self._limits = limits or Limits()
         self.pseudonyms = pseudonyms or Pseudonyms()
         self.answers = Answers(model, catalogue, self._lists, self.layout, self.pseudonyms)
@@ -255,6 +258,8 @@ class Engine:
                 changes.state_keys = users.keys[part.users]
                 changes.state_values = [*values[part.users]]
             changes.count_keys, changes.count_values = counts
+            if self._own_counts is not None and self._lists.explores:
+                self._own_counts.load(part.given.batch.partition, *counts)
             self._let_go(part, now_ms, changes)
         return users
 

@@ -21,6 +21,7 @@ from stream.core.engine import Engine
 from stream.core.micro_batch import PartResult
 from stream.core.model import Model
 from stream.core.state import UserShard
+from stream.core.statistics.merged import Merged
 from stream.core.users import EVERYONE, Users
 from stream.kafka.batches import RecordBatch
 from tests.support.bundles import random_decay_bundle
@@ -33,7 +34,9 @@ CONSTANTS = Parameters()
 class Shop:
     """An engine with one shard, fed with plain events."""
 
-    def __init__(self, bundle: Bundle, ring: int = 10, **placements: Placement) -> None:
+    def __init__(
+        self, bundle: Bundle, ring: int = 10, counts: Merged | None = None, **placements: Placement
+    ) -> None:
         self.catalogue = Catalogue(bundle.item_ids)
         self.engine = Engine(
             Model(bundle, "cpu"),
@@ -41,13 +44,16 @@ class Shop:
             kinds={"clicks": "clicks", "purchases": "purchases"},
             placements=placements or {"home": Placement(k=10, exclude_seen=True)},
             ring=ring,
+            counts=counts,
         )
         self.shard: UserShard = self.engine.new_shard(0, 1)
         self.offset = 100  # so that an offset is no position in a batch
 
-    def step(self, *events: dict[str, Any] | bytes, applied: int = 0) -> PartResult:
+    def step(
+        self, *events: dict[str, Any] | bytes, applied: int = 0, now_ms: int = NOW_MS
+    ) -> PartResult:
         batch = self.batch(*events)
-        (result,) = self.engine.step([Part(self.shard, batch, applied)], NOW_MS).parts
+        (result,) = self.engine.step([Part(self.shard, batch, applied)], now_ms).parts
         return result
 
     def batch(self, *events: dict[str, Any] | bytes) -> RecordBatch:

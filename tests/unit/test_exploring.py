@@ -12,16 +12,26 @@ from scipy import stats
 from stream.config import Placement
 from stream.contracts import Cause, EventType, Item, ListedItem
 from stream.core.bundle import Bundle
+from stream.core.catalogue import Catalogue
 from stream.core.manifest import Additive, FadingSum
 from stream.core.policy.appeal import TRAINED_CLICKS, Appeal
 from stream.core.policy.arranging import Arranging
 from stream.core.policy.audience import Audience
-from stream.core.policy.exploring import SEGMENTS, Explorer, places, segments, temperatures
+from stream.core.policy.exploring import (
+    APPEAL_EVERY_MS,
+    SEGMENTS,
+    Explorer,
+    places,
+    segments,
+    temperatures,
+)
 from stream.core.policy.interest import Interest, Interests
 from stream.core.policy.payoffs import MULTIPLIERS, Payoffs
 from stream.core.policy.placement import Placement as Ranking
 from stream.core.policy.ring import Ring
-from stream.core.policy.tally import ItemCounts, Tally
+from stream.core.statistics.counts import Counts
+from stream.core.statistics.fading import Fading
+from stream.core.statistics.merged import ItemCounts, Merged
 from stream.core.users import Users
 from stream.placements import Explore
 from tests.unit.test_engine import NOW_MS, Shop, lists
@@ -134,24 +144,53 @@ def test_a_new_item_that_nobody_clicks_is_given_up() -> None:
     assert (untried.new[4], tried.new[4]) == (True, False)
 
 
-def test_counts_fade_and_grow_with_the_catalogue() -> None:
-    tally = Tally(half_life_s=10)
-    tally.add(np.array([1, 1, 2]), np.array([1]), 3, 1000)
-    tally.add(np.array([4]), np.array([], np.int64), 5, 11_000)
-    found = tally.counts(5, 11_000)
-    assert found.impressions.tolist() == [0, 1, 0.5, 0, 1]
-    assert found.clicks.tolist() == [0, 0.5, 0, 0, 0]
-    assert tally.counts(3, 6_000).impressions.tolist() == [0, 1, 0.5]  # time does not go back
+def optimistic(bundle: Bundle, counts: Merged | None = None) -> Shop:
+    rules = Placement(k=10, exclude_seen=False, explore=Explore(optimism=1.0))
+    shop = Shop(bundle, counts=counts, home=rules)
+    for item_id in bundle.item_ids[1:]:
+        shop.catalogue.put(Item(item_id))
+    return shop
 
 
-def test_the_engine_counts_what_it_is_told_of(decay_bundle: Bundle) -> None:
-    shop = Shop(decay_bundle, home=Placement(explore=Explore(optimism=1.0)))
+def rank_of(shop: Shop, item_id: str, now_ms: int) -> int:
+    (record,) = lists(shop.step({"item_id": "i7", "user_id": "other"}, now_ms=now_ms))
+    places = {item.item_id: item.rank for item in record.lists["home"].items}
+    return places.get(item_id, 11)
+
+
+def test_a_list_follows_what_the_workers_of_other_partitions_count(decay_bundle: Bundle) -> None:
+    """The same rows that go to the topic; a worker that nobody tells of them lists as before."""
+    merged = Merged(Fading())
+    here, alone = optimistic(decay_bundle, merged), optimistic(decay_bundle, Merged(Fading()))
+    there = Counts(tell_every_ms=0)
+    (record,) = lists(here.step({"item_id": "i7", "user_id": "other"}))
+    second, third = (item.item_id for item in record.lists["home"].items[1:3])
+    assert rank_of(alone, third, NOW_MS) == 3
+    elsewhere = Shop(decay_bundle)
+    elsewhere.shard.counts = there
+    shown = {"type": "impression"}
+    for number in range(10):
+        seen = [{"item_id": item, **shown} for item in (second, third)] * 20
+        elsewhere.step(*seen, *[{"item_id": third, "user_id": f"u{number}"}] * 10)
+    told = there.untold(NOW_MS)
+    assert told is not None
+    merged.load(3, *told)
+    assert rank_of(here, third, NOW_MS + APPEAL_EVERY_MS) == 2
+    assert rank_of(alone, third, NOW_MS + APPEAL_EVERY_MS) == 3
+
+
+def test_an_engine_that_nobody_counts_for_counts_what_it_folds(decay_bundle: Bundle) -> None:
+    shop = optimistic(decay_bundle)
     shop.step({"item_id": "i3", "type": "impression"}, {"item_id": "i3", "event_id": "once"})
     shop.step({"item_id": "i3", "event_id": "once"}, {"item_id": "nobody knows it"})
-    assert shop.engine._lists._tally is not None
-    found = shop.engine._lists._tally.counts(10, NOW_MS)
-    assert found.impressions.tolist() == [0, 0, 0, 1, 0, 0, 0, 0, 0, 0]
+    assert shop.engine._own_counts is not None
+    found = shop.engine._own_counts.by_row(shop.catalogue, NOW_MS)
+    assert found.impressions[:10].tolist() == [0, 0, 0, 1, 0, 0, 0, 0, 0, 0]
     assert found.clicks[3] == 1
+    explorer = shop.engine._lists._explorers["home"]
+    explorer._follow(NOW_MS + APPEAL_EVERY_MS)
+    assert len(explorer._bonus) == shop.engine.model.rows > len(shop.catalogue)
+    assert 0 < explorer._bonus[3] < explorer._bonus[4], "less is hoped of what is known"
 
 
 # -- what pays -------------------------------------------------------------------------------
@@ -193,8 +232,8 @@ class Counted:
     def __init__(self, **by_row: tuple[float, float]) -> None:
         self._by_row = {int(name[1:]): counts for name, counts in by_row.items()}
 
-    def counts(self, rows: int, now_ms: int) -> ItemCounts:
-        found = ItemCounts(np.zeros(rows, np.float32), np.zeros(rows, np.float32))
+    def by_row(self, catalogue: Catalogue, now_ms: int) -> ItemCounts:
+        found = ItemCounts(now_ms, *np.zeros((5, len(catalogue)), np.float32))
         for row, (impressions, clicks) in self._by_row.items():
             found.impressions[row], found.clicks[row] = impressions, clicks
         return found
@@ -308,7 +347,7 @@ def test_propensities_are_exact(decay_bundle: Bundle) -> None:
     causes = [Cause("clicks", 0, offset, NOW_MS) for offset in range(events)]
     nobody = np.zeros(events, np.int64)
     many = Audience(users, nobody, users.vectors[nobody], ring.take(nobody), causes, NOW_MS)
-    explorer = Explorer("home", rules.explore, model, Tally())
+    explorer = Explorer("home", rules.explore, model, catalogue, Merged(Fading()))
     arranging = Arranging(rules, ranking, model, catalogue, explorer)
     picked = arranging.arrange(rows[nobody], scores[nobody], many)
     assert picked.propensities is not None

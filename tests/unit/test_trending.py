@@ -25,7 +25,7 @@ from stream.core.wire import Layout
 from stream.errors import StateError
 from stream.kafka.batches import Records
 from stream.statistics import Statistics
-from stream.tally import Tally
+from stream.tally import Tally, fading_of
 
 NOW_MS = 1_795_000_000_000
 HOUR_MS = 3_600_000
@@ -206,7 +206,8 @@ class Workers:
         async def loaded() -> None:
             """Nothing to wait for."""
 
-        self.tally = Tally(SETTINGS, self.catalogue, self.owned.__contains__, loaded)
+        merged = Merged(fading_of(SETTINGS))
+        self.tally = Tally(SETTINGS, self.catalogue, merged, self.owned.__contains__, loaded)
         self.shard = UserShard(Layout(2, "float32", 2, 1))
         self.shard.counts = Counts(FADING, tell_every_ms=0)
         self.published: dict[bytes, Any] = {}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from stream import app
-from stream.config import Settings, State
+from stream.config import Placement, Settings, State
 from stream.core.lifecycle import Limits
 from stream.core.pseudonyms import Pseudonyms
+from stream.placements import Explore
 from stream.secrets import Secret
 from stream.settings import Privacy
 from tests.support.bundles import random_decay_bundle
@@ -45,3 +47,23 @@ def test_limits_of_users_reach_the_shards(bundle: Path) -> None:
     shard = engine.new_shard(0, 6)
     assert shard._lifecycle.limits == Limits(expire_after_ms=1, max_users=4)
     assert shard.layout.ring == 9
+
+
+def test_what_workers_tell_each_other_of_items_reaches_the_lists(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[Any] = []
+
+    class Kept(app.Tally):
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            built.append(self)
+
+    monkeypatch.setattr(app, "Tally", Kept)
+    load = app.load_engine
+    monkeypatch.setattr(app, "load_engine", lambda *given: built.append(load(*given)) or built[-1])
+    rules = Placement(explore=Explore(optimism=1.0))
+    app.build_app(Settings(bundle=str(bundle), placements={"home": rules}))
+    engine, tally = built
+    assert engine._lists._explorers["home"]._counts is tally.merged
+    assert engine._own_counts is None

@@ -15,19 +15,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.core.catalogue import NO_ITEM
+from stream.core.catalogue import NO_ITEM, Catalogue
 from stream.core.model import Model
 from stream.core.policy.appeal import Appeal
 from stream.core.policy.arranging import Wishes
 from stream.core.policy.audience import Audience
 from stream.core.policy.interest import Interest, Interests
 from stream.core.policy.payoffs import Payoffs
-from stream.core.policy.tally import CountsItems
+from stream.core.statistics.merged import ItemCounts
 from stream.placements import Explore
 
 LOOK_BACK: Final = 16  # interactions that tell how sure an interest is
@@ -64,6 +64,13 @@ def places(keys: Sequence[bytes], placement: str) -> NDArray[np.float64]:
     return numbers.astype(np.float64) * 2.0**-53
 
 
+class CountsItems(Protocol):
+    """Whoever counts how often items were shown and clicked."""
+
+    def by_row(self, catalogue: Catalogue, now_ms: int) -> ItemCounts:
+        """Counts of the catalogue's items, none of them of later than `now_ms`."""
+
+
 class Explorer:
     """How much the lists of one placement explore.
 
@@ -71,7 +78,7 @@ class Explorer:
     ----------
     name : of the placement
     rules : its settings
-    counts : of items
+    catalogue, counts : the items, and how often they were shown and clicked
 
     Attributes
     ----------
@@ -85,11 +92,13 @@ class Explorer:
         name: str,
         rules: Explore,
         model: Model,
+        catalogue: Catalogue,
         counts: CountsItems,
     ) -> None:
         self._name = name
         self._rules = rules
         self._model = model
+        self._catalogue = catalogue
         self._counts = counts
         self.item_bias = model.bundle.biases
         manifest = model.bundle.manifest
@@ -146,7 +155,8 @@ class Explorer:
         if 0 <= now_ms - self._as_of_ms < APPEAL_EVERY_MS and len(self._bonus) == rows:
             return
         self._as_of_ms = now_ms
-        impressions, clicks = self._counts.counts(rows, now_ms)
+        counts = self._counts.by_row(self._catalogue, now_ms)
+        impressions, clicks = (_as_long(of, rows) for of in (counts.impressions, counts.clicks))
         items = slice(NO_ITEM + 1, None)
         trained = len(self._model.bundle.biases) - 1
         columns = (impressions[items], clicks[items], self.item_bias[items])
@@ -154,3 +164,10 @@ class Explorer:
         self._bonus, self._new = np.zeros(rows, np.float32), np.zeros(rows, np.bool_)
         self._bonus[items] = appeal.learned + appeal.hoped
         self._new[items] = appeal.new
+
+
+def _as_long(counts: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
+    """Counts of the catalogue's rows as those of an item table, which has rows to spare."""
+    padded = np.zeros(rows, np.float32)
+    padded[: len(counts)] = counts[:rows]
+    return padded

@@ -21,13 +21,12 @@ from stream.core.catalogue import Catalogue
 from stream.core.model import Model
 from stream.core.policy.arranging import Arranging, Picked, pool_of
 from stream.core.policy.audience import Audience, Basis
-from stream.core.policy.exploring import Explorer, explores
+from stream.core.policy.exploring import CountsItems, Explorer, explores
 from stream.core.policy.placement import Placement
 from stream.core.policy.plain import name_others
 from stream.core.policy.reasons import ReasonColumns, Reasons
 from stream.core.policy.ring import Ring
 from stream.core.policy.shops import Shops
-from stream.core.policy.tally import CountsItems, Tally
 from stream.core.users import Users
 from stream.words.templates import Words
 
@@ -64,7 +63,7 @@ class Lists:
     Parameters
     ----------
     rules : settings by placement name
-    counts : of items, for placements that explore; None: those of `learn`
+    counts : of items, for placements that explore
 
     Attributes
     ----------
@@ -78,15 +77,13 @@ class Lists:
         model: Model,
         catalogue: Catalogue,
         rules: Mapping[str, PlacementRules],
-        counts: CountsItems | None = None,
+        counts: CountsItems,
     ) -> None:
         self._model = model
         self._catalogue = catalogue
         self._rules = dict(rules)
-        tally = Tally()
-        self._tally = tally if counts is None else None
         self._explorers = {
-            name: Explorer(name, of.explore, model, tally if counts is None else counts)
+            name: Explorer(name, of.explore, model, catalogue, counts)
             for name, of in self._rules.items()
             if explores(of.explore)
         }
@@ -127,6 +124,11 @@ class Lists:
         """Have records say their reasons in words, too."""
         self._writer, self._in_words = ListWriter(words.templates), True
         self._tell_writer(range(len(self._catalogue)))
+
+    @property
+    def explores(self) -> bool:
+        """Whether any list goes by counts of items."""
+        return bool(self._explorers)
 
     @property
     def placements(self) -> list[str]:
@@ -230,9 +232,6 @@ class Lists:
             return
         events, who = events.take(answers), who[answers]
         shown = events.types == EventType.IMPRESSION
-        if self._tally is not None:
-            rows = self._catalogue.rows(events.items)
-            self._tally.add(rows[shown], rows[~shown], self._model.rows, now_ms)
         for name, explorer in self._explorers.items():
             named = [placement == name for placement in events.placements]
             at = np.flatnonzero(named) if explorer.learns else answers[:0]
