@@ -171,6 +171,7 @@ def load_engine(settings: Settings, counts: Merged | None = None) -> Engine:
         ),
         quality=settings.quality,
         counts=counts,
+        resend_after_s=settings.lists.resend_after_s,
     )
     if worded != "nothing":
         engine.answers.put_into_words(words)

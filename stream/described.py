@@ -11,7 +11,7 @@ import msgspec
 from msgspec import NODEFAULT, inspect
 from msgspec.structs import FieldInfo
 
-from stream.placements import PLACEMENT_LEAVES
+from stream.leaves import PLACEMENT_LEAVES
 from stream.settings import CONFIG_VARIABLE, FIELDS, SECRETS, variable
 
 

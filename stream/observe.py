@@ -19,6 +19,7 @@ from stream import metrics
 from stream.bulk import Axes, BulkCounter
 from stream.contracts import REASONS
 from stream.core.micro_batch import PartResult, StepResult
+from stream.core.policy.variants import placement_and_variant
 from stream.core.quality.live import Quality
 from stream.core.quality.outcomes import BOUNDS, EXPLORED, LOOKED_UP, Outcomes
 from stream.kafka.batches import RecordBatch
@@ -103,8 +104,10 @@ class Observer:
             metrics.UNKNOWN_ITEM_EVENTS_TOTAL.inc(part.unknown_items)
         for (kind, status), answers in Counted(part.answered).items():
             _answers(kind, status).inc(answers)
-        for placement, lists in part.lists_by_placement.items():
-            _lists(placement).inc(lists)
+        if part.unchanged:
+            metrics.UNCHANGED_LISTS_TOTAL.inc(part.unchanged)
+        for arm, lists in part.lists_by_arm.items():
+            _lists(arm).inc(lists)
         for rejection in part.rejections:
             metrics.DEAD_LETTERS_TOTAL.labels(topic, rejection.reason).inc()
 
@@ -200,8 +203,8 @@ def _stage(stage: str) -> Histogram:
 
 
 @cache
-def _lists(placement: str) -> Counter:
-    return metrics.LISTS_TOTAL.labels(placement)
+def _lists(arm: str) -> Counter:
+    return metrics.LISTS_TOTAL.labels(*placement_and_variant(arm))
 
 
 @cache

@@ -5,19 +5,17 @@ Knows nothing of files: `tables` reads them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal
 
-import msgspec
-from msgspec import Meta, Struct
-from msgspec.structs import FieldInfo
+from msgspec import Meta, Struct, field
 
 from stream.contracts.records import ItemKind
 from stream.sections import Seconds, Section, Text
 
 MAX_K: Final = 1000
 MOST_DIVERSITY: Final = 1000
+CONTROL: Final = "default"  # the variant of users who get none
 MAX_RULES: Final = 62  # of a placement; which of them are in force is a number of 63 bits
 
 Moment = Annotated[
@@ -263,32 +261,18 @@ class Placement(Section, frozen=True):
     caps: Caps = Caps()
     pins: tuple[Pin, ...] = ()
     rules: Annotated[tuple[Rule, ...], Meta(max_length=MAX_RULES)] = ()
+    variants: dict[str, Variant] = field(default_factory=dict)
 
 
-class Leaf(NamedTuple):
-    """A setting of a placement, and its path below the placement's table; `[]` marks a list's."""
+class Variant(Struct, frozen=True):
+    """Other settings of a placement, for a part of its users.
 
-    path: str
-    setting: FieldInfo
+    Attributes
+    ----------
+    placement : all settings, those that it leaves as they are among them
+    """
 
-
-def _leaves(section: type[Struct], above: str = "") -> Iterator[Leaf]:
-    for setting in msgspec.structs.fields(section):
-        inner, mark = inner_section(setting.type)
-        if inner is None:
-            yield Leaf(above + setting.name, setting)
-        else:
-            yield from _leaves(inner, f"{above}{setting.name}{mark}.")
-
-
-def inner_section(kind: Any) -> tuple[type[Struct] | None, str]:
-    """The table that a setting of this type is, or is a list of; and the mark of a list."""
-    for part in getattr(kind, "__args__", ()):
-        found, mark = inner_section(part)
-        if found is not None:
-            return found, mark or ("[]" if getattr(kind, "__origin__", None) is tuple else "")
-    is_section = isinstance(kind, type) and issubclass(kind, Section)
-    return (kind, "") if is_section else (None, "")
-
-
-PLACEMENT_LEAVES: Final = tuple(_leaves(Placement))
+    share: Annotated[
+        float, Meta(gt=0, le=1, description="part of the users who get this variant, for good")
+    ]
+    placement: Placement

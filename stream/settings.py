@@ -202,6 +202,20 @@ class Security(_Section, frozen=True):
     password_file: Annotated[Text | None, Meta(description="file that holds the password")] = None
 
 
+class Lists(_Section, frozen=True):
+    """How lists are published."""
+
+    resend_after_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=31_536_000,
+            description="a user's lists that show the same as those before are sent again after so "
+            "long, in seconds; 0: with every event",
+        ),
+    ] = 0.0
+
+
 class Settings(_Section, frozen=True):
     """Everything that can be set."""
 
@@ -232,6 +246,7 @@ class Settings(_Section, frozen=True):
     state: State = State()
     statistics: Statistics = Statistics()
     quality: Quality = Quality()
+    lists: Lists = Lists()
     batch: Batch = Batch()
     broker: Broker = Broker()
     security: Security = Security()
@@ -246,6 +261,7 @@ SECTIONS: Final[dict[str, type[Struct]]] = {
     "state": State,
     "statistics": Statistics,
     "quality": Quality,
+    "lists": Lists,
     "batch": Batch,
     "broker": Broker,
     "security": Security,

@@ -14,12 +14,14 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import NODEFAULT
-from msgspec.structs import FieldInfo
+from msgspec.structs import FieldInfo, replace
 
 from stream.described import allowed
 from stream.errors import SettingsError
-from stream.placements import Items, Pin, Placement, Rule, Shoppers, inner_section
+from stream.leaves import inner_section, share_of_variant
+from stream.placements import CONTROL, Items, Pin, Placement, Rule, Shoppers, Variant
 
+_ROUNDING: Final = 1e-9  # of a sum of shares
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _WHERE: Final = re.compile(r" - at `\$(.*)`$")
 _STEP: Final = re.compile(r"\.(\w+)|\[(\d+)\]")
@@ -126,6 +128,56 @@ def _placement(table: Any, at: Path, source: Source) -> Placement:
             f"{source.at(at)}: a placement's name is 1 to 64 letters, digits, _ or -; rename it."
         )
     as_table(table, source.at(at))
+    own = {name: value for name, value in table.items() if name != "variants"}
+    placement = _converted(own, at, source)
+    if "variants" not in table:
+        return placement
+    return replace(placement, variants=_variants(table["variants"], own, at, source))
+
+
+def _variants(found: Any, own: dict[str, Any], above: Path, source: Source) -> dict[str, Variant]:
+    """The variants of a placement: its own settings, each with others laid over them."""
+    variants, left = {}, 1.0
+    for name, table in as_table(found, source.at((*above, "variants"))).items():
+        at = (*above, "variants", name)
+        where = source.at(at)
+        if not _NAME.fullmatch(name) or name == CONTROL:
+            raise SettingsError(
+                f"{where}: a variant's name is 1 to 64 letters, digits, _ or -, and not {CONTROL}, "
+                "which is what the placement is without it; rename it."
+            )
+        others = dict(as_table(table, where))
+        if "variants" in others:
+            raise SettingsError(f"{where}: has variants; a variant has none, so move them up.")
+        setting = share_of_variant()
+        if "share" not in others:
+            raise SettingsError(f"{where}: has no share; add it, {allowed(setting)}.")
+        try:
+            share = msgspec.convert(others.pop("share"), setting.type)
+        except msgspec.ValidationError:
+            told, must = table["share"], allowed(setting)
+            where = source.at((*at, "share"))
+            raise SettingsError(f"{where}: is {told!r}; must be {must}.") from None
+        left -= share
+        if left < -_ROUNDING:
+            raise SettingsError(
+                f"{source.at((*at, 'share'))}: with it, variants have {1 - left:g} of the users; "
+                "lower a share, so that together they have 1 at most."
+            )
+        variants[name] = Variant(share, _converted(_laid_over(own, others), at, source))
+    return variants
+
+
+def _laid_over(own: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
+    """Settings with others in their place; of tables, those inside."""
+    both = own | others
+    for name in own.keys() & others.keys():
+        if isinstance(own[name], dict) and isinstance(others[name], dict):
+            both[name] = _laid_over(own[name], others[name])
+    return both
+
+
+def _converted(table: Any, at: Path, source: Source) -> Placement:
     try:
         placement = msgspec.convert(table, Placement)
     except msgspec.ValidationError as error:

@@ -215,9 +215,15 @@ class ListedItem(Struct, frozen=True, gc=False):
 
 
 class RankedList(Struct, frozen=True, gc=False):
-    """The list of one placement, best first."""
+    """The list of one placement, best first.
+
+    Attributes
+    ----------
+    variant : of the placement, that the user gets; not there where it has none
+    """
 
     items: list[ListedItem]
+    variant: str | UnsetType = UNSET
 
 
 class Cause(Struct, frozen=True, gc=False):
@@ -236,7 +242,7 @@ class Recommendation(Struct, frozen=True, gc=False):
     ----------
     lists : placement -> list, all placements in one record
     model : bundle id
-    variant : arm of the running experiment
+    variant : of the whole record, always "default": lists name their own
     """
 
     user_id: str

@@ -162,6 +162,7 @@ class Answer(Struct, frozen=True, gc=False):
         item; `unavailable`, nothing here can tell
     known_user : False for a guest, who has no state here
     model : bundle id
+    variant : of the placement, that the user gets; "default" where it is the placement itself
     basis : of `together`: `users`, the last interactions of this partition's; or `model`
     """
 

@@ -155,6 +155,12 @@ class ListWriter:
         return [msgspec.Raw(made[start:end]) for start, end in edges]
 
 
+def with_variant(ranked: msgspec.Raw, variant: str) -> msgspec.Raw:
+    """The list, with the name of the variant that it is of."""
+    named = b',"variant":' + msgspec.json.encode(variant) + b"}"
+    return msgspec.Raw(bytes(ranked).removesuffix(b"}") + named)
+
+
 @part_of_compiled
 def _put(words: Words, at: Any, text: Words, places: Places, number: int) -> Any:
     """Write a piece from byte `at` on; answers where the next one goes."""

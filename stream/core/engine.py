@@ -23,7 +23,6 @@ from time import perf_counter
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stream.config import Placement as PlacementRules
 from stream.contracts import (
@@ -40,9 +39,8 @@ from stream.core.fold import fold, rebuild
 from stream.core.lifecycle import Limits
 from stream.core.micro_batch import Decoded, ErasedUser, Part, PartResult, StepResult
 from stream.core.model import Model
-from stream.core.policy.arranging import Picked
 from stream.core.policy.exploring import CountsItems
-from stream.core.policy.lists import USERS_AT_ONCE, Lists
+from stream.core.policy.lists import USERS_AT_ONCE, EncodedLists, Lists
 from stream.core.pseudonyms import Pseudonyms
 from stream.core.quality.live import Quality
 from stream.core.state import UserShard
@@ -66,6 +64,7 @@ class Engine:
     limits : when users leave, of all partitions together
     pseudonyms : user ids to the keys of their states
     new_counts : makes the empty counts of a partition's items
+    resend_after_s : lists that show the same as those before are sent after so long; 0: at once
     counts : of the shop's items, for placements that explore; None: those of this engine's shards
     quality : how much of lists is remembered, to see what comes of them; None: nothing
 
@@ -87,6 +86,7 @@ class Engine:
         new_counts: Callable[[], Counts] = Counts,
         counts: CountsItems | None = None,
         quality: QualityRules | None = None,
+        resend_after_s: float = 0.0,
     ) -> None:
         self.model = model
         self.catalogue = catalogue
@@ -96,6 +96,8 @@ class Engine:
         own = Merged(new_counts().fading)
         self._own_counts = own if counts is None else None
         self._lists = Lists(model, catalogue, placements, own if counts is None else counts)
+        self._lists.hashes = resend_after_s > 0
+        self._resend_after_ms = 1000 * resend_after_s
         self._limits = limits or Limits()
         self.pseudonyms = pseudonyms or Pseudonyms()
         self.answers = Answers(model, catalogue, self._lists, self.layout, self.pseudonyms)
@@ -280,21 +282,27 @@ class Engine:
         """A record for each user, with the newest event that it reflects."""
         causes = [cause for part in decoded for cause in part.causes()]
         values: list[bytes] = []
-        filled: list[NDArray[np.bool_]] = []
-        picked: list[list[Picked]] = []
+        lists: list[EncodedLists] = []
         for start in range(0, len(users), USERS_AT_ONCE):
             some = slice(start, min(start + USERS_AT_ONCE, len(users)))
             made = self._lists.make(users, some, causes[some], now_ms)
             values += made.records
-            filled.append(made.filled)
-            picked.append(made.picked)
+            lists.append(made)
             result.stage_s["score"] += made.score_s
             result.stage_s["policy"] += made.policy_s
-        self.quality.remember(decoded, users, picked, result.outcomes, now_ms)
-        all_filled = np.concatenate(filled)
+        self.quality.remember(decoded, users, lists, result.outcomes, now_ms)
+        all_filled = np.concatenate([few.filled for few in lists])
+        all_show = np.concatenate([few.shows for few in lists])
         for part, changes in zip(decoded, result.parts, strict=True):
             if not len(part.events):
                 continue
             changes.list_values = [*values[part.users]]
-            counts = all_filled[part.users].sum(axis=0).tolist()
-            changes.lists_by_placement = dict(zip(self._lists.placements, counts, strict=True))
+            sent = all_filled[part.users]
+            if self._resend_after_ms:
+                shard, show = part.given.shard, all_show[part.users]
+                slots = shard.slots(part.keys)
+                due = shard.standing.renew(slots, show, now_ms, self._resend_after_ms)
+                changes.send_only(due)
+                sent = sent[due]
+            counts = sent.sum(axis=0).tolist()
+            changes.lists_by_arm = dict(zip(self._lists.arms, counts, strict=True))

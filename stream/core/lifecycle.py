@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+_LEAVE_AT_LEAST: Final = 64  # a step lets so many users go, and as many more as it has events
 # A step looks at so many slots, and at so many more an event, so that the hand comes round.
 _LOOK_AT_LEAST: Final = 64
 _LOOK_PER_EVENT: Final = 4
@@ -135,3 +136,8 @@ class Lifecycle:
         at = np.argpartition(newest_ms, wanted - 1)[:wanted]
         at = at[np.argsort(newest_ms[at], kind="stable")]
         self._queue.update((keys[slot], int(newest_ms[slot])) for slot in at.tolist())
+
+
+def leave_at_most(events: int) -> int:
+    """Users that a step with so many events may let go."""
+    return events + _LEAVE_AT_LEAST

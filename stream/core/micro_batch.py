@@ -138,7 +138,8 @@ class PartResult:
         holds, forgotten ones are older than their user's erasure
     expired, evicted, removed : users that left: inactive for too long, the least active beyond the
         limit, or by an erasure that found a state of theirs
-    lists_by_placement : lists made that hold anything
+    unchanged : users whose lists are not sent, since they show the same as those before
+    lists_by_arm : lists published that hold anything, by placement, or placement/variant
     erased : users whom the part's erasures forgot, with a state or not, now or before a crash;
         their receipts are due once all of the above is acknowledged
     """
@@ -166,13 +167,22 @@ class PartResult:
     expired: int = 0
     evicted: int = 0
     removed: int = 0
-    lists_by_placement: dict[str, int] = field(default_factory=dict)
+    unchanged: int = 0
+    lists_by_arm: dict[str, int] = field(default_factory=dict)
     erased: list[ErasedUser] = field(default_factory=list)
 
     @property
     def changelog(self) -> tuple[list[bytes], list[bytes | None]]:
         """Keys and values of all that the changelog must have in one batch."""
         return self.state_keys + self.count_keys, self.state_values + self.count_values
+
+    def send_only(self, due: NDArray[np.bool_]) -> None:
+        """Leave out the lists of the other users."""
+        self.unchanged = len(due) - int(np.count_nonzero(due))
+        if self.unchanged:
+            at = np.flatnonzero(due).tolist()
+            self.list_keys = [self.list_keys[user] for user in at]
+            self.list_values = [self.list_values[user] for user in at]
 
     def reject(self, batch: Batch, rejections: list[Rejection]) -> None:
         """Make dead letters of what cannot be used."""

@@ -10,21 +10,19 @@ a micro-batch's users and their changelog values are copies of whole rows.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream.contracts import partitions_of
-from stream.core.lifecycle import Lifecycle, Limits
+from stream.core.lifecycle import Lifecycle, Limits, leave_at_most
 from stream.core.marks import Marks, Record, is_mark
 from stream.core.quality.memory import Memory
 from stream.core.rows import Rows
+from stream.core.standing import Standing
 from stream.core.statistics.counts import Counts
 from stream.core.statistics.fading import KEY_PREFIX
 from stream.core.wire import MISROUTED, UNFLAGGED, Layout, decode_values, fit_ring, shape_of
-
-_LEAVE_AT_LEAST: Final = 64  # a step lets so many users go, and as many more as it has events
 
 Slots = NDArray[np.int64]
 
@@ -47,6 +45,7 @@ class UserShard:
     marks : who was forgotten, and since when
     newest_ms : newest event time of the partition's users
     shown : their newest lists; forgotten with them
+    standing : their newest lists as they were sent
     """
 
     def __init__(
@@ -55,6 +54,7 @@ class UserShard:
         self.layout = layout
         self.counts = Counts()
         self.shown = Memory()
+        self.standing = Standing()
         self._partition = partition
         self._partitions = partitions
         self._slot_by_key: dict[bytes, int] = {}
@@ -142,6 +142,7 @@ class UserShard:
         self.shown.forget(key)
         last = len(self.keys) - 1
         last_key = self.keys.pop()
+        self.standing.leave(slot, last)
         rows = self._rows.bytes
         if slot != last:
             rows[slot] = rows[last]
@@ -289,11 +290,6 @@ class UserShard:
         header["ring_used"] = ring.shape[1]
         header["ring_head"] = heads
         return fitted
-
-
-def leave_at_most(events: int) -> int:
-    """Users that a step with so many events may let go."""
-    return events + _LEAVE_AT_LEAST
 
 
 def _as_bytes(records: np.ndarray) -> NDArray[np.uint8]:

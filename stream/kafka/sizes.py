@@ -10,7 +10,7 @@ from pathlib import Path
 from stream.config import Settings
 from stream.contracts import MAX_ID_BYTES
 from stream.core.bundle import StateLayout, read_manifest
-from stream.core.state import leave_at_most
+from stream.core.lifecycle import leave_at_most
 from stream.core.statistics.counts import let_go_at_most
 from stream.core.statistics.fading import ROW
 from stream.core.wire import Layout
@@ -63,7 +63,10 @@ def changelog_batch_bytes(settings: Settings) -> int:
 
 def lists_bytes(settings: Settings) -> int:
     """Return what the longest lists of all placements take, in one record."""
-    items = sum(placement.k for placement in settings.placements.values())
+    items = sum(
+        max([placement.k, *(variant.placement.k for variant in placement.variants.values())])
+        for placement in settings.placements.values()
+    )
     words = _WORDS_BYTES if settings.words.written_to == "lists" else 0
     return items * (_LISTED_ITEM_BYTES + words) + _BATCH_BYTES
 

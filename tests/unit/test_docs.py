@@ -136,7 +136,7 @@ def test_the_versions_are_those_of_the_build() -> None:
 def test_what_lists_hold_today_is_documented() -> None:
     item = ListedItem("i", 0.5, 1, Reason("popular"))
     assert (item.explored, item.propensity) == (False, 1.0)
-    assert '`"default"`, `false` and `1.0`' in TEXT
+    assert "`explored` and `propensity` are `false` and `1.0`" in TEXT
     assert "`popular`" in TEXT
 
 

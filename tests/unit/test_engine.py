@@ -35,7 +35,12 @@ class Shop:
     """An engine with one shard, fed with plain events."""
 
     def __init__(
-        self, bundle: Bundle, ring: int = 10, counts: Merged | None = None, **placements: Placement
+        self,
+        bundle: Bundle,
+        ring: int = 10,
+        counts: Merged | None = None,
+        resend_after_s: float = 0.0,
+        **placements: Placement,
     ) -> None:
         self.catalogue = Catalogue(bundle.item_ids)
         self.engine = Engine(
@@ -45,6 +50,7 @@ class Shop:
             placements=placements or {"home": Placement(k=10, exclude_seen=True)},
             ring=ring,
             counts=counts,
+            resend_after_s=resend_after_s,
         )
         self.shard: UserShard = self.engine.new_shard(0, 1)
         self.offset = 100  # so that an offset is no position in a batch
@@ -292,7 +298,7 @@ def test_placements_list_their_kinds(decay_bundle: Bundle) -> None:
     shop.catalogue.put(Item("ten off", kind="coupon"))
     result = shop.step({"item_id": "i2"})
     assert (items(result, "home"), items(result, "offers")) == (["i1"], ["ten off"])
-    assert result.lists_by_placement == {"home": 1, "offers": 1}
+    assert result.lists_by_arm == {"home": 1, "offers": 1}
 
 
 def test_the_reason_is_the_interaction_that_speaks_for_the_item_most(shop: Shop) -> None:
@@ -361,9 +367,9 @@ def test_parts_of_a_micro_batch_change_what_they_change_alone(
             (lonely,) = alone.engine.step([Part(shard, batch, at)], NOW_MS).parts
             joint = next(made)
             assert lists_of(joint) == lists_of(lonely, about=True)
-            assert sum(joint.lists_by_placement.values()) == len(lists(joint))
+            assert sum(joint.lists_by_arm.values()) == len(lists(joint))
             for result in (joint, lonely):
-                result.list_values, result.lists_by_placement = [], {}
+                result.list_values, result.lists_by_arm = [], {}
             assert joint == lonely
 
 

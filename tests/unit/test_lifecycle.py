@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from stream.core.bundle import Bundle
 from stream.core.catalogue import Catalogue
 from stream.core.engine import Engine
-from stream.core.lifecycle import Limits
+from stream.core.lifecycle import Limits, leave_at_most
 from stream.core.model import Model
 from stream.core.rows import Rows
-from stream.core.state import UserShard, leave_at_most
+from stream.core.state import UserShard
 from stream.core.users import Users
 from stream.core.wire import Layout
 

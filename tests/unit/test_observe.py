@@ -33,7 +33,7 @@ def test_every_count_goes_to_its_metric() -> None:
         ("freshet_users_left_total", ("reason", "evicted")): 8.0,
         ("freshet_users_left_total", ("reason", "erased")): 9.0,
         ("freshet_dead_letters_total", ("topic", topic), ("reason", "not_json")): 1.0,
-        ("freshet_lists_total", ("placement", "seen")): 6.0,
+        ("freshet_lists_total", ("placement", "seen"), ("variant", "default")): 6.0,
         ("freshet_stage_seconds_count", ("stage", "poll")): 1.0,
         ("freshet_stage_seconds_count", ("stage", "publish")): 1.0,
         ("freshet_event_to_list_seconds_count",): 2.0,
@@ -49,7 +49,7 @@ def test_every_count_goes_to_its_metric() -> None:
         evicted=8,
         removed=9,
         rejections=[Rejection(0, "not_json", None)],
-        lists_by_placement={"seen": 6},
+        lists_by_arm={"seen": 6},
     )
     batch = RecordBatch(topic, 0, 0, 2, [b"u"] * 2, [b""] * 2, [0, 1], [0, 0])
     Observer().acked(batch, part, begun_s=1.0, sent_s=2.0)

@@ -27,7 +27,7 @@ ORDER = [
     {"allocator", "contracts", "metrics"},
     {"secrets", "sections", "terminal"},
     {"log_lines", "placements", "quality", "serving", "statistics", "words"},
-    {"settings"},
+    {"leaves", "settings"},
     {"checks", "described"},
     {"tables"},
     {"config", "http", "logs"},

@@ -141,7 +141,7 @@ class Answers:
         for number, one in enumerate(asked):
             request = one.request
             k = request.k if request.type == "list" else None
-            groups.setdefault((request.type, self._placement(request), k), []).append(number)
+            groups.setdefault((request.type, self._arm(one), k), []).append(number)
         made: dict[int, Answer] = {}
         for (kind, placement, _), numbers in groups.items():
             for first in range(0, len(numbers), USERS_AT_ONCE):
@@ -155,8 +155,9 @@ class Answers:
                     made.update(zip(in_time, self._ways[kind](self._room, crowd), strict=True))
         return [made[number] for number in range(len(asked))]
 
-    def _placement(self, request: Request) -> str:
-        return request.placement or self._room.lists.placements[0]
+    def _arm(self, one: Asked) -> str:
+        lists = self._room.lists
+        return lists.arm(one.request.placement or lists.placements[0], one.key)
 
     def _trend(self, room: Room, crowd: Crowd) -> list[Answer]:
         answers = room.answers(crowd)

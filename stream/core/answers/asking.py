@@ -29,8 +29,9 @@ from stream.core.fold import rebuild
 from stream.core.micro_batch import Asked
 from stream.core.model import Model
 from stream.core.policy.audience import Audience, Basis
-from stream.core.policy.lists import VARIANT, Lists
+from stream.core.policy.lists import Lists
 from stream.core.policy.ring import Ring
+from stream.core.policy.variants import placement_and_variant
 from stream.core.users import Users
 from stream.core.wire import Layout
 from stream.words.templates import Words
@@ -40,11 +41,11 @@ _PLAIN = {code: name for name, code in PLAIN_REASONS.items()}
 
 
 class Crowd(NamedTuple):
-    """Requests of one type and placement that are answered together.
+    """Requests of one type and arm of a placement (`policy/variants.py`), answered together.
 
     Attributes
     ----------
-    placement : its name
+    placement : the arm's name
     audience : whom they are about, one user a request, in the same order; copies
     """
 
@@ -145,6 +146,7 @@ class Room:
     def answer(self, one: Asked, placement: str, status: Status) -> Answer:
         """An answer without items."""
         request = one.request
+        placement, variant = placement_and_variant(placement)
         return Answer(
             request_id=str(request.request_id),
             user_id=request.user,
@@ -153,7 +155,7 @@ class Room:
             placement=placement,
             known_user=one.shard.find(one.key) is not None,
             model=self.model.bundle.bundle_id,
-            variant=VARIANT,
+            variant=variant,
             generated_ms=one.cause.event_time_ms,
         )
 

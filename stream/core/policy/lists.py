@@ -15,19 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.config import Placement as PlacementRules
-from stream.contracts import Cause, Events, EventType, encode_record
-from stream.contracts.writing import ListWriter, RawRecommendation
-from stream.core.catalogue import Catalogue
+from stream.contracts import Cause, Events, encode_record
+from stream.contracts.writing import ListWriter, RawRecommendation, with_variant
+from stream.core.catalogue import NO_ITEM, Catalogue
 from stream.core.model import Model
 from stream.core.policy.arranging import Arranging, Picked, pool_of
 from stream.core.policy.audience import Audience, Basis
 from stream.core.policy.exploring import CountsItems, Explorer, explores
+from stream.core.policy.learning import Happened, learn
 from stream.core.policy.placement import Placement
 from stream.core.policy.plain import name_others
 from stream.core.policy.reasons import ReasonColumns, Reasons
 from stream.core.policy.ring import Ring
 from stream.core.policy.shops import Shops
+from stream.core.policy.variants import Deal, arms_of, together
+from stream.core.standing import extended
 from stream.core.users import Users
+from stream.placements import CONTROL
 from stream.words.templates import Words
 
 # Users scored at once. The item table is packed anew for each product, since it may change between
@@ -35,8 +39,6 @@ from stream.words.templates import Words
 # 64 dimensions, one busy core).
 USERS_AT_ONCE = 128
 _ROWS_GROW_BY = 1.5
-_ANSWERS = (EventType.IMPRESSION, EventType.VIEW, EventType.CLICK)  # to a list
-VARIANT = "default"
 
 
 class EncodedLists(NamedTuple):
@@ -45,14 +47,18 @@ class EncodedLists(NamedTuple):
     Attributes
     ----------
     records : encoded, one per user, in the order asked for
-    filled : bool, shape (users, placements); lists that hold anything
+    filled : bool, shape (users, arms); lists that hold anything
     picked : the lists of each placement
+    arms : uint16, shape (users, placements); numbers of the arms that made them
+    shows : uint64, shape (users,); hashes of what records show, 0 where nobody asks for them
     score_s, policy_s : seconds spent on the users' rings and the score graph; on reasons and JSON
     """
 
     records: list[bytes]
     filled: NDArray[np.bool_]
     picked: list[Picked]
+    arms: NDArray[np.uint16]
+    shows: NDArray[np.uint64]
     score_s: float
     policy_s: float
 
@@ -70,6 +76,7 @@ class Lists:
     item_bias : float32, shape (rows,); the model's bias of every row of the item table
     reasons : finds the interaction that speaks for an item
     trends : bool, shape (n,); what trends in the shop, by row; told from outside
+    hashes : somebody asks for hashes of what records show
     """
 
     def __init__(
@@ -81,13 +88,15 @@ class Lists:
     ) -> None:
         self._model = model
         self._catalogue = catalogue
-        self._rules = dict(rules)
+        self._rules = arms_of(rules)
+        self._deals = [Deal(name, of, list(self._rules).index(name)) for name, of in rules.items()]
         self._explorers = {
             name: Explorer(name, of.explore, model, catalogue, counts)
             for name, of in self._rules.items()
             if explores(of.explore)
         }
         self.reasons = Reasons(model)
+        self.hashes = False
         self._shops = Shops(model, catalogue)
         self.trends = np.zeros(0, np.bool_)
         self._writer, self._in_words = ListWriter(), False
@@ -133,15 +142,25 @@ class Lists:
     @property
     def placements(self) -> list[str]:
         """Names of the placements, in the order of a record's lists."""
+        return [deal.placement for deal in self._deals]
+
+    @property
+    def arms(self) -> list[str]:
+        """Names of the arms (`variants.py`): a placement without variants is one."""
         return list(self._rules)
 
-    def placement(self, name: str) -> Placement:
-        """One of them; it is another one after the item table grew."""
-        return self._placements[self.placements.index(name)]
+    def arm(self, placement: str, key: bytes) -> str:
+        """The arm that a user gets of a placement."""
+        deal = self._deals[self.placements.index(placement)]
+        return self.arms[int(deal.arms([key])[0])]
 
-    def k(self, name: str) -> int:
-        """How long a placement's lists are."""
-        return self._rules[name].k
+    def placement(self, arm: str) -> Placement:
+        """A placement as an arm has it; it is another one after the item table grew."""
+        return self._placements[self.arms.index(arm)]
+
+    def k(self, arm: str) -> int:
+        """How long an arm's lists are."""
+        return self._rules[arm].k
 
     def follow_catalogue(self) -> None:
         """Make changed catalogue rows count from the next list on."""
@@ -170,14 +189,14 @@ class Lists:
         k: int | None,
         lift: NDArray[np.float32] | None = None,
     ) -> tuple[Picked, ReasonColumns]:
-        """Lists of one placement and why each item is there.
+        """Lists of one arm and why each item is there.
 
         Parameters
         ----------
-        k : length of the lists; None: the placement's
+        k : length of the lists; None: the arm's
         lift : float32, shape (n,); added to the logits of the first n rows; None: nothing is
         """
-        number = self.placements.index(name)
+        number = self.arms.index(name)
         rules, placement = self._rules[name], self._placements[number]
         arranging, explorer = self._arranging[number], self._explorers.get(name)
         if k is not None and k != rules.k:
@@ -218,30 +237,18 @@ class Lists:
         counts: NDArray[np.bool_],
         now_ms: int,
     ) -> None:
-        """Take note of what came of the lists of placements that explore.
+        """Take note of what came of the lists of placements that explore; see `learning.learn`."""
+        if self._explorers:
+            items = (self._model, self._catalogue)
+            happened = Happened(users, who, events, counts, now_ms)
+            learn(self._explorers, self._deals, happened, *items)
 
-        Parameters
-        ----------
-        who : int64, shape (n,); number of each event's user
-        counts : bool, shape (n,); whether the event does
-        """
-        if not self._explorers:
-            return
-        answers = np.flatnonzero(counts & np.isin(events.types, _ANSWERS))
-        if not len(answers):
-            return
-        events, who = events.take(answers), who[answers]
-        shown = events.types == EventType.IMPRESSION
-        for name, explorer in self._explorers.items():
-            named = [placement == name for placement in events.placements]
-            at = np.flatnonzero(named) if explorer.learns else answers[:0]
-            some, number = np.unique(who[at], return_inverse=True)
-            if len(some):
-                ring = Ring.of(self._model, self._catalogue, users, some)
-                audience = Audience(users, some, users.vectors[some], ring, [], now_ms)
-                impressions = np.bincount(number[shown[at]], minlength=len(some))
-                clicks = np.bincount(number[~shown[at]], minlength=len(some))
-                explorer.learn(audience, impressions, clicks)
+    def _columns(self, arm: int, shown: Picked) -> NDArray[np.int64]:
+        """What a reader of lists is shown: items in their order, prices. int64, shape (n, any)."""
+        listed = np.logical_and.accumulate(shown.scores > 0, axis=1)
+        rows = np.where(listed, shown.rows, NO_ITEM)
+        prices = self._catalogue.attributes.prices[rows].view(np.int64)
+        return np.concatenate([np.full((len(rows), 1), arm), rows, prices], axis=1)
 
     def make(self, users: Users, some: slice, causes: list[Cause], now_ms: int) -> EncodedLists:
         """Fresh lists for a few users.
@@ -255,24 +262,35 @@ class Lists:
         states = users.vectors[some]
         ring = Ring.of(self._model, self._catalogue, users, some)
         audience = Audience(users, some, states, ring, causes, now_ms)
-        bases = [placement.basis(audience) for placement in self._placements]
+        dealt = [of_arm for deal in self._deals for of_arm in deal.deal(audience)]
+        bases = [self._placements[one.arm].basis(one.audience) for one in dealt]
         ranked = [
-            placement.find(audience, basis=basis)
-            for placement, basis in zip(self._placements, bases, strict=True)
+            self._placements[one.arm].find(one.audience, basis=basis)
+            for one, basis in zip(dealt, bases, strict=True)
         ]
         scored = perf_counter()
         picked = [
-            arranging.arrange(*pool, audience)
-            for arranging, pool in zip(self._arranging, ranked, strict=True)
+            self._arranging[one.arm].arrange(*pool, one.audience)
+            for one, pool in zip(dealt, ranked, strict=True)
         ]
         lists: list[dict[str, msgspec.Raw]] = [{} for _ in causes]
-        for placement, basis, shown in zip(self._placements, bases, picked, strict=True):
-            reasons = self._why(placement, shown, basis, audience)
+        filled = np.zeros((len(causes), len(self._placements)), np.bool_)
+        shows = np.zeros(len(causes), np.uint64)
+        for one, basis, shown in zip(dealt, bases, picked, strict=True):
+            reasons = self._why(self._placements[one.arm], shown, basis, one.audience)
             written = self._writer.ranked_lists(
                 shown.rows, shown.scores, *reasons, shown.explored, shown.propensities
             )
-            for user_lists, ranked_list in zip(lists, written, strict=True):
-                user_lists[placement.name] = ranked_list
+            of_users = lists
+            if one.who is not None and one.variant is not None:
+                of_users = [lists[user] for user in one.who.tolist()]
+                written = [with_variant(ranked_list, one.variant) for ranked_list in written]
+            for user_lists, ranked_list in zip(of_users, written, strict=True):
+                user_lists[one.placement] = ranked_list
+            where = slice(None) if one.who is None else one.who
+            filled[where, one.arm] = shown.scores[:, 0] > 0
+            if self.hashes:
+                shows[where] = extended(shows[where], self._columns(one.arm, shown))
         bundle_id = self._model.bundle.bundle_id
         records = [
             encode_record(
@@ -280,12 +298,13 @@ class Lists:
                     user_id=user_id.decode(),
                     lists=user_lists,
                     model=bundle_id,
-                    variant=VARIANT,
+                    variant=CONTROL,
                     cause=cause,
                     generated_ms=now_ms,
                 )
             )
             for user_id, cause, user_lists in zip(users.ids[some], causes, lists, strict=True)
         ]
-        filled = np.column_stack([shown.scores[:, 0] > 0 for shown in picked])
-        return EncodedLists(records, filled, picked, scored - started, perf_counter() - scored)
+        whole = together(dealt, picked, len(causes))
+        took = scored - started, perf_counter() - scored
+        return EncodedLists(records, filled, *whole, shows, *took)

@@ -19,8 +19,8 @@ from stream.contracts import ITEM_KINDS, Events, EventType
 from stream.core.catalogue import NO_ITEM, Catalogue
 from stream.core.fold import Folded
 from stream.core.micro_batch import Decoded
-from stream.core.policy.arranging import Picked
-from stream.core.policy.lists import VARIANT
+from stream.core.policy.lists import EncodedLists
+from stream.core.policy.variants import arms_of, placement_and_variant
 from stream.core.quality.memory import Memory
 from stream.core.quality.outcomes import IMPRESSION, LOOKED_UP, Acts, Arm, Outcomes
 from stream.core.quality.shown import Shown, take
@@ -34,6 +34,11 @@ _NOT_LOOKED_UP = -1
 _CODE_BY_TYPE: Final = np.full(256, _NOT_LOOKED_UP, np.int64)
 _CODE_BY_TYPE[list(LOOKED_UP)] = range(len(LOOKED_UP))
 _CODE_BY_TYPE[EventType.IMPRESSION] = IMPRESSION
+
+
+def _all_settings(placement: PlacementRules) -> list[PlacementRules]:
+    """Those of a placement and of its variants."""
+    return [placement, *(variant.placement for variant in placement.variants.values())]
 
 
 class Quality:
@@ -57,14 +62,19 @@ class Quality:
     ) -> None:
         self._catalogue = catalogue
         self._users = rules.users
-        self._kinds = {name: of.kinds for name, of in placements.items()}
+        settings = {name: _all_settings(of) for name, of in placements.items()}
+        self._kinds = {
+            name: tuple({kind for of in some for kind in of.kinds})
+            for name, some in settings.items()
+        }
         self._number_by_name = {name: number for number, name in enumerate(placements)}
-        self.arms = tuple(Arm(name, VARIANT) for name in placements) if rules.users else ()
-        widths = [min(of.k, rules.places) for of in placements.values()]
+        arms = [Arm(*placement_and_variant(arm)) for arm in arms_of(placements)]
+        self.arms = tuple(arms) if rules.users else ()
+        widths = [min(max(of.k for of in some), rules.places) for some in settings.values()]
         self._edges = np.cumsum([0, *widths])
         self._places = [slice(first, stop) for first, stop in pairwise(self._edges.tolist())]
         self._listable = np.array(
-            [[kind in of.kinds for kind in ITEM_KINDS] for of in placements.values()], np.bool_
+            [[kind in kinds for kind in ITEM_KINDS] for kinds in self._kinds.values()], np.bool_
         ).reshape(len(placements), len(ITEM_KINDS))
         self._listed_s = np.zeros((len(placements), len(catalogue)), np.uint32)
 
@@ -126,7 +136,7 @@ class Quality:
         self,
         parts: Sequence[Decoded],
         users: Users,
-        picked: Sequence[Sequence[Picked]],
+        lists: Sequence[EncodedLists],
         outcomes: Outcomes | None,
         now_ms: int,
     ) -> None:
@@ -135,18 +145,18 @@ class Quality:
         Parameters
         ----------
         users : of all parts
-        picked : of a few users at a time, in their order, the lists of each placement
+        lists : of a few users at a time, in their order
         outcomes : counts the places
         """
         if outcomes is None:
             return
         self._reserve()
         shown = Shown.empty(len(users), len(self._places), int(self._edges[-1]))
-        shown.arms[:] = range(len(self._places))
         start = 0
-        for lists in picked:
-            some = shown.some(slice(start, start + len(lists[0].rows)))
-            for number, (places, made) in enumerate(zip(self._places, lists, strict=True)):
+        for few in lists:
+            some = shown.some(slice(start, start + len(few.records)))
+            some.arms[:] = few.arms
+            for number, (places, made) in enumerate(zip(self._places, few.picked, strict=True)):
                 columns = (made.rows, made.scores, made.explored)
                 listed_s, arms = self._listed_s[number], some.arms[:, number]
                 take(*columns, some, places, arms, outcomes.made, listed_s, now_ms // 1000)

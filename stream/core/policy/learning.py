@@ -1,0 +1,77 @@
+"""What came of lists that explore, told to who decides how much they do. In: folded events.
+
+A list is known by its placement, which impressions and clicks name, and by its user's variant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.contracts import Events, EventType
+from stream.core.catalogue import Catalogue
+from stream.core.model import Model
+from stream.core.policy.audience import Audience
+from stream.core.policy.exploring import Explorer
+from stream.core.policy.ring import Ring
+from stream.core.policy.variants import Deal
+from stream.core.users import Users
+
+_ANSWERS = (EventType.IMPRESSION, EventType.VIEW, EventType.CLICK)  # to a list
+
+
+class Happened(NamedTuple):
+    """Events that were folded.
+
+    Attributes
+    ----------
+    who : int64, shape (n,); number of each event's user
+    counts : bool, shape (n,); whether the event does
+    """
+
+    users: Users
+    who: NDArray[np.int64]
+    events: Events
+    counts: NDArray[np.bool_]
+    now_ms: int
+
+
+def learn(
+    explorers: Mapping[str, Explorer],
+    deals: Sequence[Deal],
+    happened: Happened,
+    model: Model,
+    catalogue: Catalogue,
+) -> None:
+    """Tell explorers what users were shown and clicked of their lists.
+
+    Parameters
+    ----------
+    explorers : by arm
+    deals : of all placements
+    """
+    users, who, events, counts, now_ms = happened
+    answers = np.flatnonzero(counts & np.isin(events.types, _ANSWERS))
+    if not len(answers):
+        return
+    events, who = events.take(answers), who[answers]
+    shown = events.types == EventType.IMPRESSION
+    for deal in deals:
+        learning = [(at, explorers[arm]) for at, arm in deal.numbered if arm in explorers]
+        learning = [(at, explorer) for at, explorer in learning if explorer.learns]
+        if not learning:
+            continue
+        named = np.array([placement == deal.placement for placement in events.placements])
+        arms = deal.arms([users.keys[number] for number in who[named].tolist()])
+        for arm, explorer in learning:
+            at = np.flatnonzero(named)[arms == arm]
+            some, number = np.unique(who[at], return_inverse=True)
+            if len(some):
+                ring = Ring.of(model, catalogue, users, some)
+                audience = Audience(users, some, users.vectors[some], ring, [], now_ms)
+                impressions = np.bincount(number[shown[at]], minlength=len(some))
+                clicks = np.bincount(number[~shown[at]], minlength=len(some))
+                explorer.learn(audience, impressions, clicks)
