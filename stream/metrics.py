@@ -66,7 +66,7 @@ REFUSED_STATES_TOTAL: Final = counter(
     "freshet_refused_states_total",
     "States that came from the model not finite: their users keep the old ones.",
 )
-LISTS_TOTAL: Final = _counter("freshet_lists_total", "Lists published.", "placement", "variant")
+LISTS_TOTAL: Final = counter("freshet_lists_total", "Lists published.", "placement", "variant")
 UNCHANGED_LISTS_TOTAL: Final = counter(
     "freshet_unchanged_lists_total",
     "Records of users that were not published, since their lists show the same as those before.",

@@ -147,6 +147,7 @@ class Item(Struct, frozen=True, gc=False, omit_defaults=True):
     shop : whose it is, where several sell here
     bid : of an ad, what a click on it pays
     rating : of a shop or another item by those who know it, from 0 to 5
+    budget, budget_period_s : of an ad, what its clicks may cost in so long; a day unless given
     repurchase_s : of a consumable, how long until it is bought again
     embedding : the model's item vector of an item that it was not trained on, shape (dim,); or that
         of an image or a text, where the model was trained with such
@@ -165,6 +166,8 @@ class Item(Struct, frozen=True, gc=False, omit_defaults=True):
     bid: Amount | None = None
     repurchase_s: Quantity | None = None
     rating: Rating | None = None
+    budget: Amount | None = None
+    budget_period_s: Quantity | None = None
 
 
 # Reasons without an item behind them, by their code in a column of reasons. 1 to 9 are the

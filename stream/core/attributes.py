@@ -17,15 +17,26 @@ Attribute = Literal["category", "brand", "shop"]
 ATTRIBUTES: Final[tuple[Attribute, ...]] = ("category", "brand", "shop")
 MIDDLE_RATING: Final = MAX_RATING / 2
 NO_CODE: Final = 0  # of an item without the attribute
+DAY_S: Final = 86_400.0  # a budget's period, unless its item says another
 
 
 class Attributes:
-    """Attributes of every row of a catalogue; of rows without a record there are none."""
+    """Attributes of every row of a catalogue; of rows without a record there are none.
+
+    Attributes
+    ----------
+    full_bids, budget_per_s : float64, shape (rows,); of the records, NaN for none
+    paces : float64, shape (rows,); by what bids are multiplied, 1 until told
+    """
 
     def __init__(self, rows: int) -> None:
         self._codes = np.zeros((len(ATTRIBUTES), rows), np.int32)
         self._prices = np.full(rows, np.nan)
         self._bids = np.full(rows, np.nan)
+        self.full_bids = np.full(rows, np.nan)
+        self.paces = np.ones(rows)
+        self.budget_per_s = np.full(rows, np.nan)
+        self._budgeted: set[int] = set()
         self._repurchase_s = np.zeros(rows, np.float32)
         self._ratings = np.zeros(rows, np.float32)
         self._brings_vector = np.zeros(rows, np.bool_)
@@ -39,7 +50,10 @@ class Attributes:
         if more > 0:
             self._codes = np.pad(self._codes, ((0, 0), (0, more)))
             self._prices = np.pad(self._prices, (0, more), constant_values=np.nan)
-            self._bids = np.pad(self._bids, (0, more), constant_values=np.nan)
+            for name in ("_bids", "full_bids", "budget_per_s"):
+                column = np.pad(getattr(self, name), (0, more), constant_values=np.nan)
+                setattr(self, name, column)
+            self.paces = np.pad(self.paces, (0, more), constant_values=1.0)
             for name in ("_repurchase_s", "_ratings", "_brings_vector"):
                 setattr(self, name, np.pad(getattr(self, name), (0, more)))
 
@@ -50,7 +64,14 @@ class Attributes:
             code = NO_CODE if not text else known.setdefault(text, len(known) + 1)
             self._codes[number, row] = code
         self._prices[row] = np.nan if item.price is None else item.price
-        self._bids[row] = item.bid or np.nan
+        self.full_bids[row] = item.bid or np.nan
+        if item.bid and item.budget is not None:
+            self.budget_per_s[row] = item.budget / (item.budget_period_s or DAY_S)
+            self._budgeted.add(row)
+        else:
+            self.budget_per_s[row], self.paces[row] = np.nan, 1.0
+            self._budgeted.discard(row)
+        self._set_bids(np.array([row]))
         self._repurchase_s[row] = item.repurchase_s or 0.0
         self._ratings[row] = 0.0 if item.rating is None else item.rating - MIDDLE_RATING
         self._brings_vector[row] = item.embedding is not None
@@ -60,6 +81,20 @@ class Attributes:
             self._tags_by_row[row] = item.tags
             for tag in item.tags:
                 self._rows_by_tag.setdefault(tag, set()).add(row)
+
+    def pace(self, rows: NDArray[np.int64], paces: NDArray[np.float64]) -> None:
+        """Multiply the bids of some rows by others than so far: float64, 0 to 1; 0 takes them."""
+        self.paces[rows] = paces
+        self._set_bids(rows)
+
+    def _set_bids(self, rows: NDArray[np.int64]) -> None:
+        bids = self.full_bids[rows] * self.paces[rows]
+        self._bids[rows] = np.where(bids > 0, bids, np.nan)
+
+    @property
+    def budgeted(self) -> NDArray[np.int64]:
+        """Rows that have a bid and a budget: int64."""
+        return np.fromiter(self._budgeted, np.int64, len(self._budgeted))
 
     def codes(self, attribute: Attribute) -> NDArray[np.int32]:
         """Code of each row's attribute, `NO_CODE` for none: int32, shape (rows,). A view."""
@@ -95,7 +130,10 @@ class Attributes:
 
     @property
     def bids(self) -> NDArray[np.float64]:
-        """What a click on each row pays, > 0, NaN for nothing: float64, shape (rows,). A view."""
+        """What a click on each row is to pay now, > 0, NaN for nothing: float64, shape (rows,).
+
+        Its record's bid times its pace. A view.
+        """
         return self._bids
 
     @property

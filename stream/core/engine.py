@@ -130,11 +130,11 @@ class Engine:
         ]
         result.stage_s["decode"] = perf_counter() - started
         if any(map(len, events)):
-            self._lists.follow_catalogue()
+            self._lists.follow_catalogue(now_ms)
             self._personalize(parts, events, now_ms, result)
         if any(changes.asked for changes in result.parts):
             answer_at = perf_counter()
-            self._lists.follow_catalogue()
+            self._lists.follow_catalogue(now_ms)
             self.answers.fill(result.parts, now_ms + int(1000 * (answer_at - started)))
             result.stage_s["answer"] = perf_counter() - answer_at
         return result
@@ -260,7 +260,7 @@ class Engine:
                 changes.state_keys = users.keys[part.users]
                 changes.state_values = [*values[part.users]]
             changes.count_keys, changes.count_values = counts
-            if self._own_counts is not None and self._lists.explores:
+            if self._own_counts is not None and self._lists.by_counts:
                 self._own_counts.load(part.given.batch.partition, *counts)
             self._let_go(part, now_ms, changes)
         return users

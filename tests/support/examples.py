@@ -43,6 +43,8 @@ BY_NAME: Final[Mapping[str, Sequence[Any]]] = {
     "tags": [["heart", "candle"]],
     "shop": ["hearts-and-more"],
     "bid": [0.2],
+    "budget": [50],
+    "budget_period_s": [86_400],
     "repurchase_s": [30 * 86_400],
     "candidates": [["85123A", "22423"]],
     "relevance": [[0.5, 2]],

@@ -232,6 +232,8 @@ class Counted:
     def __init__(self, **by_row: tuple[float, float]) -> None:
         self._by_row = {int(name[1:]): counts for name, counts in by_row.items()}
 
+    fading = Fading()
+
     def by_row(self, catalogue: Catalogue, now_ms: int) -> ItemCounts:
         found = ItemCounts(now_ms, *np.zeros((5, len(catalogue)), np.float32))
         for row, (impressions, clicks) in self._by_row.items():

@@ -27,6 +27,7 @@ from stream.core.policy.arranging import Wishes
 from stream.core.policy.audience import Audience
 from stream.core.policy.interest import Interest, Interests
 from stream.core.policy.payoffs import Payoffs
+from stream.core.statistics.fading import Fading
 from stream.core.statistics.merged import ItemCounts
 from stream.placements import Explore
 
@@ -66,6 +67,10 @@ def places(keys: Sequence[bytes], placement: str) -> NDArray[np.float64]:
 
 class CountsItems(Protocol):
     """Whoever counts how often items were shown and clicked."""
+
+    @property
+    def fading(self) -> Fading:
+        """Half-lives of the counts."""
 
     def by_row(self, catalogue: Catalogue, now_ms: int) -> ItemCounts:
         """Counts of the catalogue's items, none of them of later than `now_ms`."""

@@ -23,6 +23,7 @@ from stream.core.policy.arranging import Arranging, Picked, pool_of
 from stream.core.policy.audience import Audience, Basis
 from stream.core.policy.exploring import CountsItems, Explorer, explores
 from stream.core.policy.learning import Happened, learn
+from stream.core.policy.pacing import Pacing
 from stream.core.policy.placement import Placement
 from stream.core.policy.plain import name_others
 from stream.core.policy.reasons import ReasonColumns, Reasons
@@ -97,6 +98,7 @@ class Lists:
         }
         self.reasons = Reasons(model)
         self.hashes = False
+        self._pacing = Pacing(catalogue, counts)
         self._shops = Shops(model, catalogue)
         self.trends = np.zeros(0, np.bool_)
         self._writer, self._in_words = ListWriter(), False
@@ -135,9 +137,9 @@ class Lists:
         self._tell_writer(range(len(self._catalogue)))
 
     @property
-    def explores(self) -> bool:
+    def by_counts(self) -> bool:
         """Whether any list goes by counts of items."""
-        return bool(self._explorers)
+        return bool(self._explorers) or any(rules.by_bid for rules in self._rules.values())
 
     @property
     def placements(self) -> list[str]:
@@ -162,9 +164,10 @@ class Lists:
         """How long an arm's lists are."""
         return self._rules[arm].k
 
-    def follow_catalogue(self) -> None:
-        """Make changed catalogue rows count from the next list on."""
+    def follow_catalogue(self, now_ms: int) -> None:
+        """Make changed catalogue rows, and what ads have spent, count from the next list on."""
         catalogue = self._catalogue
+        self._pacing.follow(now_ms)
         if not catalogue.changed:
             return
         rows = np.fromiter(catalogue.changed, np.int64, len(catalogue.changed))
