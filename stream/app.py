@@ -161,6 +161,7 @@ def load_engine(settings: Settings, counts: Merged | None = None) -> Engine:
         kinds=kinds,
         placements=settings.placements,
         ring=state.ring,
+        impressions=state.impressions,
         limits=Limits(ceil(state.expire_after_s * 1000), state.max_users),
         pseudonyms=Pseudonyms(None if secret is None else secret.reveal_bytes()),
         new_counts=partial(

@@ -52,8 +52,25 @@ def check_together(settings: Settings, origins: Mapping[str, str]) -> None:
                 f"{origin(path)}: is {name!r}, and so is {origin(path_by_name[name])}; "
                 "every topic needs a name of its own."
             )
+    _check_frequencies(settings)
     _check_security(settings.security, origins)
     _check_privacy(settings.privacy, origins)
+
+
+def _check_frequencies(settings: Settings) -> None:
+    """As many impressions are remembered as are to be counted."""
+    kept = settings.state.impressions
+    for name, placement in settings.placements.items():
+        variants = placement.variants.items()
+        wanted = {f"{name}.variants.{other}": of.placement for other, of in variants}
+        for path, of in {name: placement, **wanted}.items():
+            most = of.frequency.most
+            if most is not None and most > kept:
+                raise SettingsError(
+                    f"placements.{path}.frequency.most: is {most}, yet {kept} impressions are "
+                    f"remembered of a user; set {_named('state.impressions')} to several times as "
+                    "many as the items that a user is shown with a bid."
+                )
 
 
 def _check_security(security: Security, origins: Mapping[str, str]) -> None:

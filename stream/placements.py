@@ -183,6 +183,19 @@ class Explore(Section, frozen=True):
     )
 
 
+class Frequency(Section, frozen=True):
+    """How often a user may be shown an item with a bid."""
+
+    most: Annotated[
+        Annotated[int, Meta(ge=1, le=255)] | None,
+        Meta(
+            description="an item with a `bid` is left out once its user was shown it so often; "
+            "takes `state.impressions`"
+        ),
+    ] = None
+    window_s: Annotated[Seconds, Meta(description="within so long")] = 86_400.0
+
+
 class Placement(Section, frozen=True):
     """One list that users see."""
 
@@ -231,6 +244,7 @@ class Placement(Section, frozen=True):
             "without a bid are left out"
         ),
     ] = False
+    frequency: Frequency = Frequency()
     rating_weight: Annotated[
         float,
         Meta(

@@ -13,6 +13,7 @@ from msgspec import Meta, Struct, field
 from msgspec.structs import FieldInfo
 
 from stream.placements import Placement
+from stream.publishing import Lists
 from stream.quality import Quality
 from stream.secrets import Secret
 from stream.sections import Seconds, Text
@@ -74,6 +75,15 @@ class State(_Section, frozen=True):
     ring: Annotated[int, Meta(ge=0, le=255, description="interactions remembered of each user")] = (
         50
     )
+    impressions: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=255,
+            description="newest impressions of items with a `bid` remembered of each user, 16 "
+            "bytes each; what `frequency` of placements counts",
+        ),
+    ] = 0
     expire_after_s: Annotated[
         float,
         Meta(
@@ -200,20 +210,6 @@ class Security(_Section, frozen=True):
     username: Annotated[Text | None, Meta(description="name to log in with")] = None
     password: Annotated[Secret | None, Meta(description="password of that name")] = None
     password_file: Annotated[Text | None, Meta(description="file that holds the password")] = None
-
-
-class Lists(_Section, frozen=True):
-    """How lists are published."""
-
-    resend_after_s: Annotated[
-        float,
-        Meta(
-            ge=0,
-            le=31_536_000,
-            description="a user's lists that show the same as those before are sent again after so "
-            "long, in seconds; 0: with every event",
-        ),
-    ] = 0.0
 
 
 class Settings(_Section, frozen=True):

@@ -60,7 +60,7 @@ class Engine:
     ----------
     kinds : topic name -> what its records are
     placements : settings by placement name
-    ring : interactions remembered per user
+    ring, impressions : interactions, and impressions of ads, remembered per user
     limits : when users leave, of all partitions together
     pseudonyms : user ids to the keys of their states
     new_counts : makes the empty counts of a partition's items
@@ -81,6 +81,7 @@ class Engine:
         kinds: Mapping[str, Source],
         placements: Mapping[str, PlacementRules],
         ring: int,
+        impressions: int = 0,
         limits: Limits | None = None,
         pseudonyms: Pseudonyms | None = None,
         new_counts: Callable[[], Counts] = Counts,
@@ -91,7 +92,7 @@ class Engine:
         self.model = model
         self.catalogue = catalogue
         storage = model.bundle.manifest.state.storage
-        self.layout = Layout(model.state_size, storage, ring, model.bundle.version)
+        self.layout = Layout(model.state_size, storage, ring, model.bundle.version, impressions)
         self._kinds = dict(kinds)
         own = Merged(new_counts().fading)
         self._own_counts = own if counts is None else None

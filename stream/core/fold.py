@@ -59,13 +59,23 @@ def fold(
     shown = types == _IMPRESSION  # in the ring it would crowd out what was done
     hashes = catalogue.hashes_of(events.items, rows)
     columns = (hashes, events.times_ms, events.event_hashes, types, ~shown, events.amounts)
-    noted = users.note(who, *columns)
+    noted = users.note(who, *columns, _ads(users, catalogue, rows, shown))
     for at in rounds(noted):
         states = users.vectors[who[at]]
         gaps_s = noted.gaps_s[at]
         following = model.update(states, rows[at], types[at].astype(np.int64), gaps_s)
         users.set_vectors(who[at], following)
     return Folded(noted.rank == REPEATED, noted.rank == FORGOTTEN, rows == NO_ITEM, hashes)
+
+
+def _ads(
+    users: Users, catalogue: Catalogue, rows: NDArray[np.int64], shown: NDArray[np.bool_]
+) -> NDArray[np.bool_] | None:
+    """Which events are impressions of items with a bid; None where nobody remembers them."""
+    if not users.layout.shown:
+        return None
+    ads: NDArray[np.bool_] = shown & np.isfinite(catalogue.attributes.full_bids[rows])
+    return ads
 
 
 def rounds(noted: Noted) -> list[NDArray[np.int64]]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.compiled import INT, array, compiled, many, part_of_compiled
-from stream.core.wire import HEADER, RING_ENTRY
+from stream.core.wire import HEADER, RING_ENTRY, SHOWN_ENTRY
 
 _PURCHASE, _CANCEL = 8, 9  # of `EventType`, which compiled code may not name
 _MOST_PURCHASES = 65_535  # what a header holds
@@ -30,6 +30,23 @@ def _note_bought(
         headers[user]["spent"] = max(spent - amount, 0.0)
 
 
+@part_of_compiled
+def _note_shown(
+    shown: np.ndarray, user: np.int64, item: np.uint64, time_s: np.int64, event_hash: np.uint32
+) -> None:
+    """Remember an impression in the place of the oldest one, if that is older."""
+    if shown.shape[1] == 0:
+        return
+    oldest = 0
+    for at in range(1, shown.shape[1]):
+        if shown[user, at]["time_s"] < shown[user, oldest]["time_s"]:
+            oldest = at
+    if np.int64(shown[user, oldest]["time_s"]) <= time_s:
+        shown[user, oldest]["item"] = item
+        shown[user, oldest]["time_s"] = time_s
+        shown[user, oldest]["event"] = event_hash
+
+
 @compiled(
     many(INT, 2),
     array("i8"),
@@ -39,8 +56,10 @@ def _note_bought(
     array("u1"),
     array("?"),
     array("f8"),
+    array("?"),
     array(HEADER, written=True),
     array(RING_ENTRY, 2, written=True),
+    array(SHOWN_ENTRY, 2, written=True),
     array("i8", written=True),
     array("f4", written=True),
 )
@@ -52,8 +71,10 @@ def note_events(
     types: NDArray[np.uint8],
     remembered: NDArray[np.bool_],
     amounts: NDArray[np.float64],
+    ads: NDArray[np.bool_],
     headers: np.ndarray,
     rings: np.ndarray,
+    shown: np.ndarray,
     rank: NDArray[np.int64],
     gaps_s: NDArray[np.float32],
 ) -> tuple[int, int]:
@@ -72,6 +93,10 @@ def note_events(
             for at in range(size):
                 if rings[user, at]["event"] == event_hash:
                     repeated = repeated or rings[user, at]["item"] == items[event]
+            if ads[event]:
+                for at in range(shown.shape[1]):
+                    if shown[user, at]["event"] == event_hash:
+                        repeated = repeated or shown[user, at]["item"] == items[event]
         forgotten = times_ms[event] <= headers[user]["erased_ms"]
         if repeated or forgotten:
             rank[event] = -2 if forgotten else -1  # FORGOTTEN, REPEATED
@@ -88,6 +113,8 @@ def note_events(
         headers[user]["events"] += np.uint32(1)
         if types[event] == _PURCHASE or types[event] == _CANCEL:
             _note_bought(headers, user, types[event] == _PURCHASE, time_ms // 1000, amounts[event])
+        if ads[event]:
+            _note_shown(shown, user, items[event], time_ms // 1000, event_hash)
         if remembered[event] and size > 0:
             head = headers[user]["ring_head"] % size
             rings[user, head]["item"] = items[event]

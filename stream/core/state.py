@@ -22,7 +22,7 @@ from stream.core.rows import Rows
 from stream.core.standing import Standing
 from stream.core.statistics.counts import Counts
 from stream.core.statistics.fading import KEY_PREFIX
-from stream.core.wire import MISROUTED, UNFLAGGED, Layout, decode_values, fit_ring, shape_of
+from stream.core.wire import MISROUTED, UNFLAGGED, Layout, decode_values, fit_states, shape_of
 
 Slots = NDArray[np.int64]
 
@@ -260,36 +260,15 @@ class UserShard:
         slots, _ = self._slots(keys)
         used = decoded["ring"].shape[1]
         unturned = used == self.layout.ring or (decoded["header"]["ring_head"] == used).all()
-        own = decoded.dtype == self.layout.wire(self.layout.vector, self.layout.state_size, used)
+        layout = self.layout
+        own = decoded.dtype == layout.wire(layout.vector, layout.state_size, used, layout.shown)
         if own and used <= self.layout.ring and unturned:
             end = decoded.dtype.itemsize  # rows of our own, cut after the ring's last used entry
             self._rows.bytes[slots, :end] = _as_bytes(decoded)
             self._rows.bytes[slots, end:] = 0
             self._note_newest(decoded)
         else:
-            self.scatter(slots, self._fitted(decoded))
-
-    def _fitted(self, decoded: np.ndarray) -> np.ndarray:
-        """States written with other sizes, as our own: `layout.full`, shape (len(decoded),)."""
-        fitted = np.frombuffer(self.layout.blank * len(decoded), self.layout.full).copy()
-        header, written = fitted["header"], decoded["header"]
-        for name in ("events", "newest_ms", "erased_ms", "flags", "bought_s", "spent", "purchases"):
-            header[name] = written[name]
-        if decoded["vector"].dtype == fitted["vector"].dtype and (
-            decoded["vector"].shape == fitted["vector"].shape
-        ):
-            fitted["vector"] = decoded["vector"]
-            for name in ("model", "scale"):
-                header[name] = written[name]
-        else:
-            header["model"] = 0  # another model's state: rebuilt from the ring at the next event
-        ring, heads = fit_ring(
-            decoded["ring"], written["ring_head"].astype(np.int64), self.layout.ring
-        )
-        fitted["ring"][:, : ring.shape[1]] = ring
-        header["ring_used"] = ring.shape[1]
-        header["ring_head"] = heads
-        return fitted
+            self.scatter(slots, fit_states(decoded, self.layout))
 
 
 def _as_bytes(records: np.ndarray) -> NDArray[np.uint8]:

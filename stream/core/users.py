@@ -55,6 +55,7 @@ class Users:
     headers : `HEADER`, shape (n,); newest event time, count of events, version of the vector's
         bundle, state of the ring
     ring : `RING_ENTRY`, shape (n, ring); the last interactions
+    shown : `SHOWN_ENTRY`, shape (n, impressions); of ads, the newest, in no order
     vectors : float32, shape (n, state_size); model states as stored; changed by `set_vectors`
     refused : states that were not finite and so not stored
     """
@@ -90,6 +91,7 @@ class Users:
         self.refused = 0
         self.headers = self._rows["header"]
         self.ring = self._rows["ring"]
+        self.shown = self._rows["shown"]
         self._int8 = layout.storage == "int8"
         self._stored = self._rows["vector"]
         self.vectors = np.empty(self._stored.shape, np.float32)
@@ -171,11 +173,12 @@ class Users:
         types: NDArray[np.uint8],
         remembered: NDArray[np.bool_],
         amounts: NDArray[np.float64],
+        ads: NDArray[np.bool_] | None = None,
     ) -> Noted:
         """Note events in order: newest time, counts, ring. All of a fold but the model's part.
 
-        An event whose event_id and item stand in its user's ring is a repeat and changes nothing;
-        neither does one from before its user's erasure.
+        An event whose event_id and item stand in its user's ring, or among the impressions of ads,
+        is a repeat and changes nothing; neither does one from before its user's erasure.
 
         Parameters
         ----------
@@ -184,11 +187,14 @@ class Users:
         types : `EventType`
         remembered : which ones go into the ring
         amounts : what was paid, of a purchase, or paid back
+        ads : which ones are impressions to be remembered; None: none is
         """
         rank = np.empty(len(who), np.int64)
         gaps_s = np.empty(len(who), np.float32)
-        columns = (items, times_ms, event_hashes, types, remembered, amounts)
-        found = note_events(who, *columns, self.headers, self.ring, rank, gaps_s)
+        if ads is None:
+            ads = np.zeros(len(who), np.bool_)
+        columns = (items, times_ms, event_hashes, types, remembered, amounts, ads)
+        found = note_events(who, *columns, self.headers, self.ring, self.shown, rank, gaps_s)
         return Noted(rank, gaps_s, *found)
 
     def ring_order(self, who: Who, newest: int) -> NDArray[np.int64]:

@@ -3,10 +3,10 @@
 In: structured rows, or values. Out: values, or structured rows. Knows nothing of slots,
 models or Kafka.
 
-    header (46 bytes)   layout, storage, state_size, ring_used, ring_head, flags, a spare
-                        byte, model, events, newest_ms, erased_ms, scale, bought_s, spent,
-                        purchases
+    header (46 bytes)   layout, storage, state_size, ring_used, ring_head, flags, shown,
+                        model, events, newest_ms, erased_ms, scale, bought_s, spent, purchases
     vector              state_size x float32, or state_size x int8 to be multiplied by `scale`
+    shown               shown x 16 bytes: item hash, event time, event hash of an impression
     ring                ring_used x 17 bytes: item hash, event time, event hash, event type
 
 Numbers are little-endian. The ring is cut after its last used entry, so a user of few events is
@@ -39,7 +39,7 @@ HEADER: Final = np.dtype(
         ("ring_used", "u1"),
         ("ring_head", "u1"),
         ("flags", "u1"),
-        ("reserved", "u1"),
+        ("shown", "u1"),  # entries of impressions, used or not
         ("model", "<u4"),
         ("events", "<u4"),
         ("newest_ms", "<i8"),
@@ -67,6 +67,8 @@ _HEADER_1: Final = np.dtype(
 )
 _HEADERS: Final = {UNFLAGGED: _HEADER_1, 2: _HEADER_2, LAYOUT: HEADER}
 RING_ENTRY: Final = np.dtype([("item", "<u8"), ("time_s", "<u4"), ("event", "<u4"), ("type", "u1")])
+# An impression of an ad; time 0 where there is none. In no order.
+SHOWN_ENTRY: Final = np.dtype([("item", "<u8"), ("time_s", "<u4"), ("event", "<u4")])
 _PURCHASE, _CANCEL = int(EventType.PURCHASE), int(EventType.CANCEL)
 
 _FOREIGN: Final = "the changelog topic was written by something else"
@@ -82,12 +84,14 @@ class Layout:
     storage : "float32", or "int8" with one scale per user
     ring : interactions remembered per user, 0..255
     model : version of the bundle whose state this is (`Bundle.version`)
+    shown : impressions of ads remembered per user, 0..255
     """
 
     state_size: int
     storage: str
     ring: int
     model: int
+    shown: int = 0
 
     @property
     def vector(self) -> np.dtype[np.generic]:
@@ -102,7 +106,7 @@ class Layout:
     @property
     def full(self) -> np.dtype[np.void]:
         """The changelog value of a user with a full ring."""
-        return self.wire(self.vector, self.state_size, self.ring)
+        return self.wire(self.vector, self.state_size, self.ring, self.shown)
 
     @property
     def blank(self) -> bytes:
@@ -112,20 +116,28 @@ class Layout:
         row["header"]["storage"] = STORAGES[self.storage]
         row["header"]["state_size"] = self.state_size
         row["header"]["model"] = self.model
+        row["header"]["shown"] = self.shown
         return row.tobytes()
 
     @staticmethod
-    def wire(vector: np.dtype[np.generic], state_size: int, ring: int) -> np.dtype[np.void]:
+    def wire(
+        vector: np.dtype[np.generic], state_size: int, ring: int, shown: int = 0
+    ) -> np.dtype[np.void]:
         """The changelog value with `ring` used entries, as a structured dtype."""
-        return _wire(HEADER, vector, state_size, ring)
+        return _wire(HEADER, vector, state_size, ring, shown)
 
 
 @cache
 def _wire(
-    header: np.dtype[np.void], vector: np.dtype[np.generic], state_size: int, ring: int
+    header: np.dtype[np.void], vector: np.dtype[np.generic], state_size: int, ring: int, shown: int
 ) -> np.dtype[np.void]:
     return np.dtype(
-        [("header", header), ("vector", vector, state_size), ("ring", RING_ENTRY, ring)]
+        [
+            ("header", header),
+            ("vector", vector, state_size),
+            ("shown", SHOWN_ENTRY, (shown,)),
+            ("ring", RING_ENTRY, ring),
+        ]
     )
 
 
@@ -139,8 +151,8 @@ def cut_values(rows: np.ndarray, layout: Layout) -> list[bytes]:
 
 
 def shape_of(value: bytes) -> tuple[int, bytes]:
-    """Values of one shape can be decoded together: length; layout, storage, size, used ring."""
-    return len(value), value[:5]
+    """Values of one shape can be decoded together: length; layout, storage, sizes, used ring."""
+    return len(value), value[:5] + value[7:8]
 
 
 def decode_values(values: list[bytes]) -> np.ndarray:
@@ -166,8 +178,8 @@ def decode_values(values: list[bytes]) -> np.ndarray:
         )
     head = np.frombuffer(first, header, count=1)[0]
     vector = np.dtype("<f4" if head["storage"] == STORAGES["float32"] else "i1")
-    used = int(head["ring_used"])
-    dtype = _wire(header, vector, int(head["state_size"]), used)
+    used, shown = int(head["ring_used"]), int(head["shown"]) if header is HEADER else 0
+    dtype = _wire(header, vector, int(head["state_size"]), used, shown)
     if dtype.itemsize != len(first):
         raise StateError(
             f"the changelog holds a state of {len(first)} bytes where its header says "
@@ -188,7 +200,7 @@ def _as_present(old: np.ndarray, vector: np.dtype[np.generic]) -> np.ndarray:
     rows = np.zeros(len(old), Layout.wire(vector, state_size, ring))
     header, written = rows["header"], old["header"]
     for name in written.dtype.names or ():
-        if name not in ("layout", "reserved"):
+        if name not in ("layout", "reserved", "shown"):
             header[name] = written[name]
     header["layout"] = LAYOUT
     bought = old["ring"]["type"] == _PURCHASE
@@ -198,6 +210,37 @@ def _as_present(old: np.ndarray, vector: np.dtype[np.generic]) -> np.ndarray:
     rows["vector"] = old["vector"]
     rows["ring"] = old["ring"]
     return rows
+
+
+def fit_states(decoded: np.ndarray, layout: Layout) -> np.ndarray:
+    """States written with other sizes, as `layout.full`: shape (len(decoded),)."""
+    fitted = np.frombuffer(layout.blank * len(decoded), layout.full).copy()
+    header, written = fitted["header"], decoded["header"]
+    for name in ("events", "newest_ms", "erased_ms", "flags", "bought_s", "spent", "purchases"):
+        header[name] = written[name]
+    if decoded["vector"].dtype == fitted["vector"].dtype and (
+        decoded["vector"].shape == fitted["vector"].shape
+    ):
+        fitted["vector"] = decoded["vector"]
+        for name in ("model", "scale"):
+            header[name] = written[name]
+    else:
+        header["model"] = 0  # another model's state: rebuilt from the ring at the next event
+    ring, heads = fit_ring(decoded["ring"], written["ring_head"].astype(np.int64), layout.ring)
+    shown = fit_shown(decoded["shown"], layout.shown)
+    fitted["shown"][:, : shown.shape[1]] = shown
+    fitted["ring"][:, : ring.shape[1]] = ring
+    header["ring_used"] = ring.shape[1]
+    header["ring_head"] = heads
+    return fitted
+
+
+def fit_shown(shown: np.ndarray, size: int) -> np.ndarray:
+    """Remembered impressions, the newest `size` at most: `SHOWN_ENTRY`, shape (n, any)."""
+    if shown.shape[1] <= size:
+        return shown
+    newest_first = np.argsort(-shown["time_s"].astype(np.int64), axis=1, kind="stable")
+    return np.take_along_axis(shown, newest_first[:, :size], axis=1)
 
 
 def fit_ring(

@@ -39,7 +39,8 @@ def user_bytes(settings: Settings) -> int:
     state = DEFAULT_STATE
     if settings.bundle is not None:
         state = read_manifest(Path(settings.bundle)).state
-    layout = Layout(state.size, state.storage, settings.state.ring, model=0)
+    kept = settings.state
+    layout = Layout(state.size, state.storage, kept.ring, model=0, shown=kept.impressions)
     return layout.max_bytes + MAX_ID_BYTES + _FRAMING_BYTES
 
 

@@ -40,6 +40,7 @@ class Shop:
         ring: int = 10,
         counts: Merged | None = None,
         resend_after_s: float = 0.0,
+        impressions: int = 0,
         **placements: Placement,
     ) -> None:
         self.catalogue = Catalogue(bundle.item_ids)
@@ -51,6 +52,7 @@ class Shop:
             ring=ring,
             counts=counts,
             resend_after_s=resend_after_s,
+            impressions=impressions,
         )
         self.shard: UserShard = self.engine.new_shard(0, 1)
         self.offset = 100  # so that an offset is no position in a batch

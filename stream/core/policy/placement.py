@@ -22,6 +22,7 @@ from stream.core.model import Model
 from stream.core.policy.audience import Audience, Basis
 from stream.core.policy.bids import Bids
 from stream.core.policy.cart import Cart
+from stream.core.policy.frequency import shown_enough
 from stream.core.policy.ring import Ring
 from stream.core.policy.rules import Rules
 from stream.core.recent import Recent
@@ -82,8 +83,7 @@ class Placement:
         self.theta = max(rules.theta, LEAST_SCORE)
         self._kinds = rules.kinds
         self.beta = manifest.beta if rules.beta is None else rules.beta
-        self._model = model
-        self._catalogue = catalogue
+        self._model, self._catalogue = model, catalogue
         self.excluded_types = np.zeros(ANY_TYPE, np.bool_)
         self.excluded_types[list(_SEEN)] = leaves_out.seen
         self.excluded_types[list(_BOUGHT)] = leaves_out.bought
@@ -94,7 +94,7 @@ class Placement:
         if rules.bought_window_s is not None:
             self._windows_s[list(_BOUGHT)] = rules.bought_window_s
         self._exclude_in_cart = rules.exclude_in_cart
-        self._by_cart = rules.based_on == "cart"
+        self._by_cart, self._frequency = rules.based_on == "cart", rules.frequency
         self.bids = Bids(catalogue.attributes) if rules.by_bid else None
         self._rating_weight = np.float32(rules.rating_weight)
         self._item_bias = item_bias
@@ -150,15 +150,17 @@ class Placement:
     def basis(self, audience: Audience) -> Basis:
         """What items are scored by, and what is left out besides what the rings say."""
         states, ring = audience.states, audience.ring
+        limit = self._frequency
+        struck = [shown_enough(limit, audience, self._catalogue)] if limit.most else []
         if not (self._by_cart or self._exclude_in_cart):
-            return Basis(states, ring)
+            return Basis(states, ring, *struck)
         cart = Cart.of(audience)
-        struck = cart.rows(ring) if self._exclude_in_cart else None
-        if not self._by_cart:
-            return Basis(states, ring, struck)
-        full = self.excluded(ring)
-        struck = full if struck is None else np.concatenate([full, struck], axis=1)
-        return Basis(cart.states(self._model, ring, states), cart.ring(ring), struck)
+        if self._exclude_in_cart:
+            struck.append(cart.rows(ring))
+        if self._by_cart:
+            struck.append(self.excluded(ring))
+            states, ring = cart.states(self._model, ring, states), cart.ring(ring)
+        return Basis(states, ring, np.concatenate(struck, axis=1))
 
     def find(
         self, audience: Audience, pool: int | None = None, basis: Basis | None = None
