@@ -18,7 +18,6 @@ for stage times: the time that goes into records is passed in.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import accumulate, pairwise
 from time import perf_counter
 from typing import Literal
 
@@ -39,6 +38,7 @@ from stream.core.fold import fold, rebuild
 from stream.core.lifecycle import Limits
 from stream.core.micro_batch import Decoded, ErasedUser, Part, PartResult, StepResult
 from stream.core.model import Model
+from stream.core.numbering import number_users
 from stream.core.policy.exploring import CountsItems
 from stream.core.policy.lists import USERS_AT_ONCE, EncodedLists, Lists
 from stream.core.pseudonyms import Pseudonyms
@@ -145,7 +145,7 @@ class Engine:
     ) -> None:
         """Fold events, and make lists of their users' states."""
         decoded_at = perf_counter()
-        decoded = self._number_users(parts, events)
+        decoded = number_users(parts, events, self.pseudonyms)
         users = self._fold(decoded, now_ms, result)
         result.stage_s["fold"] = perf_counter() - decoded_at
         self._recommend(decoded, users, now_ms, result)
@@ -213,22 +213,6 @@ class Engine:
         changes.forgotten = int(np.count_nonzero(forgotten))
         changes.skipped = int(np.count_nonzero(gone))
         return events.take(np.flatnonzero(~(gone | forgotten)))
-
-    def _number_users(self, parts: Sequence[Part], decoded: Sequence[Events]) -> list[Decoded]:
-        """Number the users of all parts, those of one part in the order of their first event."""
-        lasts = [dict(zip(events.users, range(len(events)), strict=True)) for events in decoded]
-        numbered = []
-        edges = pairwise(accumulate(map(len, lasts), initial=0))
-        for part, events, last, (first, stop) in zip(parts, decoded, lasts, edges, strict=True):
-            if len(last) == len(events):
-                who = np.arange(first, stop)
-            else:
-                number = dict(zip(last, range(first, stop), strict=True))
-                who = np.array([number[user] for user in events.users], np.int64)
-            skipped = int(np.searchsorted(events.offsets, part.applied))
-            keys = self.pseudonyms.keys_of(list(last))
-            numbered.append(Decoded(part, events, skipped, last, keys, who, slice(first, stop)))
-        return numbered
 
     def _fold(self, decoded: Sequence[Decoded], now_ms: int, result: StepResult) -> Users:
         """Fold what is not in the states yet; answers the users of all parts, in their order."""

@@ -18,6 +18,8 @@ from stream.core.policy.variants import Deal, arms_of, placement_and_variant, po
 from stream.errors import SettingsError
 from stream.kafka.sizes import lists_bytes
 from stream.placements import CONTROL, Explore, Pin, Variant
+from stream.quality import Quality
+from tests.unit import test_live_quality
 from tests.unit.test_answers import Desk
 from tests.unit.test_engine import NOW_MS, Shop, lists
 
@@ -144,6 +146,25 @@ def test_what_pays_is_learned_of_each_variants_users(decay_bundle: Bundle) -> No
     explorers = shop.engine._lists._explorers
     for number, arm in enumerate(("home", "home/B")):
         assert explorers[arm].payoffs.impressions.sum() == (arms == number).sum()
+
+
+def test_quality_is_told_by_variant(decay_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The places of lists, and what users do in them, count for the variant that made them."""
+    monkeypatch.setattr(test_live_quality, "PLACEMENTS", shop_rules(Placement(k=7)))
+    shop = test_live_quality.Shop(decay_bundle, Quality(users=4000, places=20))
+    users = [key.decode() for key in KEYS[:60]]
+    arms = Deal("home", home(B=0.5), 0).arms(KEYS[:60])
+    happened = [test_live_quality.event(user, "i7") for user in users]
+    made = test_live_quality.click(shop, *happened)
+    assert [(arm.placement, arm.variant) for arm in made.arms] == [
+        ("home", CONTROL),
+        ("home", "B"),
+        ("mail", CONTROL),
+    ]
+    counts = (arms == 0).sum(), (arms == 1).sum()
+    assert made.made.sum(axis=1).tolist() == [5 * counts[0], 7 * counts[1], 3 * 60]
+    found = test_live_quality.click(shop, *happened).looked_up.sum(axis=1)
+    assert found.tolist() == [*counts, 60]
 
 
 # -- settings --------------------------------------------------------------------------------
