@@ -101,8 +101,11 @@ def bundle_files(trained: Trained, name: str) -> dict[str, bytes]:
     ids = np.array(trained.item_ids)
     if ids.tolist() != trained.item_ids:
         raise UsageError("an item id ends in a NUL character; clean the log first")
+    arrays = {"embeddings": trained.embeddings, "biases": trained.biases}
+    if trained.repurchase_s is not None and trained.repurchase_s.any():
+        arrays["repurchase_s"] = trained.repurchase_s
     content = {
-        ITEMS: npz(item_ids=ids, embeddings=trained.embeddings, biases=trained.biases),
+        ITEMS: npz(item_ids=ids, **arrays),
         UPDATE: trained.update_onnx,
         SCORE: trained.score_onnx,
         GOLDEN: _golden(trained),

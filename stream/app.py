@@ -157,7 +157,7 @@ def load_engine(settings: Settings, counts: Merged | None = None) -> Engine:
     words = Words.of(settings.words)  # what is wrong with them is told at the start
     engine = Engine(
         model,
-        Catalogue(bundle.item_ids, titles=worded != "nothing"),
+        Catalogue(bundle.item_ids, bundle.repurchase_s, titles=worded != "nothing"),
         kinds=kinds,
         placements=settings.placements,
         ring=state.ring,

@@ -224,7 +224,7 @@ class Placement(Section, frozen=True):
         Annotated[float, Meta(gt=0, le=3_153_600_000)] | None,
         Meta(
             description="how long an item counts as bought, unless its record has `repurchase_s`; "
-            "unset: while in the ring"
+            "unset: as the bundle has learned, else while in the ring"
         ),
     ] = None
     exclude_in_cart: Annotated[

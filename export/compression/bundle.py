@@ -108,6 +108,7 @@ def _packed(bundle: Bundle, items: Storage, golden: bytes) -> dict[str, bytes]:
             embeddings=vectors.values,
             **({} if vectors.scales is None else {"scales": vectors.scales}),
             biases=bundle.biases,
+            **({} if bundle.repurchase_s is None else {"repurchase_s": bundle.repurchase_s}),
         ),
         bundle.manifest.golden.file: npz(**arrays),
     }

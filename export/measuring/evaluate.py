@@ -128,7 +128,7 @@ class _Served:
         bundle = model.bundle
         kept = storage or bundle.manifest.state.storage
         self._model, self._log = model, log
-        self._catalogue = Catalogue(bundle.item_ids)
+        self._catalogue = Catalogue(bundle.item_ids, bundle.repurchase_s)
         self._layout = Layout(model.state_size, kept, ring, bundle.version)
         bias = np.full(model.rows, NEVER_LISTED, np.float32)
         bias[: len(bundle.biases)] = bundle.biases

@@ -82,6 +82,8 @@ class Trained:
         them
     head : what makes scores, for people; None: the model does not say
     settled : what held-out events decided, for a training on the whole log; None: nothing
+    repurchase_s : float32, shape (n,); after how long items are bought again, 0 where they are not;
+        filled in by `fit`, too
     network : float32 arrays that a next training may begin from, see `WarmStart`; empty: none
     """
 
@@ -109,6 +111,7 @@ class Trained:
     head: Head | None = None
     settled: Any = None
     network: dict[str, Float32] = field(default_factory=dict)
+    repurchase_s: Float32 | None = None
 
     def calibrated(self, calibration: Calibration) -> Trained:
         """The same model with calibrated scores; it must have none yet."""

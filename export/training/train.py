@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 
 from export.bundle import write_bundle
 from export.compression.bundle import States
@@ -27,6 +28,7 @@ from export.data.dataset import Log
 from export.measuring.evaluate import replay
 from export.measuring.exclusions import tellable
 from export.measuring.measure import Measured, judge
+from export.measuring.repurchases import repurchase_s
 from export.models import AUTO, LEARNED, SETTLED, Trained, parameters_for, train
 from export.models.base import Run
 from export.training.calibrating import calibrate, softened
@@ -87,7 +89,7 @@ def fit(
             report("too little of a log to compare models by: decay")
         name = "decay" if model == AUTO else model
         final = train(name, log, **parameters, **({"run": run} if name in SETTLED else {}))
-        return _unmeasured(final, wanted)
+        return _unmeasured(final, wanted, log, report)
     report(
         f"held out: the newest {len(log) - len(held.older):,} of {len(log):,} events; "
         f"{held.cases:,} cases of half their users measure, the others' are learned from"
@@ -104,7 +106,7 @@ def fit(
     if best is None:  # too little before the held-out events
         model = "decay" if model == AUTO else model
         final = train(model, log, **parameters, **({"run": run} if model in SETTLED else {}))
-        return _unmeasured(final, wanted)
+        return _unmeasured(final, wanted, log, report)
     metrics = _metrics(tried, model)
     stored, losses = _stored(best, held, wanted, report)
     metrics |= losses
@@ -119,6 +121,7 @@ def fit(
     final = train(model, log, **parameters, **(more if model in SETTLED else {}))
     final.exclude_seen, final.exclude_bought = best.measured.leaves_out
     final.metrics = metrics
+    _learn_repurchases(final, log, report)
     final.storage, final.item_storage = stored.states or final.storage, stored.items
     if calibrated is None:
         return final
@@ -217,8 +220,18 @@ def _metrics(tried: Mapping[str, Tried], model: str) -> dict[str, Any]:
     return found
 
 
-def _unmeasured(final: Trained, wanted: Wanted) -> Trained:
+def _learn_repurchases(final: Trained, log: Log, report: Report) -> None:
+    """Note after how long items are bought again."""
+    final.repurchase_s = repurchase_s(log, final.item_ids)
+    known = final.repurchase_s[final.repurchase_s > 0]
+    if len(known):
+        days = float(np.median(known)) / 86_400
+        report(f"{len(known):,} items are bought again and again, half of them within {days:.1f} d")
+
+
+def _unmeasured(final: Trained, wanted: Wanted, log: Log, report: Report) -> Trained:
     """Stored as wanted, where nothing can be held out to say what that costs."""
+    _learn_repurchases(final, log, report)
     final.storage, final.item_storage = wanted.states or final.storage, wanted.items
     return final
 

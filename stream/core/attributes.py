@@ -23,13 +23,17 @@ DAY_S: Final = 86_400.0  # a budget's period, unless its item says another
 class Attributes:
     """Attributes of every row of a catalogue; of rows without a record there are none.
 
+    Parameters
+    ----------
+    learned_s : float32, shape (n,); after how long the first rows are bought again, 0: not known
+
     Attributes
     ----------
     full_bids, budget_per_s : float64, shape (rows,); of the records, NaN for none
     paces : float64, shape (rows,); by what bids are multiplied, 1 until told
     """
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int, learned_s: NDArray[np.float32] | None = None) -> None:
         self._codes = np.zeros((len(ATTRIBUTES), rows), np.int32)
         self._prices = np.full(rows, np.nan)
         self._bids = np.full(rows, np.nan)
@@ -38,11 +42,17 @@ class Attributes:
         self.budget_per_s = np.full(rows, np.nan)
         self._budgeted: set[int] = set()
         self._repurchase_s = np.zeros(rows, np.float32)
+        self._learned_s = np.zeros(rows, np.float32)
+        self._returns_s = np.zeros(rows, np.float32)
         self._ratings = np.zeros(rows, np.float32)
         self._brings_vector = np.zeros(rows, np.bool_)
         self._rows_by_tag: dict[str, set[int]] = {}
         self._tags_by_row: dict[int, tuple[str, ...]] = {}
         self._code_by_text: tuple[dict[str, int], ...] = tuple({} for _ in ATTRIBUTES)
+        if learned_s is not None:
+            self.reserve(len(learned_s))
+            for of in (self._learned_s, self._returns_s):
+                of[: len(learned_s)] = learned_s
 
     def reserve(self, rows: int) -> None:
         """Make room for so many rows."""
@@ -54,7 +64,10 @@ class Attributes:
                 column = np.pad(getattr(self, name), (0, more), constant_values=np.nan)
                 setattr(self, name, column)
             self.paces = np.pad(self.paces, (0, more), constant_values=1.0)
-            for name in ("_repurchase_s", "_ratings", "_brings_vector"):
+            for name in (
+                *("_repurchase_s", "_learned_s", "_returns_s"),
+                *("_ratings", "_brings_vector"),
+            ):
                 setattr(self, name, np.pad(getattr(self, name), (0, more)))
 
     def put(self, row: int, item: Item) -> None:
@@ -73,6 +86,7 @@ class Attributes:
             self._budgeted.discard(row)
         self._set_bids(np.array([row]))
         self._repurchase_s[row] = item.repurchase_s or 0.0
+        self._returns_s[row] = item.repurchase_s or self._learned_s[row]
         self._ratings[row] = 0.0 if item.rating is None else item.rating - MIDDLE_RATING
         self._brings_vector[row] = item.embedding is not None
         for tag in self._tags_by_row.pop(row, ()):
@@ -136,10 +150,15 @@ class Attributes:
         """
         return self._bids
 
-    @property
-    def repurchase_s(self) -> NDArray[np.float32]:
-        """After how long each row is bought again, 0: not known; float32, shape (rows,). A view."""
-        return self._repurchase_s
+    def returns_s(self, window_s: float) -> NDArray[np.float32]:
+        """After how long each row is bought again, 0: not known; float32, shape (rows,). A view.
+
+        Parameters
+        ----------
+        window_s : how long a placement wants bought items to be left out; finite: what was learned
+            does not count beside it, what records say does
+        """
+        return self._repurchase_s if np.isfinite(window_s) else self._returns_s
 
     def is_one_of(
         self, attribute: Attribute, texts: Sequence[str], rows: NDArray[np.int64]

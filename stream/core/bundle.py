@@ -103,6 +103,8 @@ class Bundle:
     update_onnx, score_onnx : the verified graphs
     cuda_onnx : the same two for CUDA; None: they serve there as well, or where vectors are packed,
         nothing does
+    repurchase_s : float32, shape (n,), >= 0; after how long items are bought again, 0: not known;
+        None: of no item
     content : for items that the model was not trained on; None: it knows nothing of content
     """
 
@@ -116,6 +118,7 @@ class Bundle:
     score_onnx: bytes
     content: Content | None = None
     cuda_onnx: tuple[bytes, bytes] | None = None
+    repurchase_s: Float32 | None = None
 
     @property
     def embeddings(self) -> Float32:
@@ -153,7 +156,7 @@ class Bundle:
         for name, graph in content.items():
             if name.endswith(".onnx"):
                 check_graph(folder / name, graph, manifest.opset)
-        item_bytes = n * 4 * (dim + 2 + MAX_ID_CHARACTERS) + 4 * 1024  # and the arrays' headers
+        item_bytes = n * 4 * (dim + 3 + MAX_ID_CHARACTERS) + 4 * 1024  # and the arrays' headers
         items = read_arrays(folder / ITEMS, content[ITEMS], item_bytes, AGAIN)
         vectors = _vectors(folder / ITEMS, items, manifest.item_storage, (n, dim))
         biases = _array(folder / ITEMS, items, "biases", np.float32, (n,))
@@ -170,7 +173,17 @@ class Bundle:
             cuda_onnx=(content[UPDATE_CUDA], content[SCORE_CUDA])
             if UPDATE_CUDA in content
             else None,
+            repurchase_s=_repurchase_s(folder / ITEMS, items, n),
         )
+
+
+def _repurchase_s(file: Path, arrays: dict[str, npt.NDArray[Any]], n: int) -> Float32 | None:
+    if "repurchase_s" not in arrays:
+        return None
+    found = _array(file, arrays, "repurchase_s", np.float32, (n,))
+    if (found < 0).any():
+        raise BundleError(f"{file}: repurchase_s holds negative numbers; {AGAIN}")
+    return found
 
 
 def _content(folder: Path, manifest: Manifest, files: dict[str, bytes]) -> Content | None:

@@ -32,6 +32,7 @@ class Catalogue:
     ----------
     item_ids : of the bundle, one a row; row 0 is "" (`Bundle.item_ids`)
     titles : items' titles are kept: about 100 bytes each
+    learned_s : of the bundle, after how long items are bought again (`Bundle.repurchase_s`)
 
     Attributes
     ----------
@@ -44,12 +45,18 @@ class Catalogue:
         the model was not trained on
     """
 
-    def __init__(self, item_ids: Sequence[str], titles: bool = False) -> None:
+    def __init__(
+        self,
+        item_ids: Sequence[str],
+        learned_s: NDArray[np.float32] | None = None,
+        *,
+        titles: bool = False,
+    ) -> None:
         self.ids: list[str] = [""]
         self._titles: dict[int, str] | None = {} if titles else None
         self.prices: list[float | None] = [None]
         self.hashes = np.zeros(1024, np.uint64)
-        self.attributes = Attributes(1024)
+        self.attributes = Attributes(1024, learned_s)
         self.changed: set[int] = set()
         self.embeddings: dict[int, tuple[float, ...] | NDArray[np.float32]] = {}
         self._row_by_id: dict[str, int] = {}

@@ -40,6 +40,7 @@ from stream.core.micro_batch import Decoded, ErasedUser, Part, PartResult, StepR
 from stream.core.model import Model
 from stream.core.numbering import number_users
 from stream.core.policy.exploring import CountsItems
+from stream.core.policy.learning import Happened
 from stream.core.policy.lists import USERS_AT_ONCE, EncodedLists, Lists
 from stream.core.pseudonyms import Pseudonyms
 from stream.core.quality.live import Quality
@@ -224,7 +225,8 @@ class Engine:
         who = np.concatenate([part.who[part.skipped :] for part in decoded])
         events = Events.join(new)
         folded = fold(self.model, self.catalogue, users, who, events)
-        self._lists.learn(users, who, events, ~(folded.repeated | folded.forgotten), now_ms)
+        new_ones = ~(folded.repeated | folded.forgotten)
+        self._lists.learn(Happened(users, who, events, new_ones, now_ms))
         result.outcomes = self.quality.look_up(decoded, who, events, folded)
         values = users.store()
         result.refused_states = users.refused

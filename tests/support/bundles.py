@@ -27,6 +27,7 @@ def random_decay_bundle(
     exclude_bought: bool = True,
     seed: int = 0,
     clusters: int = 0,
+    repurchase_s: np.ndarray | None = None,
 ) -> Bundle:
     """A `decay` bundle of items "i1" to "i<items>" with random unit vectors and biases.
 
@@ -34,6 +35,7 @@ def random_decay_bundle(
     ----------
     items : rows besides "no item"
     clusters : of items that are near each other; 0: none
+    repurchase_s : float32, shape (items + 1,); None: none was learned
     """
     rng = np.random.default_rng(seed)
     table = rng.standard_normal((items + 1, dim)).astype(np.float32)
@@ -52,7 +54,7 @@ def random_decay_bundle(
         created="2026-01-01",
         training={"random": True},
     )
-    trained.storage = storage
+    trained.storage, trained.repurchase_s = storage, repurchase_s
     trained.exclude_seen, trained.exclude_bought = exclude_seen, exclude_bought
     return write_bundle(trained, folder, "random")
 

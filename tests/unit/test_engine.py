@@ -43,7 +43,7 @@ class Shop:
         impressions: int = 0,
         **placements: Placement,
     ) -> None:
-        self.catalogue = Catalogue(bundle.item_ids)
+        self.catalogue = Catalogue(bundle.item_ids, bundle.repurchase_s)
         self.engine = Engine(
             Model(bundle, "cpu"),
             self.catalogue,

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.config import Placement as PlacementRules
-from stream.contracts import Cause, Events, encode_record
+from stream.contracts import Cause, encode_record
 from stream.contracts.writing import ListWriter, RawRecommendation, with_variant
-from stream.core.catalogue import NO_ITEM, Catalogue
+from stream.core.catalogue import Catalogue
 from stream.core.model import Model
 from stream.core.policy.arranging import Arranging, Picked, pool_of
 from stream.core.policy.audience import Audience, Basis
@@ -29,7 +29,7 @@ from stream.core.policy.plain import name_others
 from stream.core.policy.reasons import ReasonColumns, Reasons
 from stream.core.policy.ring import Ring
 from stream.core.policy.shops import Shops
-from stream.core.policy.variants import Deal, arms_of, together
+from stream.core.policy.variants import Deal, arms_of, columns_of, together
 from stream.core.standing import extended
 from stream.core.users import Users
 from stream.placements import CONTROL
@@ -232,26 +232,10 @@ class Lists:
             reasons.types[:] = np.where(shown.codes > 0, shown.codes, reasons.types)
         return reasons
 
-    def learn(
-        self,
-        users: Users,
-        who: NDArray[np.int64],
-        events: Events,
-        counts: NDArray[np.bool_],
-        now_ms: int,
-    ) -> None:
-        """Take note of what came of the lists of placements that explore; see `learning.learn`."""
+    def learn(self, happened: Happened) -> None:
+        """Take note of what came of the lists of placements that explore."""
         if self._explorers:
-            items = (self._model, self._catalogue)
-            happened = Happened(users, who, events, counts, now_ms)
-            learn(self._explorers, self._deals, happened, *items)
-
-    def _columns(self, arm: int, shown: Picked) -> NDArray[np.int64]:
-        """What a reader of lists is shown: items in their order, prices. int64, shape (n, any)."""
-        listed = np.logical_and.accumulate(shown.scores > 0, axis=1)
-        rows = np.where(listed, shown.rows, NO_ITEM)
-        prices = self._catalogue.attributes.prices[rows].view(np.int64)
-        return np.concatenate([np.full((len(rows), 1), arm), rows, prices], axis=1)
+            learn(self._explorers, self._deals, happened, self._model, self._catalogue)
 
     def make(self, users: Users, some: slice, causes: list[Cause], now_ms: int) -> EncodedLists:
         """Fresh lists for a few users.
@@ -293,7 +277,8 @@ class Lists:
             where = slice(None) if one.who is None else one.who
             filled[where, one.arm] = shown.scores[:, 0] > 0
             if self.hashes:
-                shows[where] = extended(shows[where], self._columns(one.arm, shown))
+                seen = columns_of(one.arm, shown, self._catalogue.attributes.prices)
+                shows[where] = extended(shows[where], seen)
         bundle_id = self._model.bundle.bundle_id
         records = [
             encode_record(

@@ -264,7 +264,7 @@ class Placement:
             return np.zeros((len(ring.rows), 1), np.int64)
         rows = np.empty_like(ring.rows)
         columns = (ring.rows, ring.types, ring.ages_s)
-        returns_s = self._catalogue.attributes.repurchase_s
+        returns_s = self._catalogue.attributes.returns_s(self._windows_s[_PURCHASE])
         _exclude(*columns, self.excluded_types, self._windows_s, _PURCHASE, returns_s, rows)
         return rows
 

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.core.catalogue import NO_ITEM
 from stream.core.policy.arranging import Picked
 from stream.core.policy.audience import Audience
 from stream.placements import CONTROL, Placement
@@ -147,3 +148,20 @@ def together(
         lists.append(whole)
         arms.append(by)
     return lists, np.stack(arms, axis=1)
+
+
+def columns_of(arm: int, shown: Picked, prices: NDArray[np.float64]) -> NDArray[np.int64]:
+    """What a reader of an arm's lists sees: items in their order, and what they cost.
+
+    Parameters
+    ----------
+    prices : float64, shape (rows,); of all items
+
+    Returns
+    -------
+    int64, shape (n, any); equal for lists that show the same
+    """
+    listed = np.logical_and.accumulate(shown.scores > 0, axis=1)
+    rows = np.where(listed, shown.rows, NO_ITEM)
+    cost = prices[rows].view(np.int64)
+    return np.concatenate([np.full((len(rows), 1), arm), rows, cost], axis=1)
