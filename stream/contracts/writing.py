@@ -157,8 +157,7 @@ class ListWriter:
 
 def with_variant(ranked: msgspec.Raw, variant: str) -> msgspec.Raw:
     """The list, with the name of the variant that it is of."""
-    named = b',"variant":' + msgspec.json.encode(variant) + b"}"
-    return msgspec.Raw(bytes(ranked).removesuffix(b"}") + named)
+    return msgspec.Raw(bytes(ranked)[:-1] + b',"variant":' + msgspec.json.encode(variant) + b"}")
 
 
 @part_of_compiled

@@ -78,8 +78,7 @@ class Placement:
     ) -> None:
         manifest = model.bundle.manifest
         leaves_out = LeavesOut.of(rules, manifest)
-        self.name = name
-        self._pool = pool or rules.k
+        self.name, self._pool = name, pool or rules.k
         self.theta = max(rules.theta, LEAST_SCORE)
         self._kinds = rules.kinds
         self.beta = manifest.beta if rules.beta is None else rules.beta
