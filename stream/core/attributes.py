@@ -84,7 +84,8 @@ class Attributes:
         else:
             self.budget_per_s[row], self.paces[row] = np.nan, 1.0
             self._budgeted.discard(row)
-        self._set_bids(np.array([row]))
+        paid = self.full_bids[row] * self.paces[row]
+        self._bids[row] = paid if paid > 0 else np.nan
         self._repurchase_s[row] = item.repurchase_s or 0.0
         self._returns_s[row] = item.repurchase_s or self._learned_s[row]
         self._ratings[row] = 0.0 if item.rating is None else item.rating - MIDDLE_RATING
@@ -99,10 +100,7 @@ class Attributes:
     def pace(self, rows: NDArray[np.int64], paces: NDArray[np.float64]) -> None:
         """Multiply the bids of some rows by others than so far: float64, 0 to 1; 0 takes them."""
         self.paces[rows] = paces
-        self._set_bids(rows)
-
-    def _set_bids(self, rows: NDArray[np.int64]) -> None:
-        bids = self.full_bids[rows] * self.paces[rows]
+        bids = self.full_bids[rows] * paces
         self._bids[rows] = np.where(bids > 0, bids, np.nan)
 
     @property
