@@ -103,7 +103,7 @@ class Shop:
         self.feed._put([Arrived(msgspec.json.encode(item), item["item_id"]) for item in items])
 
     def vector(self, item_id: str) -> np.ndarray:
-        self.engine._lists.follow_catalogue()
+        self.engine._lists.follow_catalogue(now_ms=0)
         return self.model.embeddings[self.catalogue.rows([item_id])[0]].copy()
 
     def listed_after(self, item_id: str) -> list[str]:
