@@ -43,6 +43,7 @@ def event_record(
     "simulate",
     epilog=examples(
         "freshet simulate --users 20 --rate 5",
+        "freshet simulate --drift 0.01 --new-items 5 --impressions",
         "freshet simulate --rate 100 --events 1000 --json",
     ),
 )

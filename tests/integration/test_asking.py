@@ -70,10 +70,41 @@ def send(freshet: Freshet, *values: dict[str, Any] | bytes, user: str = "u") -> 
             producer.send(freshet.topic["requests"], key=user.encode(), value=fields).get(20)
 
 
+def click_from(freshet: Freshet, country: str, item_id: str, users: list[str]) -> None:
+    """A click of each of these users, who are in a country."""
+    with producing(freshet.bootstrap) as producer:
+        for user in users:
+            event = {"user_id": user, "item_id": item_id, "type": "click"}
+            event |= {"event_time_ms": time.time_ns() // 1_000_000}  # type: ignore[dict-item]
+            event |= {"properties": {"country": country}}  # type: ignore[dict-item]
+            value = json.dumps(event).encode()
+            producer.send(freshet.topic["clicks"], key=user.encode(), value=value)
+        producer.flush()
+
+
+def await_first(freshet: Freshet, country: str, item_id: str) -> None:
+    """Ask for a guest's list there until it begins with the item: counts come to be told."""
+    deadline, number = time.monotonic() + WITHIN_S, 0
+    while True:
+        request = {"request_id": f"{country}{number}", "user_id": "guest", "type": "list"}
+        send(freshet, request | {"properties": {"country": country}}, user="guest")
+        answers_of(freshet, request["request_id"])
+        answers = [
+            json.loads(record.value) for record in records_of(freshet, freshet.topic["answers"])
+        ]
+        (answer,) = [a for a in answers if a["request_id"] == request["request_id"]]
+        if answer["items"][0]["item_id"] == item_id:
+            return
+        assert time.monotonic() < deadline, answer["items"][:2]
+        number += 1
+
+
 def test_a_worker_answers_requests(broker: BrokerProcess, unique: str) -> None:
     freshet = Freshet(broker.bootstrap, unique)
     freshet.run("topics", "create")
-    with working(freshet) as worker:
+    counting = {"CONTEXTS": "country", "TELL_EVERY_S": "0.2"}
+    environ = {f"FRESHET_STATISTICS_{name}": value for name, value in counting.items()}
+    with working(freshet, **environ) as worker:
         click = ("click", "--user", "u", "--item", "85123A")
         sent = freshet.run("send", *click, "--wait", "--json").splitlines()
         listed = json.loads(sent[1])["lists"]["home"]["items"]
@@ -131,10 +162,17 @@ def test_a_worker_answers_requests(broker: BrokerProcess, unique: str) -> None:
             b"not_json",
             b"unknown_placement",
         ]
+        there = {"DE": "22423", "FR": "47566"}
+        crowd = {country: [f"{country}-{n}" for n in range(200)] for country in there}
+        for country, item_id in there.items():
+            click_from(freshet, country, item_id, crowd[country])
+        for country, item_id in there.items():
+            await_first(freshet, country, item_id)
         interrupt(worker)
     changelog = records_of(freshet, f"{freshet.environ['FRESHET_GROUP']}-interests-changelog")
     keys = {one.key for one in changelog if one.key[:2] != COUNTS}
-    assert keys - {APPLIED_KEY} == {b"u"}, "no guest got a state"
+    users = {user.encode() for of_country in crowd.values() for user in of_country}
+    assert keys - {APPLIED_KEY} == {b"u"} | users, "no guest got a state"
     for one in changelog:
         if one.key == APPLIED_KEY:
             assert freshet.topic["requests"] not in json.loads(one.value)["next"]

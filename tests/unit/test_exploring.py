@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -33,7 +35,7 @@ from stream.core.statistics.counts import Counts
 from stream.core.statistics.fading import Fading
 from stream.core.statistics.merged import ItemCounts, Merged
 from stream.core.users import Users
-from stream.placements import Explore
+from stream.placements import Caps, Explore, Pin
 from tests.unit.test_engine import NOW_MS, Shop, lists
 
 WEIGHTS = {"click": 0.2, "purchase": 1.0, "dislike": -0.8}
@@ -362,3 +364,91 @@ def test_propensities_are_exact(decay_bundle: Bundle) -> None:
     chances = np.exp(worth / warmth)
     firsts = np.array([(picked.rows[:, 0] == row).sum() for row in rows[0]])
     assert stats.chisquare(firsts, chances / chances.sum() * events).pvalue > 0.001
+
+
+class OfOne:
+    """A placement's ranking for many copies of one user: it is asked for one of them."""
+
+    def __init__(self, ranking: Ranking, users: Users, ring: Ring) -> None:
+        self._ranking, self._users, self._ring = ranking, users, ring
+        self.name, self.bids, self.theta = ranking.name, ranking.bids, ranking.theta
+        self.pools: set[int] = set()
+
+    def find(self, audience: Audience, pool: int | None = None, basis: object = None) -> object:
+        rows, scores = self._ranking.rank(self._users.vectors, self._ring, pool=pool)
+        self.pools.add(rows.shape[1])
+        nobody = np.zeros(len(audience.states), np.int64)
+        return rows[nobody], scores[nobody]
+
+    def score_some(
+        self, states: NDArray[np.float32], ring: Ring, some: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        rows, scores = self._ranking.score_some(self._users.vectors, self._ring, some)
+        nobody = np.zeros(len(states), np.int64)
+        return rows[nobody], scores[nobody]
+
+
+def chance(
+    listed: Sequence[int], order: Sequence[int], codes: dict[int, str], weights: dict[int, float]
+) -> float:
+    """How likely a list with a pin at its second place is, one item a category at most.
+
+    Each place is drawn from what is left of the 3 best of `order`, twice as many where nothing is.
+    """
+    total, size = 1.0, 3
+    for place, row in enumerate(listed):
+        if place == 1:
+            continue
+        taken = {codes[other] for other in listed[:place]} | {codes[listed[1]]}
+        while not (left := [r for r in order[:size] if codes[r] not in taken]):
+            size *= 2
+        total *= weights[row] / sum(weights[r] for r in left)
+    return total
+
+
+def test_propensities_are_exact_with_a_pin_and_caps_and_a_pool_that_grows(
+    decay_bundle: Bundle,
+) -> None:
+    """100,000 lists of 4 out of 9 items: the second place is pinned, and no category comes twice.
+
+    The 3 best are of two categories, so each list asks for more at its last place. Chi-square of
+    how often each list came against the product of its stated propensities, which are as computed.
+    """
+    events, k = 100_000, 9
+    shop = Shop(decay_bundle, home=Placement(k=k, exclude_seen=False))
+    (record,) = lists(shop.step({"item_id": "i7"}))
+    best = [item.item_id for item in record.lists["home"].items]
+    categories = dict(zip(best, "ABABADCCC", strict=True))
+    for item_id in decay_bundle.item_ids[1:]:
+        there = item_id in categories
+        shop.catalogue.put(Item(item_id, available=there, category=categories.get(item_id)))
+    model, catalogue = shop.engine.model, shop.catalogue
+    users = Users.of(shop.shard, [b"u"])
+    ring = Ring.of(model, catalogue, users)
+    rules = Placement(
+        k=4, pool=4, exclude_seen=False, caps=Caps(category=1), pins=(Pin(best[5], 2),)
+    )
+    ranking = Ranking("home", rules, model, catalogue, decay_bundle.biases, 4)
+    rows, scores = ranking.rank(users.vectors, ring, pool=k)
+    worth = np.log(scores / (1 - scores))[0].astype(np.float64)
+    warmth = float(np.float32((worth[0] - worth[8]) / 2))
+    explore = Explore(temperature=warmth, adapt=False)
+    causes = [Cause("clicks", 0, offset, NOW_MS) for offset in range(events)]
+    nobody = np.zeros(events, np.int64)
+    many = Audience(users, nobody, users.vectors[nobody], ring.take(nobody), causes, NOW_MS)
+    explorer = Explorer("home", explore, model, Tally())
+    one = OfOne(ranking, users, ring)
+    arranging = Arranging(rules, one, model, catalogue, explorer)  # type: ignore[arg-type]
+    picked = arranging.arrange(rows[nobody, :3], scores[nobody, :3], many)
+    assert picked.propensities is not None
+    assert one.pools == {6, 12}, "the pool of 6 has nothing new"
+    order = rows[0].tolist()
+    codes = {row: categories[catalogue.ids[row]] for row in order}
+    weights = dict(zip(order, np.exp(worth / warmth).tolist(), strict=True))
+    found, first, counts = np.unique(picked.rows, axis=0, return_index=True, return_counts=True)
+    assert len(found) == 12
+    assert set(found[:, 1].tolist()) == {order[5]}
+    stated = picked.propensities[first].astype(np.float64).prod(axis=1)
+    assert stated == pytest.approx([chance(of, order, codes, weights) for of in found.tolist()])
+    assert stated.sum() == pytest.approx(1, abs=1e-5)
+    assert stats.chisquare(counts, stated / stated.sum() * events).pvalue > 0.001

@@ -11,9 +11,12 @@ from stream import app
 from stream.config import Placement, Settings, State
 from stream.core.lifecycle import Limits
 from stream.core.pseudonyms import Pseudonyms
+from stream.errors import SettingsError
 from stream.placements import Explore
 from stream.secrets import Secret
 from stream.settings import Privacy
+from stream.statistics import Statistics
+from stream.words.settings import Wording
 from tests.support.bundles import random_decay_bundle
 
 WORD = "swordfish-" * 4
@@ -67,3 +70,29 @@ def test_what_workers_tell_each_other_of_items_reaches_the_lists(
     engine, tally = built
     assert engine._lists._explorers["home"]._counts is tally.merged
     assert engine._own_counts is None
+
+
+def test_words_reach_answers_and_lists_as_far_as_that_is_set(bundle: Path) -> None:
+    for written_to, titles, answers, lists in (
+        ("nothing", False, False, False),
+        ("answers", True, True, False),
+        ("lists", True, True, True),
+    ):
+        words = Wording(written_to=written_to)  # type: ignore[arg-type]
+        engine = app.load_engine(Settings(bundle=str(bundle), words=words))
+        assert (engine.catalogue._titles is not None) is titles
+        assert (engine.answers._room.words is not None) is answers
+        assert engine.answers.lists._in_words is lists
+
+
+def test_words_that_cannot_be_used_are_told_at_the_start(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "ours.toml").write_text("purchas = 'x'", encoding="utf-8")
+    words = Wording(file=str(tmp_path / "ours.toml"), written_to="nothing")
+    with pytest.raises(SettingsError, match="did you mean purchase"):
+        app.load_engine(Settings(bundle=str(bundle), words=words))
+
+
+def test_contexts_reach_the_shards(bundle: Path) -> None:
+    statistics = Statistics(contexts="country,hour,country")
+    engine = app.load_engine(Settings(bundle=str(bundle), statistics=statistics))
+    assert engine.new_shard(0, 1).counts.contexts == ("country", "hour")
