@@ -67,13 +67,13 @@ class Cluster(NamedTuple):
         ------
         SettingsError : a certificate or key cannot be used
         """
-        for name in WIRE_LOGGERS:
-            logger = logging.getLogger(name)
-            logger.setLevel(max(logger.level, logging.INFO))
         return {"bootstrap_servers": self.servers, **self.access()}
 
     def access(self) -> dict[str, Any]:
         """`options` without the addresses: what one connection is made with."""
+        for name in WIRE_LOGGERS:
+            logger = logging.getLogger(name)
+            logger.setLevel(max(logger.level, logging.INFO))
         security = self.security
         found: dict[str, Any] = {"security_protocol": security.protocol.upper()}
         if self.tls:

@@ -74,7 +74,7 @@ def test_a_worker_without_its_broker_is_alive_and_not_ready(
     said = re.findall(r"\[(?:WARNING|ERROR)\] (.*)", log)
     repeats = Counter(re.sub(r"[\d.]+", "N", re.sub(r" \(\d+ more.*", "", line)) for line in said)
     print(len(log.splitlines()), repeats)
-    assert said.count(f"not ready: {body['reason']} ") == 1, "the worker's own word for it"
+    assert said.count(f"not ready: {body['reason']}") == 1, "the worker's own word for it"
     assert len(log.splitlines()) < 40, log[-4000:]
     assert max(repeats.values()) <= 1 + (AWAY_S + FEW_S) // 10, repeats
     if how == "killed":

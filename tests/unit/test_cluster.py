@@ -148,3 +148,10 @@ def test_a_key_that_everybody_may_read_is_warned_of(
     context(authority, certificate_file=certificate, key_file=key)
     assert "chmod 600" in caplog.text
     assert "FRESHET_SECURITY_KEY_FILE" in caplog.text
+
+
+def test_one_connections_requests_are_not_logged_either() -> None:
+    for name in WIRE_LOGGERS:
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    Cluster("b:1").access()
+    assert all(logging.getLogger(name).level >= logging.INFO for name in WIRE_LOGGERS)
