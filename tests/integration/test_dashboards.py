@@ -15,8 +15,6 @@ import os
 import signal
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,7 @@ from kafka import KafkaProducer
 from deploy import drawn, queries
 from stream.contracts import partition_of
 from stream.demo import sample
-from stream.kafka.broker import HOST, BrokerProcess, free_port
+from stream.kafka.broker import BrokerProcess, free_port
 from tests.support.brokers import must_run, start_broker, why_missing
 from tests.support.freshet import ROOT, Freshet, producing, wait_for
 from tests.support.prometheus import Prometheus, program
@@ -50,7 +48,6 @@ class Load(threading.Thread):
         self.bad = threading.Event()
         self.ended = threading.Event()
         self.failed: BaseException | None = None
-        self.gateway = ""
 
     def run(self) -> None:
         try:
@@ -77,8 +74,6 @@ class Load(threading.Thread):
             gone = f"gone{number}"
             self._send(producer, "clicks", gone, type="click", item_id="nobody's", **_now(number))
             self._send(producer, "erasures", gone, event_time_ms=int(time.time() * 1000))
-            self._read(user)
-            self._read("nobody")  # who has no lists: refused
         if self.bad.is_set():
             producer.send(self.freshet.topic["clicks"], b"no JSON", user.encode())
             producer.send(self.freshet.topic["items"], b"no JSON", item.encode())
@@ -86,10 +81,6 @@ class Load(threading.Thread):
             fields = {"user_id": user, "type": "view", "item_id": item, **_now(number)}
             value = json.dumps(fields).encode()
             producer.send(self.freshet.topic["clicks"], value, user.encode(), partition=astray)
-
-    def _read(self, user: str) -> None:
-        with contextlib.suppress(urllib.error.HTTPError):
-            urllib.request.urlopen(f"{self.gateway}/{user}/lists", timeout=20).close()
 
     def _send(
         self, producer: KafkaProducer, topic: str, key: str, field: str = "user_id", **fields: Any
@@ -137,21 +128,12 @@ def test_every_query_answers_and_alerts_come_and_go(
     }
     load = Load(freshet)
     begun_s = time.time()
-    gateway_port = free_port()
-    jobs = {"freshet": [port], "freshet-gateway": [gateway_port]}
-    with (
-        freshet.start("worker", environ=environ) as worker,
-        freshet.start("gateway", "--port", str(gateway_port)) as gateway,
-        Prometheus(tmp_path, jobs) as seen,
-    ):
+    with freshet.start("worker", environ=environ) as worker, Prometheus(tmp_path, [port]) as seen:
         wait_for(worker, "took partitions")
-        wait_for(gateway, "gateway at ", "stdout")
-        load.gateway = f"http://{HOST}:{gateway_port}/v1/users"
         load.start()
         try:
             seen.until("sum (rate(freshet_lists_total[2s])) > 0")
             seen.clears("FreshetNoWorkerReady")  # it was on its way
-            seen.until("sum (rate(freshet_gateway_refused_total[2s])) > 0")
             assert seen.firing() == set()
 
             load.bad.set()

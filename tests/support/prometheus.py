@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -48,31 +48,20 @@ def shortened(rules: str) -> str:
 
 
 class Prometheus:
-    """Scrapes `ports` of this machine twice a second, and looks at the shortened rules as often.
+    """Scrapes `ports` of this machine twice a second, and looks at the shortened rules as often."""
 
-    Parameters
-    ----------
-    ports : by job
-    """
-
-    def __init__(self, folder: Path, ports: Mapping[str, Iterable[int]]) -> None:
+    def __init__(self, folder: Path, ports: Iterable[int]) -> None:
         self.folder = folder
         self.url = f"http://{HOST}:{free_port()}"
         rules = []
         for file in queries.RULES:
             rules.append(folder / file.name)
             rules[-1].write_text(shortened(file.read_text(encoding="utf-8")), encoding="utf-8")
-        jobs = [
-            {
-                "job_name": job,
-                "static_configs": [{"targets": [f"{HOST}:{port}" for port in of_job]}],
-            }
-            for job, of_job in ports.items()
-        ]
+        targets = [f"{HOST}:{port}" for port in ports]
         config = {
             "global": {"scrape_interval": "500ms", "evaluation_interval": "500ms"},
             "rule_files": [str(file) for file in rules],
-            "scrape_configs": jobs,
+            "scrape_configs": [{"job_name": "freshet", "static_configs": [{"targets": targets}]}],
         }
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
         self._log = folder / "prometheus.log"
