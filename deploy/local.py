@@ -162,9 +162,9 @@ class Process:
 
 
 def prometheus(
-    service: Service, ports: list[int], folder: Path, port: int | None = None
+    service: Service, ports: Mapping[str, list[int]], folder: Path, port: int | None = None
 ) -> Process | None:
-    """Prometheus over these workers, if this machine has it; its port is the Compose file's."""
+    """Prometheus over these jobs, if this machine has it; its port is the Compose file's."""
     program = shutil.which("prometheus")
     if program is None:
         print("prometheus is not installed, so it is left out", flush=True)
@@ -172,7 +172,8 @@ def prometheus(
     config = yaml.safe_load((COMPOSE.parent / "prometheus.yml").read_text(encoding="utf-8"))
     for job in config["scrape_configs"]:
         del job["dns_sd_configs"]
-        job["static_configs"] = [{"targets": [f"{HOST}:{port}" for port in ports]}]
+        targets = [f"{HOST}:{target}" for target in ports[job["job_name"]]]
+        job["static_configs"] = [{"targets": targets}]
     mounted = mounts(service)
     config["rule_files"] = [str(mounted[path]) for path in config["rule_files"]]
     file = folder / "prometheus.yml"
@@ -229,7 +230,8 @@ def running(
             process = Process("gateway", gateway, [*command, *gateway["command"]], environ)
             ends.callback(process.end)
             processes.append(process)
-        watcher = prometheus(composed["prometheus"], ports, options.data, options.prometheus_port)
+        jobs = {"freshet": ports, "freshet-gateway": [options.gateway_port]}
+        watcher = prometheus(composed["prometheus"], jobs, options.data, options.prometheus_port)
         if watcher is not None:
             ends.callback(watcher.end)
             processes.append(watcher)

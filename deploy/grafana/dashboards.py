@@ -14,6 +14,7 @@ from pathlib import Path
 from grafana_foundation_sdk.builders import dashboard as build
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
+from deploy.grafana.gateway import gateway
 from deploy.grafana.kafka import kafka
 from deploy.grafana.latency import latency
 from deploy.grafana.model import model
@@ -27,6 +28,7 @@ DASHBOARDS: dict[str, Callable[[], build.Dashboard]] = {
     "quality": quality,
     "kafka": kafka,
     "model": model,
+    "gateway": gateway,
 }
 
 

@@ -1,6 +1,6 @@
 """Every query of every panel and rule against a live worker, and alerts that come and go.
 
-A real Prometheus, the embedded broker, a worker that is sent clicks, purchases, items, requests, an
+A real Prometheus, the embedded broker, a gateway, a worker that is sent clicks, purchases, items, requests, an
 erasure and records that are wrong; then the worker hangs, then its broker. `build/queries.json` has
 what every query answered, and how many seconds each alert was waited for; `build/dashboards.html`
 has every panel.
@@ -9,6 +9,7 @@ has every panel.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import itertools
 import json
 import os
@@ -113,6 +114,16 @@ def hanging(pid: int) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
+def status_of(port: int, path: str) -> int:
+    """What the gateway answers a read with."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", f"/v1/users/{path}")
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
 def test_every_query_answers_and_alerts_come_and_go(
     embedded: BrokerProcess, unique: str, tmp_path: Path
 ) -> None:
@@ -128,7 +139,12 @@ def test_every_query_answers_and_alerts_come_and_go(
     }
     load = Load(freshet)
     begun_s = time.time()
-    with freshet.start("worker", environ=environ) as worker, Prometheus(tmp_path, [port]) as seen:
+    front = free_port()
+    with (
+        freshet.start("worker", environ=environ) as worker,
+        freshet.start("gateway", "--port", str(front)) as _,
+        Prometheus(tmp_path, [port, front]) as seen,
+    ):
         wait_for(worker, "took partitions")
         load.start()
         try:
@@ -136,6 +152,8 @@ def test_every_query_answers_and_alerts_come_and_go(
             seen.clears("FreshetNoWorkerReady")  # it was on its way
             assert seen.firing() == set()
 
+            seen.until("freshet_gateway_users > 0")
+            assert status_of(front, "nobody/lists/home") == 404
             load.bad.set()
             fired = seen.fires("FreshetDeadLetters", "FreshetMisroutedRecords")
             load.bad.clear()
@@ -144,7 +162,7 @@ def test_every_query_answers_and_alerts_come_and_go(
             fired |= seen.fires("FreshetListsLateFast")
             assert embedded.pid is not None
             with hanging(embedded.pid):
-                fired |= seen.fires("FreshetWorkerNotReady")
+                fired |= seen.fires("FreshetWorkerNotReady", "FreshetGatewayNotReady")
 
             seen.until("freshet:lists_late:ratio_rate5m >= 0")  # not 0/0: there are lists again
             asked = [*queries.of_dashboards(), *queries.of_rules()]

@@ -288,9 +288,11 @@ def test_composed_services_find_settings_that_hold() -> None:
     (port,) = compose()["services"]["gateway"]["ports"]
     assert port == f"127.0.0.1:{settings.gateway.port}:{settings.gateway.port}"
     scraped = yaml.safe_load((COMPOSE / "prometheus.yml").read_text(encoding="utf-8"))
-    (job,) = scraped["scrape_configs"]
-    (found,) = job["dns_sd_configs"]
-    assert found == {"names": ["worker"], "type": "A", "port": settings.metrics_port}
+    jobs = {job["job_name"]: job["dns_sd_configs"] for job in scraped["scrape_configs"]}
+    assert jobs == {
+        "freshet": [{"names": ["worker"], "type": "A", "port": settings.metrics_port}],
+        "freshet-gateway": [{"names": ["gateway"], "type": "A", "port": settings.gateway.port}],
+    }
     assert compose()["services"]["worker"].get("container_name") is None  # it is scaled
 
 

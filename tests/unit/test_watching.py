@@ -201,7 +201,7 @@ def test_a_panel_says_what_it_shows_in_its_unit(board: str, panel: dict[str, Any
     assert len(set(legends)) == len(legends)
     for target in panel["targets"]:
         expr, told = target["expr"], target["legendFormat"]
-        assert "$job" in expr or "ALERTS" in expr
+        assert "$job" in expr or "ALERTS" in expr or board == "gateway"
         kept = re.match(r"\(?(?:sum|max) by \(([^)]*)\)", expr)
         if kept and panel["type"] == "timeseries":
             for label in kept[1].split(", "):
@@ -264,7 +264,7 @@ def test_grafana_finds_dashboards_and_prometheus_where_the_compose_file_puts_the
     scraped = yaml.safe_load((DEPLOY / "compose" / "prometheus.yml").read_text())
     assert source["url"] == "http://prometheus:9090"
     assert source["jsonData"]["timeInterval"] == scraped["global"]["scrape_interval"]
-    (job,) = scraped["scrape_configs"]
+    job, _ = scraped["scrape_configs"]
     assert f'up{{job="{job["job_name"]}"}}' in ALERTS["FreshetWorkerDown"]["expr"]
 
 
@@ -278,14 +278,17 @@ def test_prometheus_reads_the_rules_in_the_compose_file_and_beside_it(
     started: list[list[str]] = []
     monkeypatch.setattr(local.shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(local, "Process", lambda *given: started.append(given[2]))
-    local.prometheus(service, [1, 2], tmp_path)
-    local.prometheus(service, [1, 2], tmp_path, 3)
+    ports = {"freshet": [1, 2], "freshet-gateway": [4]}
+    local.prometheus(service, ports, tmp_path)
+    local.prometheus(service, ports, tmp_path, 3)
     command, elsewhere = started
     assert "--web.listen-address=127.0.0.1:9090" in command
     assert "--web.listen-address=127.0.0.1:3" in elsewhere
     config = yaml.safe_load((tmp_path / "prometheus.yml").read_text())
     assert f"--config.file={tmp_path / 'prometheus.yml'}" in command
     assert config["rule_files"] == [str(file) for file in queries.RULES]
+    targets = [job["static_configs"][0]["targets"] for job in config["scrape_configs"]]
+    assert targets == [["127.0.0.1:1", "127.0.0.1:2"], ["127.0.0.1:4"]]
 
 
 def answering(monkeypatch: pytest.MonkeyPatch, *values: str) -> None:
