@@ -1,9 +1,9 @@
 """Every query of every panel and rule against a live worker, and alerts that come and go.
 
-A real Prometheus, the embedded broker, a gateway, a worker that is sent clicks, purchases, items, requests, an
-erasure and records that are wrong; then the worker hangs, then its broker. `build/queries.json` has
-what every query answered, and how many seconds each alert was waited for; `build/dashboards.html`
-has every panel.
+A real Prometheus, the embedded broker, a gateway, and a worker that is sent clicks, purchases,
+items, requests, an erasure and records that are wrong; then the worker hangs, then its broker.
+`build/queries.json` has what every query answered, and how many seconds each alert was waited for;
+`build/dashboards.html` has every panel.
 """
 
 from __future__ import annotations
