@@ -28,7 +28,7 @@ from stream.contracts import partition_of
 from stream.demo import sample
 from stream.kafka.broker import BrokerProcess, free_port
 from tests.support.brokers import must_run, start_broker, why_missing
-from tests.support.freshet import ROOT, Freshet, producing, wait_for
+from tests.support.freshet import ROOT, Freshet, producing
 from tests.support.prometheus import Prometheus, program
 
 pytestmark = pytest.mark.long
@@ -145,7 +145,7 @@ def test_every_query_answers_and_alerts_come_and_go(
         freshet.start("gateway", "--port", str(front)) as _,
         Prometheus(tmp_path, [port, front]) as seen,
     ):
-        wait_for(worker, "took partitions")
+        seen.until("freshet_ready == 1", 60.0)
         load.start()
         try:
             seen.until("sum (rate(freshet_lists_total[2s])) > 0")
