@@ -22,7 +22,7 @@ from stream.contracts import (
     Recommendation,
     Request,
 )
-from stream.contracts.words import attributes_of, described, structs_of, summary_of
+from stream.contracts.describing import attributes_of, described, structs_of, summary_of
 from stream.gateway.answers import Accepted, Failure, Invalid, Pending
 from stream.gateway.posting import MAX_RECORDS
 

@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from stream import contracts
 from stream.contracts import REASONS, Unreadable, codec, dead_letter_headers
-from stream.contracts.words import attributes_of, described, structs_of, summary_of
+from stream.contracts.describing import attributes_of, described, structs_of, summary_of
 from stream.kafka.letters import Letter, shorter
 from stream.kafka.rights import serving
 from stream.kafka.specs import changelog_topic, policies_of, wanted_topics
