@@ -54,6 +54,7 @@ __all__ = [
     "load_settings",
     "log_format_asked",
     "may_colour",
+    "settings_file",
 ]
 
 # Kubernetes puts such variables into every pod beside a service called freshet.
@@ -86,7 +87,7 @@ def load_settings(
     SettingsError
         naming the file and path, the variable or the flag, and what would be right
     """
-    config = _file(config, environ)
+    config = settings_file(config, environ)
     text = "" if config is None else _read(config)
     table = {} if config is None else _parse(text, config)
     given = _given(table, config, overrides or {}, environ)
@@ -118,7 +119,7 @@ def given_origins(
     ------
     SettingsError : as `load_settings`
     """
-    config = _file(config, environ)
+    config = settings_file(config, environ)
     table = {} if config is None else _parse(_read(config), config)
     return {p: found.origin for p, found in _given(table, config, overrides or {}, environ).items()}
 
@@ -138,7 +139,7 @@ def log_format_asked(
     """The log's format as far as it can be told before it is known that all settings are right."""
     table: Mapping[str, Any] = {}
     with contextlib.suppress(SettingsError):
-        file = _file(config, environ)
+        file = settings_file(config, environ)
         table = {} if file is None else _parse(_read(file), file)
     given = flag or environ.get(variable("log_format")) or table.get("log_format")
     return str(given or FIELDS["log_format"].default).strip()
@@ -156,7 +157,8 @@ def environment_with(
     return {**environ, **{variable(path): value for path, value in settings.items()}}
 
 
-def _file(config: Path | None, environ: Mapping[str, str]) -> Path | None:
+def settings_file(config: Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The TOML file that `load_settings` reads; None: there is none."""
     named = environ.get(CONFIG_VARIABLE)
     return Path(named) if config is None and named else config
 

@@ -26,9 +26,10 @@ from stream.cli.clients import open_consumer, open_producer
 from stream.cli.common import connection_options, examples, load
 from stream.cli.lists import ListReader
 from stream.cli.screen import Happened, Screen, own_click
-from stream.config import Settings, given_paths
-from stream.contracts import Cause, Recommendation, decode_recommendation
-from stream.demo import sample
+from stream.config import Settings, given_paths, settings_file
+from stream.contracts import Cause, Item, Recommendation, decode_recommendation
+from stream.core.bundle import Bundle
+from stream.demo import sample, shop
 from stream.demo.worker import WorkerProcess
 from stream.errors import RecordError
 from stream.kafka.broker import EmbeddedBroker, free_port
@@ -80,6 +81,7 @@ def command(
     Starts an embedded broker; with --bootstrap or FRESHET_BOOTSTRAP it uses that broker's topics
     instead. Ctrl-C ends all it started.
     """
+    config = settings_file(config) or shop.SETTINGS
     settings = load(config, bootstrap)
     with contextlib.ExitStack() as stack:
         worker_settings: dict[str, str] = {}
@@ -98,8 +100,12 @@ def command(
         topics = settings.topics
         sources = [topics.items, topics.clicks, topics.purchases]
         producer = stack.enter_context(open_producer(Cluster.of(settings), sources))
-        count = _send_catalogue(settings, producer)
-        click.echo(f"items    {count:,} of Online Retail (UCI, CC BY 4.0), prices in GBP")
+        items = _send_catalogue(settings, producer)
+        products = sum(item.kind == "product" for item in items)
+        click.echo(
+            f"items    {products:,} products of Online Retail (UCI, CC BY 4.0), prices in GBP; made "
+            f"up: {len(items) - products} shops, coupons, ads, articles"
+        )
         started = time.monotonic()
         worker.await_ready()
         click.echo(
@@ -112,19 +118,18 @@ def command(
         _Demo(settings, producer, consumer, worker, pace).run(shoppers, events)
 
 
-def _worker(settings: Settings, config: Path | None, given: dict[str, str]) -> WorkerProcess:
-    flags = ["--bootstrap", settings.bootstrap]
+def _worker(settings: Settings, config: Path, given: dict[str, str]) -> WorkerProcess:
+    flags = ["--bootstrap", settings.bootstrap, "--config", str(config)]
     flags += ["--bundle", settings.bundle or str(sample.BUNDLE)]
-    flags += ["--config", str(config)] if config else []
     return WorkerProcess(flags, given, free_port())
 
 
-def _send_catalogue(settings: Settings, producer: KafkaProducer) -> int:
-    count = 0
-    for count, (key, value) in enumerate(sample.catalogue(), 1):  # noqa: B007  # the last one
+def _send_catalogue(settings: Settings, producer: KafkaProducer) -> list[Item]:
+    items = shop.assortment(Bundle.load(settings.bundle or sample.BUNDLE))
+    for key, value in shop.records(items):
         producer.send(settings.topics.items, key=key, value=value)
     producer.flush(timeout=30)
-    return count
+    return items
 
 
 class _Sent(NamedTuple):
