@@ -103,8 +103,8 @@ def command(
         items = _send_catalogue(settings, producer)
         products = sum(item.kind == "product" for item in items)
         click.echo(
-            f"items    {products:,} products of Online Retail (UCI, CC BY 4.0), prices in GBP; made "
-            f"up: {len(items) - products} shops, coupons, ads, articles"
+            f"items    {products:,} of Online Retail (UCI, CC BY 4.0), prices in GBP; "
+            f"{len(items) - products} shops, coupons, ads and articles are made up"
         )
         started = time.monotonic()
         worker.await_ready()

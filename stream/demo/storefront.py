@@ -1,0 +1,128 @@
+"""The storefront: its page, and what that asks of the demo. In: the assortment, figures. Out: routes.
+
+The page reads lists and sends events by the gateway's routes, on the same origin. Those below `/demo/`
+are the demo's own: the catalogue, what the worker counts, simulated shoppers on and off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+from aiohttp import web
+from msgspec import Struct
+
+from stream.contracts import Item
+from stream.demo.figures import Figures
+from stream.demo.shop import coupon_of
+from stream.http import is_loopback
+
+PAGE: Final = Path(__file__).parent / "page"
+_HEADERS: Final = {
+    # Nothing from elsewhere, nothing inline: what stands in a title stays a title.
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+_JSON: Final = "application/json"
+
+
+class Traffic(Protocol):
+    """Simulated shoppers."""
+
+    @property
+    def running(self) -> bool: ...
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+class _Switch(Struct):
+    on: bool
+
+
+def catalogue(items: Sequence[Item], shoppers: Sequence[str]) -> bytes:
+    """What the page knows from its start, as JSON: items without their vectors, categories, users.
+
+    Parameters
+    ----------
+    shoppers : user ids of those who replay the sample's baskets
+    """
+    told = [msgspec.structs.replace(item, embedding=None) for item in items]
+    names = sorted({item.category for item in items if item.kind == "coupon" and item.category})
+    categories = [{"name": name, "coupon": coupon_of(name)} for name in names]
+    return msgspec.json.encode({"items": told, "categories": categories, "shoppers": shoppers})
+
+
+def add_storefront(
+    app: web.Application,
+    catalogue: bytes,
+    figures: Callable[[], Awaitable[Figures]],
+    traffic: Traffic,
+) -> None:
+    """Add the page's routes to an application that has the gateway's.
+
+    Parameters
+    ----------
+    catalogue : see `catalogue`
+    figures : what the worker counts now
+    """
+    routes = _Routes(catalogue, figures, traffic)
+    add = app.router
+    add.add_get("/", routes.index)
+    add.add_static("/page/", PAGE)
+    add.add_get("/demo/catalogue", routes.catalogue)
+    add.add_get("/demo/stats", routes.stats)
+    add.add_post("/demo/traffic", routes.switch)
+    app.on_response_prepare.append(_harden)
+
+
+async def _harden(request: web.Request, response: web.StreamResponse) -> None:
+    if request.path == "/" or request.path.startswith(("/page/", "/demo/")):
+        response.headers.update(_HEADERS)
+
+
+class _Routes:
+    def __init__(
+        self, catalogue: bytes, figures: Callable[[], Awaitable[Figures]], traffic: Traffic
+    ) -> None:
+        self._catalogue = catalogue
+        self._figures = figures
+        self._traffic = traffic
+
+    async def index(self, request: web.Request) -> web.StreamResponse:
+        return web.FileResponse(PAGE / "index.html")
+
+    async def catalogue(self, request: web.Request) -> web.Response:
+        response = web.Response(body=self._catalogue, content_type=_JSON)
+        response.enable_compression()
+        return response
+
+    async def stats(self, request: web.Request) -> web.Response:
+        found = await self._figures()
+        told: dict[str, Any] = msgspec.structs.asdict(found) | {"traffic": self._traffic.running}
+        return web.Response(body=msgspec.json.encode(told), content_type=_JSON)
+
+    async def switch(self, request: web.Request) -> web.Response:
+        """Simulated shoppers on or off; for this machine's own pages alone."""
+        host = request.host.rpartition(":")[0].strip("[]") or request.host
+        if not is_loopback(host) or request.content_type != _JSON:
+            return _refused(403, "only the demo's own page may switch this")
+        try:
+            wanted = msgspec.json.decode(await request.read(), type=_Switch)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return _refused(400, 'send {"on": true} or {"on": false}')
+        if wanted.on:
+            self._traffic.start()
+        else:
+            self._traffic.stop()
+        body = msgspec.json.encode({"traffic": self._traffic.running})
+        return web.Response(body=body, content_type=_JSON)
+
+
+def _refused(status: int, message: str) -> web.Response:
+    body = msgspec.json.encode({"error": "refused", "message": message})
+    return web.Response(status=status, body=body, content_type=_JSON)
