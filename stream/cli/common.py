@@ -8,7 +8,11 @@ from __future__ import annotations
 import functools
 import json
 import math
+import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +31,7 @@ __all__ = [
     "complete_folder",
     "complete_placement",
     "connection_options",
+    "end_when_alone",
     "examples",
     "fit",
     "load",
@@ -38,6 +43,9 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_LOOK_EVERY_S = 0.2
+_ORPHAN_ENDS_WITHIN_S = 2.0  # its broker may be gone too
 
 
 class Wait(click.FloatRange):
@@ -154,3 +162,17 @@ def read_property(text: str) -> tuple[str, Any]:
     except ValueError:
         return name, given
     return name, number if isinstance(number, bool | int | float) else given
+
+
+def end_when_alone() -> None:
+    """Stop this process when the one that started it has gone, however it ended."""
+    parent = os.getppid()
+
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_EVERY_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_ORPHAN_ENDS_WITHIN_S)
+        os._exit(1)
+
+    threading.Thread(target=look, name="end-with-parent", daemon=True).start()

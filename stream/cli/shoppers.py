@@ -27,6 +27,7 @@ MISLED = 0.02  # the same for any other item
 LOOKS = 0.7  # chance to look at the list when there is a new one, rather than browse
 BUYS = 0.1  # chance that a click is followed by a purchase
 STRAYS = 0.2  # chance that browsing leaves the tastes
+_NAMED = "shopper-"
 
 
 @dataclass
@@ -89,6 +90,17 @@ def category_of(item: Item) -> str:
     return item.category or (item.title or "").rpartition(" ")[2].upper()
 
 
+def is_simulated(key: bytes | None) -> bool:
+    """Whether a record's key is a simulated shopper's."""
+    return (key or b"").startswith(_NAMED.encode())
+
+
+def to_choose_from(items: Mapping[str, Item]) -> Mapping[str, Item]:
+    """The products; in a shop without any, everything."""
+    products = {item_id: item for item_id, item in items.items() if item.kind == "product"}
+    return products or items
+
+
 class Shop:
     """The shoppers over one catalogue; pure, so that a test needs no broker.
 
@@ -121,7 +133,7 @@ class Shop:
         self.shoppers = [
             # A category is liked as often as it is large: tastes come by way of random items.
             Shopper(
-                f"shopper-{seed}-{number}",
+                f"{_NAMED}{seed}-{number}",
                 frozenset(self._category[self._dice.choice(self._all)] for _ in range(TASTES)),
             )
             for number in range(users)

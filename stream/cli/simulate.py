@@ -16,9 +16,15 @@ import msgspec
 from kafka import KafkaProducer
 
 from stream.cli.clients import open_consumer, open_producer
-from stream.cli.common import complete_placement, examples, print_json, with_settings
+from stream.cli.common import (
+    complete_placement,
+    end_when_alone,
+    examples,
+    print_json,
+    with_settings,
+)
 from stream.cli.lists import ListReader
-from stream.cli.shoppers import Shop, Shopper, Tally
+from stream.cli.shoppers import Shop, Shopper, Tally, to_choose_from
 from stream.config import Settings
 from stream.contracts import PURCHASE_TYPES, decode_recommendation, encode_record
 from stream.errors import RecordError, UsageError
@@ -74,6 +80,7 @@ def event_record(
 )
 @click.option("--impressions", is_flag=True, help="Send what came into view, too.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON line each second, and one of all.")
+@click.option("--end-with-parent", is_flag=True, hidden=True)
 @with_settings
 def command(
     settings: Settings,
@@ -87,6 +94,7 @@ def command(
     new_every_s: float | None,
     impressions: bool,
     as_json: bool,
+    end_with_parent: bool,
 ) -> None:
     """Let shoppers with tastes of their own click, buy and browse, RATE events a second.
 
@@ -94,6 +102,8 @@ def command(
     less that is to be expected to be than of the best lists for these tastes (regret), the share
     of new items among those in view, median event-to-list time.
     """
+    if end_with_parent:
+        end_when_alone()
     topics = settings.topics
     written = [topics.clicks, topics.purchases, *([topics.items] if new_every_s else [])]
     with (
@@ -105,9 +115,10 @@ def command(
             raise UsageError(
                 f"the topic {topics.items!r} holds no catalogue: produce one, or try `freshet demo`"
             )
-        shop = Shop(lists.titles.items, users, seed, drift)
+        items = to_choose_from(lists.titles.items)
+        shop = Shop(items, users, seed, drift)
         click.echo(
-            f"{users} shoppers over {len(lists.titles.items)} items; random lists would have "
+            f"{users} shoppers over {len(items)} items; random lists would have "
             f"a click-through of {shop.chance_of_random_list():.1%}; Ctrl-C ends",
             err=True,
         )

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-import time
 from pathlib import Path
 
 import click
 
 from stream.allocator import start_overwriting
 from stream.cli import ends_at_once
-from stream.cli.common import complete_folder, connection_options, examples, load
+from stream.cli.common import (
+    complete_folder,
+    connection_options,
+    end_when_alone,
+    examples,
+    load,
+)
 from stream.config import environment_with, log_format_asked
 from stream.http import require_free
 from stream.kafka.admin import require_let_in
 from stream.kafka.cluster import Cluster
 from stream.log_lines import start_logging
-
-_LOOK_EVERY_S = 0.2
-_ORPHAN_ENDS_WITHIN_S = 2.0  # its broker may be gone too
 
 
 @click.command(
@@ -55,7 +54,7 @@ def command(
 ) -> None:
     """Run the engine: events in, lists out. Run several of the same group to share the work."""
     if end_with_parent:
-        _end_with_parent()
+        end_when_alone()
     if log_format_asked(config, log_format) == "json":  # what is wrong with the rest as well
         start_logging("info", "json")
     settings = load(
@@ -78,17 +77,3 @@ def command(
         from stream.app import run_worker
 
     run_worker(settings)
-
-
-def _end_with_parent() -> None:
-    """Stop this process when the one that started it has gone, however it ended."""
-    parent = os.getppid()
-
-    def look() -> None:
-        while os.getppid() == parent:
-            time.sleep(_LOOK_EVERY_S)
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(_ORPHAN_ENDS_WITHIN_S)
-        os._exit(1)
-
-    threading.Thread(target=look, name="end-with-parent", daemon=True).start()

@@ -1,11 +1,12 @@
-"""The storefront: its page, and what that asks of the demo. In: the assortment, figures. Out: routes.
+"""The storefront: its page, and what that asks of the demo. In: items, figures. Out: routes.
 
-The page reads lists and sends events by the gateway's routes, on the same origin. Those below `/demo/`
-are the demo's own: the catalogue, what the worker counts, simulated shoppers on and off.
+The page reads lists and sends events by the gateway's routes, on the same origin. Those below
+`/demo/` are the demo's own: the catalogue, what the worker counts, simulated shoppers on and off.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -115,10 +116,7 @@ class _Routes:
             wanted = msgspec.json.decode(await request.read(), type=_Switch)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return _refused(400, 'send {"on": true} or {"on": false}')
-        if wanted.on:
-            self._traffic.start()
-        else:
-            self._traffic.stop()
+        await asyncio.to_thread(self._traffic.start if wanted.on else self._traffic.stop)
         body = msgspec.json.encode({"traffic": self._traffic.running})
         return web.Response(body=body, content_type=_JSON)
 

@@ -1,0 +1,192 @@
+"""What the storefront's server adds to the gateway: the page, its figures, its switch."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+from prometheus_client import CollectorRegistry, Counter, generate_latest
+
+from stream.contracts import Item
+from stream.demo.figures import Figures, WorkerFigures, read_figures
+from stream.demo.storefront import PAGE, add_storefront, catalogue
+from stream.demo.traffic import SimulatedShoppers
+from stream.metrics import BulkHistogram
+
+ITEMS = [
+    Item("p1", title="MUG", category="Tea & mugs", price=2.5, embedding=(0.5, 0.5)),
+    Item("coupon-tea-mugs", kind="coupon", title="10% off", category="Tea & mugs"),
+]
+
+
+class Switch:
+    """Simulated shoppers that nobody simulates."""
+
+    def __init__(self) -> None:
+        self.running = False
+
+    def start(self) -> None:
+        self.running = True
+
+    def stop(self) -> None:
+        self.running = False
+
+
+Client = TestClient[Any, Any]
+
+
+def serve(check: Callable[[Client], Awaitable[None]], traffic: Switch | None = None) -> None:
+    async def figures() -> Figures:
+        return Figures(events=7.0, latency=((0.1, 2.0), (None, 3.0)))
+
+    async def run() -> None:
+        app = web.Application()
+        add_storefront(app, catalogue(ITEMS, ["13305"]), figures, traffic or Switch())
+        async with TestClient(TestServer(app)) as client:
+            await check(client)
+
+    asyncio.run(run())
+
+
+def test_the_page_lets_nothing_in_from_elsewhere() -> None:
+    async def check(client: Client) -> None:
+        for path in ("/", "/page/app.js", "/page/style.css", "/demo/catalogue"):
+            answer = await client.get(path)
+            assert answer.status == 200, path
+            policy = answer.headers["Content-Security-Policy"]
+            assert policy.startswith("default-src 'self';")
+            assert "unsafe" not in policy
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert (await client.get("/page/../storefront.py")).status == 404
+
+    serve(check)
+
+
+def test_the_catalogue_is_told_without_vectors() -> None:
+    async def check(client: Client) -> None:
+        told = await (await client.get("/demo/catalogue")).json()
+        assert told == {
+            "items": [
+                {"item_id": "p1", "title": "MUG", "category": "Tea & mugs", "price": 2.5},
+                {
+                    "item_id": "coupon-tea-mugs",
+                    "kind": "coupon",
+                    "title": "10% off",
+                    "category": "Tea & mugs",
+                },
+            ],
+            "categories": [{"name": "Tea & mugs", "coupon": "coupon-tea-mugs"}],
+            "shoppers": ["13305"],
+        }
+
+    serve(check)
+
+
+def test_figures_and_the_switch() -> None:
+    traffic = Switch()
+
+    async def check(client: Client) -> None:
+        for on in (True, False):
+            answer = await client.post("/demo/traffic", json={"on": on})
+            assert (await answer.json()) == {"traffic": on}
+            assert traffic.running is on
+            stats = await (await client.get("/demo/stats")).json()
+            assert stats["traffic"] is on
+            assert stats["events"] == 7
+            assert stats["latency"] == [[0.1, 2], [None, 3]]
+            assert (stats["hits"], stats["outcomes"]) == (None, None)
+
+    serve(check, traffic)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b'{"on": true}', {"Content-Type": "text/plain"}, 403),  # what a foreign form could send
+        (b'{"on": true}', {"Content-Type": "application/json", "Host": "shop.example"}, 403),
+        (b'{"on": "yes"}', {"Content-Type": "application/json"}, 400),
+        (b"\xff", {"Content-Type": "application/json"}, 400),
+    ],
+)
+def test_the_switch_is_for_the_page_alone(
+    body: bytes, headers: dict[str, str], status: int
+) -> None:
+    traffic = Switch()
+
+    async def check(client: Client) -> None:
+        answer = await client.post("/demo/traffic", data=body, headers=headers)
+        assert answer.status == status
+        assert "message" in json.loads(await answer.text())
+
+    serve(check, traffic)
+    assert not traffic.running
+
+
+def test_figures_are_read_from_metrics_as_they_are_served() -> None:
+    registry = CollectorRegistry()
+    events = Counter("freshet_events_total", "e", ["topic"], registry=registry)
+    events.labels("clicks").inc(3)
+    events.labels("purchases").inc(2)
+    latency = BulkHistogram("freshet_event_to_list_seconds", "l", (0.01, 0.1), registry)
+    latency.observe_many(np.array([0.005, 0.05, 0.5]))
+    assert read_figures(generate_latest(registry).decode()) == Figures(
+        events=5.0, latency=((0.01, 1.0), (0.1, 2.0), (None, 3.0))
+    )
+    Counter("freshet_quality_hits_total", "h", ["placement"], registry=registry).labels("home").inc(
+        1
+    )
+    outcomes = Counter("freshet_quality_outcomes_total", "o", ["placement"], registry=registry)
+    outcomes.labels("home").inc(4)
+    outcomes.labels("mail").inc(4)
+    found = read_figures(generate_latest(registry).decode())
+    assert (found.hits, found.outcomes) == (1.0, 8.0)
+
+
+def test_figures_of_a_worker_that_is_away_are_the_last_ones() -> None:
+    async def ask() -> Figures:
+        figures = WorkerFigures("http://127.0.0.1:1")
+        try:
+            return await figures()
+        finally:
+            await figures.close()
+
+    assert asyncio.run(ask()) == Figures()
+
+
+def test_no_shoppers_come_once_the_demo_ends() -> None:
+    traffic = SimulatedShoppers(["--no-such-flag"])
+    traffic.stop()
+    traffic.close()
+    traffic.start()
+    assert not traffic.running
+
+
+@pytest.mark.parametrize("file", sorted(PAGE.iterdir()), ids=lambda file: file.name)
+def test_the_pages_files_name_nothing_elsewhere(file: Any) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert set(re.findall(r"https?://[^\s\"')]+", text)) <= {"http://www.w3.org/2000/svg"}
+    for name in re.findall(r"""(?:from |href=|src=)"(\.?/[^"#]+)""", text):
+        assert (PAGE / name.rsplit("/", maxsplit=1)[-1]).is_file(), name
+
+
+def test_what_the_script_looks_for_stands_in_the_page() -> None:
+    page = (PAGE / "index.html").read_text(encoding="utf-8")
+    named = set(re.findall(r'id="([^"]+)"', page))
+    script = (PAGE / "app.js").read_text(encoding="utf-8")
+    wanted = set(re.findall(r'\bat\("([^"]+)"\)', script)) | set(
+        re.findall(r'"(list-\w+)"', script)
+    )
+    assert len(wanted) > 20
+    assert wanted <= named
+    # No way to make elements of text: whatever a title holds, it is shown as it is.
+    scripts = "".join(file.read_text(encoding="utf-8") for file in PAGE.glob("*.js"))
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b", scripts
+    )
