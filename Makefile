@@ -36,7 +36,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo 'ARGS="..." goes on to the command, PYTHON=... names the Python to use.'
 
-demo: $(RUNTIME) ## broker, worker, a real shop's baskets and their lists; Ctrl-C ends all
+demo: $(RUNTIME) ## a shop to click in, with broker and worker: its page's address, its lists; Ctrl-C ends all
 	@$(BIN)/freshet demo $(ARGS)
 
 test: $(DEV) ## unit, integration and chaos tests, on the brokers that this machine can run

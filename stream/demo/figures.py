@@ -9,6 +9,9 @@ from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families
 
 _WITHIN_S = 2.0
+_HOME = "home"
+_HITS, _OUTCOMES = "freshet_quality_hits_total", "freshet_quality_outcomes_total"
+_SUMMED = frozenset({"freshet_events_total", _HITS, _OUTCOMES})
 
 
 class Figures(Struct, frozen=True):
@@ -19,8 +22,8 @@ class Figures(Struct, frozen=True):
     events : folded into states
     latency : of events to their lists: upper bound in seconds (None: no bound), and how many took
         as long or less
-    hits, outcomes : events that were on the list shown before them, and all that could have been;
-        None where the worker does not count them
+    hits, outcomes : events on items of the home list shown before them, and all that could have
+        been; None where the worker has counted none
     """
 
     events: float = 0.0
@@ -37,15 +40,15 @@ def read_figures(text: str) -> Figures:
         for sample in family.samples:
             if sample.name == "freshet_event_to_list_seconds_bucket":
                 latency[float(sample.labels["le"])] = sample.value
-            elif sample.name.endswith("_total"):
+            elif sample.name in _SUMMED and sample.labels.get("placement", _HOME) == _HOME:
                 sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
     return Figures(
         events=sums.get("freshet_events_total", 0.0),
         latency=tuple(
             (None if math.isinf(bound) else bound, latency[bound]) for bound in sorted(latency)
         ),
-        hits=sums.get("freshet_quality_hits_total"),
-        outcomes=sums.get("freshet_quality_outcomes_total"),
+        hits=sums.get(_HITS),
+        outcomes=sums.get(_OUTCOMES),
     )
 
 

@@ -362,7 +362,7 @@ async function tellEngine() {
   at("rate").textContent = rates.length ? rates.at(-1).toFixed(rates.at(-1) < 10 ? 1 : 0) : "–";
   at("median").textContent = median === null ? "–" : `${milliseconds(median)} ms`;
   at("p99").textContent = p99 === null ? "–" : `${milliseconds(p99)} ms`;
-  at("hits").textContent = stats.outcomes ? percent(stats.hits / stats.outcomes) : "–";
+  at("hits").textContent = stats.outcomes ? percent((stats.hits ?? 0) / stats.outcomes) : "–";
   drawLatencies(at("latency"), buckets);
   drawRates(at("throughput"), rates);
   at("latency").setAttribute("aria-label", median === null ? "No events in the last minute" : `Half of the last minute's events had their list within ${milliseconds(median)} milliseconds, 99 in 100 within ${milliseconds(p99)}`);
