@@ -25,7 +25,16 @@ from stream.cli.lists import Titles
 from stream.cli.reflected import Lists
 from stream.cli.replay import Log, read_log
 from stream.cli.screen import Happened, Screen
-from stream.cli.shoppers import LOOKED_AT, MISLED, TEMPTED, Shop, Tally, category_of
+from stream.cli.shoppers import (
+    LOOKED_AT,
+    MISLED,
+    TEMPTED,
+    Shop,
+    Tally,
+    category_of,
+    is_simulated,
+    to_choose_from,
+)
 from stream.cli.simulate import event_record
 from stream.config import Settings
 from stream.contracts import (
@@ -687,3 +696,17 @@ def test_tastes_drift_and_new_items_arrive() -> None:
     total = Tally(sent=1, delays_ms=[5])
     total.add(Tally(sent=2, best=0.5, delays_ms=[7]))
     assert total == Tally(sent=3, best=0.5, delays_ms=[5, 7])
+
+
+def test_shoppers_choose_among_products() -> None:
+    items = {"p": Item("p"), "c": Item("c", kind="coupon"), "a": Item("a", kind="ad")}
+    assert set(to_choose_from(items)) == {"p"}
+    del items["p"]
+    assert set(to_choose_from(items)) == {"c", "a"}
+
+
+def test_simulated_shoppers_are_known_by_their_names() -> None:
+    shop = Shop({"i1": Item("i1", title="RED BAG")}, 3, seed=1)
+    assert all(is_simulated(shopper.user_id.encode()) for shopper in shop.shoppers)
+    assert not is_simulated(b"you-1a2b3c")
+    assert not is_simulated(None)
