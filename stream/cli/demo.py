@@ -118,7 +118,8 @@ def command(
             flags = ["--bootstrap", settings.bootstrap, "--config", str(config)]
             traffic = SimulatedShoppers(flags)
             stack.callback(traffic.close)
-            told = catalogue(items, [user_id for user_id, _, _ in steps[:shoppers]])
+            known = [user_id for user_id, _, _ in steps[:shoppers]]
+            told = catalogue(items, list(settings.placements), known)
             page = StorefrontServer(settings, _port(page_port), told, worker.url, traffic)
             stack.enter_context(page)
         started = time.monotonic()

@@ -45,17 +45,25 @@ class _Switch(Struct):
     on: bool
 
 
-def catalogue(items: Sequence[Item], shoppers: Sequence[str]) -> bytes:
-    """What the page knows from its start, as JSON: items without their vectors, categories, users.
+def catalogue(items: Sequence[Item], placements: Sequence[str], shoppers: Sequence[str]) -> bytes:
+    """What the page knows from its start, as JSON: items without their vectors, categories, names.
 
     Parameters
     ----------
+    placements : names of the worker's
     shoppers : user ids of those who replay the sample's baskets
     """
     told = [msgspec.structs.replace(item, embedding=None) for item in items]
     names = sorted({item.category for item in items if item.kind == "coupon" and item.category})
     categories = [{"name": name, "coupon": coupon_of(name)} for name in names]
-    return msgspec.json.encode({"items": told, "categories": categories, "shoppers": shoppers})
+    return msgspec.json.encode(
+        {
+            "items": told,
+            "categories": categories,
+            "placements": placements,
+            "shoppers": shoppers,
+        }
+    )
 
 
 def add_storefront(

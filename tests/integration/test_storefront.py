@@ -133,6 +133,10 @@ def reflected(page: Page) -> Iterator[None]:
     assert float(page.locator("#pulse-ms").inner_text()) > 0
 
 
+def explore(page: Page, strength: str) -> None:
+    page.locator("#explore label", has_text=strength).click()
+
+
 def reasons(page: Page, name: str) -> str:
     return " ".join(page.locator(f"#list-{name} .reason").all_inner_texts())
 
@@ -161,7 +165,7 @@ def test_a_click_rearranges_the_lists_and_opens_the_product(visit: Open) -> None
 
 def test_what_is_bought_or_disliked_leaves(visit: Open) -> None:
     page = visit()
-    page.locator("#explore input[value=home-steady]").check(force=True)
+    explore(page, "None")
     bought = press(page, "buy", at=1)
     assert bought not in ids(page, "home")
     disliked = press(page, "dislike", at=2)
@@ -269,9 +273,9 @@ def wide(page: Page) -> int:
 def test_exploring_has_a_strength_and_a_mark(visit: Open) -> None:
     page = visit(reduced_motion="reduce")
     explored = page.locator("#list-home > li.explored")
-    page.locator("#explore input[value=home-steady]").check(force=True)
+    explore(page, "None")
     expect(explored).to_have_count(0)
-    page.locator("#explore input[value=home-curious]").check(force=True)
+    explore(page, "Much")
     expect(explored.first).to_be_visible()
     press(page, "cart")
     assert "trying it out" in reasons(page, "home")
@@ -280,7 +284,7 @@ def test_exploring_has_a_strength_and_a_mark(visit: Open) -> None:
 
 def test_a_second_shopper_has_lists_of_their_own(visit: Open) -> None:
     page = visit()
-    page.locator("#explore input[value=home-steady]").check(force=True)
+    explore(page, "None")
     theirs = ids(page, "other")
     press(page, "buy")
     mine = ids(page, "home")

@@ -48,7 +48,7 @@ def serve(check: Callable[[Client], Awaitable[None]], traffic: Switch | None = N
 
     async def run() -> None:
         app = web.Application()
-        add_storefront(app, catalogue(ITEMS, ["13305"]), figures, traffic or Switch())
+        add_storefront(app, catalogue(ITEMS, ["home"], ["13305"]), figures, traffic or Switch())
         async with TestClient(TestServer(app)) as client:
             await check(client)
 
@@ -83,6 +83,7 @@ def test_the_catalogue_is_told_without_vectors() -> None:
                 },
             ],
             "categories": [{"name": "Tea & mugs", "coupon": "coupon-tea-mugs"}],
+            "placements": ["home"],
             "shoppers": ["13305"],
         }
 

@@ -78,7 +78,7 @@ export class Shopper {
   }
 
   ask(type, fields = {}) {
-    return post("/v1/requests", { user_id: this.userId, type, deadline_ms: Date.now() + 5000, ...fields });
+    return post("/v1/requests", { user_id: this.userId, type, deadline_ms: Date.now() + 10000, ...fields });
   }
 
   forget() {

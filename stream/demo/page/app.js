@@ -5,7 +5,7 @@ import { drawLatencies, drawRates, quantile, Recent } from "./charts.js";
 import { arrange, make } from "./lists.js";
 import { hueOf, picture } from "./pictures.js";
 import { Tiles } from "./tiles.js";
-import { did, milliseconds, percent, placements, price, reason, title, when } from "./words.js";
+import { did, milliseconds, percent, price, reason, title, when } from "./words.js";
 
 const at = (id) => document.getElementById(id);
 const say = (text) => { at("live").textContent = text; };
@@ -30,7 +30,8 @@ function remembered(key, create) {
 
 function complain(error) {
   const notice = at("notice");
-  notice.textContent = `${error.message}. Is the demo still running in its terminal?`;
+  const away = error instanceof TypeError; // what fetch throws when nobody listens
+  notice.textContent = away ? "The demo does not answer: is it still running in its terminal?" : error.message;
   notice.hidden = false;
   setTimeout(() => { notice.hidden = true; }, 8000);
 }
@@ -48,7 +49,8 @@ const LISTS = {
 };
 
 function linesOf(record, placement) {
-  return record?.lists?.[placement]?.items ?? [];
+  const lists = record?.lists ?? {};
+  return (lists[placement] ?? (placement === home ? lists.home : null))?.items ?? [];
 }
 
 function draw(id, lines, [fill, freshen], options) {
@@ -62,6 +64,7 @@ function render(options) {
     const lines = linesOf(me.record, placement());
     const changed = draw(id, lines, how, options);
     if (id === "list-home") fresh = changed;
+    else if (id !== "list-cart") at(id).closest("section").hidden = lines.length === 0;
     watch(id, placement());
   }
   renderCart();
@@ -181,7 +184,11 @@ for (const dialog of document.querySelectorAll("dialog")) {
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog || event.target.closest("[data-close]")) dialog.close();
   });
-  dialog.addEventListener("close", () => { shown = null; });
+  dialog.addEventListener("close", () => {
+    shown = null;
+    // What was in focus before may have left its list meanwhile.
+    setTimeout(() => { if (document.activeElement === document.body) at("home").focus({ preventScroll: true }); });
+  });
 }
 
 // -- what comes back -----------------------------------------------------------------------------------------------
@@ -216,10 +223,9 @@ function welcome(shopper) {
 
 /** Lists for somebody of whom nothing is known: asked for, since only events make lists by themselves. */
 async function greet(shopper) {
-  const answers = await Promise.all(placements.map((placement) => shopper.ask("list", { placement }).catch(() => null)));
+  const answers = await Promise.all(shop.placements.map((placement) => shopper.ask("list", { placement })));
   if (shopper.record !== null) return;
-  const lists = placements.map((placement, i) => [placement, { items: answers[i]?.items ?? [] }]);
-  shopper.record = { lists: Object.fromEntries(lists) };
+  shopper.record = { lists: Object.fromEntries(shop.placements.map((placement, i) => [placement, answers[i]])) };
   if (shopper === me) {
     render();
     await tellInterest();
@@ -383,6 +389,14 @@ at("traffic").addEventListener("click", async () => {
   } catch (error) {
     showTraffic(!on);
     complain(error);
+  }
+});
+
+// A browser has few connections to one host for all its tabs; a tab that nobody sees needs none.
+document.addEventListener("visibilitychange", () => {
+  for (const shopper of [me, other]) {
+    shopper.leave();
+    if (!document.hidden) welcome(shopper);
   }
 });
 

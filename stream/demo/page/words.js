@@ -27,8 +27,6 @@ const DID = {
   cancel: "cancelled",
 };
 
-export const placements = ["home-steady", "home", "home-curious", "cart", "coupons", "ads", "content", "shops", "mail"];
-
 /** "LUNCH BAG  BLACK SKULL." -> "Lunch bag black skull" */
 export function title(item) {
   const text = (item?.title || item?.item_id || "").replace(/\s+/g, " ").replace(/[.,\s]+$/, "");
