@@ -120,7 +120,14 @@ def command(
             stack.callback(traffic.close)
             known = [user_id for user_id, _, _ in steps[:shoppers]]
             told = catalogue(items, list(settings.placements), known)
-            page = StorefrontServer(settings, _port(page_port), told, worker.url, traffic)
+            page = StorefrontServer(
+                settings,
+                _port(page_port),
+                told,
+                worker.url,
+                traffic,
+                embedded=bool(worker_settings),
+            )
             stack.enter_context(page)
         started = time.monotonic()
         worker.await_ready()

@@ -19,6 +19,7 @@ from stream.demo.figures import WorkerFigures
 from stream.demo.storefront import Traffic, add_storefront
 from stream.errors import FreshetError
 from stream.gateway.service import Service
+from stream.kafka.reader import FETCH_WAIT_MS, HASTY_FETCH_WAIT_MS
 
 STOP_WITHIN_S = 2.5  # of the 5 s that Ctrl-C may take
 
@@ -32,6 +33,7 @@ class StorefrontServer:
     port : 0 takes any free one
     catalogue : see `stream.demo.storefront.catalogue`
     worker_url : the worker's endpoints
+    embedded : the broker is, which answers a waiting fetch late
 
     Raises
     ------
@@ -39,13 +41,21 @@ class StorefrontServer:
     """
 
     def __init__(
-        self, settings: Settings, port: int, catalogue: bytes, worker_url: str, traffic: Traffic
+        self,
+        settings: Settings,
+        port: int,
+        catalogue: bytes,
+        worker_url: str,
+        traffic: Traffic,
+        *,
+        embedded: bool,
     ) -> None:
         own = type(settings.gateway)(host="127.0.0.1", port=port, rate=0)
         self._settings = replace(settings, gateway=own)
         self._catalogue = catalogue
         self._worker_url = worker_url
         self._traffic = traffic
+        self._fetch_wait_ms = HASTY_FETCH_WAIT_MS if embedded else FETCH_WAIT_MS
         self._listens = threading.Event()
         self._error: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -87,7 +97,8 @@ class StorefrontServer:
 
     async def _serve(self) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
-        service, figures = Service(self._settings), WorkerFigures(self._worker_url)
+        service = Service(self._settings, self._fetch_wait_ms)
+        figures = WorkerFigures(self._worker_url)
         add_storefront(service.app, self._catalogue, figures, self._traffic)
         try:
             await service.start()

@@ -27,6 +27,7 @@ from stream.http import is_loopback
 from stream.kafka.cluster import Cluster
 from stream.kafka.follower import TopicFollower
 from stream.kafka.pulse import BrokerPulse
+from stream.kafka.reader import FETCH_WAIT_MS
 from stream.metrics import GATEWAY_READY
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,10 @@ _SILENT.disabled = True
 class Service:
     """A gateway on brokers: `start`, then `run` until it is cancelled or raises, then `stop`.
 
+    Parameters
+    ----------
+    fetch_wait_ms : how long a broker may wait for records; see `Reader.hasten`
+
     Attributes
     ----------
     app : the application; routes may be added to it before `start`
@@ -51,7 +56,7 @@ class Service:
     SettingsError : see `gateway_app` and `partitions_named`
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, fetch_wait_ms: int = FETCH_WAIT_MS) -> None:
         self._settings = settings
         topics = settings.topics
         own = partitions_named(settings.gateway.partitions, topics.partitions)
@@ -63,7 +68,7 @@ class Service:
         stall_s = settings.broker.recovery_timeout_s
         # Outputs stand in the partition of the events that they come of.
         self._lists, self._answers, self._receipts = (
-            TopicFollower(cluster, topic, put, stall_s, own)
+            TopicFollower(cluster, topic, put, stall_s, own, fetch_wait_ms)
             for topic, put in (
                 (topics.recommendations, self.view.put),
                 (topics.answers, replies.put_answers),

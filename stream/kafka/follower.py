@@ -18,6 +18,7 @@ from aiokafka.structs import ConsumerRecord
 
 from stream.errors import TopicError
 from stream.kafka.cluster import Cluster
+from stream.kafka.reader import FETCH_WAIT_MS
 from stream.kafka.unpack import bound_unpacking
 
 T = TypeVar("T")
@@ -37,6 +38,7 @@ class TopicFollower:
     on_records : called on the event loop with the records of one partition, in offset order
     stall_s : without an answer or a record for so long, reading it whole has failed
     partitions : those that are read; None: all
+    fetch_wait_ms : how long a broker may wait for records; see `Reader.hasten`
     """
 
     def __init__(
@@ -46,9 +48,11 @@ class TopicFollower:
         on_records: Callable[[list[ConsumerRecord]], None],
         stall_s: float,
         partitions: frozenset[int] | None = None,
+        fetch_wait_ms: int = FETCH_WAIT_MS,
     ) -> None:
         self.topic = topic
         self._wanted = partitions
+        self._fetch_wait_ms = fetch_wait_ms
         self._cluster = cluster
         self._on_records = on_records
         self._stall_s = stall_s
@@ -119,7 +123,7 @@ class TopicFollower:
             **self._cluster.options(),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            fetch_max_wait_ms=_POLL_MS,
+            fetch_max_wait_ms=self._fetch_wait_ms,
         )
 
     async def _partitions(self) -> list[int]:

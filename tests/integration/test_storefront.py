@@ -138,7 +138,7 @@ def explore(page: Page, strength: str) -> None:
 
 
 def reasons(page: Page, name: str) -> str:
-    return " ".join(page.locator(f"#list-{name} .reason").all_inner_texts())
+    return " ".join(page.locator(f"#list-{name} > li[data-id] .reason").all_inner_texts())
 
 
 def test_a_click_rearranges_the_lists_and_opens_the_product(visit: Open) -> None:
@@ -304,9 +304,9 @@ def test_simulated_shoppers_show_in_the_panel(visit: Open) -> None:
     page = visit()
     page.locator("#traffic").click()
     expect(page.locator("#traffic")).to_have_text("Simulated shoppers: on")
-    page.wait_for_function("parseFloat(document.getElementById('rate').textContent) > 5")
-    page.wait_for_function("document.querySelectorAll('#latency .good, #latency .slow').length > 5")
-    page.wait_for_function("document.getElementById('p99').textContent.endsWith(' ms')")
+    expect(page.locator("#rate")).to_have_text(re.compile(r"^([5-9]|\d\d)"), timeout=WITHIN_MS)
+    expect(page.locator("#p99")).to_have_text(re.compile(r" ms$"))
+    assert page.locator("#latency rect").count() > 10
     page.screenshot(path=SHOTS / "desktop.png", full_page=True)
     page.locator("#traffic").click()
     expect(page.locator("#traffic")).to_have_text("Simulated shoppers: off")

@@ -221,15 +221,24 @@ function welcome(shopper) {
   );
 }
 
-/** Lists for somebody of whom nothing is known: asked for, since only events make lists by themselves. */
+/**
+ * Lists for somebody of whom nothing is known: asked for, since only events make lists by themselves. The home
+ * list comes first, and is all that is shown of a second shopper.
+ */
 async function greet(shopper) {
-  const answers = await Promise.all(shop.placements.map((placement) => shopper.ask("list", { placement })));
-  if (shopper.record !== null) return;
-  shopper.record = { lists: Object.fromEntries(shop.placements.map((placement, i) => [placement, answers[i]])) };
-  if (shopper === me) {
-    render();
-    await tellInterest();
-  } else renderOther();
+  const lists = {};
+  const show = () => {
+    if (shopper.record !== null && !shopper.record.asked) return false; // an event was sooner
+    shopper.record = { lists, asked: true };
+    if (shopper === me) render();
+    else renderOther();
+    return true;
+  };
+  const ask = async (placement) => { lists[placement] = await shopper.ask("list", { placement }); };
+  await ask(shop.placements.includes(home) ? home : shop.placements[0]);
+  if (!show() || shopper !== me) return;
+  await Promise.all([...shop.placements.filter((placement) => !(placement in lists)).map(ask), tellInterest()]);
+  show();
 }
 
 /** The cart as the state has it, so that a page that is loaded again shows what Freshet remembers. */
@@ -247,7 +256,7 @@ async function enter(shopper) {
   welcome(shopper);
   await recall(shopper);
   await new Promise((resume) => setTimeout(resume, 150)); // lists that are there come at once
-  if (shopper.record === null) await greet(shopper);
+  if (shopper.record === null || shopper.record.asked) await greet(shopper);
   else if (shopper === me) renderCart();
 }
 
@@ -291,6 +300,7 @@ at("explore").addEventListener("change", (event) => {
   home = event.target.value;
   render();
   renderOther();
+  if (other.record?.asked) greet(other).catch(complain);
 });
 
 function introduce() {
@@ -323,6 +333,7 @@ at("swap").addEventListener("click", () => {
   tellInterest().catch(complain);
   tellOther(other).catch(complain);
   say(`You shop as ${me.userId} now.`);
+  if (me.record?.asked) greet(me).catch(complain);
 });
 
 at("forget").addEventListener("click", async () => {
