@@ -15,6 +15,8 @@ const PLAIN = {
   exploring: "trying it out",
   trending: "Trending",
   new: "New here",
+  boosted: "On offer",
+  bid: "Sponsored",
 };
 const DID = {
   view: "looked at",
