@@ -90,11 +90,13 @@ def assortment(bundle: Bundle | None) -> list[Item]:
 
     Parameters
     ----------
-    bundle : the model that will serve; None: what it was not trained on gets no vector
+    bundle : the model that will serve, which may make vectors of records by itself; None: what it
+        was not trained on gets no vector
     """
     made_up = _read()
     products = list(_products(made_up))
-    vectors = {} if bundle is None else category_vectors(products, bundle)
+    describes = bundle is not None and bundle.content is not None
+    vectors = {} if bundle is None or describes else category_vectors(products, bundle)
     return [*products, *_others(made_up, vectors)]
 
 
