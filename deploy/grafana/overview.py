@@ -91,7 +91,10 @@ def overview() -> build.Dashboard:
             lines(
                 "Lists",
                 A_SECOND,
-                [Query(rate("freshet_lists_total", "placement"), "{{placement}}")],
+                [
+                    Query(rate("freshet_lists_total", "placement"), "{{placement}}"),
+                    Query(rate("freshet_unchanged_lists_total"), "unchanged, not sent"),
+                ],
                 "Lists published. Events of a user that meet in a micro-batch make one.",
             ),
             lines(
