@@ -436,7 +436,7 @@ def test_propensities_are_exact_with_a_pin_and_caps_and_a_pool_that_grows(
     causes = [Cause("clicks", 0, offset, NOW_MS) for offset in range(events)]
     nobody = np.zeros(events, np.int64)
     many = Audience(users, nobody, users.vectors[nobody], ring.take(nobody), causes, NOW_MS)
-    explorer = Explorer("home", explore, model, Tally())
+    explorer = Explorer("home", explore, model, catalogue, Merged(Fading()))
     one = OfOne(ranking, users, ring)
     arranging = Arranging(rules, one, model, catalogue, explorer)  # type: ignore[arg-type]
     picked = arranging.arrange(rows[nobody, :3], scores[nobody, :3], many)
