@@ -67,8 +67,9 @@ def test_a_command_has_examples_that_its_parser_takes(
     words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = examples_of(LEAVES[words])
-    assert lines
-    for line in lines:
+    own = [line for line in lines if not line.startswith("curl ")]
+    assert own
+    for line in own:
         given = words_of(line)
         assert " ".join(given).startswith(" ".join(["freshet", *words])), line
         parse_freshet(given[1:])
