@@ -22,7 +22,7 @@ from mode import Service
 
 from stream import metrics
 from stream.allocator import keep_freed, start_overwriting
-from stream.config import Settings, environment_with, load_settings
+from stream.config import Settings, environment_with, load_settings, settings_file
 from stream.core.bundle import Bundle
 from stream.core.catalogue import Catalogue
 from stream.core.engine import Engine, Source
@@ -41,6 +41,7 @@ from stream.kafka.specs import INTERESTS
 from stream.kafka.table import InterestTable
 from stream.kafka.topics import require_topics
 from stream.kafka.transport import BatchApp
+from stream.live import LiveSettings, SettingsFile
 from stream.observe import Observer
 from stream.receipts import Receipts
 from stream.sidecar import Sidecar
@@ -58,8 +59,12 @@ class FreshetApp(BatchApp):
         return [*filter(None, [self.sidecar]), *super().on_init_dependencies()]
 
 
-def build_app(settings: Settings) -> BatchApp:
+def build_app(settings: Settings, file: SettingsFile | None = None) -> BatchApp:
     """Load the model and wire the application.
+
+    Parameters
+    ----------
+    file : where the settings come from, to be followed; None: they stay as they are
 
     Raises
     ------
@@ -95,10 +100,15 @@ def build_app(settings: Settings) -> BatchApp:
     engine.answers.trending = tally
     if settings.statistics.contexts:
         engine.answers.contexts = tally
-    app.sidecar = Sidecar(
-        settings, feed, tally, recovered=lambda: app.serving and interests.ready, fatal=app.fatal
-    )
     observer = Observer(engine.quality, topics)
+    app.sidecar = Sidecar(
+        settings,
+        feed,
+        tally,
+        LiveSettings(settings, file, engine, adopted=observer.follow),
+        recovered=lambda: app.serving and interests.ready,
+        fatal=app.fatal,
+    )
     receipts = Receipts(settings)
     sources = app.batches(topics.clicks, topics.purchases, topics.erasures, topics.requests)
 
@@ -181,9 +191,9 @@ def load_engine(settings: Settings, counts: Merged | None = None) -> Engine:
     return engine
 
 
-def run_worker(settings: Settings) -> NoReturn:
+def run_worker(settings: Settings, file: SettingsFile | None = None) -> NoReturn:
     """Run the engine in the foreground until SIGTERM or Ctrl-C; leaves by SystemExit."""
-    transport.run_worker(build_app(settings), settings.log_level)
+    transport.run_worker(build_app(settings, file), settings.log_level)
 
 
 def __getattr__(name: str) -> Any:
@@ -192,7 +202,7 @@ def __getattr__(name: str) -> Any:
         settings = load_settings()
         if settings.privacy.overwrite_memory:
             start_overwriting(environment_with({}))
-        app = build_app(settings)
+        app = build_app(settings, SettingsFile.of(settings_file(), load_settings))
         globals()["app"] = app
         return app
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -90,7 +90,8 @@ def load_settings(
     config = settings_file(config, environ)
     text = "" if config is None else _read(config)
     table = {} if config is None else _parse(text, config)
-    given = _given(table, config, overrides or {}, environ)
+    source = Source(str(config), text)
+    given = _given(table, source, overrides or {}, environ)
 
     values: dict[str, Any] = {section: {} for section in SECTIONS}
     for path, found in given.items():
@@ -102,7 +103,7 @@ def load_settings(
         section, _, name = path.rpartition(".")
         values[section][name] = secret
     if "placements" in table:
-        values["placements"] = read_placements(table["placements"], Source(str(config), text))
+        values["placements"] = read_placements(table["placements"], source)
     settings = msgspec.convert(values, Settings, dec_hook=from_text)
     check_together(settings, {path: found.origin for path, found in given.items()})
     return settings
@@ -120,8 +121,10 @@ def given_origins(
     SettingsError : as `load_settings`
     """
     config = settings_file(config, environ)
-    table = {} if config is None else _parse(_read(config), config)
-    return {p: found.origin for p, found in _given(table, config, overrides or {}, environ).items()}
+    text = "" if config is None else _read(config)
+    table = {} if config is None else _parse(text, config)
+    given = _given(table, Source(str(config), text), overrides or {}, environ)
+    return {path: found.origin for path, found in given.items()}
 
 
 def given_paths(
@@ -157,20 +160,22 @@ def environment_with(
     return {**environ, **{variable(path): value for path, value in settings.items()}}
 
 
-def settings_file(config: Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:
-    """The TOML file that `load_settings` reads; None: there is none."""
+def settings_file(
+    config: Path | None = None, environ: Mapping[str, str] = os.environ
+) -> Path | None:
+    """The file that `load_settings` reads; None: there is none."""
     named = environ.get(CONFIG_VARIABLE)
     return Path(named) if config is None and named else config
 
 
 def _given(
     table: Mapping[str, Any],
-    config: Path | None,
+    source: Source,
     overrides: Mapping[str, str | None],
     environ: Mapping[str, str],
 ) -> dict[str, _Given]:
     """What was given by TOML path; the stronger place wins."""
-    given = dict(_from_file(table, str(config)))
+    given = dict(_from_file(table, source))
     given |= _from_environment(environ) | _from_flags(overrides)
     for path in SECRETS & given.keys():
         file = given.get(path + FILE_SUFFIX)
@@ -212,20 +217,20 @@ def _parse(text: str, path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: is not TOML: {error}.") from None
 
 
-def _from_file(table: Mapping[str, Any], file: str) -> Iterator[tuple[str, _Given]]:
+def _from_file(table: Mapping[str, Any], source: Source) -> Iterator[tuple[str, _Given]]:
     for name, value in table.items():
         if name in SECTIONS:
-            for inner, leaf in as_table(value, f"{file}: {name}").items():
-                path = f"{name}.{inner}"
+            for inner, leaf in as_table(value, source.at((name,))).items():
+                path, origin = f"{name}.{inner}", source.at((name, inner))
                 if path not in FIELDS:
-                    raise unknown(f"{file}: {path}", path, FIELDS)
+                    raise unknown(origin, path, FIELDS)
                 if path in SECRETS:
-                    raise _exposed(f"{file}: {path}", path, "this file is often copied or kept")
-                yield path, _Given(leaf, f"{file}: {path}", text=False)
+                    raise _exposed(origin, path, "this file is often copied or kept")
+                yield path, _Given(leaf, origin, text=False)
         elif name in FIELDS:
-            yield name, _Given(value, f"{file}: {name}", text=False)
+            yield name, _Given(value, source.at((name,)), text=False)
         elif name != "placements":
-            raise unknown(f"{file}: {name}", name, [*FIELDS, *SECTIONS, "placements"])
+            raise unknown(source.at((name,)), name, [*FIELDS, *SECTIONS, "placements"])
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, _Given]:

@@ -192,6 +192,17 @@ MODEL_INFO: Final = gauge(
     "provider",
     "wanted",
 )
+SETTINGS_INFO: Final = gauge(
+    "freshet_settings_info", "1 for the revision of the placements' settings in force.", "revision"
+)
+SETTINGS_REFUSALS_TOTAL: Final = counter(
+    "freshet_settings_refusals_total",
+    "Changed settings files that were refused as a whole; the log says why.",
+)
+SETTINGS_REFUSED: Final = gauge(
+    "freshet_settings_refused",
+    "1 while the settings file holds what was refused: other settings are in force.",
+)
 CATALOGUE_ITEMS: Final = gauge("freshet_catalogue_items", "Items in the catalogue.", "kind")
 COUNTED_ITEMS: Final = gauge(
     "freshet_counted_items", "Items that were ever counted, by any worker."
@@ -256,6 +267,12 @@ def set_progress(topic: str, partition: int, position: int, lag: int) -> None:
     """Show how far a source partition was processed, and how many records wait behind that."""
     CONSUMER_POSITION.labels(topic, partition).set(position)
     CONSUMER_LAG.labels(topic, partition).set(lag)
+
+
+def set_settings_info(revision: str) -> None:
+    """Show `revision` as the one in force, and no other."""
+    SETTINGS_INFO.clear()
+    SETTINGS_INFO.labels(revision=revision).set(1)
 
 
 def forget_partitions(partitions: Iterable[int]) -> None:

@@ -40,12 +40,17 @@ class Observer:
     """
 
     def __init__(self, quality: Quality | None = None, topics: Topics | None = None) -> None:
-        if quality is not None:
-            _show_quality(quality)
+        self._quality = quality
+        self.follow()
         self._warned = False
         self._refused = False
         if topics is not None:
             _begin_at_0(topics)
+
+    def follow(self) -> None:
+        """Show the quality of the placements that there are now."""
+        if self._quality is not None:
+            _show_quality(self._quality)
 
     def stepped(self, result: StepResult) -> None:
         """Count a micro-batch whose states and lists are made."""

@@ -22,6 +22,7 @@ from stream.kafka.specs import changelog_topic, statistics_topic
 if TYPE_CHECKING:
     from stream.config import Settings
     from stream.feed import CatalogueFeed
+    from stream.live import LiveSettings
     from stream.tally import Tally
 
 log = logging.getLogger(__name__)
@@ -44,12 +45,14 @@ class Sidecar(Service):  # type: ignore[misc]  # mode is untyped
         settings: Settings,
         feed: CatalogueFeed,
         tally: Tally,
+        live: LiveSettings,
         recovered: Callable[[], bool],
         fatal: Callable[[BaseException], object],
     ) -> None:
         super().__init__()
         self._feed = feed
         self._tally = tally
+        self._live = live
         self._recovered = recovered
         self._fatal = fatal
         topics = settings.topics
@@ -104,6 +107,10 @@ class Sidecar(Service):  # type: ignore[misc]  # mode is untyped
             await self._tally.run()
         except FreshetError as error:
             self._fatal(error)
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _follow_settings(self) -> None:
+        await self._live.run()
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _show_readiness(self) -> None:

@@ -55,11 +55,12 @@ def line_of(text: str, path: Path) -> int | None:
 
     None where nothing of it is found: TOML has more ways to write a table than are looked for.
     """
-    best, line = 0, None
+    best: int = 0
+    line: int | None = None
     for number, at in _places(text):
         if len(at) > best and at == path[: len(at)]:
             best, line = len(at), number
-    return line if best > 1 else None
+    return line
 
 
 def _places(text: str) -> Iterator[tuple[int, Path]]:

@@ -74,6 +74,29 @@ def model() -> build.Dashboard:
                 "States that came from the model not finite. Anything but 0 is a broken model.",
             ),
         ],
+        "Settings": [
+            rows(
+                "Settings in force",
+                of("freshet_settings_info"),
+                "The revision of the placements' settings, as lists have it in `settings`. For a "
+                "second after a change workers may differ.",
+                {"instance": "worker", "revision": "revision"},
+                span=12,
+            ),
+            lines(
+                "Settings refused",
+                COUNT,
+                [
+                    Query(f"max by (instance) ({of('freshet_settings_refused')})", "{{instance}}"),
+                    Query(
+                        f"increase({of('freshet_settings_refusals_total')}[$__rate_interval])",
+                        "{{instance}}, refusals",
+                    ),
+                ],
+                "1 while a worker's file holds what it refused; and each refusal. The log has the "
+                "reason.",
+            ),
+        ],
         "State": [
             number("Users", COUNT, users, "Users with a state."),
             number("States", BYTES, taken, "Memory of the states, without their keys."),

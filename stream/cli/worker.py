@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -15,7 +16,7 @@ from stream.cli.common import (
     examples,
     load,
 )
-from stream.config import environment_with, log_format_asked
+from stream.config import environment_with, log_format_asked, settings_file
 from stream.http import require_free
 from stream.kafka.admin import require_let_in
 from stream.kafka.cluster import Cluster
@@ -57,7 +58,8 @@ def command(
         end_when_alone()
     if log_format_asked(config, log_format) == "json":  # what is wrong with the rest as well
         start_logging("info", "json")
-    settings = load(
+    load_again = partial(
+        load,
         config,
         bootstrap,
         bundle=bundle,
@@ -66,6 +68,7 @@ def command(
         log_level=log_level,
         log_format=log_format,
     )
+    settings = load_again()
     start_logging(settings.log_level, settings.log_format)
     if settings.privacy.overwrite_memory:
         start_overwriting(environment_with({}))
@@ -75,5 +78,6 @@ def command(
         require_let_in(cluster)
     with ends_at_once():
         from stream.app import run_worker
+        from stream.live import SettingsFile
 
-    run_worker(settings)
+    run_worker(settings, SettingsFile.of(settings_file(config), load_again))

@@ -246,6 +246,8 @@ class Recommendation(Struct, frozen=True, gc=False):
     lists : placement -> list, all placements in one record
     model : bundle id
     variant : of the whole record, always "default": lists name their own
+    settings : revision of the placements' settings that made the lists, 12 hexadecimal digits; not
+        there in records of earlier versions
     """
 
     user_id: str
@@ -254,6 +256,7 @@ class Recommendation(Struct, frozen=True, gc=False):
     variant: str
     cause: Cause
     generated_ms: int
+    settings: str | UnsetType = UNSET
 
 
 class Erasure(Struct, frozen=True, gc=False):

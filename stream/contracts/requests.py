@@ -164,6 +164,7 @@ class Answer(Struct, frozen=True, gc=False):
     model : bundle id
     variant : of the placement, that the user gets; "default" where it is the placement itself
     basis : of `together`: `users`, the last interactions of this partition's; or `model`
+    settings : revision of the placements' settings that it was made by, 12 hexadecimal digits
     """
 
     request_id: str
@@ -178,6 +179,7 @@ class Answer(Struct, frozen=True, gc=False):
     items: tuple[AnsweredItem, ...] = ()
     basis: Literal["users", "model"] | UnsetType = UNSET
     state: UserState | UnsetType = UNSET
+    settings: str | UnsetType = UNSET
 
 
 _NEEDED: Final[dict[str, str]] = {

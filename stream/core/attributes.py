@@ -165,6 +165,10 @@ class Attributes:
         return np.isin(self.codes(attribute)[rows], self.codes_of(attribute, texts))
 
     def have_tag(self, tags: Sequence[str], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether each of the rows has one of the tags."""
-        having = set().union(*(self._rows_by_tag.get(tag, set()) for tag in tags))
+        """Whether each of the rows has one of the tags. Any shape."""
+        several = [self._rows_by_tag.get(tag, set()) for tag in tags]
+        if rows.size < sum(map(len, several)):  # a few that changed, of many that have the tag
+            found = [any(row in having for having in several) for row in rows.ravel().tolist()]
+            return np.array(found, np.bool_).reshape(rows.shape)
+        having = set().union(*several)
         return np.isin(rows, np.fromiter(having, np.int64, len(having)))

@@ -24,13 +24,7 @@ from typing import Literal
 import numpy as np
 
 from stream.config import Placement as PlacementRules
-from stream.contracts import (
-    Events,
-    Kind,
-    Rejection,
-    decode_erasures,
-    decode_events,
-)
+from stream.contracts import Events, Kind, Rejection, decode_erasures, decode_events
 from stream.core.answers.answering import Answers
 from stream.core.catalogue import Catalogue
 from stream.core.counting import count_events, count_items
@@ -39,9 +33,11 @@ from stream.core.lifecycle import Limits
 from stream.core.micro_batch import Decoded, ErasedUser, Part, PartResult, StepResult
 from stream.core.model import Model
 from stream.core.numbering import number_users
+from stream.core.policy.changing import Change
 from stream.core.policy.exploring import CountsItems
 from stream.core.policy.learning import Happened
-from stream.core.policy.lists import USERS_AT_ONCE, EncodedLists, Lists
+from stream.core.policy.lists import USERS_AT_ONCE, Lists
+from stream.core.policy.made import EncodedLists
 from stream.core.pseudonyms import Pseudonyms
 from stream.core.quality.live import Quality
 from stream.core.state import UserShard
@@ -105,6 +101,11 @@ class Engine:
         self.answers = Answers(model, catalogue, self._lists, self.layout, self.pseudonyms)
         self._new_counts = new_counts
         self.quality = Quality(catalogue, placements, quality or QualityRules(users=0))
+
+    def adopt(self, change: Change) -> None:
+        """Make lists by other settings from the next step on, and watch what comes of those."""
+        self._lists.adopt(change)
+        self.quality.follow(change.rules)
 
     def new_shard(self, partition: int, partitions: int) -> UserShard:
         """An empty shard that fits this engine's model, with its share of the users allowed."""

@@ -15,7 +15,8 @@ from msgspec import Struct, inspect
 from msgspec.structs import FieldInfo
 
 from stream.contracts import partition_of
-from stream.settings import Topics
+from stream.revision import revision_of
+from stream.settings import Settings, Topics
 
 # In the past of every clock, as some events of the tests are.
 TIME_MS: Final = 1_700_000_000_000
@@ -56,6 +57,7 @@ BY_NAME: Final[Mapping[str, Sequence[Any]]] = {
     "code": ["click"],
     "model": ["b1946ac92492d234"],
     "variant": ["default"],
+    "settings": [revision_of(Settings().placements)],
     "topic": [Topics().clicks],
     "partition": [partition_of(USER.encode(), Topics().partitions)],
     "offset": [41],

@@ -119,7 +119,8 @@ def test_an_event_changes_the_state_and_makes_a_list(shop: Shop) -> None:
 
 def test_the_record_has_the_contracts_fields(shop: Shop) -> None:
     record = json.loads(shop.step({"item_id": "i7"}).list_values[0])
-    assert set(record) == {"user_id", "lists", "model", "variant", "cause", "generated_ms"}
+    fields = {"user_id", "lists", "model", "variant", "cause", "generated_ms", "settings"}
+    assert set(record) == fields
     item = record["lists"]["home"]["items"][0]
     assert set(item) == {"item_id", "score", "rank", "reason", "explored", "propensity"}
 

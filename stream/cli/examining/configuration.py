@@ -9,6 +9,7 @@ import msgspec
 
 from stream.cli.examining.finding import Finding
 from stream.config import Settings
+from stream.revision import revision_of
 from stream.secrets import FILE_SUFFIX
 from stream.settings import FIELDS, SECRETS
 
@@ -32,7 +33,10 @@ def examine_configuration(settings: Settings, origins: Mapping[str, str]) -> Fin
         for path, told in facts.items()
         if told["source"] != "default" and path != "placements"
     ]
-    lines.append(f"placements: {', '.join(settings.placements)}; the rest are defaults")
+    revision = revision_of(settings.placements)
+    lines.append(f"placements: {', '.join(settings.placements)}, settings {revision}")
+    lines.append("the rest are defaults")
+    facts["placements"]["revision"] = revision
     told = f"brokers {settings.bootstrap}, group {settings.group}"
     return Finding("configuration", "ok", told, more=tuple(lines), facts=facts)
 

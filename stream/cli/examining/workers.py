@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 from typing import Any, Final
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
@@ -12,10 +13,12 @@ from kafka.errors import AuthorizationError, KafkaError
 from stream.cli.examining.finding import Finding
 from stream.config import Settings
 from stream.kafka.rights import PAGE
+from stream.revision import revision_of
 
 _ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _ANSWER_WITHIN_S: Final = 5.0
 _MAX_BYTES: Final = 65_536
+_MAX_METRICS: Final = 8 << 20  # a worker of a thousand partitions tells one
 
 
 def examine_lag(settings: Settings, admin: KafkaAdminClient, consumer: KafkaConsumer) -> Finding:
@@ -96,6 +99,27 @@ def examine_endpoint(settings: Settings) -> Finding:
         return Finding("worker", "fault", detail, cure)
     finally:
         connection.close()
+    facts = {"readyz": told, "settings": _in_force(_ANYWHERE.get(host, host), port)}
+    wanted = revision_of(settings.placements)
+    if facts["settings"] not in (None, wanted):
+        detail = f"the one at {at} has placements' settings {facts['settings']} in force, and what "
+        detail += f"is set here is {wanted}"
+        cure = "its log says why it took others: it refused its file, follows another, or has none"
+        return Finding("worker", "fault", detail, cure, facts=facts)
     if ready is True:
-        return Finding("worker", "ok", f"the one at {at} serves", facts={"readyz": told})
-    return Finding("worker", "note", f"the one at {at} waits: {reason}", facts={"readyz": told})
+        return Finding("worker", "ok", f"the one at {at} serves", facts=facts)
+    return Finding("worker", "note", f"the one at {at} waits: {reason}", facts=facts)
+
+
+def _in_force(host: str, port: int) -> str | None:
+    """The revision of the placements' settings that a worker tells; None: it tells none."""
+    connection = http.client.HTTPConnection(host, port, _ANSWER_WITHIN_S)
+    try:
+        connection.request("GET", "/metrics")
+        told = connection.getresponse().read(_MAX_METRICS).decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+    found = re.search(r'(?m)^freshet_settings_info\{revision="([0-9a-f]+)"\} 1', told)
+    return None if found is None else found[1]

@@ -157,6 +157,7 @@ class Room:
             model=self.model.bundle.bundle_id,
             variant=variant,
             generated_ms=one.cause.event_time_ms,
+            settings=self.lists.revision,
         )
 
     def listing(

@@ -76,6 +76,11 @@ class CountsItems(Protocol):
         """Counts of the catalogue's items, none of them of later than `now_ms`."""
 
 
+def _paid(rules: Explore) -> tuple[float | bool, ...]:
+    """What segments and the multiples of their temperatures hang on."""
+    return (rules.temperature, rules.adapt, rules.sure_after, rules.fresh, rules.drift)
+
+
 class Explorer:
     """How much the lists of one placement explore.
 
@@ -84,12 +89,13 @@ class Explorer:
     name : of the placement
     rules : its settings
     catalogue, counts : the items, and how often they were shown and clicked
+    before : the placement's by other settings
 
     Attributes
     ----------
     item_bias : float32, shape (rows,); what the model's scores say of items, to be kept up to date
     learns : it is to be told of impressions and clicks
-    payoffs : what exploring brought
+    payoffs : what exploring brought; those of `before` go on where their temperatures mean the same
     """
 
     def __init__(
@@ -99,6 +105,7 @@ class Explorer:
         model: Model,
         catalogue: Catalogue,
         counts: CountsItems,
+        before: Explorer | None = None,
     ) -> None:
         self._name = name
         self._rules = rules
@@ -109,6 +116,8 @@ class Explorer:
         manifest = model.bundle.manifest
         self._interests = Interests(manifest.event_weights, manifest.additive)
         self.payoffs = Payoffs(SEGMENTS, rules.half_life_s)
+        if before is not None and _paid(before._rules) == _paid(rules):
+            self.payoffs.go_on(before.payoffs)
         self.learns = rules.temperature > 0 and rules.adapt and rules.learn
         self._as_of_ms = -APPEAL_EVERY_MS
         self._bonus = np.zeros(0, np.float32)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from time import perf_counter
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -21,8 +20,11 @@ from stream.core.catalogue import Catalogue
 from stream.core.model import Model
 from stream.core.policy.arranging import Arranging, Picked, pool_of
 from stream.core.policy.audience import Audience, Basis
-from stream.core.policy.exploring import CountsItems, Explorer, explores
+from stream.core.policy.biases import Biases, item_biases
+from stream.core.policy.changing import Change, place
+from stream.core.policy.exploring import CountsItems, Explorer
 from stream.core.policy.learning import Happened, learn
+from stream.core.policy.made import EncodedLists
 from stream.core.policy.pacing import Pacing
 from stream.core.policy.placement import Placement
 from stream.core.policy.plain import name_others
@@ -33,6 +35,7 @@ from stream.core.policy.variants import Deal, arms_of, columns_of, together
 from stream.core.standing import extended
 from stream.core.users import Users
 from stream.placements import CONTROL
+from stream.revision import revision_of
 from stream.words.templates import Words
 
 # Users scored at once. The item table is packed anew for each product, since it may change between
@@ -40,28 +43,6 @@ from stream.words.templates import Words
 # 64 dimensions, one busy core).
 USERS_AT_ONCE = 128
 _ROWS_GROW_BY = 1.5
-
-
-class EncodedLists(NamedTuple):
-    """Records of a few users, and what making them took.
-
-    Attributes
-    ----------
-    records : encoded, one per user, in the order asked for
-    filled : bool, shape (users, arms); lists that hold anything
-    picked : the lists of each placement
-    arms : uint16, shape (users, placements); numbers of the arms that made them
-    shows : uint64, shape (users,); hashes of what records show, 0 where nobody asks for them
-    score_s, policy_s : seconds spent on the users' rings and the score graph; on reasons and JSON
-    """
-
-    records: list[bytes]
-    filled: NDArray[np.bool_]
-    picked: list[Picked]
-    arms: NDArray[np.uint16]
-    shows: NDArray[np.uint64]
-    score_s: float
-    policy_s: float
 
 
 class Lists:
@@ -76,6 +57,7 @@ class Lists:
     ----------
     item_bias : float32, shape (rows,); the model's bias of every row of the item table
     reasons : finds the interaction that speaks for an item
+    revision : of the settings in force
     trends : bool, shape (n,); what trends in the shop, by row; told from outside
     hashes : somebody asks for hashes of what records show
     """
@@ -89,13 +71,7 @@ class Lists:
     ) -> None:
         self._model = model
         self._catalogue = catalogue
-        self._rules = arms_of(rules)
-        self._deals = [Deal(name, of, list(self._rules).index(name)) for name, of in rules.items()]
-        self._explorers = {
-            name: Explorer(name, of.explore, model, catalogue, counts)
-            for name, of in self._rules.items()
-            if explores(of.explore)
-        }
+        self._counts = counts
         self.reasons = Reasons(model)
         self.hashes = False
         self._pacing = Pacing(catalogue, counts)
@@ -103,27 +79,34 @@ class Lists:
         self.trends = np.zeros(0, np.bool_)
         self._writer, self._in_words = ListWriter(), False
         self._tell_writer(range(1, len(catalogue)))
-        self._place()
+        self._change: Change | None = None
+        self.item_bias = item_biases(model)
+        self._place(rules, {}, {})
 
-    def _place(self) -> None:
-        """Build the placements for the item table's present size.
+    def _place(
+        self,
+        rules: Mapping[str, PlacementRules],
+        explorers: Mapping[str, Explorer],
+        biases: Mapping[str, Biases],
+    ) -> None:
+        """Put placements in the place of those before, with what is kept: explorers, biases."""
+        parts = (self._model, self._catalogue, self._counts, self.item_bias)
+        arms = arms_of(rules)
+        self._explorers, self._placements, self._arranging = place(arms, explorers, biases, *parts)
+        self._settings, self._rules, self.revision = rules, arms, revision_of(rules)
+        self._deals = [Deal(name, of, list(arms).index(name)) for name, of in rules.items()]
 
-        An item that the model never saw has the median item's bias: a neutral prior.
-        """
-        trained = self._model.bundle.biases
-        neutral = np.median(trained[1:]) if len(trained) > 1 else 0.0
-        self.item_bias = np.full(self._model.rows, neutral, np.float32)
-        self.item_bias[: len(trained)] = trained
-        model, catalogue = self._model, self._catalogue
-        self._placements, self._arranging = [], []
-        for name, rules in self._rules.items():
-            explorer = self._explorers.get(name)
-            if explorer is not None:
-                explorer.item_bias = self.item_bias
-            pool = pool_of(rules, exploring=explorer is not None)
-            placement = Placement(name, rules, model, catalogue, self.item_bias, pool)
-            self._placements.append(placement)
-            self._arranging.append(Arranging(rules, placement, model, catalogue, explorer))
+    def change_to(self, rules: Mapping[str, PlacementRules]) -> Change:
+        """Other settings by placement name, to be made ready and adopted; one change at a time."""
+        parts = (self._model, self._catalogue, self.item_bias)
+        self._change = Change(rules, self._placements, *parts)
+        return self._change
+
+    def adopt(self, change: Change) -> None:
+        """Make lists by other settings from the next step on; what was learned goes on."""
+        self._change = None
+        biases = change.biases(self._placements, self.item_bias)
+        self._place(change.rules, self._explorers, biases)
 
     def _tell_writer(self, rows: Sequence[int]) -> None:
         ids, prices = self._catalogue.ids, self._catalogue.prices
@@ -175,7 +158,8 @@ class Lists:
         self._tell_writer(rows.tolist())
         if len(catalogue) > self._model.rows:
             self._model.grow(int(len(catalogue) * _ROWS_GROW_BY))
-            self._place()
+            self.item_bias = item_biases(self._model)
+            self._place(self._settings, self._explorers, {})
         if catalogue.embeddings:
             at = np.fromiter(catalogue.embeddings, np.int64, len(catalogue.embeddings))
             vectors = np.array(list(catalogue.embeddings.values()), np.float32)
@@ -184,6 +168,8 @@ class Lists:
         self._shops.follow(rows)
         for placement in self._placements:
             placement.refresh(rows, self.item_bias)
+        if self._change is not None:
+            self._change.note(rows.tolist())
 
     def of_placement(
         self,
@@ -262,7 +248,8 @@ class Lists:
         ]
         lists: list[dict[str, msgspec.Raw]] = [{} for _ in causes]
         filled = np.zeros((len(causes), len(self._placements)), np.bool_)
-        shows = np.zeros(len(causes), np.uint64)
+        # By other settings a list is sent once more, since it says which.
+        shows = np.full(len(causes), int(self.revision, 16) if self.hashes else 0, np.uint64)
         for one, basis, shown in zip(dealt, bases, picked, strict=True):
             reasons = self._why(self._placements[one.arm], shown, basis, one.audience)
             written = self._writer.ranked_lists(
@@ -289,6 +276,7 @@ class Lists:
                     variant=CONTROL,
                     cause=cause,
                     generated_ms=now_ms,
+                    settings=self.revision,
                 )
             )
             for user_id, cause, user_lists in zip(users.ids[some], causes, lists, strict=True)

@@ -46,6 +46,12 @@ class Payoffs:
         self._normal = np.random.default_rng(0).standard_normal((_DRAWS, *shape))
         self._share()
 
+    def go_on(self, before: Payoffs) -> None:
+        """Begin with what another one has counted, which fades by this one's half-life from now."""
+        self._time_s = before._time_s
+        self.impressions, self.clicks = before.impressions.copy(), before.clicks.copy()
+        self._share()
+
     def multipliers(
         self, segments: NDArray[np.int64], places: NDArray[np.float64]
     ) -> NDArray[np.float32]:

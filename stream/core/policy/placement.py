@@ -7,7 +7,6 @@ Knows nothing of records or Kafka.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import NamedTuple
 
 import numpy as np
@@ -17,19 +16,17 @@ from stream.compiled import INT, NOTHING, array, compiled
 from stream.config import Placement as PlacementRules
 from stream.contracts import ANY_TYPE, EventType
 from stream.core.bundle import NEVER_LISTED, Manifest
-from stream.core.catalogue import NO_ITEM, Catalogue
+from stream.core.catalogue import Catalogue
 from stream.core.model import Model
 from stream.core.policy.audience import Audience, Basis
-from stream.core.policy.bids import Bids
+from stream.core.policy.biases import Biases
 from stream.core.policy.cart import Cart
 from stream.core.policy.frequency import shown_enough
 from stream.core.policy.ring import Ring
-from stream.core.policy.rules import Rules
 from stream.core.recent import Recent
 from stream.core.resident import ResidentBias
 
 LEAST_SCORE = 5e-7  # what is less stands as 0 in a record, which means not to be listed
-_MOST_BIASES = 16  # of users with different rules in force; each takes 4 bytes an item
 _BOUGHT = (EventType.PURCHASE, EventType.CANCEL)
 _PURCHASE = int(EventType.PURCHASE)
 _SEEN = tuple(kind for kind in EventType if kind not in _BOUGHT and kind != EventType.DISLIKE)
@@ -58,10 +55,12 @@ class Placement:
     rules : the placement's settings; what they leave open, the bundle's manifest decides
     item_bias : float32, shape (rows,); the model's bias of every row
     pool : items that `rank` finds; None: as many as are listed
+    biases : of a placement that lists the same items; None: they are made
 
     Attributes
     ----------
     beta : weight of the interest against the bias
+    by_rules : biases of its items, by the rules in force
     bids : what items are ordered by besides their scores; None: nothing
     rules : what is done with some items on some users' lists; None: nothing
     excluded_types : bool, by `EventType`: whether an interaction of it keeps its item off lists
@@ -75,12 +74,12 @@ class Placement:
         catalogue: Catalogue,
         item_bias: NDArray[np.float32],
         pool: int | None = None,
+        biases: Biases | None = None,
     ) -> None:
         manifest = model.bundle.manifest
         leaves_out = LeavesOut.of(rules, manifest)
         self.name, self._pool = name, pool or rules.k
         self.theta = max(rules.theta, LEAST_SCORE)
-        self._kinds = rules.kinds
         self.beta = manifest.beta if rules.beta is None else rules.beta
         self._model, self._catalogue = model, catalogue
         self.excluded_types = np.zeros(ANY_TYPE, np.bool_)
@@ -94,44 +93,15 @@ class Placement:
             self._windows_s[list(_BOUGHT)] = rules.bought_window_s
         self._exclude_in_cart = rules.exclude_in_cart
         self._by_cart, self._frequency = rules.based_on == "cart", rules.frequency
-        self.bids = Bids(catalogue.attributes) if rules.by_bid else None
-        self._rating_weight = np.float32(rules.rating_weight)
         self._item_bias = item_bias
-        self.rules = Rules(rules.rules, catalogue) if rules.rules else None
-        self._biases: OrderedDict[int, ResidentBias] = OrderedDict()
+        self.by_rules = Biases(rules, model, catalogue, item_bias) if biases is None else biases
+        self.bids, self.rules = self.by_rules.bids, self.by_rules.rules
         self._some: tuple[NDArray[np.int64], ResidentBias] | None = None
 
     def refresh(self, rows: NDArray[np.int64], item_bias: NDArray[np.float32]) -> None:
         """Take note of changed catalogue rows: int64, shape (n,)."""
         self._item_bias, self._some = item_bias, None
-        if self.bids is not None and self.bids.rescale():
-            self._biases.clear()
-        for bits, bias in self._biases.items():
-            bias.set(rows, self._eligible_bias(rows, bits))
-
-    def _eligible_bias(self, rows: NDArray[np.int64], bits: int) -> NDArray[np.float32]:
-        """Biases of some rows where the rules of these bits are in force."""
-        eligible = self._catalogue.eligible(self._kinds, rows) & (rows != NO_ITEM)
-        bias = np.where(eligible, self._item_bias[rows], np.float32(NEVER_LISTED))
-        if self.bids is not None:
-            paid = self.bids.logits(rows)
-            bias = np.where(eligible & np.isfinite(paid), bias + paid, np.float32(NEVER_LISTED))
-        if self._rating_weight:
-            bias += self._rating_weight * self._catalogue.attributes.ratings[rows] * eligible
-        if self.rules is not None and bits:
-            self.rules.act(bits, rows, bias, NEVER_LISTED)
-        return bias
-
-    def _bias(self, bits: int) -> ResidentBias:
-        """The bias of users for whom these rules are in force; a few are kept."""
-        bias = self._biases.get(bits)
-        if bias is None:
-            rows = np.arange(min(len(self._catalogue), len(self._item_bias)))
-            bias = self._biases[bits] = self._model.new_bias(self._eligible_bias(rows, bits))
-            if len(self._biases) > _MOST_BIASES:
-                self._biases.popitem(last=False)
-        self._biases.move_to_end(bits)
-        return bias
+        self.by_rules.refresh(rows, item_bias)
 
     def in_force(self, audience: Audience) -> NDArray[np.int64]:
         """Which rules are in force for each user, as bits: int64, shape (n,)."""
@@ -144,7 +114,7 @@ class Placement:
 
         A read-only view; `NEVER_LISTED` where an item may not be.
         """
-        return self._bias(bits).values
+        return self.by_rules.of(bits).values
 
     def basis(self, audience: Audience) -> Basis:
         """What items are scored by, and what is left out besides what the rings say."""
@@ -212,7 +182,9 @@ class Placement:
         excluded = self.excluded(ring)
         if struck is not None:
             excluded = np.concatenate([excluded, struck], axis=1)
-        rows, scores = self._score(states, ring, self._bias(bits), excluded, pool or self._pool)
+        rows, scores = self._score(
+            states, ring, self.by_rules.of(bits), excluded, pool or self._pool
+        )
         if self.bids is not None:
             return rows, self.bids.lowered(rows, scores)
         return rows, np.where(scores >= self.theta, scores, np.float32(0.0))

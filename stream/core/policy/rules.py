@@ -6,7 +6,9 @@ row, and so the exact best items are found among those that they may get. Knows 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain, combinations, islice
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,7 @@ from stream.core.policy.pins import is_on
 from stream.placements import Items, Rule, Shoppers
 
 _EVERYONE = Shoppers()
+_MOST_LIKELY: Final = 8  # half of the biases that a placement keeps
 
 
 class Rules:
@@ -42,8 +45,36 @@ class Rules:
             bits |= about.astype(np.int64) << number
         return bits
 
+    def likely(self, now_ms: int) -> list[int]:
+        """What `in_force` may say now, as bits: what users have in common first, a few at most.
+
+        Parameters
+        ----------
+        now_ms : wall-clock time
+        """
+        on = [
+            (1 << number, rule.users == _EVERYONE)
+            for number, rule in enumerate(self._rules)
+            if is_on(rule.start, rule.end, now_ms)
+        ]
+        for_all = sum(bit for bit, everyone in on if everyone)
+        for_some = [bit for bit, everyone in on if not everyone]
+        several = chain.from_iterable(
+            combinations(for_some, size) for size in range(len(for_some) + 1)
+        )
+        return [for_all + sum(some) for some in islice(several, _MOST_LIKELY)]
+
+    def met(self, number: int, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of the rows a rule is about: bool, shape (m,)."""
+        return meet(self._rules[number].items, self._catalogue, rows)
+
     def act(
-        self, bits: int, rows: NDArray[np.int64], bias: NDArray[np.float32], never: float
+        self,
+        bits: int,
+        rows: NDArray[np.int64],
+        bias: NDArray[np.float32],
+        never: float,
+        known: Mapping[int, NDArray[np.bool_]] | None = None,
     ) -> None:
         """Change the biases of some rows as the rules in force say, in place.
 
@@ -52,10 +83,11 @@ class Rules:
         rows : int64, shape (m,)
         bias : float32, shape (m,)
         never : the bias of an item that is not to be listed
+        known : what `met` says, by the number of the rule; None: it is found out
         """
         for number, rule in enumerate(self._rules):
             if bits >> number & 1:
-                met = meet(rule.items, self._catalogue, rows)
+                met = self.met(number, rows) if known is None else known[number]
                 if rule.do == "boost":
                     bias[met & (bias != np.float32(never))] += np.float32(rule.add or 0.0)
                 else:

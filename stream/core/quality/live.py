@@ -19,7 +19,7 @@ from stream.contracts import ITEM_KINDS, Events, EventType
 from stream.core.catalogue import NO_ITEM, Catalogue
 from stream.core.fold import Folded
 from stream.core.micro_batch import Decoded
-from stream.core.policy.lists import EncodedLists
+from stream.core.policy.made import EncodedLists
 from stream.core.policy.variants import arms_of, placement_and_variant
 from stream.core.quality.memory import Memory
 from stream.core.quality.outcomes import IMPRESSION, LOOKED_UP, Acts, Arm, Outcomes
@@ -62,6 +62,20 @@ class Quality:
     ) -> None:
         self._catalogue = catalogue
         self._users = rules.users
+        self._most_places = rules.places
+        self._listed_s = np.zeros((0, len(catalogue)), np.uint32)
+        self._number_by_name: dict[str, int] = {}
+        self.follow(placements)
+
+    def follow(self, placements: Mapping[str, PlacementRules]) -> None:
+        """Watch the lists of these placements from now on; those of before are looked up no more
+        where they are of other placements, variants or lengths.
+        """
+        listed_s = np.zeros((len(placements), self._listed_s.shape[1]), np.uint32)
+        for number, name in enumerate(placements):
+            if name in self._number_by_name:
+                listed_s[number] = self._listed_s[self._number_by_name[name]]
+        self._listed_s = listed_s
         settings = {name: _all_settings(of) for name, of in placements.items()}
         self._kinds = {
             name: tuple({kind for of in some for kind in of.kinds})
@@ -69,19 +83,21 @@ class Quality:
         }
         self._number_by_name = {name: number for number, name in enumerate(placements)}
         arms = [Arm(*placement_and_variant(arm)) for arm in arms_of(placements)]
-        self.arms = tuple(arms) if rules.users else ()
-        widths = [min(max(of.k for of in some), rules.places) for some in settings.values()]
+        self.arms = tuple(arms) if self._users else ()
+        widths = [min(max(of.k for of in some), self._most_places) for some in settings.values()]
+        self._shape = (*arms_of(placements), *map(str, widths))
         self._edges = np.cumsum([0, *widths])
         self._places = [slice(first, stop) for first, stop in pairwise(self._edges.tolist())]
         self._listable = np.array(
             [[kind in kinds for kind in ITEM_KINDS] for kinds in self._kinds.values()], np.bool_
         ).reshape(len(placements), len(ITEM_KINDS))
-        self._listed_s = np.zeros((len(placements), len(catalogue)), np.uint32)
 
     def new_memory(self, partitions: int) -> Memory:
         """For the lists of a partition's users: its share of those to be remembered."""
-        users = -(-self._users // partitions)
-        return Memory(users, len(self._places), int(self._edges[-1]))
+        return self._memory(-(-self._users // partitions))
+
+    def _memory(self, users: int) -> Memory:
+        return Memory(users, len(self._places), int(self._edges[-1]), self._shape)
 
     def look_up(
         self, parts: Sequence[Decoded], who: NDArray[np.int64], events: Events, folded: Folded
@@ -102,6 +118,9 @@ class Quality:
         """
         if not self._users:
             return None
+        for shard in (part.given.shard for part in parts):
+            if shard.shown.shape != self._shape:
+                shard.shown = self._memory(len(shard.shown))
         outcomes = Outcomes.none(self.arms)
         codes = _CODE_BY_TYPE[events.types]
         count = (codes != _NOT_LOOKED_UP) & ~(folded.repeated | folded.forgotten)

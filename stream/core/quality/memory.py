@@ -30,6 +30,7 @@ class Memory:
     users : whose lists there is room for, rounded up to whole sets; 0: nothing is remembered
     placements : lists of a user
     width : places of all lists of a user
+    shape : which lists those are: the names of their arms, and the places of each placement
 
     Attributes
     ----------
@@ -37,7 +38,14 @@ class Memory:
     newest_ms : int64, shape (entries,); newest event time of the user when the lists were made
     """
 
-    def __init__(self, users: int = 0, placements: int = 0, width: int = 0) -> None:
+    def __init__(
+        self,
+        users: int = 0,
+        placements: int = 0,
+        width: int = 0,
+        shape: tuple[str, ...] = (),
+    ) -> None:
+        self.shape = shape
         self._sets = -(-users // WAYS)
         entries = self._sets * WAYS
         self._hashes = np.zeros(entries, np.uint64)
