@@ -72,7 +72,7 @@ class JsonLines(logging.Formatter):
 
 
 def logging_config(level: str, log_format: LogFormat) -> dict[str, Any]:
-    """What `logging.config.dictConfig` takes: every logger, libraries' too, to standard output.
+    """What `logging.config.dictConfig` takes: every logger, libraries' too, to standard error.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def logging_config(level: str, log_format: LogFormat) -> dict[str, Any]:
         "handlers": {
             "lines": {
                 "class": "logging.StreamHandler",
-                "stream": "ext://sys.stdout",
+                "stream": "ext://sys.stderr",
                 "formatter": "lines",
             }
         },

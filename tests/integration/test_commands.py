@@ -200,8 +200,8 @@ def test_worker_serves_and_stops(freshet: Freshet) -> None:
         freshet.run("send", "click", "--user", "u1", "--item", "22423")
         out, _ = watch.communicate(timeout=60)
         assert json.loads(out)["user_id"] == "u1"
-        assert worker.stdout is not None
-        told = map(json.loads, worker.stdout)
+        assert worker.stderr is not None
+        told = map(json.loads, worker.stderr)
         taken = next(line for line in told if line["message"].startswith("took partitions"))
         assert taken["partitions"] == [0, 1, 2]
         assert taken["logger"] == "stream.kafka.table"

@@ -79,7 +79,7 @@ def gateway(freshet: Freshet, *options: str, **environ: str) -> Iterator[Gateway
 @contextlib.contextmanager
 def working(freshet: Freshet) -> Iterator[None]:
     with freshet.start("worker", environ=WORKER) as worker:
-        wait_for(worker, "took partitions", "stdout")
+        wait_for(worker, "took partitions")
         yield
 
 

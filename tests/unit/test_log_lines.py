@@ -38,8 +38,8 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
 
     def begin(level: str, log_format: log_lines.LogFormat) -> io.StringIO:
         # Here, not in the fixture: pytest puts its own output in place between the two.
-        monkeypatch.setattr(sys, "stdout", io.StringIO())
-        output = sys.stdout
+        monkeypatch.setattr(sys, "stderr", io.StringIO())
+        output = sys.stderr
         log_lines.start_logging(level, log_format)
         assert isinstance(output, io.StringIO)
         return output
@@ -198,8 +198,8 @@ def test_what_keeps_a_worker_from_starting_is_a_line(
         timeout=60,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (code, "")
-    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (done.returncode, done.stdout) == (code, "")
+    told = [json.loads(line) for line in done.stderr.splitlines()]
     assert (told[-1]["level"], told[-1]["exit_code"]) == ("critical", code)
     assert message in told[-1]["message"]
 
