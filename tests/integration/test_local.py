@@ -20,9 +20,9 @@ from deploy.local import COMPOSE
 from stream.kafka.broker import HOST, free_port
 from tests.support.freshet import ROOT
 
-pytestmark = [pytest.mark.kafka_only, pytest.mark.long]
+pytestmark = [pytest.mark.kafka_only, pytest.mark.long, pytest.mark.timeout(300)]
 
-WITHIN_S = 120.0
+WITHIN_S = 200.0  # a new machine compiles the loops first, in each process
 
 
 class Local:
