@@ -115,7 +115,7 @@ def test_settings_are_told_with_their_sources_and_without_secrets(tmp_path: Path
     settings = load_settings(file, flags, environ)
     found = examine_configuration(settings, given_origins(file, flags, environ))
     facts = found.facts
-    assert facts["group"] == {"value": "shop", "source": f"{file}: group"}
+    assert facts["group"] == {"value": "shop", "source": f"{file}:1: group"}
     assert facts["bootstrap"] == {"value": "b:1", "source": "--bootstrap"}
     assert facts["privacy.secret"]["value"] == "***"
     assert facts["privacy.secret"]["source"] == "environment: FRESHET_PRIVACY_SECRET"

@@ -5,7 +5,7 @@ Knows nothing of settings, nor of where pools come from.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,6 +124,6 @@ class Made(NamedTuple):
 
     def put(self, who: NDArray[np.int64], made: Made) -> None:
         """Replace some users' lists."""
-        column: NDArray[Any]
-        for column, new in zip(self, made, strict=True):
+        columns = cast("tuple[NDArray[Any], ...]", self)
+        for column, new in zip(columns, made, strict=True):
             column[who] = new
