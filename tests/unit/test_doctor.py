@@ -119,7 +119,7 @@ def test_settings_are_told_with_their_sources_and_without_secrets(tmp_path: Path
     assert facts["bootstrap"] == {"value": "b:1", "source": "--bootstrap"}
     assert facts["privacy.secret"]["value"] == "***"
     assert facts["privacy.secret"]["source"] == "environment: FRESHET_PRIVACY_SECRET"
-    assert facts["security.password"]["source"] == f"{file}: security.password_file"
+    assert facts["security.password"]["source"] == f"{file}:5: security.password_file"
     assert facts["state.ring"] == {"value": 50, "source": "default"}
     assert facts["placements"]["value"]["cart"]["k"] == 5
     assert secret not in json.dumps(found.as_dict()) + str(found)
