@@ -1,4 +1,4 @@
-"""The README's tables, made from the code: `python -m tests.support.docs` writes them anew.
+"""The pages' tables, made from the code: `python -m tests.support.docs` writes them anew.
 
 A table stands between `<!-- NAME -->` and `<!-- end -->`; tests/unit/test_docs.py holds it.
 """
@@ -15,7 +15,11 @@ from stream.config import State, describe_settings
 from stream.core.wire import Layout
 from stream.metrics import describe_metrics
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+RECORDS = ROOT / "stream" / "RECORDS.md"
+SETTINGS = ROOT / "stream" / "SETTINGS.md"
+METRICS = ROOT / "stream" / "METRICS.md"
 
 # In their states are rows of items, which one byte does not hold.
 OF_ROWS = ("cooccurrence", "ensemble")
@@ -77,6 +81,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "metrics": metrics_table,
     "states": states_table,
 }
+# Where each stands.
+PAGES = {"settings": SETTINGS, "metrics": METRICS, "states": README}
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
@@ -84,16 +90,19 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def with_tables(text: str) -> str:
-    """The README with each table as the code has it."""
-    for name, make in TABLES.items():
+def with_tables(text: str, names: Iterable[str] = TABLES) -> str:
+    """A page with each of these tables as the code has it."""
+    for name in names:
+        make = TABLES[name]
         pattern = rf"(<!-- {name} -->\n).*?(\n<!-- end -->)"
         if not re.search(pattern, text, re.DOTALL):
-            raise ValueError(f"README.md has no place for the table of {name}")
+            raise ValueError(f"there is no place for the table of {name}")
         table = make()
         text = re.sub(pattern, lambda m, t=table: m[1] + t + m[2], text, flags=re.DOTALL)
     return text
 
 
 if __name__ == "__main__":
-    README.write_text(with_tables(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in sorted(set(PAGES.values())):
+        there = [name for name, place in PAGES.items() if place == page]
+        page.write_text(with_tables(page.read_text(encoding="utf-8"), there), encoding="utf-8")

@@ -40,9 +40,12 @@ from stream.contracts import (
 from stream.contracts.trending import Trending, TrendingItem
 from stream.core.wire import Layout
 from stream.errors import EXIT_FATAL, EXIT_INTERRUPTED
-from tests.support.docs import README, TABLES, with_tables
+from tests.support.docs import METRICS, README, RECORDS, SETTINGS, TABLES, with_tables
+from tests.support.docs import PAGES as PLACES
 
-TEXT = README.read_text(encoding="utf-8")
+START = README.read_text(encoding="utf-8")
+# What a user looks up.
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in (README, RECORDS, SETTINGS, METRICS))
 ROOT = README.parent
 ROOMS = ("stream", "export", "tests", "deploy")
 SECURITY = ROOT / "SECURITY.md"
@@ -58,7 +61,7 @@ PAGES = [
 @pytest.mark.parametrize("name", TABLES)
 def test_a_table_is_as_the_code_has_it(name: str) -> None:
     table = f"<!-- {name} -->\n{TABLES[name]()}\n<!-- end -->"
-    assert table in TEXT, "run `python -m tests.support.docs`"
+    assert table in PLACES[name].read_text("utf-8"), "run `python -m tests.support.docs`"
 
 
 @pytest.mark.parametrize(("events", "more"), [(glr_parameters.LONG, False), (1, True)])
@@ -201,7 +204,7 @@ def test_every_field_is_documented(record: type[msgspec.Struct]) -> None:
 def test_every_dependency_has_a_reason() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     groups = [project["dependencies"], *project["optional-dependencies"].values()]
-    reasons = TEXT[TEXT.index("## Dependencies") :]
+    reasons = START[START.index("## Dependencies") :]
     for requirement in (name for group in groups for name in group):
         name = re.split(r"[\[=<>!~; ]", requirement)[0]
         assert name == "freshet" or name in reasons, name
@@ -221,5 +224,5 @@ def test_the_sections_come_in_order() -> None:
         "## What trends",
         "## Dependencies",
     ]
-    places = [TEXT.index(section) for section in wanted]
+    places = [START.index(section) for section in wanted]
     assert places == sorted(places)

@@ -239,7 +239,7 @@ def bundle(decay_bundle: Bundle) -> Bundle:
 
 
 def test_the_readmes_rules_can_be_loaded(tmp_path: Path) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    readme = (Path(__file__).parents[2] / "stream" / "SETTINGS.md").read_text("utf-8")
     example = readme.partition("<!-- rules -->\n```toml\n")[2].partition("```")[0]
     file = tmp_path / "freshet.toml"
     file.write_text(example, "utf-8")
