@@ -4,7 +4,8 @@
     purchases -+--> personalize: engine.step on shards  --+--> dead-letters
     erasures --+                         |                +--> answers
     requests --+                         |                +--> receipts
-    items --> catalogue                  |                      /metrics /healthz /readyz
+    items --> catalogue                  |                +--> trending, <group>-statistics
+                                         |                      /metrics /healthz /readyz
                                          +--> changelog (states and applied offsets, fenced)
 
 `freshet worker` and `faust -A stream.app worker` both start it.

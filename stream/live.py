@@ -35,6 +35,7 @@ _AT_ONCE_S: Final = 0.005  # of making ready, before others have their turn
 
 _WHY: Final = {
     "state.ring": "stored states are laid out by it",
+    "state.impressions": "stored states are laid out by it",
     "statistics.half_life_s": "stored counts of items have faded by it, and workers add theirs up",
     "statistics.recent_half_life_s": "stored counts of items have faded by it, and workers add "
     "theirs up",

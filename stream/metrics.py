@@ -67,8 +67,8 @@ REFUSED_STATES_TOTAL: Final = counter(
     "States that came from the model not finite: their users keep the old ones.",
 )
 LISTS_TOTAL: Final = counter("freshet_lists_total", "Lists published.", "placement", "variant")
-UNCHANGED_LISTS_TOTAL: Final = counter(
-    "freshet_unchanged_lists_total",
+UNCHANGED_RECORDS_TOTAL: Final = counter(
+    "freshet_unchanged_records_total",
     "Records of users that were not published, since their lists show the same as those before.",
 )
 BATCH_EVENTS: Final = histogram(

@@ -110,7 +110,7 @@ class Observer:
         for (kind, status), answers in Counted(part.answered).items():
             _answers(kind, status).inc(answers)
         if part.unchanged:
-            metrics.UNCHANGED_LISTS_TOTAL.inc(part.unchanged)
+            metrics.UNCHANGED_RECORDS_TOTAL.inc(part.unchanged)
         for arm, lists in part.lists_by_arm.items():
             _lists(arm).inc(lists)
         for rejection in part.rejections:

@@ -93,7 +93,7 @@ def overview() -> build.Dashboard:
                 A_SECOND,
                 [
                     Query(rate("freshet_lists_total", "placement"), "{{placement}}"),
-                    Query(rate("freshet_unchanged_lists_total"), "unchanged, not sent"),
+                    Query(rate("freshet_unchanged_records_total"), "records not sent, unchanged"),
                 ],
                 "Lists published. Events of a user that meet in a micro-batch make one.",
             ),

@@ -204,7 +204,8 @@ class ListedItem(Struct, frozen=True, gc=False):
     score : in [0, 1]
     rank : from 1
     explored : placed here to learn, not because of its score
-    propensity : probability in (0, 1] that this item was shown at this rank
+    propensity : probability in (0, 1] with which this item was drawn for its place, given the items
+        before it
     price : as the catalogue has it; not there when it has none
     """
 

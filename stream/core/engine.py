@@ -3,8 +3,11 @@
     decode    bytes -> events, and what cannot be used     stream/contracts
     fold      events -> user states                        users.py, fold.py
               erasures -> users forgotten                  marks.py
+    count     events -> counts of items                    counting.py, statistics/
+    quality   events -> hits in lists that were shown      quality/live.py
     score     states -> item rows and scores               policy/placement.py, model.py
     policy    rows -> lists with reasons                   policy/lists.py, policy/reasons.py
+              lists that need not be sent again            standing.py
     answer    requests -> answers                          answers/answering.py
 
 Changelog values are encoded at the end of fold, recommendation records at the end of policy.

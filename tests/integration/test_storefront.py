@@ -278,7 +278,7 @@ def test_exploring_has_a_strength_and_a_mark(visit: Open) -> None:
     explore(page, "Much")
     expect(explored.first).to_be_visible()
     press(page, "cart")
-    assert "trying it out" in reasons(page, "home")
+    assert "Trying it out" in reasons(page, "home")
     assert page.evaluate("window.animations") == 0  # nothing moves for who does not want it
 
 

@@ -131,6 +131,19 @@ def test_records_say_which_settings_made_them(decay_bundle: Bundle) -> None:
     assert second == revision_of({"home": Placement(k=3)}) != first
 
 
+def test_a_list_that_shows_the_same_is_sent_once_more_by_other_settings(
+    decay_bundle: Bundle,
+) -> None:
+    shop = Shop(decay_bundle, home=HOME)
+    shop.engine.answers.lists.hashes, shop.engine._resend_after_ms = True, 1e9
+    impression = {"item_id": "i7", "type": "impression"}
+    assert [len(shop.step(impression).list_values) for _ in range(2)] == [1, 0]
+    change = shop.engine.answers.lists.change_to({"home": Placement(k=10, exclude_seen=False)})
+    deque(change.pieces(NOW_MS), 0)
+    shop.engine.adopt(change)
+    assert [len(shop.step(impression).list_values) for _ in range(2)] == [1, 0]
+
+
 def test_a_revision_is_that_of_what_settings_mean() -> None:
     assert revision_of({"home": Placement(k=20)}) == revision_of({"home": Placement()})
     two = {"a": Placement(), "b": Placement(k=5)}

@@ -12,7 +12,7 @@ const BECAUSE = {
 const PLAIN = {
   popular: "Popular",
   pinned: "Item of the week",
-  exploring: "trying it out",
+  exploring: "Trying it out",
   trending: "Trending",
   new: "New here",
   boosted: "On offer",
