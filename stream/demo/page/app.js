@@ -15,6 +15,7 @@ const items = new Map(shop.items.map((item) => [item.item_id, item]));
 const tiles = new Tiles(items, (does, item, placement) => press(does, item, placement).catch(complain));
 let me = new Shopper(remembered("freshet-shopper", () => guest("you")));
 let other = new Shopper(guest("friend"));
+const STRENGTHS = [...document.querySelectorAll("#explore input")].map((input) => input.value);
 let home = "home";
 let shown = null; // the product whose page is open
 
@@ -223,7 +224,7 @@ function welcome(shopper) {
 
 /**
  * Lists for somebody of whom nothing is known: asked for, since only events make lists by themselves. The home
- * list comes first, and is all that is shown of a second shopper.
+ * list comes first; of a second shopper no others are shown.
  */
 async function greet(shopper) {
   const lists = {};
@@ -236,9 +237,10 @@ async function greet(shopper) {
   };
   const ask = async (placement) => { lists[placement] = await shopper.ask("list", { placement }); };
   await ask(shop.placements.includes(home) ? home : shop.placements[0]);
-  if (!show() || shopper !== me) return;
-  await Promise.all([...shop.placements.filter((placement) => !(placement in lists)).map(ask), tellInterest()]);
-  show();
+  if (!show()) return;
+  const shown = shopper === me ? shop.placements : shop.placements.filter((placement) => STRENGTHS.includes(placement));
+  await Promise.all(shown.filter((placement) => !(placement in lists)).map(ask));
+  if (show() && shopper === me) await tellInterest();
 }
 
 /** The cart as the state has it, so that a page that is loaded again shows what Freshet remembers. */
@@ -300,7 +302,6 @@ at("explore").addEventListener("change", (event) => {
   home = event.target.value;
   render();
   renderOther();
-  if (other.record?.asked) greet(other).catch(complain);
 });
 
 function introduce() {
