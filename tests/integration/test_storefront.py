@@ -78,7 +78,7 @@ def url(browser: Browser) -> Iterator[str]:
 
 def page_address(demo: subprocess.Popen[str]) -> str:
     assert demo.stdout is not None
-    seen, deadline_s = "", time.monotonic() + WITHIN_MS / 1000
+    seen, deadline_s = "", time.monotonic() + 2 * WITHIN_MS / 1000
     while time.monotonic() < deadline_s and demo.poll() is None:
         if select.select([demo.stdout], [], [], 0.2)[0]:
             seen += demo.stdout.readline()
