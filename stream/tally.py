@@ -24,7 +24,7 @@ from stream.contracts.trending import Trending, TrendingItem, decode_trending, t
 from stream.core.catalogue import Catalogue
 from stream.core.policy.lists import Lists
 from stream.core.state import UserShard
-from stream.core.statistics.contexts import contexts_of, lifts
+from stream.core.statistics.contexts import HOUR, PLACEMENT, contexts_of, lifts
 from stream.core.statistics.fading import Fading
 from stream.core.statistics.merged import Merged
 from stream.core.statistics.trending import Levels, Rules, Shop, look, top
@@ -179,10 +179,16 @@ class Tally:
         found = contexts_of(self._contexts, request.properties or {}, placement, now_ms)
         if not found:
             return None
-        if not 0 <= now_ms - self._lifts_ms < _LIFTS_FOR_MS or len(self._lifts) >= _MOST_LIFTS:
+        if not 0 <= now_ms - self._lifts_ms < _LIFTS_FOR_MS:
             self._lifts_ms = now_ms
             self._lifts.clear()
         key = (len(self._catalogue), *found.items())
+        if key not in self._lifts and len(self._lifts) >= _MOST_LIFTS:
+            # Requests may name any value: what they tell of the visit counts no more this second.
+            found = {name: found[name] for name in (HOUR, PLACEMENT) if name in found}
+            if not found:
+                return None
+            key = (len(self._catalogue), *found.items())
         if key not in self._lifts:
             self._lifts[key] = lifts(self.merged, self._catalogue, bias, found, now_ms)
         return self._lifts[key]

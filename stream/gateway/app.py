@@ -7,6 +7,7 @@ own to it, which these checks leave alone.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import logging
 import math
 import time
@@ -164,7 +165,7 @@ class _Guard:
 
     def _client(self, request: web.Request) -> tuple[bytes, bool]:
         """Whose bucket counts, and whether this client is let in."""
-        peer = b"at " + (request.remote or "").encode()
+        peer = b"at " + _network(request.remote or "").encode()
         if not self._tokens.needed:
             return peer, True
         kind, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
@@ -190,6 +191,15 @@ class _Guard:
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = _METHODS
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = "Authorization, Content-Type"
             response.headers[hdrs.ACCESS_CONTROL_MAX_AGE] = "600"
+
+
+def _network(address: str) -> str:
+    """Whom an address stands for: of IPv6 a client has a /64 to itself."""
+    try:
+        known = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    return str(ipaddress.ip_network((known, 64), strict=False)) if known.version == 6 else address
 
 
 def _hostname(request: web.Request) -> str:

@@ -43,6 +43,7 @@ _FAILURES: Final = {
     401: "no_token: tokens are set, and none of them came",
     403: "other_host: without tokens only this machine's own names are served",
     404: "no_list, no_placement, not_found: there is nothing of the kind",
+    408: "body_too_slow: the body did not come in time",
     413: "body_too_large: send less at a time",
     415: "not_json: the header Content-Type is not application/json",
     421: "other_partition: another gateway holds this user, of partition `partition`",
@@ -141,7 +142,7 @@ def _paths() -> Document:
                 "ask",
                 "Ask for one answer: waits until deadline_ms (30 s at most), or for a second",
                 {200: ("the answer", "Answer")},
-                (413, 415, 421, 503, 504),
+                (408, 413, 415, 421, 503, 504),
                 body={"$ref": _ref("Request")},
             )
         },
@@ -154,7 +155,7 @@ def _paths() -> Document:
                 f"post{kind.capitalize()}",
                 f"Send {kind}, exactly as on their topic: all of them or none",
                 {202: ("all are acknowledged", "Accepted")},
-                (413, 415, 503),
+                (408, 413, 415, 503),
                 body={"anyOf": [one, many]},
             )
         }

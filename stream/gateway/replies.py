@@ -38,6 +38,7 @@ class _Received(Struct, gc=False):
 
 _ANSWERED = msgspec.json.Decoder(_Answered)
 _RECEIVED = msgspec.json.Decoder(_Received)
+_MOST_EARLY = 10_000
 _BAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 Reply = asyncio.Future[bytes]
@@ -126,6 +127,8 @@ class Replies:
                     place = Place(erasure.partition, erasure.offset)
                     if self._early is not None:
                         self._early[place] = record.value
+                        if len(self._early) > _MOST_EARLY:
+                            del self._early[next(iter(self._early))]
                     _fulfil(self._by_erasure.get(place), record.value)
 
 

@@ -5,6 +5,7 @@ Knows nothing of brokers: lists come from the view, everything else goes through
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -38,6 +39,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 ANSWER_WITHIN_S: Final = 1.0  # where a request names no deadline
 ANSWER_WITHIN_AT_MOST_S: Final = 30.0
+BODY_WITHIN_S: Final = 30.0
 RECEIPT_WITHIN_S: Final = 10.0
 PRIVATE: Final = {"Cache-Control": "no-store"}  # of answers about one user
 
@@ -187,7 +189,14 @@ async def body_of(request: web.Request) -> bytes:
     """The body of a POST, which must be JSON: a page of another origin can't send that unasked."""
     if request.content_type != "application/json":
         raise fail(415, "not_json", "send JSON, with the header Content-Type: application/json")
-    return await request.read()
+    try:
+        async with asyncio.timeout(BODY_WITHIN_S):
+            return await request.read()
+    except TimeoutError:
+        message = f"the body did not come within {BODY_WITHIN_S:g} s: send it in one go"
+        raise fail(408, "body_too_slow", message) from None
+    except web.RequestPayloadError:
+        raise fail(400, "bad_body", "the body is not packed as Content-Encoding says") from None
 
 
 def invalid(rejections: list[Rejection]) -> FailureError:

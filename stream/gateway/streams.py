@@ -18,6 +18,7 @@ from stream.gateway.view import Held, View, Watcher
 from stream.metrics import GATEWAY_STREAMS
 
 HEARTBEAT_S: Final = 15.0
+LOOK_EVERY_S: Final = 1.0  # whether the reader is still there
 WRITE_WITHIN_S: Final = 60.0  # a reader that takes nothing for so long is let go
 _HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -73,12 +74,19 @@ async def _follow(request: web.Request, watcher: Watcher) -> web.StreamResponse:
     response = web.StreamResponse(headers=_HEADERS)
     await response.prepare(request)
     await _write(response, b"retry: 2000\n\n")
+    silent_s = 0.0
     while True:
         try:
-            held = await asyncio.wait_for(watcher.next(), HEARTBEAT_S)
+            held = await asyncio.wait_for(watcher.next(), LOOK_EVERY_S)
         except TimeoutError:
-            await _write(response, b": still here\n\n")
+            if request.transport is None or request.transport.is_closing():
+                return response  # whoever asked has left
+            silent_s += LOOK_EVERY_S
+            if silent_s >= HEARTBEAT_S:
+                await _write(response, b": still here\n\n")
+                silent_s = 0.0
             continue
+        silent_s = 0.0
         if watcher.closed:
             return response
         event = _event(held, placement)

@@ -164,7 +164,7 @@ class Fleet:
     ends : (worker, exit code, reason) of those that ended unasked
     wrong : ends that no worker should have, such as an orderly stop with a code that is not 0
     broker_away : a worker may end for the lack of a broker
-    refused : a worker may be refused at its start, with this among the reasons; empty: none may
+    refused : a worker may be refused at its start, with one of these in its reason; empty: none may
     """
 
     def __init__(self, config: Path, folder: Path, engine: Engine) -> None:
@@ -173,7 +173,7 @@ class Fleet:
         self.ends: list[tuple[str, int, str]] = []
         self.wrong: list[str] = []
         self.broker_away = False
-        self.refused = ""
+        self.refused: tuple[str, ...] = ()
         self._config, self._folder = config, folder
         self._started: list[Worker] = []
         self._restarts = 0
@@ -200,7 +200,7 @@ class Fleet:
             code = worker.process.wait()
             self.ends.append((worker.name, code, worker.last_words()))
             away = self.broker_away and code in (1, EXIT_INTERRUPTED)
-            refused = self.refused and code == 1 and self.refused in worker.last_words()
+            refused = code == 1 and any(why in worker.last_words() for why in self.refused)
             if code != EXIT_FATAL and not away and not refused:
                 self.wrong.append(f"{worker.name} ended with {code}: {worker.last_words()}")
             self._restarts += 1

@@ -35,12 +35,12 @@ class TopicHits:
         }
 
     @contextmanager
-    def _refused(self, words: str) -> Iterator[None]:
-        """Workers may be refused for a reason with these words in it, until all serve again."""
+    def _refused(self, *words: str) -> Iterator[None]:
+        """Workers may be refused for a reason with one of these in it, until all serve again."""
         self._fleet.refused = words
         yield
         self._fleet.wait_until_ready()
-        self._fleet.refused = ""
+        self._fleet.refused = ()
 
     def _until_met(self, *words: str) -> None:
         """Wait until a worker ended, or was refused, for one of these reasons."""
@@ -84,7 +84,7 @@ class TopicHits:
         topic = topics.answers if fault.victim < 0.5 else topics.requests
         gone = fault.amount < 0.5
         words = "is missing" if gone else f"has {PARTITIONS + 2} partitions"
-        with self._refused(words):
+        with self._refused(words, "is missing"):  # for a moment, where it is made anew
             if gone:
                 delete(self._shop, topic)
             else:

@@ -150,7 +150,8 @@ class ApacheKafka(BrokerProcess):
         if self.short_lived:
             program.append("-XX:TieredStopAtLevel=1")
         program.append(f"-Dlog4j2.configurationFile={CONFIG / 'log4j2.properties'}")
-        self.controller_port = self.controller_port or free_port()
+        while self.controller_port in (0, None, self.port):
+            self.controller_port = free_port()
         properties = self.data.with_name(self.data.name + ".properties")
         properties.parent.mkdir(parents=True, exist_ok=True)
         properties.write_text(self._configuration())

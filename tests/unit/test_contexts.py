@@ -16,7 +16,7 @@ from stream.core.statistics.contexts import PRIOR, context_hash, lifts, mixed, v
 from stream.core.statistics.counts import Counts
 from stream.core.statistics.merged import Merged
 from stream.kafka.sizes import changelog_batch_bytes, lists_bytes
-from stream.placements import Placement
+from stream.placements import Placement, Variant
 from stream.statistics import Statistics
 from stream.tally import Tally, fading_of
 from stream.words.settings import Wording
@@ -24,6 +24,7 @@ from tests.support.parts import Part
 from tests.unit.test_answers import NOW_MS, Desk, ids
 
 NAMES = "country,hour,placement"
+MAIL = Placement(k=5)
 SETTINGS = Settings(statistics=Statistics(contexts=NAMES, tell_every_s=1e-3))
 HOUR_MS = 3_600_000
 
@@ -31,15 +32,19 @@ HOUR_MS = 3_600_000
 class Counting(Desk):
     """A desk whose partition counts by context, and whose guests' lists go by what it counts."""
 
-    def __init__(self, bundle: Bundle, settings: Settings = SETTINGS) -> None:
-        super().__init__(bundle, placements={"home": Placement(k=5), "mail": Placement(k=5)})
+    def __init__(
+        self, bundle: Bundle, settings: Settings = SETTINGS, mail: Placement = MAIL
+    ) -> None:
+        super().__init__(bundle, placements={"home": Placement(k=5), "mail": mail})
         self.settings = settings
         self.shard.counts = self.new_counts()
 
         async def loaded() -> None:
             """Nothing to wait for."""
 
-        self.tally = Tally(settings, self.catalogue, lambda partition: True, loaded)
+        self.tally = Tally(
+            settings, self.catalogue, Merged(fading_of(settings)), lambda partition: True, loaded
+        )
         self.engine.answers.contexts = self.tally
         self.written: dict[bytes, bytes | None] = {}
 
@@ -98,6 +103,24 @@ def test_a_guests_first_list_goes_by_country_placement_and_hour(desk: Counting) 
         "hour": "i103",
     }
     assert usual[0] not in ("i100", "i101", "i102", "i103")
+
+
+def test_a_variant_of_a_placement_has_the_placements_contexts(decay_bundle: Bundle) -> None:
+    variants = {"B": Variant(1.0, Placement(k=5))}
+    desk = Counting(decay_bundle, mail=Placement(k=5, variants=variants))
+    desk.clicks("i102", 500, placement="mail")
+    desk.clicks("i103", 500, placement="home")
+    assert desk.guest(placement="mail")[0] == "i102"
+
+
+def test_values_beyond_a_bound_cost_nothing_more_within_a_second(desk: Counting) -> None:
+    desk.clicks("i102", 500, placement="mail")
+    bias = np.zeros(300, np.float32)
+    found = {
+        id(desk.tally.lift(SimpleNamespace(properties={"country": str(n)}), "mail", bias, NOW_MS))  # type: ignore[arg-type]
+        for n in range(100)
+    }
+    assert len(found) == len(desk.tally._lifts) < 20
 
 
 def test_after_one_event_a_list_is_the_guests_own(desk: Counting) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry
 
 from stream import metrics
-from stream.gateway import streams
+from stream.gateway import app, routes, streams
 from stream.gateway.app import gateway_app
 from stream.gateway.lists import one_line, placement_of
 from stream.gateway.openapi import document
@@ -329,6 +329,7 @@ async def events(response: Any, count: int) -> list[dict[str, str]]:
 def test_a_stream_has_the_newest_at_once_and_what_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     view = filled(record_of("u1", offset=3))
     monkeypatch.setattr(streams, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(streams, "LOOK_EVERY_S", 0.02)
 
     async def check(client: Client) -> None:
         async with client.get("/v1/users/u1/stream") as response:
@@ -346,6 +347,47 @@ def test_a_stream_has_the_newest_at_once_and_what_comes(monkeypatch: pytest.Monk
             assert (gone["event"], gone["data"]) == ("forgotten", "{}")
 
     serve(check, view)
+
+
+def test_a_reader_who_left_makes_room_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "LOOK_EVERY_S", 0.02)
+
+    async def check(client: Client) -> None:
+        for _ in range(3):
+            async with client.get("/v1/users/u1/stream") as response:
+                assert response.status == 200
+                await response.content.readline()
+            await asyncio.sleep(0.2)
+
+    serve(check, filled(record_of("u1")), settings=settings_with(max_streams=1))
+
+
+def test_a_body_that_does_not_come_or_is_packed_wrongly_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(routes, "BODY_WITHIN_S", 0.05)
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"["
+        await asyncio.sleep(0.5)
+        yield b"]"
+
+    async def check(client: Client) -> None:
+        headers = {"Content-Type": "application/json"}
+        async with client.post("/v1/clicks", data=slowly(), headers=headers) as response:
+            assert response.status == 408
+            assert (await response.json())["error"] == "body_too_slow"
+        packed = headers | {"Content-Encoding": "deflate"}
+        async with client.post("/v1/clicks", data=b"xxxx", headers=packed) as response:
+            assert response.status == 400
+            assert (await response.json())["error"] == "bad_body"
+
+    serve(check)
+
+
+def test_of_an_ipv6_address_the_network_counts() -> None:
+    assert app._network("2001:db8::1:2:3:4") == app._network("2001:db8::9") == "2001:db8::/64"
+    assert (app._network("10.0.0.7"), app._network("")) == ("10.0.0.7", "")
 
 
 def test_a_stream_may_be_of_one_placement() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaTimeoutError, RecordTooLargeError
 
+import stream.gateway.replies
 from stream.config import Settings
 from stream.contracts import Cause, Receipt, encode_record
 from stream.errors import BrokerError
@@ -156,3 +157,16 @@ def test_a_request_without_an_id_gets_one(given: str) -> None:
     assert (key, len(str(request.request_id))) == (b"u", 32)
     assert json.loads(value)["request_id"] == request.request_id
     assert b"[1.0]" in value
+
+
+def test_receipts_that_nobody_asks_for_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream.gateway.replies, "_MOST_EARLY", 3)
+
+    async def check() -> None:
+        replies = Replies("erasures")
+        with replies.erasing():
+            replies.put_receipts([receipt(offset) for offset in range(20)])
+            with replies.receipt_of(Place(1, 19)) as found, replies.receipt_of(Place(1, 4)) as gone:
+                assert (found.done(), gone.done()) == (True, False)
+
+    run(check())

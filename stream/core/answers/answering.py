@@ -31,6 +31,7 @@ from stream.core.catalogue import Catalogue
 from stream.core.micro_batch import Asked, Part, PartResult
 from stream.core.model import Model
 from stream.core.policy.lists import USERS_AT_ONCE, Lists
+from stream.core.policy.variants import placement_and_variant
 from stream.core.pseudonyms import Pseudonyms
 from stream.core.wire import Layout
 from stream.words.templates import Words
@@ -175,9 +176,10 @@ class Answers:
         """The lists of a placement, as an event now would make them; a guest's by context."""
         lifts: list[NDArray[np.float32] | None] = [None] * len(crowd.asked)
         if self.contexts is not None:
+            placement, _ = placement_and_variant(crowd.placement)  # events name no variant
             for user in np.flatnonzero(crowd.audience.headers["events"] == 0).tolist():
                 one = crowd.asked[user]
-                told = (one.request, crowd.placement, self.lists.item_bias, one.cause.event_time_ms)
+                told = (one.request, placement, self.lists.item_bias, one.cause.event_time_ms)
                 lifts[user] = self.contexts.lift(*told)
         answers = room.answers(crowd)
         number = np.array([id(lift) for lift in lifts])

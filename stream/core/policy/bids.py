@@ -25,7 +25,7 @@ class Bids:
 
     def rescale(self) -> bool:
         """Whether the highest bid became another; then all logits did."""
-        bids = self._attributes.bids
+        bids = self._attributes.full_bids  # pacing lowers some for a while
         highest = float(np.nanmax(bids, initial=0.0))
         before, self._log_highest = self._log_highest, float(np.log(highest)) if highest else 0.0
         return before != self._log_highest
