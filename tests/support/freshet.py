@@ -70,7 +70,7 @@ class Freshet:
         """Run to the end and return what it printed; its exit code must be `code`."""
         with self.start(*arguments) as process:
             out, err = process.communicate(timeout=60)
-        assert process.returncode == code, err
+        assert process.returncode == code, out + err
         assert "Traceback" not in err
         return out if code == 0 else out + err
 

@@ -150,7 +150,7 @@ class ApacheKafka(BrokerProcess):
         if self.short_lived:
             program.append("-XX:TieredStopAtLevel=1")
         program.append(f"-Dlog4j2.configurationFile={CONFIG / 'log4j2.properties'}")
-        while self.controller_port in (0, None, self.port):
+        while self.controller_port in (0, self.port):
             self.controller_port = free_port()
         properties = self.data.with_name(self.data.name + ".properties")
         properties.parent.mkdir(parents=True, exist_ok=True)
