@@ -88,7 +88,7 @@ def test_a_changed_file_counts_from_then_on(file: Path, caplog: pytest.LogCaptur
     assert OTHER not in caplog.text
 
 
-@pytest.mark.parametrize("text", ["", "# none\n\n", "short\n"])
+@pytest.mark.parametrize("text", ["", "# none\n\n", "short\n", "fifteen-bytes-x\n"])
 def test_a_file_without_good_tokens_is_no_file(tmp_path: Path, text: str) -> None:
     path = tmp_path / "tokens"
     path.write_text(text)

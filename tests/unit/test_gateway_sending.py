@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaTimeoutError, RecordTooLargeError
 
+import stream.gateway.producer
 import stream.gateway.replies
 from stream.config import Settings
 from stream.contracts import Cause, Receipt, encode_record
@@ -170,3 +171,18 @@ def test_receipts_that_nobody_asks_for_are_let_go(monkeypatch: pytest.MonkeyPatc
                 assert (found.done(), gone.done()) == (True, False)
 
     run(check())
+
+
+def test_all_replicas_acknowledge(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    class Client(FakeClient):
+        def __init__(self, **options: Any) -> None:
+            asked.update(options)
+
+        async def start(self) -> None:
+            """Connected."""
+
+    monkeypatch.setattr(stream.gateway.producer, "AIOKafkaProducer", Client)
+    run(TopicProducer(Settings(), Replies("erasures")).start())
+    assert asked["acks"] == "all"

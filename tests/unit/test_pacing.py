@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -9,7 +12,8 @@ from stream.config import Placement
 from stream.contracts import EventType, Item
 from stream.core.attributes import Attributes
 from stream.core.bundle import Bundle
-from stream.core.policy.pacing import PACE_EVERY_MS, pace
+from stream.core.catalogue import Catalogue
+from stream.core.policy.pacing import PACE_EVERY_MS, Pacing, pace
 from stream.core.statistics.counts import Counts
 from stream.core.statistics.fading import Fading
 from stream.core.statistics.merged import Merged
@@ -100,3 +104,22 @@ def test_an_engine_alone_paces_by_what_it_folds(decay_bundle: Bundle) -> None:
     shop = ads(decay_bundle, Item("i1", kind="ad", bid=1, budget=5), Item("i2", kind="ad", bid=1))
     assert set(items(shop.step({"item_id": "i1"}))) == {"i1", "i2"}
     assert items(shop.step({"item_id": "i7"}, now_ms=NOW_MS + PACE_EVERY_MS)) == ["i2"]
+
+
+def test_counts_are_compared_with_what_the_budget_affords_in_their_time_constant() -> None:
+    """tau = half-life / ln 2: of a budget of 100 clicks an hour, 144 and a quarter, less a half."""
+
+    class Clicked:
+        fading = Fading(recent_ms=3_600_000)
+
+        def __init__(self, clicks: float) -> None:
+            self.clicks = clicks
+
+        def by_row(self, catalogue: Catalogue, now_ms: int) -> Any:
+            return SimpleNamespace(recent=np.array([0.0, self.clicks]))
+
+    catalogue = Catalogue(["a"])
+    catalogue.put(Item("a", kind="ad", bid=1, budget=100, budget_period_s=3600))
+    for clicks, paced in ((0.89 * 143.77, 1.0), (0.95 * 143.77, 0.5), (143.77, 0.0)):
+        Pacing(catalogue, Clicked(clicks)).follow(NOW_MS)  # type: ignore[arg-type]
+        assert catalogue.attributes.paces[1] == pytest.approx(paced, abs=0.01)
