@@ -40,8 +40,8 @@ class Gateway:
         self._said.start()
 
     def _read(self) -> None:
-        assert self.process.stdout is not None
-        for _ in self.process.stdout:
+        assert self.process.stderr is not None
+        for _ in self.process.stderr:
             pass
 
     def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
@@ -68,7 +68,7 @@ class Gateway:
 @contextlib.contextmanager
 def gateway(freshet: Freshet, *options: str, **environ: str) -> Iterator[Gateway]:
     with freshet.start("gateway", "--port", "0", *options, environ=environ) as process:
-        line = wait_for(process, "gateway at ", "stdout")
+        line = wait_for(process, "gateway at ")
         found = re.search(r"http://\S+:\d+", line)
         assert found is not None
         running = Gateway(process, found[0])

@@ -51,6 +51,7 @@ def test_the_room_says_what_each_check_is() -> None:
 
 def test_a_package_of_another_version_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = ["faust-streaming==0.15.3", "click>=8", "none-such<2", 'torch; extra == "export"']
+    wanted += ['none-such-gpu>=1; sys_platform == "plan9"']
     has = {"freshet": "1.0", "faust-streaming": "0.15.2", "click": "8.1"}
 
     def version(name: str) -> str:
@@ -62,7 +63,7 @@ def test_a_package_of_another_version_is_a_fault(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(machine.metadata, "version", version)
     found = machine.versions()
     assert found.status == "fault"
-    assert found.detail == "faust-streaming is 0.15.2 and must be 0.15.3; none-such is missing"
+    assert found.detail == "faust-streaming is 0.15.2 and must be ==0.15.3; none-such is missing"
     assert found.facts["packages"]["click"] == "8.1"
     wanted.remove("none-such<2")
     has["faust-streaming"] = "0.15.3"

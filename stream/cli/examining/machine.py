@@ -16,6 +16,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+from packaging.requirements import Requirement
+
 from stream.cli.examining.finding import Finding, size
 
 _GPU_QUERY: Final = "name,driver_version,memory.total"
@@ -37,16 +39,16 @@ def versions() -> Finding:
         own, wanted = "(not installed)", []
     packages: dict[str, str | None] = {}
     wrong = []
-    for requirement in wanted:
-        if "extra ==" in requirement:
-            continue
-        name = re.split(r"[\s\[(<>=!~;]", requirement)[0]
-        packages[name] = _version(name)
-        pinned = re.search(r"==\s*([\w.]+)", requirement.split(";")[0])
-        if packages[name] is None:
+    for text in wanted:
+        requirement = Requirement(text)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue  # of an extra, or of another platform
+        name = requirement.name
+        found = packages[name] = _version(name)
+        if found is None:
             wrong.append(f"{name} is missing")
-        elif pinned and packages[name] != pinned[1]:
-            wrong.append(f"{name} is {packages[name]} and must be {pinned[1]}")
+        elif not requirement.specifier.contains(found, prereleases=True):
+            wrong.append(f"{name} is {found} and must be {requirement.specifier}")
     system = f"{platform.system()} {platform.release()} {platform.machine()}"
     facts = {
         "freshet": own,
