@@ -31,15 +31,19 @@ class Ended:
 @pytest.mark.parametrize(
     ("code", "refused", "right"),
     [
-        (70, "", True),
-        (1, "", False),
-        (1, "is missing", True),
-        (1, "max.message.bytes", False),
-        (2, "is missing", False),
+        (70, (), True),
+        (1, (), False),
+        (1, ("max.message.bytes", "is missing"), True),
+        (1, ("max.message.bytes",), False),
+        (2, ("is missing",), False),
     ],
 )
 def test_a_start_is_refused_for_the_reason_of_the_fault_alone(
-    code: int, refused: str, right: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    code: int,
+    refused: tuple[str, ...],
+    right: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Ended, "code", code)
     monkeypatch.setattr(fleet, "Worker", Ended)
