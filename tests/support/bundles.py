@@ -14,6 +14,7 @@ from export.models.base import Trained
 from export.to_onnx import node, score_graph, update_graph
 from export.weights import EVENT_WEIGHTS
 from stream.core.bundle import NEVER_LISTED, Bundle
+from stream.core.calibration import Calibration
 from stream.core.recent import Recent
 
 
@@ -28,6 +29,7 @@ def random_decay_bundle(
     seed: int = 0,
     clusters: int = 0,
     repurchase_s: np.ndarray | None = None,
+    calibration: Calibration | None = None,
 ) -> Bundle:
     """A `decay` bundle of items "i1" to "i<items>" with random unit vectors and biases.
 
@@ -56,6 +58,8 @@ def random_decay_bundle(
     )
     trained.storage, trained.repurchase_s = storage, repurchase_s
     trained.exclude_seen, trained.exclude_bought = exclude_seen, exclude_bought
+    if calibration is not None:
+        trained = trained.calibrated(calibration)
     return write_bundle(trained, folder, "random")
 
 

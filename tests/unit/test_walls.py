@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from export.bundle import write_files
 from stream.config import Placement
 from stream.contracts import Item
-from stream.core.bundle import Bundle
+from stream.core.bundle import Bundle, manifest_id
+from stream.core.calibration import Calibration
+from stream.errors import SettingsError
 from stream.placements import Caps, PriceBand
 from tests.support.bundles import random_decay_bundle
 from tests.unit.test_engine import NOW_MS, Shop, items, lists
@@ -120,11 +124,25 @@ def ads(seed: int = 0) -> list[Item]:
     ]
 
 
+# Steep, level and steep again, where logits and logits with bids lie.
+MAPS = {
+    "none": None,
+    "flatter": Calibration.of([-9, 1], [-6, -1]),
+    "bent": Calibration.of([-900, -14, -8, -6, -5, -3, -1], [-15, -11.5, -11.4, -5, -4.9, 0, 0.01]),
+}
+
+
+@pytest.fixture(scope="module", params=MAPS)
+def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder: Path = tmp_path_factory.mktemp("ads") / "bundle"
+    return random_decay_bundle(folder, 200, dim=16, calibration=MAPS[request.param])
+
+
 @pytest.mark.parametrize("pool", [3, 20, 400])
-def test_ads_stand_by_bid_times_probability(decay_bundle: Bundle, pool: int) -> None:
+def test_ads_stand_by_bid_times_probability(bundle: Bundle, pool: int) -> None:
     catalogue = ads()
     bid = {item.item_id: item.bid for item in catalogue if item.bid}
-    plain = home(decay_bundle, *catalogue, kinds=("ad",))
+    plain = home(bundle, *catalogue, kinds=("ad",))
     (everything,) = lists(plain.step(did("click", "i7")))
     score = {item.item_id: item.score for item in everything.lists["home"].items}
     for theta in (0.0, 0.02):
@@ -132,9 +150,7 @@ def test_ads_stand_by_bid_times_probability(decay_bundle: Bundle, pool: int) -> 
             (item for item in bid if score[item] >= theta),
             key=lambda item: -bid[item] * score[item],
         )
-        shop = home(
-            decay_bundle, *catalogue, kinds=("ad",), by_bid=True, k=6, pool=pool, theta=theta
-        )
+        shop = home(bundle, *catalogue, kinds=("ad",), by_bid=True, k=6, pool=pool, theta=theta)
         (found,) = lists(shop.step(did("click", "i7")))
         shown = found.lists["home"].items
         assert [item.item_id for item in shown] == wanted[:6]
@@ -143,15 +159,13 @@ def test_ads_stand_by_bid_times_probability(decay_bundle: Bundle, pool: int) -> 
     assert list(score)[:6] != wanted[:6]
 
 
-def test_ads_are_exact_with_caps_as_well_and_follow_their_bids(decay_bundle: Bundle) -> None:
+def test_ads_are_exact_with_caps_as_well_and_follow_their_bids(bundle: Bundle) -> None:
     catalogue = ads(1)
     bid = {item.item_id: item.bid for item in catalogue if item.bid}
-    plain = home(decay_bundle, *catalogue, kinds=("ad",))
+    plain = home(bundle, *catalogue, kinds=("ad",))
     (everything,) = lists(plain.step(did("click", "i7")))
     score = {item.item_id: item.score for item in everything.lists["home"].items}
-    shop = home(
-        decay_bundle, *catalogue, kinds=("ad",), by_bid=True, k=6, pool=7, caps=Caps(category=2)
-    )
+    shop = home(bundle, *catalogue, kinds=("ad",), by_bid=True, k=6, pool=7, caps=Caps(category=2))
     wanted: list[str] = []
     for item in sorted(bid, key=lambda item: -bid[item] * score[item]):
         if sum(int(other[1:]) % 3 == int(item[1:]) % 3 for other in wanted) < 2:
@@ -160,6 +174,17 @@ def test_ads_are_exact_with_caps_as_well_and_follow_their_bids(decay_bundle: Bun
     last = max(score, key=lambda item: -score[item])
     shop.catalogue.put(Item(last, kind="ad", bid=1e9))
     assert items(shop.step(did("click", "i7")))[0] == last
+
+
+def test_ads_by_scores_that_are_calibrated_nobody_knows_how_are_refused(tmp_path: Path) -> None:
+    new = random_decay_bundle(tmp_path / "new", 50, dim=8, calibration=MAPS["bent"])
+    files = {file.name: file.read_bytes() for file in new.path.iterdir()}
+    fields = {**json.loads(files["manifest.json"]), "calibration": None}
+    fields["id"] = manifest_id(fields)
+    old = write_files(files | {"manifest.json": json.dumps(fields).encode()}, tmp_path / "old")
+    home(old)
+    with pytest.raises(SettingsError, match=r"by_bid: .* train it again, or leave by_bid out"):
+        home(old, by_bid=True)
 
 
 # -- price bands -------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from stream.config import Placement as PlacementRules
 from stream.core.bundle import NEVER_LISTED
 from stream.core.catalogue import NO_ITEM, Catalogue
 from stream.core.model import Model
-from stream.core.policy.bids import Bids
+from stream.core.policy.bids import Bids, map_of
 from stream.core.policy.rules import Rules
 from stream.core.resident import ResidentBias
 
@@ -32,6 +32,10 @@ class Biases:
     ----------
     settings : the placement's
     item_bias : float32, shape (rows,); the model's bias of every row
+
+    Raises
+    ------
+    SettingsError : see `bids.map_of`
 
     Attributes
     ----------
@@ -52,7 +56,9 @@ class Biases:
         self._kinds = settings.kinds
         self._rating_weight = np.float32(settings.rating_weight)
         self._item_bias = item_bias
-        self.bids = Bids(catalogue.attributes) if settings.by_bid else None
+        self.bids = None
+        if settings.by_bid:
+            self.bids = Bids(catalogue.attributes, map_of(model.bundle.manifest))
         self.rules = Rules(settings.rules, catalogue) if settings.rules else None
         self._by_bits: OrderedDict[int, ResidentBias] = OrderedDict()
 
