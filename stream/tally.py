@@ -203,7 +203,7 @@ class Tally:
         shard : the partition's
         """
         outputs: dict[str, Records] = {}
-        told = shard.counts.untold(time.time_ns() // 1_000_000)
+        told = shard.untold(time.time_ns() // 1_000_000)
         if told is not None:
             outputs[self._topic] = Records(*told)
         due = self._due.pop(partition, None)

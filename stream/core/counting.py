@@ -1,4 +1,4 @@
-"""What a step's events did, counted. In: folded events. Out: numbers; changelog records of items.
+"""What a step's events did, counted. In: folded events. Out: numbers; changelog records of counts.
 
 What is counted is what was folded: nothing twice, nothing that was forgotten. Knows nothing of how
 counts fade.
@@ -11,11 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.contracts import Events
+from stream.contracts import MIN_EVENT_TIME_MS, Events
 from stream.core.fold import Folded
 from stream.core.micro_batch import Decoded, PartResult
 from stream.core.statistics.contexts import with_contexts
-from stream.core.statistics.counts import Columns, Records
+from stream.core.statistics.counts import Columns
+from stream.core.statistics.fading import Records
+from stream.core.statistics.segments import Seen
 from stream.core.users import Users
 
 
@@ -63,6 +65,33 @@ def count_items(parts: Sequence[Decoded], folded: Folded, events: Events) -> lis
         records.append(counts.fold(some))
         first = stop
     return records
+
+
+def count_segments(
+    parts: Sequence[Decoded], seen: Sequence[Seen], events: Events, counted: Sequence[Records]
+) -> None:
+    """Count what came of lists in the shard of each part.
+
+    Parameters
+    ----------
+    seen : by the numbers of `events`
+    events : as in `count_items`
+    counted : for each part records for the changelog, to which those of this are added
+    """
+    if not seen:
+        return
+    sent_ms = np.concatenate([_sent_ms(part) for part in parts])
+    # As with items: one that is dated ahead counts as of when it was sent.
+    latest_ms = np.where(sent_ms < MIN_EVENT_TIME_MS, events.times_ms, sent_ms)
+    times_ms = np.minimum(events.times_ms, latest_ms)
+    first = 0
+    for part, (keys, values) in zip(parts, counted, strict=True):
+        stop = first + len(part.events) - part.skipped
+        some = [of.between(first, stop) for of in seen]
+        more = part.given.shard.counts.segments.fold(some, times_ms)
+        keys.extend(more[0])
+        values.extend(more[1])
+        first = stop
 
 
 def _sent_ms(part: Decoded) -> NDArray[np.int64]:

@@ -3,7 +3,7 @@
     decode    bytes -> events, and what cannot be used     stream/contracts
     fold      events -> user states                        users.py, fold.py
               erasures -> users forgotten                  marks.py
-    count     events -> counts of items                    counting.py, statistics/
+    count     events -> counts of items and segments       counting.py, statistics/
     quality   events -> hits in lists that were shown      quality/live.py
     score     states -> item rows and scores               policy/placement.py, model.py
     policy    rows -> lists with reasons                   policy/lists.py, policy/reasons.py
@@ -30,14 +30,14 @@ from stream.config import Placement as PlacementRules
 from stream.contracts import Events, Kind, Rejection, decode_erasures, decode_events
 from stream.core.answers.answering import Answers
 from stream.core.catalogue import Catalogue
-from stream.core.counting import count_events, count_items
+from stream.core.counting import count_events, count_items, count_segments
 from stream.core.fold import fold, rebuild
 from stream.core.lifecycle import Limits
 from stream.core.micro_batch import Decoded, ErasedUser, Part, PartResult, StepResult
 from stream.core.model import Model
 from stream.core.numbering import number_users
 from stream.core.policy.changing import Change
-from stream.core.policy.exploring import CountsItems
+from stream.core.policy.exploring import ShopCounts
 from stream.core.policy.learning import Happened
 from stream.core.policy.lists import USERS_AT_ONCE, Lists
 from stream.core.policy.made import EncodedLists
@@ -63,9 +63,9 @@ class Engine:
     ring, impressions : interactions, and impressions of ads, remembered per user
     limits : when users leave, of all partitions together
     pseudonyms : user ids to the keys of their states
-    new_counts : makes the empty counts of a partition's items
+    new_counts : makes the empty counts of a partition
     resend_after_s : lists that show the same as those before are sent after so long; 0: at once
-    counts : of the shop's items, for placements that explore; None: those of this engine's shards
+    counts : of the whole shop, for placements that explore; None: those of this engine's shards
     quality : how much of lists is remembered, to see what comes of them; None: nothing
 
     Attributes
@@ -85,7 +85,7 @@ class Engine:
         limits: Limits | None = None,
         pseudonyms: Pseudonyms | None = None,
         new_counts: Callable[[], Counts] = Counts,
-        counts: CountsItems | None = None,
+        counts: ShopCounts | None = None,
         quality: QualityRules | None = None,
         resend_after_s: float = 0.0,
     ) -> None:
@@ -230,11 +230,12 @@ class Engine:
         events = Events.join(new)
         folded = fold(self.model, self.catalogue, users, who, events)
         new_ones = ~(folded.repeated | folded.forgotten)
-        self._lists.learn(Happened(users, who, events, new_ones, now_ms))
+        seen = self._lists.learn(Happened(users, who, events, new_ones, now_ms))
         result.outcomes = self.quality.look_up(decoded, who, events, folded)
         values = users.store()
         result.refused_states = users.refused
         counted = count_items(decoded, folded, events)
+        count_segments(decoded, seen, events, counted)
         first_event = 0
         for part, changes, counts in zip(decoded, result.parts, counted, strict=True):
             stop_event = first_event + len(part.events) - part.skipped

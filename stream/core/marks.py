@@ -30,7 +30,7 @@ Record = tuple[bytes, bytes | None]
 
 
 def is_mark(key: bytes) -> bool:
-    """Whether a changelog key is a record of this module; user keys are not."""
+    """Whether a changelog key is no user's: a record of this module, or of counts."""
     return key[:1] == b"\xff"
 
 

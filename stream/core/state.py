@@ -21,7 +21,8 @@ from stream.core.quality.memory import Memory
 from stream.core.rows import Rows
 from stream.core.standing import Standing
 from stream.core.statistics.counts import Counts
-from stream.core.statistics.fading import KEY_PREFIX
+from stream.core.statistics.fading import KEY_PREFIX, Records
+from stream.core.statistics.segments import of_segments
 from stream.core.wire import MISROUTED, UNFLAGGED, Layout, decode_values, fit_states, shape_of
 
 Slots = NDArray[np.int64]
@@ -40,7 +41,7 @@ class UserShard:
     Attributes
     ----------
     layout : sizes of a state
-    counts : how often items were shown, clicked, bought; of no user, so who leaves changes nothing
+    counts : of items, and of what came of lists; of no user, so who leaves changes nothing
     keys : user key of each slot
     marks : who was forgotten, and since when
     newest_ms : newest event time of the partition's users
@@ -226,6 +227,21 @@ class UserShard:
         expired = lifecycle.expired(self.keys, clock_ms, events, most, stay)
         return self.forget(expired), evicted
 
+    # -- telling ---------------------------------------------------------------------------
+
+    def untold(self, now_ms: int) -> Records | None:
+        """What other workers should know by now of the partition's counts; None: nothing.
+
+        Parameters
+        ----------
+        now_ms : wall-clock time
+        """
+        items = self.counts.untold(now_ms)
+        segments = self.counts.segments.untold(now_ms, self.counts.tell_every_ms)
+        if items is None or segments is None:
+            return items or segments
+        return items[0] + segments[0], items[1] + segments[1]
+
     # -- wire ------------------------------------------------------------------------------
 
     def load(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
@@ -238,17 +254,22 @@ class UserShard:
         newest: dict[bytes, bytes | None] = dict(zip(keys, values, strict=True))
         by_shape: dict[tuple[int, bytes], list[tuple[bytes, bytes]]] = {}
         counts: dict[bytes, bytes | None] = {}
+        segments: dict[bytes, bytes | None] = {}
         for key, value in newest.items():
             if key[:2] == KEY_PREFIX:
                 counts[key] = value
             elif is_mark(key):
-                self.marks.load(key, value)
+                if of_segments(key):
+                    segments[key] = value
+                else:
+                    self.marks.load(key, value)
             elif value is None:
                 self._forget(key)
             else:
                 by_shape.setdefault(shape_of(value), []).append((key, value))
         if counts:
             self.counts.load(list(counts), list(counts.values()))
+        self.counts.segments.load(segments)
         for records in by_shape.values():
             self._load_alike([key for key, _ in records], [value for _, value in records])
 

@@ -13,6 +13,7 @@ from stream.core.bundle import StateLayout, read_manifest
 from stream.core.lifecycle import leave_at_most
 from stream.core.statistics.counts import let_go_at_most
 from stream.core.statistics.fading import ROW
+from stream.core.statistics.segments import KEY_BYTES, MOST_ROW_BYTES, MOST_ROWS
 from stream.core.wire import Layout
 from stream.words.templates import MAX_TITLE
 
@@ -23,6 +24,8 @@ DEFAULT_STATE = StateLayout(size=512, storage="float32")
 
 _FRAMING_BYTES = 64  # of a record: lengths, offset and timestamp
 _BATCH_BYTES = 64 << 10  # the `applied` record and the header of a record batch, generously
+# Of what came of lists: every row there may be, and as many tombstones.
+_SEGMENTS_BYTES = MOST_ROWS * (MOST_ROW_BYTES + 2 * (KEY_BYTES + _FRAMING_BYTES))
 _COUNTS_BYTES = ROW.itemsize + 16 + _FRAMING_BYTES  # of an item: row, key, framing
 _LISTED_ITEM_BYTES = 2 * MAX_ID_BYTES + 256  # JSON: two ids, numbers, the reason's slug
 _WORDS_BYTES = 6 * MAX_TITLE + 256  # JSON: a title, and a template around it
@@ -49,7 +52,8 @@ def changelog_batch_bytes(settings: Settings) -> int:
 
     A broker refuses a record batch over max.message.bytes whole, and the states of a micro-batch
     with their `applied` record are one record batch, never two. The counts of as many items,
-    and the tombstones of users and items that leave meanwhile, are part of it.
+    those of what came of lists, and the tombstones of users and items that leave meanwhile, are
+    part of it.
 
     Raises
     ------
@@ -59,7 +63,8 @@ def changelog_batch_bytes(settings: Settings) -> int:
     tombstones = leave_at_most(max_events) * (MAX_ID_BYTES + _FRAMING_BYTES)
     counted = max_events * (1 + len(settings.statistics.context_names))
     counts = (counted + let_go_at_most(counted)) * _COUNTS_BYTES
-    return max_events * user_bytes(settings) + tombstones + counts + _BATCH_BYTES
+    users = max_events * user_bytes(settings)
+    return users + tombstones + counts + _SEGMENTS_BYTES + _BATCH_BYTES
 
 
 def lists_bytes(settings: Settings) -> int:

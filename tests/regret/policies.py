@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from stream.core.manifest import Additive, FadingSum
 from stream.core.policy.appeal import Appeal
-from stream.core.policy.exploring import SEGMENTS, places, segments, temperatures
+from stream.core.policy.exploring import SEGMENTS, counts_key, places, segments, temperatures
 from stream.core.policy.greedy import go_on
 from stream.core.policy.interest import Interests
 from stream.core.policy.payoffs import Payoffs
 from stream.core.policy.pools import Caps, Chance, Likeness, Made, Pins, Pool
+from stream.core.statistics.segments import Seen, SegmentCounts
 from stream.placements import Explore
 from tests.regret.run import HALF_LIVES_S, POOL, SHARES, STRENGTH, WEIGHTS, Asked
 from tests.regret.world import PLACES, Ints
@@ -36,7 +37,8 @@ class Explored:
         self._rules = rules
         self._dice = np.random.default_rng([seed, 3])
         self._interests = Interests(_WEIGHTS, Additive(_SUMS, STRENGTH))
-        self.payoffs = Payoffs(SEGMENTS, rules.half_life_s)
+        self.payoffs = Payoffs(SEGMENTS)
+        self._counts, self._key = SegmentCounts(), counts_key("home", rules)
         self._asked: tuple[Ints, NDArray[np.float64], float] | None = None
 
     def lists(self, asked: Asked) -> Ints:
@@ -71,7 +73,13 @@ class Explored:
     def learn(self, seen: Ints, clicked: Ints) -> None:
         if self._asked is not None:
             at, where, time_s = self._asked
-            self.payoffs.count(at, where, seen, clicked, time_s)
+            cells, shape = self.payoffs.cells(at, where), self.payoffs.shape
+            cells = np.repeat([cells, cells + shape[0] * shape[1]], [*seen, *clicked])
+            half_life_ms, events = 1000 * self._rules.half_life_s, np.arange(len(cells))
+            came = Seen(self._key, shape, half_life_ms, events, cells)
+            self._counts.fold([came], np.full(len(cells), int(1000 * time_s)))
+            if self._key in self._counts.rows:
+                self.payoffs.follow(*self._counts.rows[self._key].counts)
 
 
 class Randomly:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter, deque
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
@@ -18,6 +18,7 @@ from stream.observe import Observer
 from stream.placements import Caps, Explore, Items, Pin, PriceBand, Rule, Shoppers, Variant
 from stream.quality import Quality
 from stream.revision import revision_of
+from tests.support.parts import Part
 from tests.unit import test_live_quality as live_quality
 from tests.unit.test_engine import NOW_MS, Shop, lists
 from tests.unit.test_placement_rules import catalogue
@@ -201,14 +202,17 @@ def test_what_was_learned_goes_on_where_it_means_the_same(decay_bundle: Bundle) 
     same = Explore(temperature=0.5, optimism=1.0, half_life_s=60.0)
     change(shop, home=Placement(k=4, diversity=1.0, explore=same))
     assert learned() == [1, 1]
-    payoffs = shop.engine.answers.lists._explorers["home"].payoffs
-    none = np.zeros(1, np.int64)
-    payoffs.count(none, none.astype(np.float64), none, none, NOW_MS / 1000 + 60)
-    assert learned() == pytest.approx([0.5, 0.5])  # by the new half-life from now on
-    shop.step(seen)
-    assert learned()[1] == pytest.approx(1.5)
+    later_ms = NOW_MS + 60_000
+    batch = shop.batch({**seen, "event_time_ms": later_ms})
+    sent = dataclasses.replace(batch, timestamps_ms=[later_ms])
+    shop.engine.step([Part(shop.shard, sent)], later_ms)
+    assert learned() == pytest.approx([0.5, 1.5])  # by the new half-life from now on
     change(shop, home=Placement(k=10, explore=Explore(temperature=0.7)))
     assert learned() == [0, 0]  # of other temperatures
+    shop.step(seen, seen)
+    assert learned() == [0, 2]
+    change(shop, home=Placement(k=10, explore=same))
+    assert learned() == pytest.approx([0.5, 1.5])  # which are these once more
 
 
 def test_a_placement_that_is_gone_is_counted_no_more(decay_bundle: Bundle) -> None:

@@ -34,6 +34,7 @@ from stream.core.policy.ring import Ring
 from stream.core.statistics.counts import Counts
 from stream.core.statistics.fading import Fading
 from stream.core.statistics.merged import ItemCounts, Merged
+from stream.core.statistics.segments import MergedSegments
 from stream.core.users import Users
 from stream.placements import Caps, Explore, Pin
 from tests.unit.test_engine import NOW_MS, Shop, lists
@@ -207,21 +208,24 @@ def test_users_keep_their_place() -> None:
 
 
 def test_what_pays_gets_the_users_and_nothing_is_given_up() -> None:
-    payoffs = Payoffs(SEGMENTS, half_life_s=DAY_S)
+    payoffs = Payoffs(SEGMENTS)
+    impressions, clicks = np.zeros((2, *payoffs.shape))
     where = (np.arange(4000) + 0.5) / 4000
     at = np.ones(4000, np.int64)
     before = payoffs.shares.copy()
     assert before[1] == pytest.approx(np.full(4, 0.25), abs=0.05)
-    for round_s in range(20):
-        best = payoffs.multipliers(at, where) == MULTIPLIERS[2]
-        seen = np.full(4000, 100)
-        payoffs.count(at, where, seen, np.where(best, 15, 10), float(round_s))
+    for _ in range(20):
+        cells = np.unravel_index(payoffs.cells(at, where), payoffs.shape)
+        assert (np.array(MULTIPLIERS)[cells[1]] == payoffs.multipliers(at, where)).all()
+        np.add.at(impressions, cells, 100)
+        np.add.at(clicks, cells, np.where(cells[1] == 2, 15, 10))
+        payoffs.follow(impressions, clicks)
     assert payoffs.shares.sum(axis=1) == pytest.approx(np.ones(SEGMENTS))
     assert payoffs.shares[1].argmax() == 2
     assert payoffs.shares[1, 2] > 0.9
     assert payoffs.shares.min() >= 0.1 / len(MULTIPLIERS) - 1e-12
     np.testing.assert_array_equal(payoffs.shares[0], before[0])  # another segment's
-    payoffs.count(at[:0], where[:0], seen[:0], seen[:0], 60 * DAY_S)
+    payoffs.follow(impressions * 2.0**-60, clicks * 2.0**-60)
     assert payoffs.shares[1] == pytest.approx(before[1], abs=0.1)  # it is forgotten
 
 
@@ -235,6 +239,7 @@ class Counted:
         self._by_row = {int(name[1:]): counts for name, counts in by_row.items()}
 
     fading = Fading()
+    segments = MergedSegments()
 
     def by_row(self, catalogue: Catalogue, now_ms: int) -> ItemCounts:
         found = ItemCounts(now_ms, *np.zeros((5, len(catalogue)), np.float32))
@@ -275,10 +280,10 @@ def test_a_sure_interest_explores_less(decay_bundle: Bundle) -> None:
 def test_a_list_follows_what_has_paid(decay_bundle: Bundle) -> None:
     explore = Explore(temperature=2.0, sure_after=1e5)
     propensities = []
-    for multiple in range(len(MULTIPLIERS)):
+    for multiplier in range(len(MULTIPLIERS)):
         shop = Shop(decay_bundle, home=Placement(k=10, exclude_seen=False, explore=explore))
         payoffs = shop.engine._lists._explorers["home"].payoffs
-        payoffs.shares[:] = np.arange(len(MULTIPLIERS)) == multiple
+        payoffs.shares[:] = np.arange(len(MULTIPLIERS)) == multiplier
         (record,) = lists(shop.step({"item_id": "i7"}))
         propensities.append(record.lists["home"].items[0].propensity)
     assert propensities[0] == 1

@@ -17,7 +17,7 @@ from stream.core.catalogue import Catalogue
 from stream.core.model import Model
 from stream.core.policy.arranging import Arranging, pool_of
 from stream.core.policy.biases import Biases
-from stream.core.policy.exploring import CountsItems, Explorer, explores
+from stream.core.policy.exploring import Explorer, ShopCounts, explores
 from stream.core.policy.placement import Placement
 from stream.core.policy.variants import arms_of
 
@@ -84,7 +84,7 @@ class Placed(NamedTuple):
 
     Attributes
     ----------
-    explorers : by name, of the arms that explore
+    explorers : by arm, of those that explore
     placements, arranging : of each arm, in the order of the settings
     """
 
@@ -95,11 +95,10 @@ class Placed(NamedTuple):
 
 def place(
     rules: Mapping[str, PlacementRules],
-    explorers: Mapping[str, Explorer],
     biases: Mapping[str, Biases],
     model: Model,
     catalogue: Catalogue,
-    counts: CountsItems,
+    counts: ShopCounts,
     item_bias: NDArray[np.float32],
 ) -> Placed:
     """Build placements.
@@ -107,21 +106,19 @@ def place(
     Parameters
     ----------
     rules : settings by arm (`variants.py`)
-    explorers : those before, whose payoffs go on
-    biases : of the placements for which there are some
-    counts : of items
+    biases : of the arms for which there are some
+    counts : of items, and of what came of lists
     item_bias : float32, shape (rows,); the model's bias of every row
     """
     placed = Placed({}, [], [])
-    for name, of in rules.items():
+    for arm, of in rules.items():
         explorer = None
         if explores(of.explore):
-            before = explorers.get(name)
-            explorer = Explorer(name, of.explore, model, catalogue, counts, before)
+            explorer = Explorer(arm, of.explore, model, catalogue, counts)
             explorer.item_bias = item_bias
-            placed.explorers[name] = explorer
+            placed.explorers[arm] = explorer
         pool = pool_of(of, exploring=explorer is not None)
-        placement = Placement(name, of, model, catalogue, item_bias, pool, biases.get(name))
+        placement = Placement(arm, of, model, catalogue, item_bias, pool, biases.get(arm))
         placed.placements.append(placement)
         placed.arranging.append(Arranging(of, placement, model, catalogue, explorer))
     return placed

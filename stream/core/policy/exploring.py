@@ -1,7 +1,7 @@
 """How much each list explores: temperatures of users, and what is hoped of items.
 
-In: a placement's settings, what is known of users, counts of items. Out: `Wishes`. Knows nothing of
-how a list is drawn, nor of where counts are kept.
+In: an arm's settings, what is known of users, counts of items and of what came of lists. Out:
+`Wishes`. Knows nothing of how a list is drawn, nor of where counts are kept.
 
 A user's temperature is the largest one, times
 
@@ -26,9 +26,10 @@ from stream.core.policy.appeal import Appeal
 from stream.core.policy.arranging import Wishes
 from stream.core.policy.audience import Audience
 from stream.core.policy.interest import Interest, Interests
-from stream.core.policy.payoffs import Payoffs
+from stream.core.policy.payoffs import MULTIPLIERS, Payoffs
 from stream.core.statistics.fading import Fading
 from stream.core.statistics.merged import ItemCounts
+from stream.core.statistics.segments import KEY_BYTES, KEY_PREFIX, MergedSegments, Seen
 from stream.placements import Explore
 
 LOOK_BACK: Final = 16  # interactions that tell how sure an interest is
@@ -57,57 +58,66 @@ def segments(rules: Explore, interest: Interest) -> NDArray[np.int64]:
     return np.searchsorted(_EDGES * rules.sure_after, interest.evidence, side="right")
 
 
-def places(keys: Sequence[bytes], placement: str) -> NDArray[np.float64]:
-    """Where users stand on the line of a placement's payoffs, for good: float64, in [0, 1)."""
-    person = placement.encode()[:16]
+def places(keys: Sequence[bytes], arm: str) -> NDArray[np.float64]:
+    """Where users stand on the line of an arm's payoffs, for good: float64, in [0, 1)."""
+    person = arm.encode()[:16]
     digests = b"".join(hashlib.blake2b(key, digest_size=8, person=person).digest() for key in keys)
     numbers = np.frombuffer(digests, "<u8") >> np.uint64(11)
     return numbers.astype(np.float64) * 2.0**-53
 
 
-class CountsItems(Protocol):
-    """Whoever counts how often items were shown and clicked."""
+class ShopCounts(Protocol):
+    """Whoever counts how often items were shown and clicked, and what came of lists."""
 
     @property
     def fading(self) -> Fading:
-        """Half-lives of the counts."""
+        """Half-lives of the counts of items."""
+
+    @property
+    def segments(self) -> MergedSegments:
+        """What came of arms' lists."""
 
     def by_row(self, catalogue: Catalogue, now_ms: int) -> ItemCounts:
         """Counts of the catalogue's items, none of them of later than `now_ms`."""
 
 
-def _paid(rules: Explore) -> tuple[float | bool, ...]:
-    """What segments and the multiples of their temperatures hang on."""
-    return (rules.temperature, rules.adapt, rules.sure_after, rules.fresh, rules.drift)
+def counts_key(arm: str, rules: Explore) -> bytes:
+    """Under which key it is counted what came of an arm's lists.
+
+    Another one where segments, multipliers or the temperatures that they multiply are others: what
+    was counted before would mean something else, and fades. By the old settings it is found again.
+    """
+    terms = (rules.temperature, rules.sure_after, rules.fresh, rules.drift)
+    numbers = np.array([*terms, *_EDGES, *MULTIPLIERS], "<f8").tobytes()
+    told = numbers + arm.encode()
+    return KEY_PREFIX + hashlib.blake2b(told, digest_size=KEY_BYTES - len(KEY_PREFIX)).digest()
 
 
 class Explorer:
-    """How much the lists of one placement explore.
+    """How much the lists of one arm explore.
 
     Parameters
     ----------
-    name : of the placement
+    arm : `variants.py`
     rules : its settings
-    catalogue, counts : the items, and how often they were shown and clicked
-    before : the placement's by other settings
+    catalogue, counts : the items; how often they were shown and clicked, what came of lists
 
     Attributes
     ----------
     item_bias : float32, shape (rows,); what the model's scores say of items, to be kept up to date
     learns : it is to be told of impressions and clicks
-    payoffs : what exploring brought; those of `before` go on where their temperatures mean the same
+    payoffs : what exploring brought, as far as `counts` knew when it was last needed
     """
 
     def __init__(
         self,
-        name: str,
+        arm: str,
         rules: Explore,
         model: Model,
         catalogue: Catalogue,
-        counts: CountsItems,
-        before: Explorer | None = None,
+        counts: ShopCounts,
     ) -> None:
-        self._name = name
+        self._arm = arm
         self._rules = rules
         self._model = model
         self._catalogue = catalogue
@@ -115,10 +125,10 @@ class Explorer:
         self.item_bias = model.bundle.biases
         manifest = model.bundle.manifest
         self._interests = Interests(manifest.event_weights, manifest.additive)
-        self.payoffs = Payoffs(SEGMENTS, rules.half_life_s)
-        if before is not None and _paid(before._rules) == _paid(rules):
-            self.payoffs.go_on(before.payoffs)
+        self.payoffs = Payoffs(SEGMENTS)
         self.learns = rules.temperature > 0 and rules.adapt and rules.learn
+        self._key, self._version = counts_key(arm, rules), 0
+        self._follow_payoffs()
         self._as_of_ms = -APPEAL_EVERY_MS
         self._bonus = np.zeros(0, np.float32)
         self._new = np.zeros(0, np.bool_)
@@ -141,9 +151,23 @@ class Explorer:
         interest = self._interest(audience)
         found = temperatures(rules, interest)
         if self.learns:
-            where = places(audience.keys, self._name)
-            found *= self.payoffs.multipliers(segments(rules, interest), where)
+            found *= self.payoffs.multipliers(*self._stand(audience, interest))
         return found
+
+    def _stand(
+        self, audience: Audience, interest: Interest
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Segments and places of users, by the payoffs as they are now."""
+        self._follow_payoffs()
+        return segments(self._rules, interest), places(audience.keys, self._arm)
+
+    def _follow_payoffs(self) -> None:
+        """Take note of what came of lists."""
+        version = self._counts.segments.version(self._key)
+        if version != self._version:
+            self._version = version
+            known = (self._key, self.payoffs.shape, 1000 * self._rules.half_life_s)
+            self.payoffs.follow(*self._counts.segments.counts(*known))
 
     def _interest(self, audience: Audience) -> Interest:
         newest = audience.users.ring_order(audience.some, LOOK_BACK)
@@ -152,16 +176,26 @@ class Explorer:
         table, (at,) = self._model.embeddings_of(done)
         return self._interests.of(ring, table, at, audience.states)
 
-    def learn(
-        self, audience: Audience, impressions: NDArray[np.int64], clicks: NDArray[np.int64]
-    ) -> None:
-        """Note how many items of the placement's lists came into view and were clicked: of n users.
+    def seen(
+        self,
+        audience: Audience,
+        at: NDArray[np.int64],
+        who: NDArray[np.int64],
+        clicked: NDArray[np.bool_],
+    ) -> Seen:
+        """Where it counts that items of the arm's lists came into view, or were clicked.
 
-        A user's segment is taken to be what it is after that.
+        A user's segment is taken to be what it is after that, the multiplier what it is now.
+
+        Parameters
+        ----------
+        audience : whose events they are
+        at, who, clicked : of each of n events: its number; which of the audience; else it was seen
         """
-        at = segments(self._rules, self._interest(audience))
-        where = places(audience.keys, self._name)
-        self.payoffs.count(at, where, impressions, clicks, audience.now_ms / 1000)
+        cells = self.payoffs.cells(*self._stand(audience, self._interest(audience)))
+        shape, half_life_ms = self.payoffs.shape, 1000 * self._rules.half_life_s
+        columns = clicked * np.int64(shape[0] * shape[1])
+        return Seen(self._key, shape, half_life_ms, at, columns + cells[who])
 
     def _follow(self, now_ms: int) -> None:
         """Take note of what was shown and clicked, and of new items."""

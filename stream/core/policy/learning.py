@@ -1,4 +1,4 @@
-"""What came of lists that explore, told to who decides how much they do. In: folded events.
+"""What came of lists that explore. In: folded events. Out: where each of them counts.
 
 A list is known by its placement, which impressions and clicks name, and by its user's variant.
 """
@@ -18,6 +18,7 @@ from stream.core.policy.audience import Audience
 from stream.core.policy.exploring import Explorer
 from stream.core.policy.ring import Ring
 from stream.core.policy.variants import Deal
+from stream.core.statistics.segments import Seen
 from stream.core.users import Users
 
 _ANSWERS = (EventType.IMPRESSION, EventType.VIEW, EventType.CLICK)  # to a list
@@ -45,20 +46,25 @@ def learn(
     happened: Happened,
     model: Model,
     catalogue: Catalogue,
-) -> None:
-    """Tell explorers what users were shown and clicked of their lists.
+) -> list[Seen]:
+    """What users were shown and clicked of the lists of arms that learn.
 
     Parameters
     ----------
     explorers : by arm
     deals : of all placements
+
+    Returns
+    -------
+    for each arm of which anything was, by the numbers of events in `happened`
     """
+    seen: list[Seen] = []
     users, who, events, counts, now_ms = happened
     answers = np.flatnonzero(counts & np.isin(events.types, _ANSWERS))
     if not len(answers):
-        return
+        return seen
     events, who = events.take(answers), who[answers]
-    shown = events.types == EventType.IMPRESSION
+    clicked = events.types != EventType.IMPRESSION
     for deal in deals:
         learning = [(at, explorers[arm]) for at, arm in deal.numbered if arm in explorers]
         learning = [(at, explorer) for at, explorer in learning if explorer.learns]
@@ -72,6 +78,5 @@ def learn(
             if len(some):
                 ring = Ring.of(model, catalogue, users, some)
                 audience = Audience(users, some, users.vectors[some], ring, [], now_ms)
-                impressions = np.bincount(number[shown[at]], minlength=len(some))
-                clicks = np.bincount(number[~shown[at]], minlength=len(some))
-                explorer.learn(audience, impressions, clicks)
+                seen.append(explorer.seen(audience, answers[at], number, clicked[at]))
+    return seen

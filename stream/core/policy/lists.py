@@ -22,7 +22,7 @@ from stream.core.policy.arranging import Arranging, Picked, pool_of
 from stream.core.policy.audience import Audience, Basis
 from stream.core.policy.biases import Biases, item_biases
 from stream.core.policy.changing import Change, place
-from stream.core.policy.exploring import CountsItems, Explorer
+from stream.core.policy.exploring import ShopCounts
 from stream.core.policy.learning import Happened, learn
 from stream.core.policy.made import EncodedLists
 from stream.core.policy.pacing import Pacing
@@ -33,6 +33,7 @@ from stream.core.policy.ring import Ring
 from stream.core.policy.shops import Shops
 from stream.core.policy.variants import Deal, arms_of, columns_of, together
 from stream.core.standing import extended
+from stream.core.statistics.segments import Seen
 from stream.core.users import Users
 from stream.placements import CONTROL
 from stream.revision import revision_of
@@ -51,7 +52,7 @@ class Lists:
     Parameters
     ----------
     rules : settings by placement name
-    counts : of items, for placements that explore
+    counts : of items, and of what came of lists, for placements that explore
 
     Attributes
     ----------
@@ -67,7 +68,7 @@ class Lists:
         model: Model,
         catalogue: Catalogue,
         rules: Mapping[str, PlacementRules],
-        counts: CountsItems,
+        counts: ShopCounts,
     ) -> None:
         self._model = model
         self._catalogue = catalogue
@@ -81,18 +82,13 @@ class Lists:
         self._tell_writer(range(1, len(catalogue)))
         self._change: Change | None = None
         self.item_bias = item_biases(model)
-        self._place(rules, {}, {})
+        self._place(rules, {})
 
-    def _place(
-        self,
-        rules: Mapping[str, PlacementRules],
-        explorers: Mapping[str, Explorer],
-        biases: Mapping[str, Biases],
-    ) -> None:
-        """Put placements in the place of those before, with what is kept: explorers, biases."""
+    def _place(self, rules: Mapping[str, PlacementRules], biases: Mapping[str, Biases]) -> None:
+        """Put placements in the place of those before, with what is kept: biases."""
         parts = (self._model, self._catalogue, self._counts, self.item_bias)
         arms = arms_of(rules)
-        self._explorers, self._placements, self._arranging = place(arms, explorers, biases, *parts)
+        self._explorers, self._placements, self._arranging = place(arms, biases, *parts)
         self._settings, self._rules, self.revision = rules, arms, revision_of(rules)
         self._deals = [Deal(name, of, list(arms).index(name)) for name, of in rules.items()]
 
@@ -105,8 +101,7 @@ class Lists:
     def adopt(self, change: Change) -> None:
         """Make lists by other settings from the next step on; what was learned goes on."""
         self._change = None
-        biases = change.biases(self._placements, self.item_bias)
-        self._place(change.rules, self._explorers, biases)
+        self._place(change.rules, change.biases(self._placements, self.item_bias))
 
     def _tell_writer(self, rows: Sequence[int]) -> None:
         ids, prices = self._catalogue.ids, self._catalogue.prices
@@ -159,7 +154,7 @@ class Lists:
         if len(catalogue) > self._model.rows:
             self._model.grow(int(len(catalogue) * _ROWS_GROW_BY))
             self.item_bias = item_biases(self._model)
-            self._place(self._settings, self._explorers, {})
+            self._place(self._settings, {})
         if catalogue.embeddings:
             at = np.fromiter(catalogue.embeddings, np.int64, len(catalogue.embeddings))
             vectors = np.array(list(catalogue.embeddings.values()), np.float32)
@@ -218,10 +213,11 @@ class Lists:
             reasons.types[:] = np.where(shown.codes > 0, shown.codes, reasons.types)
         return reasons
 
-    def learn(self, happened: Happened) -> None:
-        """Take note of what came of the lists of placements that explore."""
-        if self._explorers:
-            learn(self._explorers, self._deals, happened, self._model, self._catalogue)
+    def learn(self, happened: Happened) -> list[Seen]:
+        """What came of the lists of placements that explore, to be counted."""
+        if not self._explorers:
+            return []
+        return learn(self._explorers, self._deals, happened, self._model, self._catalogue)
 
     def make(self, users: Users, some: slice, causes: list[Cause], now_ms: int) -> EncodedLists:
         """Fresh lists for a few users.

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.core.catalogue import Catalogue
-from stream.core.policy.exploring import CountsItems
+from stream.core.policy.exploring import ShopCounts
 
 PACE_EVERY_MS: Final = 1000
 _LOWERED_FROM: Final = 0.9  # of the highest count
@@ -38,7 +38,7 @@ class Pacing:
     counts : of all workers
     """
 
-    def __init__(self, catalogue: Catalogue, counts: CountsItems) -> None:
+    def __init__(self, catalogue: Catalogue, counts: ShopCounts) -> None:
         self._catalogue = catalogue
         self._counts = counts
         self._as_of_ms = -PACE_EVERY_MS

@@ -1,7 +1,7 @@
 """How exploring pays: a bandit over temperatures, one for each segment of users.
 
-In: impressions and clicks by segment and place of their user. Out: by what to multiply the
-temperature of each user. Knows nothing of lists, nor of how temperatures come about.
+In: impressions and clicks by segment and multiplier. Out: by what to multiply the temperature of
+each user. Knows nothing of lists, of how temperatures come about, nor of how counts are kept.
 
 Each user has a place in [0, 1) for good, and each multiplier of a segment a share of that line. So
 a user stays with a multiplier while its share stands, and what exploring costs now and brings later
@@ -24,32 +24,28 @@ _CLUSTERED: Final = 4.0
 
 
 class Payoffs:
-    """What each multiplier brought in each segment; counts fade.
+    """Shares of the multipliers in each segment, by what they brought.
 
     Parameters
     ----------
     segments : how many
-    half_life_s : of the counts
 
     Attributes
     ----------
-    impressions, clicks : float64, shape (segments, multipliers), faded to the newest `count`
-    shares : float64, shape (segments, multipliers); of the users, each row adds up to 1
+    shape : segments, multipliers
+    impressions, clicks : float64, of that shape
+    shares : float64, of that shape; of the users, each row adds up to 1
     """
 
-    def __init__(self, segments: int, half_life_s: float) -> None:
-        shape = (segments, len(MULTIPLIERS))
-        self._half_life_s = half_life_s
-        self._time_s = 0.0
-        self.impressions, self.clicks = np.zeros(shape), np.zeros(shape)
+    def __init__(self, segments: int) -> None:
+        self.shape = (segments, len(MULTIPLIERS))
         # The same numbers every time: shares change with what is counted alone.
-        self._normal = np.random.default_rng(0).standard_normal((_DRAWS, *shape))
-        self._share()
+        self._normal = np.random.default_rng(0).standard_normal((_DRAWS, *self.shape))
+        self.follow(*np.zeros((2, *self.shape)))
 
-    def go_on(self, before: Payoffs) -> None:
-        """Begin with what another one has counted, which fades by this one's half-life from now."""
-        self._time_s = before._time_s
-        self.impressions, self.clicks = before.impressions.copy(), before.clicks.copy()
+    def follow(self, impressions: NDArray[np.float64], clicks: NDArray[np.float64]) -> None:
+        """Share users out by these counts from now on."""
+        self.impressions, self.clicks = impressions, clicks
         self._share()
 
     def multipliers(
@@ -61,30 +57,19 @@ class Payoffs:
         ----------
         segments, places : of n users; places in [0, 1)
         """
-        return np.array(MULTIPLIERS, np.float32)[self._arms(segments, places)]
+        return np.array(MULTIPLIERS, np.float32)[self._chosen(segments, places)]
 
-    def _arms(self, segments: NDArray[np.int64], places: NDArray[np.float64]) -> NDArray[np.int64]:
+    def cells(self, segments: NDArray[np.int64], places: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Where n users stand in arrays of `shape`, flattened: int64, shape (n,)."""
+        return segments * len(MULTIPLIERS) + self._chosen(segments, places)
+
+    def _chosen(
+        self, segments: NDArray[np.int64], places: NDArray[np.float64]
+    ) -> NDArray[np.int64]:
+        """The users' multipliers, by number."""
         ends = np.cumsum(self.shares, axis=1)[segments, :-1]
-        arms: NDArray[np.int64] = (places[:, None] >= ends).sum(axis=1)
-        return arms
-
-    def count(
-        self,
-        segments: NDArray[np.int64],
-        places: NDArray[np.float64],
-        impressions: NDArray[np.int64],
-        clicks: NDArray[np.int64],
-        time_s: float,
-    ) -> None:
-        """Count what n users were shown and clicked, at a time that never goes back."""
-        faded = 2.0 ** (-max(time_s - self._time_s, 0.0) / self._half_life_s)
-        self._time_s = max(time_s, self._time_s)
-        at = (segments, self._arms(segments, places))
-        self.impressions *= faded
-        self.clicks *= faded
-        np.add.at(self.impressions, at, impressions)
-        np.add.at(self.clicks, at, clicks)
-        self._share()
+        chosen: NDArray[np.int64] = (places[:, None] >= ends).sum(axis=1)
+        return chosen
 
     def _share(self) -> None:
         """Shares from the posteriors: normal, around the rates, each drawn to its segment's."""

@@ -24,20 +24,20 @@ from stream.core.statistics.fading import (
     COLUMN_OF_TYPE,
     COUNTED,
     LAYOUT,
+    LEAST,
     NOT_COUNTED,
     ROW,
     Fading,
+    Records,
     cut,
     hashes_in,
     keys_of,
     rows_in,
 )
+from stream.core.statistics.segments import SegmentCounts
 
-Records = tuple[list[bytes], list[bytes | None]]
 Slots = NDArray[np.int64]
 
-# Less than that of an event is left of all counts: the item is let go.
-LEAST: Final = 1 / 16
 # An item that neither catalogue nor model knows is counted while there are fewer rows than these:
 # whoever invents ids shall not fill the memory.
 UNKNOWN_UP_TO: Final = 65_536
@@ -90,6 +90,7 @@ class Counts:
 
     Attributes
     ----------
+    segments : what came of lists, counted in the same partition
     keys : changelog key of each slot
     newest_ms : newest event time that was counted
     """
@@ -102,7 +103,8 @@ class Counts:
     ) -> None:
         self.fading = fading or Fading()
         self.contexts = contexts
-        self._tell_every_ms = tell_every_ms
+        self.segments = SegmentCounts()
+        self.tell_every_ms = tell_every_ms
         self.newest_ms = 0
         self._told_ms = self._all_told_ms = 0
         self._hand = 0
@@ -271,11 +273,11 @@ class Counts:
         ----------
         now_ms : wall-clock time
         """
-        if 0 <= now_ms - self._told_ms < self._tell_every_ms:
+        if 0 <= now_ms - self._told_ms < self.tell_every_ms:
             return None
         self._told_ms = now_ms
         untold, rows = self._untold[: self._size], self._all_rows()
-        everything = not 0 <= now_ms - self._all_told_ms < _ALL_AFTER * self._tell_every_ms
+        everything = not 0 <= now_ms - self._all_told_ms < _ALL_AFTER * self.tell_every_ms
         if everything:
             slots = np.flatnonzero(untold > 0)
         else:

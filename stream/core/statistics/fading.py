@@ -17,6 +17,9 @@ from stream.errors import StateError
 LAYOUT: Final = 1
 KEY_PREFIX: Final = b"\xff\x03"  # of a changelog key; the item's hash follows
 HASH_BYTES: Final = 8
+LEAST: Final = 1 / 16  # less than that of an event is left of all counts: the row is let go
+
+Records = tuple[list[bytes], list[bytes | None]]  # keys and values
 
 # Of one item in one partition: as on the wire, so in memory. `time_ms` is the newest event's time,
 # to which all counts are faded; 0 in a row that is not in use. `recent` fades by the short

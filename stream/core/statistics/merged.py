@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from stream.core.catalogue import Catalogue, HashIndex
 from stream.core.statistics.fading import COUNTED, Fading, hashes_in, rows_in
+from stream.core.statistics.segments import MergedSegments, of_segments
 
 _NAMES: Final = (*COUNTED, "recent")
 _MOVE_AFTER: Final = 32.0  # short half-lives; the landmark follows the newest row
@@ -47,11 +48,13 @@ class Merged:
     Attributes
     ----------
     newest_ms : newest event time in any row
+    segments : what came of lists, in all partitions
     """
 
     def __init__(self, fading: Fading) -> None:
         self.fading = fading
         self.newest_ms = 0
+        self.segments = MergedSegments()
         self._landmark_ms = 0
         self._index = HashIndex()
         self._size = 1  # slot 0 is no item
@@ -65,13 +68,16 @@ class Merged:
         return self._size - 1
 
     def load(self, partition: int, keys: list[bytes], values: list[bytes | None]) -> None:
-        """Take over rows of a partition in order; a later one of an item replaces an earlier.
+        """Take over rows of a partition in order; a later one of a key replaces an earlier.
 
         Raises
         ------
         StateError : a layout that this version cannot read
         """
         newest = dict(zip(keys, values, strict=True))
+        of_lists = [key for key in newest if of_segments(key)]
+        if of_lists:
+            self.segments.load(partition, {key: newest.pop(key) for key in of_lists})
         hashes, rows = hashes_in(list(newest)), rows_in(list(newest.values()))
         self.newest_ms = max(self.newest_ms, int(rows["time_ms"].max(initial=0)))
         if self.newest_ms - self._landmark_ms > _MOVE_AFTER * self.fading.recent_ms:

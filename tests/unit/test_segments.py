@@ -1,0 +1,401 @@
+"""What came of lists, by segment and multiplier: counted once, kept, told, added up, let go."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from stream.config import Placement, Settings
+from stream.contracts import item_hash
+from stream.core.bundle import Bundle
+from stream.core.policy.exploring import SEGMENTS, counts_key
+from stream.core.policy.payoffs import Payoffs
+from stream.core.state import UserShard
+from stream.core.statistics import segments as module
+from stream.core.statistics.counts import Counts
+from stream.core.statistics.fading import KEY_PREFIX as ITEM_PREFIX
+from stream.core.statistics.fading import Fading
+from stream.core.statistics.merged import Merged
+from stream.core.statistics.segments import (
+    KEY_PREFIX,
+    MOST_ROW_BYTES,
+    MergedSegments,
+    Row,
+    Seen,
+    SegmentCounts,
+    of_segments,
+    row_bytes,
+)
+from stream.errors import StateError
+from stream.kafka.sizes import changelog_batch_bytes
+from stream.placements import Explore
+from tests.support.parts import Part
+from tests.unit.test_engine import NOW_MS, Shop
+
+SHAPE = (3, 4)
+HALF_MS = 1000.0
+A, B, C = (KEY_PREFIX + bytes([number] * 8) for number in range(3))
+Event = tuple[bytes, int, int]  # key, cell, milliseconds from NOW_MS
+
+
+@dataclasses.dataclass
+class Log:
+    """A changelog that keeps the newest of each key."""
+
+    counts: SegmentCounts = dataclasses.field(default_factory=SegmentCounts)
+    newest: dict[bytes, bytes | None] = dataclasses.field(default_factory=dict)
+
+    def fold(
+        self, *events: Event, half_ms: float = HALF_MS, shape: tuple[int, int] = SHAPE
+    ) -> dict[bytes, bytes | None]:
+        times_ms = np.array([NOW_MS + at for _, _, at in events], np.int64)
+        seen = []
+        for key in dict.fromkeys(key for key, _, _ in events):
+            at = [number for number, event in enumerate(events) if event[0] == key]
+            cells = np.array([events[number][1] for number in at])
+            seen.append(Seen(key, shape, half_ms, np.array(at), cells))
+        keys, values = self.counts.fold(seen, times_ms)
+        assert len(set(keys)) == len(keys), "each arm once"
+        written = dict(zip(keys, values, strict=True))
+        self.newest.update(written)
+        return written
+
+    def read(self) -> SegmentCounts:
+        """What whoever takes over has."""
+        taken = SegmentCounts()
+        taken.load(self.newest)
+        return taken
+
+
+def values(counts: SegmentCounts) -> dict[bytes, bytes]:
+    return {key: row.value for key, row in counts.rows.items()}
+
+
+def of(counts: SegmentCounts, key: bytes = A) -> NDArray[np.float64]:
+    return counts.rows[key].counts.ravel()
+
+
+@pytest.fixture
+def log() -> Log:
+    return Log()
+
+
+def test_counts_fade_and_a_late_event_weighs_what_it_would_by_now(log: Log) -> None:
+    log.fold((A, 0, 0), (A, 0, 0), (A, 13, 0))
+    log.fold((A, 23, 1000), (A, 5, 0), (A, 5, -1000))
+    assert of(log.counts)[[0, 13, 23, 5]].tolist() == [1.0, 0.5, 1.0, 0.75]
+    assert of(log.counts).sum() == 3.25
+    assert log.counts.rows[A].time_ms == NOW_MS + 1000
+
+
+def test_another_half_life_counts_from_then_on(log: Log) -> None:
+    log.fold((A, 0, 0))
+    log.fold((A, 1, 1000), half_ms=500.0)
+    assert of(log.counts)[:2].tolist() == [0.25, 1.0]
+    assert log.read().rows[A].half_life_ms == 500.0
+
+
+events = st.lists(
+    st.tuples(st.sampled_from([A, B, C]), st.integers(0, 23), st.integers(-3000, 3000)),
+    min_size=1,
+    max_size=30,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(events, st.data())
+def test_a_batch_counts_like_its_events_and_the_changelog_has_all_of_it(
+    some: list[Event], data: st.DataObject
+) -> None:
+    log, left = Log(), some
+    while left:
+        cut = data.draw(st.integers(1, len(left)))
+        log.fold(*left[:cut], half_ms=10_000.0)
+        left = left[cut:]
+    for key in {key for key, _, _ in some}:
+        newest = max(at for other, _, at in some if other == key)
+        for cell in range(24):
+            mine = [at for other, where, at in some if (other, where) == (key, cell)]
+            wanted = math.fsum(2.0 ** ((at - newest) / 10_000) for at in mine)
+            assert of(log.counts, key)[cell] == pytest.approx(wanted, rel=1e-12)
+    assert values(log.read()) == values(log.counts)
+
+
+def test_only_what_changed_is_written(log: Log) -> None:
+    assert list(log.fold((A, 0, 0), (B, 0, 0), (A, 1, 0))) == [A, B]
+    assert list(log.fold((B, 0, 1))) == [B]
+    assert len(log.newest[A] or b"") == row_bytes(SHAPE) == 211
+
+
+def test_a_row_of_which_nothing_is_left_goes(log: Log) -> None:
+    log.fold((A, 0, 0), (B, 0, 0), (B, 0, 0))
+    quiet = [log.fold((C, 0, 3_900)) for _ in range(3)]
+    assert all(list(written) == [C] for written in quiet)
+    gone: dict[bytes, bytes | None] = {}
+    for _ in range(3):
+        gone |= log.fold((C, 0, 4_100))
+    assert (gone[A], B in gone) == (None, False)
+    assert set(log.read().rows) == {B, C} == set(log.counts.rows)
+
+
+def test_a_row_with_an_event_in_the_step_stays(log: Log) -> None:
+    log.fold((A, 0, 0))
+    for step in range(4):
+        assert None not in log.fold((B, 0, 10_000 + step), (A, 0, 0)).values()
+
+
+def test_rows_take_no_room_beyond_a_bound(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one whose newest event is the oldest goes; never one that has an event in the step."""
+    monkeypatch.setattr(module, "MOST_ROWS", 2)
+    log.fold((A, 0, 5), (B, 0, 0))
+    assert log.fold((C, 0, 0)) == {B: None, C: log.newest[C]}
+    assert list(log.fold((A, 0, 6), (C, 0, 6), (B, 0, 6))) == [A, C]
+    assert set(log.counts.rows) == {A, C} == set(log.read().rows)
+
+
+def test_a_row_of_another_shape_is_let_alone_until_it_is_gone(log: Log) -> None:
+    """Of a version with other segments: nothing is added to it, and it fades by what it says."""
+    log.fold((A, 9, 0), shape=(5, 2))
+    taken = Log(log.read(), log.newest)
+    assert taken.counts.rows[A].counts.shape == (2, 5, 2)
+    taken.fold((B, 0, 0))
+    gone: dict[bytes, bytes | None] = {}
+    for _ in range(2):
+        gone |= taken.fold((B, 0, 60_000))
+    assert gone[A] is None
+    log.fold((A, 9, 0))
+    assert of(log.counts).sum() == 1, "the same key means these cells now"
+
+
+def test_another_layout_is_refused(log: Log) -> None:
+    log.fold((A, 0, 0))
+    value = log.newest[A] or b""
+    for other in (b"\x02" + value[1:], value[:-1], value + bytes(8), b"", b"\x01"):
+        with pytest.raises(StateError, match="this version reads layout 1"):
+            SegmentCounts().load({A: other})
+        with pytest.raises(StateError, match="this version reads layout 1"):
+            Merged(Fading()).load(0, [A], [other])
+
+
+def test_keys_of_items_are_not_taken_for_those_of_arms() -> None:
+    assert of_segments(counts_key("home", Explore()))
+    assert not of_segments(KEY_PREFIX + bytes(6)), "an item's hash, where workers tell each other"
+    assert not of_segments(ITEM_PREFIX + bytes(8))
+
+
+def test_a_batch_of_the_changelog_has_room_for_all_rows() -> None:
+    shape = Payoffs(SEGMENTS).shape
+    assert row_bytes(shape) <= MOST_ROW_BYTES
+    assert changelog_batch_bytes(Settings()) > module.MOST_ROWS * row_bytes(shape)
+
+
+def test_an_arm_has_a_key_and_other_temperatures_another() -> None:
+    rules = Explore(temperature=0.5)
+    keys = {
+        counts_key("home", rules),
+        counts_key("home/B", rules),
+        counts_key("home", Explore(temperature=0.6)),
+        counts_key("home", Explore(temperature=0.5, sure_after=1.0)),
+        counts_key("home", Explore(temperature=0.5, fresh=0.1)),
+        counts_key("home", Explore(temperature=0.5, drift=0.1)),
+    }
+    assert len(keys) == 6
+    other = Explore(temperature=0.5, optimism=1.0, half_life_s=60.0)
+    assert counts_key("home", other) == counts_key("home", rules)
+
+
+# -- told, and added up ----------------------------------------------------------------------
+
+
+def test_rows_are_told_whole_and_once(log: Log) -> None:
+    log.fold((A, 0, 0), (B, 0, 0))
+    log.fold((A, 0, 1))
+    told = log.counts.untold(NOW_MS, 10)
+    assert told is not None
+    assert dict(zip(*told, strict=True)) == log.newest
+    log.fold((A, 0, 2))
+    assert log.counts.untold(NOW_MS + 9, 10) is None
+    assert log.counts.untold(NOW_MS + 10, 10) == ([A], [log.newest[A]])
+    assert log.counts.untold(NOW_MS + 20, 10) is None
+    log.fold((A, 0, 3))
+    assert log.counts.untold(NOW_MS - 5_000, 10) is not None, "a clock that was set back"
+
+
+def test_whoever_takes_over_tells_everything_again_and_what_is_gone(log: Log) -> None:
+    log.fold((A, 0, 0), (B, 0, 0))
+    log.counts.untold(NOW_MS, 0)
+    log.newest[B] = None
+    told = log.read().untold(NOW_MS, 0)
+    assert told is not None
+    assert dict(zip(*told, strict=True)) == {A: log.newest[A], B: None}
+
+
+def test_partitions_are_added_up_as_of_the_newest_event() -> None:
+    logs, merged = [Log(), Log()], MergedSegments()
+    logs[0].fold((A, 0, 0), (A, 12, 0))
+    logs[1].fold((A, 0, 2000), (A, 3, 2000))
+    for _ in range(2):  # a row may come twice
+        for partition, log in enumerate(logs):
+            merged.load(partition, log.newest)
+    found = merged.counts(A, SHAPE, HALF_MS).ravel()
+    assert found[[0, 3, 12]].tolist() == [1.25, 1.0, 0.25]
+    assert found.sum() == 2.5
+    assert not merged.counts(A, (5, 2), HALF_MS).any(), "of other segments"
+    assert not merged.counts(B, SHAPE, HALF_MS).any()
+    before = merged.version(A)
+    logs[1].fold((A, 0, 3000))
+    merged.load(1, logs[1].newest)
+    assert merged.version(A) not in (before, 0)
+    assert merged.counts(A, SHAPE, HALF_MS).ravel()[0] == 1 + 0.5 + 0.125
+    merged.load(1, {A: None})
+    assert merged.counts(A, SHAPE, HALF_MS).sum() == 2
+    merged.load(0, {A: None})
+    assert (merged.version(A), len(merged._rows)) == (0, 0)
+
+
+# -- in an engine ----------------------------------------------------------------------------
+
+HOME = Placement(k=5, explore=Explore(temperature=0.5))
+KEY = counts_key("home", HOME.explore)
+SEEN = {"item_id": "i3", "type": "impression", "placement": "home"}
+CLICKED = {**SEEN, "type": "click"}
+
+
+class Worker(Shop):
+    """A shop with what it wrote to the changelog, and what it knows of others."""
+
+    def __init__(self, bundle: Bundle, partition: int = 0) -> None:
+        self.merged = Merged(Fading())
+        super().__init__(bundle, counts=self.merged, home=HOME)
+        self.partition = partition
+        self.shard.counts = Counts(tell_every_ms=0)
+        self.log: dict[bytes, bytes | None] = {}
+        self.clock_ms = NOW_MS
+
+    def did(self, *events: dict[str, Any], applied: int = 0) -> None:
+        self.log.update(zip(*self.step(*events, applied=applied).changelog, strict=True))
+
+    def take_over(self) -> None:
+        """A worker that has the changelog alone."""
+        self.shard = self.engine.new_shard(self.partition, 1)
+        self.shard.counts = Counts(tell_every_ms=0)
+        self.shard.load(list(self.log), list(self.log.values()))
+
+    def tell(self, *others: Worker) -> None:
+        self.clock_ms += 1_000_000
+        told = self.shard.untold(self.clock_ms)
+        if told is not None:
+            for other in (self, *others):
+                other.merged.load(self.partition, *told)
+
+    @property
+    def row(self) -> Row:
+        return self.shard.counts.segments.rows[KEY]
+
+    @property
+    def payoffs(self) -> Payoffs:
+        explorer = self.engine.answers.lists._explorers["home"]
+        explorer._follow_payoffs()
+        return explorer.payoffs
+
+
+@pytest.fixture
+def worker(decay_bundle: Bundle) -> Worker:
+    return Worker(decay_bundle)
+
+
+def test_what_came_of_lists_stands_in_the_changelog_with_the_states(worker: Worker) -> None:
+    worker.did(*[{**SEEN, "user_id": f"u{n}"} for n in range(20)], {**CLICKED, "user_id": "u3"})
+    assert Row.of(worker.log[KEY] or b"").counts.sum(axis=(1, 2)).tolist() == [20, 1]
+    worker.did({"item_id": "i3"}, {**CLICKED, "placement": "mail"}, {**SEEN, "type": "like"})
+    worker.did({**SEEN, "type": "purchase"})
+    assert worker.row.counts.sum() == 21
+    before = worker.row.value
+    worker.take_over()
+    assert worker.row.value == before
+    worker.did({**CLICKED, "user_id": "u5"})
+    assert worker.row.counts.sum(axis=(1, 2)).tolist() == [20, 2]
+
+
+def test_neither_a_replay_nor_a_repeat_counts_twice(worker: Worker) -> None:
+    first = worker.offset
+    once = [{**SEEN, "user_id": f"u{n}", "event_id": f"e{n}"} for n in range(5)]
+    clicked = {**CLICKED, "event_id": "c"}
+    worker.did(*once, clicked)
+    before, log = worker.row.value, dict(worker.log)
+    worker.take_over()
+    worker.offset = first
+    worker.did(*once, clicked, applied=first + 6)
+    assert worker.row.value == before
+    assert worker.log[KEY] == log[KEY]
+    worker.did(clicked)  # sent twice by the shop
+    assert worker.row.value == before
+    worker.offset = first + 6
+    worker.did(clicked, {**CLICKED, "user_id": "u2"}, applied=first + 7)
+    assert worker.row.counts[1].sum() == 2, "and what was not applied yet counts"
+
+
+def test_partitions_of_a_step_count_apart(worker: Worker) -> None:
+    shards = [worker.engine.new_shard(number, 2) for number in range(2)]
+    batches = [
+        worker.batch(*[{**SEEN, "user_id": f"{n} {m}"} for m in range(n + 2)]) for n in range(2)
+    ]
+    parts = [Part(shard, batch) for shard, batch in zip(shards, batches, strict=True)]
+    worker.engine.step(parts, NOW_MS)
+    found = [shard.counts.segments.rows[KEY].counts.sum() for shard in shards]
+    assert found == [2, 3]
+
+
+def test_an_event_that_is_dated_ahead_fades_nothing_before_it_is_due(worker: Worker) -> None:
+    worker.did(SEEN, {**SEEN, "event_time_ms": NOW_MS + 3_600_000})
+    assert (worker.row.time_ms, worker.row.counts.sum()) == (NOW_MS, 2)
+
+
+def test_users_are_shared_out_by_what_all_workers_counted(decay_bundle: Bundle) -> None:
+    """Clicks of one partition's users change what users of the other get; a restart loses none."""
+    here, there = Worker(decay_bundle, 0), Worker(decay_bundle, 1)
+    before = there.payoffs.shares.copy()
+    users = [f"u{number}" for number in range(200)]
+    here.did(*[{**SEEN, "user_id": user} for user in users for _ in range(10)])
+    here.did(*[{**CLICKED, "user_id": user} for user in users if item_hash(user) % 3 == 0])
+    there.did({**SEEN, "user_id": "v"})
+    assert not there.payoffs.impressions.any(), "nobody told"
+    here.tell(there)
+    there.tell(here)
+    assert there.payoffs.impressions.sum() == here.payoffs.impressions.sum() == 2001
+    np.testing.assert_array_equal(there.payoffs.shares, here.payoffs.shares)
+    assert np.abs(there.payoffs.shares - before).max() > 0.05
+    again = Worker(decay_bundle, 0)
+    again.log = here.log
+    again.take_over()
+    again.tell(there)
+    assert again.payoffs.impressions.sum() == 2000
+    assert there.payoffs.impressions.sum() == 2001, "told a second time, and counted once"
+
+
+def test_a_changelog_from_before_has_no_counts_of_lists(worker: Worker) -> None:
+    worker.did(SEEN)
+    old = {key: value for key, value in worker.log.items() if not of_segments(key)}
+    shard = UserShard(worker.engine.layout)
+    shard.load(list(old), list(old.values()))
+    assert (len(shard), len(shard.counts), len(shard.counts.segments)) == (1, 1, 0)
+
+
+def test_who_does_not_learn_writes_nothing(decay_bundle: Bundle) -> None:
+    shop = Shop(decay_bundle, home=Placement(explore=Explore(temperature=0.5, learn=False)))
+    assert not any(map(of_segments, shop.step(SEEN, CLICKED).changelog[0]))
+
+
+def test_items_and_lists_are_told_together(worker: Worker) -> None:
+    worker.did(SEEN)
+    told = worker.shard.untold(NOW_MS)
+    assert told is not None
+    assert sorted(map(len, told[0])) == [8, 10]
+    assert worker.shard.untold(NOW_MS + 1) is None
