@@ -25,7 +25,8 @@ class Step(NamedTuple):
     states : by user; None where one was dropped
     marks : what else stands there, by key: records about erasures
     rank : how many owners the partition had before the one that wrote it
-    counts : of items, by key; None where one was let go; no dict: the engine counts none
+    counts : of items, and of what came of lists, by key; None where one was let go; no dict: the
+        engine counts none
     """
 
     order: Sequence[At]
@@ -74,7 +75,7 @@ class FreshetChangelog:
                 if not tells_offsets:
                     key = record.key or b""
                     told = about if key.startswith(b"\xff") else states
-                    told = counts if key.startswith(decode.COUNTS) else told
+                    told = counts if key[:2] in (decode.COUNTS, decode.SEGMENTS) else told
                     told[key] = record.value
                     continue
                 order: list[At] = []

@@ -22,6 +22,8 @@ MARK = b"\xff\x01"  # of a user that was erased; a salted hash follows
 SALT_KEY = b"\xff\x02"
 COUNTS = b"\xff\x03"  # of an item's counts; its hash follows
 COUNTS_ROW = struct.Struct("<Bqddddd")
+SEGMENTS = b"\xff\x04"  # of what came of lists; a hash of their settings follows
+SEGMENTS_ROW = struct.Struct("<BBBqd24d")
 
 CLICKS = ("view", "click", "add_to_cart", "remove_from_cart", "like", "dislike", "impression")
 PURCHASES = ("purchase", "cancel")
@@ -42,6 +44,7 @@ class Event(NamedTuple):
     kind : number of its type
     paid : for a purchase, or paid back
     sent_ms : timestamp of its record; the event counts as none of a later time
+    placement : in whose list it happened; empty where it names none
     """
 
     user: bytes
@@ -51,6 +54,7 @@ class Event(NamedTuple):
     time_ms: int
     paid: float = 0.0
     sent_ms: int = NEWEST_MS
+    placement: str = ""
 
 
 class Erasure(NamedTuple):
@@ -90,7 +94,8 @@ def event(key: bytes | None, value: bytes | None, types: Collection[Any]) -> Eve
     paid = 0.0
     if types is PURCHASES:
         paid = _amount(fields, "unit_price", 0) * _amount(fields, "quantity", 1)
-    return Event(user.encode(), item, named, TYPES[fields["type"]], time_ms, min(paid, 1e15))
+    known = (user.encode(), item, named, TYPES[fields["type"]], time_ms, min(paid, 1e15))
+    return Event(*known, placement=fields.get("placement") or "")
 
 
 def erasure(key: bytes | None, value: bytes | None) -> Erasure | None:

@@ -23,6 +23,7 @@ from stream.config import Settings, load_settings
 from stream.core.bundle import Bundle
 from stream.kafka.specs import changelog_topic
 from stream.kafka.topics import create_topics
+from tests.chaos import segments
 from tests.chaos.changelog import Changelog, FreshetChangelog
 from tests.chaos.fleet import FRESHET, Engine, Fleet, Worker
 from tests.chaos.history import Journal, SeenList
@@ -63,9 +64,12 @@ max_events = 256
 session_timeout_s = {session_s}
 heartbeat_s = 0.4
 commit_every_s = 0.2
-[placements.home]
+[placements.{placement}]
 k = 3
 exclude_seen = true
+[placements.{placement}.explore]
+temperature = {temperature}
+half_life_s = {half_life_s}
 """
 
 
@@ -103,6 +107,9 @@ class Shop:
                 bundle=self.bundle.path,
                 partitions=PARTITIONS,
                 session_s=SESSION_S,
+                placement=segments.PLACEMENT,
+                temperature=segments.TEMPERATURE,
+                half_life_s=segments.HALF_LIFE_MS / 1000,
             )
         )
         self.settings: Settings = load_settings(self.config)

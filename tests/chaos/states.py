@@ -20,6 +20,7 @@ from tests.chaos.fold import Arithmetic, Reference
 from tests.chaos.keeping import Keeping
 from tests.chaos.leaving import Leavers
 from tests.chaos.logs import Record
+from tests.chaos.segments import Segments
 from tests.chaos.verdict import Verdict
 
 IN_FLIGHT = 8  # batches of a worker that are sent and not acknowledged (`batch.in_flight`)
@@ -69,7 +70,7 @@ class States:
         self._sources, self._arithmetic, self._verdict = sources, arithmetic, verdict
         self._names = {keeping.key_of(user): user for user in sources.users}
         self._users: dict[bytes, Reference] = {}
-        self._counts = Counts(keeping.half_lives_ms)
+        self._counts, self._segments = Counts(keeping.half_lives_ms), Segments()
         self._applied: set[At] = set()
         self._wrong: set[bytes] = set()
         limits = keeping.limits(partitions)
@@ -89,7 +90,10 @@ class States:
         verdict, where = self._verdict, step.where
         touched, erased = self._fold(step)
         if step.counts is not None:
-            self._counts.check(step.counts, where, verdict)
+            of_lists = {key for key in step.counts if key.startswith(decode.SEGMENTS)}
+            items = {key: step.counts[key] for key in step.counts.keys() - of_lists}
+            self._counts.check(items, where, verdict)
+            self._segments.check({key: step.counts[key] for key in of_lists}, where, verdict)
         # A key that is nobody's stays one that nobody has.
         states = {self._names.get(key, b"?" + key): state for key, state in step.states.items()}
         self.forgotten.check_marks(erased, step.marks, where, verdict)
@@ -125,6 +129,7 @@ class States:
             elif event is not None and self.forgotten.heeds(at, event, event.user in self._users):
                 if self._user(event.user).fold(event):
                     self._counts.count(event)
+                    self._segments.count(event, self._verdict)
                 touched.add(event.user)
             self._applied.add(at)
         self._last_owner = max(self._last_owner, step.rank)

@@ -20,19 +20,23 @@ from stream.contracts import Events, item_hash
 from stream.core import engine
 from stream.core.bundle import Bundle
 from stream.core.catalogue import Catalogue
-from stream.core.counting import count_items
+from stream.core.counting import count_items, count_segments
 from stream.core.engine import Engine
 from stream.core.fold import Folded
 from stream.core.lifecycle import Lifecycle
 from stream.core.lifecycle import Limits as Served
 from stream.core.micro_batch import Decoded
 from stream.core.model import Model
+from stream.core.policy.learning import Happened
+from stream.core.policy.lists import Lists
 from stream.core.pseudonyms import Pseudonyms
 from stream.core.state import UserShard
 from stream.core.statistics import counts
-from stream.core.statistics.counts import Columns, Counts, Records
-from stream.core.statistics.fading import Fading
+from stream.core.statistics.counts import Columns, Counts
+from stream.core.statistics.fading import Fading, Records
+from stream.core.statistics.segments import Seen, SegmentCounts
 from stream.kafka.batches import RecordBatch
+from stream.placements import Explore
 from tests.chaos import decode
 from tests.chaos.changelog import Step
 from tests.chaos.decode import At
@@ -42,6 +46,7 @@ from tests.chaos.history import SeenList
 from tests.chaos.keeping import KEEPINGS, PLAIN, Keeping
 from tests.chaos.leaving import Leavers, Limits
 from tests.chaos.outputs import Owned, check_lists
+from tests.chaos.segments import HALF_LIFE_MS, PLACEMENT, TEMPERATURE
 from tests.chaos.states import IN_FLIGHT, Sources, States
 from tests.chaos.verdict import Verdict
 from tests.support.bundles import random_decay_bundle
@@ -54,6 +59,7 @@ USERS = 200
 UNCOMMITTED = 5  # batches
 BRIEF = Keeping(60.0, 40, "swordfish-" * 4, half_life_s=5.0, recent_half_life_s=1.0)
 BROAD = Keeping(expire_after_s=300.0, max_users=90)  # its share has room to choose ahead
+EXPLORE = Explore(temperature=TEMPERATURE, half_life_s=HALF_LIFE_MS / 1000)
 TOPICS = {"clicks": decode.CLICKS, "purchases": decode.PURCHASES}
 
 
@@ -79,7 +85,7 @@ class Worker:
             Model(bundle, "cpu"),
             Catalogue(bundle.item_ids),
             kinds={"clicks": "clicks", "purchases": "purchases", "erasures": "erasures"},
-            placements={"home": Placement(k=1)},
+            placements={PLACEMENT: Placement(k=1, explore=EXPLORE)},
             ring=50,
             limits=Served(round(keeping.expire_after_s * 1000), keeping.max_users),
             pseudonyms=Pseudonyms(keeping.secret.encode() or None),
@@ -140,7 +146,8 @@ class Worker:
         self._log += written.items()
         about = {key: value for key, value in written.items() if key[:1] == b"\xff"}
         states = {key: value for key, value in written.items() if key not in about}
-        counts = {key: about.pop(key) for key in [*about] if key.startswith(decode.COUNTS)}
+        kinds = decode.COUNTS, decode.SEGMENTS
+        counts = {key: about.pop(key) for key in [*about] if key[:2] in kinds}
         where = f"step {len(self.steps)}"
         self.steps.append(Step(order, states, where, about, self._rank, counts))
 
@@ -162,6 +169,8 @@ def traffic(seed: int) -> Iterator[tuple[str, list[dict[str, object]], int]]:
                 record["event_id"] = f"e{chance.randrange(300)}"  # some come twice
                 record["item_id"] = f"i{chance.randrange(1, 60)}"
                 record["type"] = chance.choice(TOPICS[topic])
+            if topic == "clicks":
+                record["placement"] = "elsewhere" if len(records) % 5 == 4 else PLACEMENT
             if topic == "purchases":
                 record["unit_price"] = round(9 * chance.random(), 2)
             records.append(record)
@@ -195,6 +204,7 @@ def test_an_engine_without_a_mistake_is_right(bundle: Bundle, keeping: Keeping, 
     left = (verdict.expired, verdict.evicted, verdict.returned)
     assert all(left) if keeping != PLAIN else not any(left), verdict.table()
     assert verdict.counted_items > 20
+    assert verdict.list_events > 50
     assert (verdict.items_let_go > 0) == (keeping == BRIEF)
     assert verdict.tombstones > sum(left[:2]), "somebody was erased"
 
@@ -292,6 +302,61 @@ def test_items_let_go_too_early_are_seen(bundle: Bundle, monkeypatch: pytest.Mon
     found = judged(bundle, BRIEF)
     assert set(found.faults) == {"wrong_counts"}
     assert found.wrong_counts <= found.items_let_go
+
+
+Learnt = tuple[Sequence[Decoded], Sequence[Seen], Events, Sequence[Records]]
+
+
+def _counts_lists_again(*given: *Learnt) -> None:
+    """Twice, and the second time as a batch of its own."""
+    for _ in range(2):
+        count_segments(*given)
+
+
+def _counts_lists_ahead(*given: *Learnt) -> None:
+    (part,), *rest = given
+    batch = dataclasses.replace(part.given.batch, timestamps_ms=[0] * len(part.given.batch.offsets))
+    count_segments([part._replace(given=Part(part.given.shard, batch))], *rest)
+
+
+def _leaves_lists_out(*given: *Learnt) -> None:
+    count_segments(*given[:3], [([], []) for _ in given[0]])
+
+
+def _moves_counts(*given: *Learnt) -> None:
+    """All that was counted stands in another cell of its column, and adds up."""
+    count_segments(*given)
+    for part in given[0]:
+        for row in part.given.shard.counts.segments.rows.values():
+            row.counts[:] = np.roll(row.counts, 1, axis=2)
+
+
+@pytest.mark.parametrize(
+    "mistake", [_counts_lists_again, _counts_lists_ahead, _leaves_lists_out, _moves_counts]
+)
+def test_lists_counted_wrongly_are_seen(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, mistake: object
+) -> None:
+    monkeypatch.setattr(engine, "count_segments", mistake)
+    assert set(judged(bundle, PLAIN).faults) == {"wrong_segments"}
+
+
+def test_counts_of_lists_that_a_new_owner_does_not_know_are_seen(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SegmentCounts, "load", lambda *arguments: None)
+    assert set(judged(bundle, PLAIN).faults) == {"wrong_segments"}
+
+
+def test_lists_of_repeats_and_of_who_was_forgotten_are_seen_to_count(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def all_of_them(self: Lists, happened: Happened) -> list[Seen]:
+        return learn(self, happened._replace(counts=np.ones_like(happened.counts)))
+
+    learn = Lists.learn
+    monkeypatch.setattr(Lists, "learn", all_of_them)
+    assert set(judged(bundle, PLAIN).faults) == {"wrong_segments"}
 
 
 @pytest.mark.parametrize(

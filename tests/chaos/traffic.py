@@ -17,6 +17,7 @@ from confluent_kafka import Producer
 from stream.config import Topics
 from tests.chaos.decode import CLICKS, PURCHASES
 from tests.chaos.history import Journal, Produced
+from tests.chaos.segments import PLACEMENT
 
 ITEMS = 300  # of the bundle
 NEW_ITEMS = 8  # which the catalogue brings, with embeddings
@@ -120,6 +121,8 @@ class Traffic:
             "type": chance.choice((*PURCHASES, "purchase") if bought else (*CLICKS, "view")),
             "event_time_ms": int(time.time() * 1000) - chance.choice(LATE_MS),
         }
+        if not bought and chance.random() < 0.5:
+            event["placement"] = chance.choice((PLACEMENT, PLACEMENT, "elsewhere"))
         if bought and chance.random() < 0.8:
             event["unit_price"] = chance.choice((0, 3, round(50 * chance.random(), 2)))
             event["quantity"] = chance.randrange(1, 5)

@@ -23,12 +23,15 @@ class Verdict:
     most_users : with a state in one partition, after any step
     counted_items, items_let_go : most items with counts in one partition; times that one was let go
     erasures, receipts : good ones in the log, of which the same may come twice
+    list_events : impressions, clicks and views that count for the lists of a placement
     wrong_states : users with a state in the changelog that is not, bit for bit, the reference fold
         of their events in the order in which the changelog says they were applied
     doubled_events : applied although they had been, and states written without a new event
     lost_events : acknowledged to the producer and gone, or passed over by the changelog
     wrong_counts : rows of an item's counts that are not what its events come to (`counts.py`),
         that are missing or there without an event, or that were let go too early
+    wrong_segments : rows of what came of lists that are not what the same events come to
+        (`segments.py`), or that are missing or there without an event
     torn_batches : changelog batches that do not hold states and their `applied` record together
     stale_batches : changelog batches behind the fence of a later owner
     unreflected_events : without a list of their user whose cause is at or after them
@@ -61,10 +64,12 @@ class Verdict:
     most_users: int = 0
     counted_items: int = 0
     items_let_go: int = 0
+    list_events: int = 0
     erasures: int = 0
     receipts: int = 0
     wrong_states: int = 0
     wrong_counts: int = 0
+    wrong_segments: int = 0
     doubled_events: int = 0
     lost_events: int = 0
     torn_batches: int = 0
@@ -88,6 +93,7 @@ class Verdict:
     FAULTS = (
         "wrong_states",
         "wrong_counts",
+        "wrong_segments",
         "doubled_events",
         "lost_events",
         "torn_batches",

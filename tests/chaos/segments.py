@@ -1,0 +1,102 @@
+"""What came of a placement's lists in a partition, event by event: what the changelog must hold.
+
+Plain Python. In which segment and under which multiplier an event counts depends on the lists of
+all workers, which no reference knows: so each cell may only grow, beside fading, and all of them
+together must have grown by the events that were folded, each once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from tests.chaos.counts import DIGITS
+from tests.chaos.decode import SEGMENTS, SEGMENTS_ROW, TYPES, Event
+from tests.chaos.verdict import Verdict
+
+PLACEMENT: Final = "home"  # of the run's settings
+TEMPERATURE: Final = 0.25
+HALF_LIFE_MS: Final = 20_000.0
+SHAPE: Final = (3, 4)
+COLUMNS: Final = {TYPES["impression"]: 0, TYPES["view"]: 1, TYPES["click"]: 1}
+LAYOUT: Final = 1
+_DEFAULTS: Final = (0.5, 0.0, 0.0)  # sure_after, fresh, drift
+_EDGES: Final = (0.5, 2.0)
+_MULTIPLIERS: Final = (0.0, 0.5, 1.0, 2.0)
+
+
+def key() -> bytes:
+    """Under which the placement's counts stand."""
+    numbers = (TEMPERATURE, *_DEFAULTS, *_EDGES, *_MULTIPLIERS)
+    told = struct.pack(f"<{len(numbers)}d", *numbers) + PLACEMENT.encode()
+    return SEGMENTS + hashlib.blake2b(told, digest_size=8).digest()
+
+
+class Row(NamedTuple):
+    """A row as the changelog has it: impressions and clicks of all cells."""
+
+    time_ms: int
+    cells: tuple[tuple[float, ...], tuple[float, ...]]
+
+    @classmethod
+    def of(cls, value: bytes | None) -> Row | None:
+        """None where it is not what it must be."""
+        if value is None or len(value) != SEGMENTS_ROW.size:
+            return None
+        layout, segments, multipliers, time_ms, half_life_ms, *cells = SEGMENTS_ROW.unpack(value)
+        if (layout, (segments, multipliers), half_life_ms) != (LAYOUT, SHAPE, HALF_LIFE_MS):
+            return None
+        return cls(time_ms, (tuple(cells[:12]), tuple(cells[12:])))
+
+
+def _faded(count: float, age_ms: int) -> float:
+    return count * 2.0 ** (-age_ms / HALF_LIFE_MS)
+
+
+class Segments:
+    """The reference of a partition's row, as its changelog goes on."""
+
+    def __init__(self) -> None:
+        self._key = key()
+        self._time_ms = 0
+        self._sums = [0.0, 0.0]
+        self._touched = False
+        self._before = Row(0, ((0.0,) * 12,) * 2)
+
+    def count(self, event: Event, verdict: Verdict) -> None:
+        """An event that was folded."""
+        column = COLUMNS.get(event.kind)
+        if column is None or event.placement != PLACEMENT:
+            return
+        verdict.list_events += 1
+        self._touched = True
+        time_ms = min(event.time_ms, event.sent_ms)
+        newest_ms = max(self._time_ms, time_ms)
+        self._sums = [_faded(count, newest_ms - self._time_ms) for count in self._sums]
+        self._sums[column] += _faded(1.0, newest_ms - time_ms)
+        self._time_ms = newest_ms
+
+    def check(self, there: Mapping[bytes, bytes | None], where: str, verdict: Verdict) -> None:
+        """Judge the rows that came with the events counted since the last call."""
+        verdict.count("wrong_segments", where, len(there.keys() - {self._key}))
+        verdict.count("wrong_segments", where, (self._key in there) != self._touched)
+        self._touched = False
+        if self._key in there:
+            row = Row.of(there[self._key])
+            verdict.count("wrong_segments", where, row is None or not self._is(row))
+            self._before = row or self._before
+
+    def _is(self, row: Row) -> bool:
+        age_ms = row.time_ms - self._before.time_ms
+        if row.time_ms != self._time_ms or age_ms < 0:
+            return False
+        for before, after, wanted in zip(self._before.cells, row.cells, self._sums, strict=True):
+            least = [_faded(count, age_ms) * (1 - DIGITS) for count in before]
+            if any(count < low for count, low in zip(after, least, strict=True)):
+                return False
+            if not math.isclose(math.fsum(after), wanted, rel_tol=DIGITS):
+                return False
+        return True
