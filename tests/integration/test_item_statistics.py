@@ -1,9 +1,10 @@
-"""Items' counts on a broker: exactly once over a kill -9, told to others, trending published."""
+"""Counts on a broker: exactly once over a kill -9, told to others, trending published."""
 
 from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +12,12 @@ from kafka import KafkaConsumer, TopicPartition
 
 from stream.contracts import item_hash
 from stream.contracts.trending import decode_trending
+from stream.core.policy.exploring import counts_key
 from stream.core.statistics.fading import KEY_PREFIX, rows_in
+from stream.core.statistics.segments import Row
 from stream.demo import sample
 from stream.kafka.broker import BrokerProcess
+from stream.placements import Explore
 from tests.support.freshet import Freshet, interrupt, producing, wait_for
 
 PARTITIONS = 3  # of `Freshet`
@@ -27,11 +31,15 @@ WORKER = {
 }
 ITEM, OTHER = "85123A", "22423"
 WITHIN_S = 40.0
+EXPLORE = Explore(temperature=0.25)
 
 
-def send(freshet: Freshet, item: str, users: range, kind: str = "click") -> None:
+def send(
+    freshet: Freshet, item: str, users: range, kind: str = "click", placement: str | None = None
+) -> None:
     """An event of each user."""
     event = {"item_id": item, "type": kind, "event_time_ms": time.time_ns() // 1_000_000}
+    event |= {} if placement is None else {"placement": placement}
     topic = freshet.topic["purchases" if kind == "purchase" else "clicks"]
     with producing(freshet.bootstrap) as producer:
         for number in users:
@@ -84,6 +92,23 @@ def await_counts(freshet: Freshet, clicks: int, purchases: int) -> None:
         time.sleep(0.3)
 
 
+def await_lists_counted(freshet: Freshet, impressions: int, clicks: int) -> None:
+    """Wait until both topics tell of so many that came of the placement's lists, and no more."""
+    group, key = freshet.environ["FRESHET_GROUP"], counts_key("home", EXPLORE)
+    wanted = pytest.approx((impressions, clicks), rel=0.01)
+    deadline = time.monotonic() + WITHIN_S
+    while True:
+        found = []
+        for topic in (f"{group}-statistics", f"{group}-interests-changelog"):
+            told = {at: value for at, value in newest(freshet, topic).items() if at[1] == key}
+            rows = [Row.of(value).counts.sum(axis=(1, 2)) for value in told.values() if value]
+            found.append(tuple(sum(row[column] for row in rows) for column in range(2)))
+        if all(one == wanted for one in found):
+            return
+        assert time.monotonic() < deadline, found
+        time.sleep(0.3)
+
+
 def await_popular(freshet: Freshet, *items: str) -> None:
     deadline = time.monotonic() + WITHIN_S
     while True:
@@ -114,4 +139,26 @@ def test_counts_outlive_a_kill_and_what_is_popular_is_published(
         wait_for(worker, "took partitions")
         await_counts(freshet, 60, 5)
         await_popular(freshet, ITEM, OTHER)
+        interrupt(worker)
+
+
+def test_what_came_of_lists_outlives_a_kill(
+    broker: BrokerProcess, unique: str, tmp_path: Path
+) -> None:
+    freshet = Freshet(broker.bootstrap, unique)
+    freshet.run("topics", "create")
+    file = tmp_path / "freshet.toml"
+    file.write_text(f"[placements.home.explore]\ntemperature = {EXPLORE.temperature}\n")
+    environ = {**WORKER, "FRESHET_CONFIG": str(file)}
+    with freshet.start("worker", environ=environ) as worker:
+        wait_for(worker, "took partitions")
+        send(freshet, ITEM, range(40), "impression", "home")
+        send(freshet, ITEM, range(5), "click", "home")
+        send(freshet, ITEM, range(9), "click")
+        await_lists_counted(freshet, 40, 5)
+        worker.kill()
+    send(freshet, ITEM, range(40, 60), "impression", "home")
+    with freshet.start("worker", environ=environ) as worker:
+        wait_for(worker, "took partitions")
+        await_lists_counted(freshet, 60, 5)
         interrupt(worker)

@@ -16,14 +16,17 @@ from stream.contracts import ITEM_KINDS, EventType, Item, Request, item_hash
 from stream.contracts.partitioner import partition_of
 from stream.contracts.trending import decode_trending
 from stream.core.catalogue import Catalogue
+from stream.core.policy.exploring import counts_key
 from stream.core.state import UserShard
 from stream.core.statistics.counts import Columns, Counts
 from stream.core.statistics.fading import Fading
 from stream.core.statistics.merged import ItemCounts, Merged
+from stream.core.statistics.segments import Seen
 from stream.core.statistics.trending import Rules, Shop, look, significance_of
 from stream.core.wire import Layout
 from stream.errors import StateError
 from stream.kafka.batches import Records
+from stream.placements import Explore
 from stream.statistics import Statistics
 from stream.tally import Tally, fading_of
 
@@ -335,6 +338,25 @@ def test_what_was_sent_is_not_sent_again_before_it_is_read() -> None:
     assert sum(map(len, sent)) > 0
     asyncio.run(worker.tally.look(NOW_MS))
     assert not any(worker.tally.outputs(partition, worker.shard) for partition in ALL)
+
+
+def test_what_came_of_lists_is_told_beside_items() -> None:
+    """Each of two workers has a partition, and knows the counts of both."""
+    key, shape = counts_key("home", Explore(temperature=0.5)), (3, 4)
+    workers = Workers(0), Workers(1)
+    for worker, cells in zip(workers, ([0, 0, 17], [0, 23]), strict=True):
+        worker.event("i1")
+        seen = Seen(key, shape, 1e9, np.arange(len(cells)), np.array(cells))
+        worker.shard.counts.segments.fold([seen], np.full(len(cells), NOW_MS))
+    told = [worker.tally.outputs(*worker.owned, worker.shard) for worker in workers]
+    for partition, outputs in enumerate(told):
+        ((topic, records),) = outputs.items()
+        for worker in workers:
+            worker.read(topic, records, partition)
+    for worker in workers:
+        found = worker.tally.merged.segments.counts(key, shape, 1e9).ravel()
+        assert found[[0, 17, 23]].tolist() == [3, 1, 1]
+        assert (found.sum(), len(worker.tally.merged)) == (5, 1)
 
 
 def test_what_was_not_sent_is_found_again() -> None:
