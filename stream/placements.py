@@ -167,7 +167,7 @@ class Explore(Section, frozen=True):
     ] = 0.0
     learn: Annotated[
         bool,
-        Meta(description="users share multiples of their temperature by what these have brought"),
+        Meta(description="users share multipliers of their temperature by what these have brought"),
     ] = True
     optimism: Annotated[
         float,

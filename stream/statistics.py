@@ -19,7 +19,7 @@ class Statistics(Section, frozen=True):
         Seconds, Meta(description="half-life of what counts as recent; under the other one")
     ] = 3_600.0
     tell_every_s: Annotated[
-        Seconds, Meta(description="workers tell each other items' counts this often")
+        Seconds, Meta(description="workers tell each other their counts this often")
     ] = 10.0
     contexts: Annotated[
         str,
