@@ -23,6 +23,7 @@ GROUP_S = 60.0
 READY_S = GROUP_S + 40.0
 STOP_S = 20.0
 POLL_S = 0.05
+LATE = "not stopped within"  # what a worker says that ends at once, in place of in order
 RESTARTS = 30  # of one place in the fleet without being ready in between
 
 
@@ -162,6 +163,8 @@ class Fleet:
     ----------
     workers : those that should run
     ends : (worker, exit code, reason) of those that ended unasked
+    stops : how many were stopped
+    late : those whose stop took too long, and who said so: they ended at once, as they promise
     wrong : ends that no worker should have, such as an orderly stop with a code that is not 0
     broker_away : a worker may end for the lack of a broker
     refused : a worker may be refused at its start, with one of these in its reason; empty: none may
@@ -171,6 +174,8 @@ class Fleet:
         self.engine = engine
         self.workers: list[Worker] = []
         self.ends: list[tuple[str, int, str]] = []
+        self.stops = 0
+        self.late: list[str] = []
         self.wrong: list[str] = []
         self.broker_away = False
         self.refused: tuple[str, ...] = ()
@@ -235,7 +240,7 @@ class Fleet:
         self._restarts = 0
 
     def retire(self, worker: Worker) -> None:
-        """Stop a worker for good; it must end with 0, or say that the broker is away."""
+        """Stop a worker for good; it must end with 0, or say why it could not in time."""
         if not worker.alive:  # by itself, a moment ago
             self.tend()
             return
@@ -243,9 +248,13 @@ class Fleet:
         code = worker.stop()
         if worker in self.workers:
             self.workers.remove(worker)
+        self.stops += 1
         allowed = (0, EXIT_INTERRUPTED, EXIT_FATAL) if self.broker_away else (0,)
         if code == -signal.SIGTERM and not begun:
             return  # Python had not come to any line of it
+        if code == EXIT_INTERRUPTED and code not in allowed and LATE in worker.tail():
+            self.late.append(worker.name)
+            return
         if code not in allowed:
             self.wrong.append(f"{worker.name} stopped with {code}: {worker.last_words()}")
 

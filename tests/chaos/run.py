@@ -64,6 +64,9 @@ class Plan:
         return schedule.until(rounds, self.kills)
 
 
+MOST_LATE = 0.1  # of the stops
+
+
 @dataclass
 class Report:
     """What a run came to.
@@ -72,6 +75,8 @@ class Report:
     ----------
     stuck : why it could not go on, empty when it could
     wrong_ends : workers that ended as none should
+    stops : workers that were stopped
+    late : those of them whose orderly stop took too long; they end at once
     ends : those that ended themselves and were started again, with the reason
     """
 
@@ -83,12 +88,15 @@ class Report:
     seconds: float = 0.0
     stuck: str = ""
     wrong_ends: list[str] = field(default_factory=list)
+    stops: int = 0
+    late: list[str] = field(default_factory=list)
     ends: list[tuple[str, int, str]] = field(default_factory=list)
 
     @property
     def right(self) -> bool:
         judged = self.verdict.events > 0 and self.verdict.right
-        return judged and not self.stuck and not self.wrong_ends
+        in_time = len(self.late) <= MOST_LATE * self.stops
+        return judged and in_time and not self.stuck and not self.wrong_ends
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -102,6 +110,8 @@ class Report:
             "refused_sleepers": self.refused,
             "faults_by_kind": self.happened,
             "ended_themselves": len(self.ends),
+            "stops": self.stops,
+            "late_stops": len(self.late),
             "wrong_ends": self.wrong_ends,
             "stuck": self.stuck,
             "seconds": round(self.seconds, 1),
@@ -117,6 +127,7 @@ class Report:
             self.verdict.table(),
             f"{'refused sleepers':22}{self.refused:>10,}",
             f"{'ended themselves':22}{len(self.ends):>10,}",
+            f"{'late stops':22}{len(self.late):>10,} of {self.stops:,}",
             *(f"WRONG END: {end}" for end in self.wrong_ends),
         ]
         if self.stuck:
@@ -175,6 +186,7 @@ def run(
         report.happened, report.kills = dict(storm.happened), storm.workers.kills
         report.refused = storm.workers.refused
         report.wrong_ends, report.ends = shop.fleet.wrong, shop.fleet.ends
+        report.stops, report.late = shop.fleet.stops, shop.fleet.late
         report.seconds = time.monotonic() - began_s
         shop.close()
     (folder / "report.json").write_text(json.dumps(report.as_json(), indent=1) + "\n")
