@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.core.mixing import GOLDEN, split_mix
+
 _ENTRY = np.dtype([("hash", "<u8"), ("sent_ms", "<i8")])  # hash 0: nothing is known to stand
 
 
@@ -62,18 +64,14 @@ class Standing:
 def extended(hashes: NDArray[np.uint64], numbers: NDArray[np.int64]) -> NDArray[np.uint64]:
     """Hashes of what other hashes stand for and then of some numbers, never 0: uint64, shape (n,).
 
-    SplitMix64's finalizer over the numbers one after the other (Steele, Lea and Flood, "Fast
-    splittable pseudorandom number generators", OOPSLA 2014): their order counts.
+    The numbers are mixed in one after the other: their order counts.
 
     Parameters
     ----------
     hashes : uint64, shape (n,)
     numbers : int64, shape (n, m)
     """
-    found = hashes.copy()
+    found = hashes
     for at in range(numbers.shape[1]):
-        found += numbers[:, at].astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-        found = (found ^ (found >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        found = (found ^ (found >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        found ^= found >> np.uint64(31)
+        found = split_mix(found + numbers[:, at].astype(np.uint64) + GOLDEN)
     return np.maximum(found, np.uint64(1))

@@ -10,13 +10,13 @@ and again until it is full or everything is in the pool: no item that may be lis
 
 from __future__ import annotations
 
-import hashlib
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream.contracts import PLAIN_REASONS, Cause
+from stream.core import mixing
 from stream.core.attributes import ATTRIBUTES
 from stream.core.catalogue import NO_ITEM, Catalogue
 from stream.core.model import Model
@@ -237,7 +237,7 @@ class Arranging:
         if len(drawing):
             keys, name = audience.keys, self._placement.name.encode()
             seeds = [_seed(keys[at], audience.causes[at], name) for at in drawing.tolist()]
-            uniforms[drawing] = _split_mix(np.array(seeds, np.uint64), self.k)
+            uniforms[drawing] = mixing.uniforms(np.array(seeds, np.uint64), self.k)
         return uniforms
 
     def _pinned(self, audience: Audience) -> Pins:
@@ -270,18 +270,4 @@ class Arranging:
 
 def _seed(key: bytes, cause: Cause, placement: bytes) -> int:
     told = b"%d %d %s %s " % (cause.offset, cause.partition, cause.topic.encode(), placement)
-    return int.from_bytes(hashlib.blake2b(told + key, digest_size=8).digest(), "little")
-
-
-def _split_mix(seeds: NDArray[np.uint64], count: int) -> NDArray[np.float64]:
-    """The first numbers of SplitMix64 from each seed, as float64 in [0, 1), shape (seeds, count).
-
-    Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
-    """
-    steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    z = seeds[:, None] + steps
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    z ^= z >> np.uint64(31)
-    numbers: NDArray[np.float64] = (z >> np.uint64(11)) * 2.0**-53
-    return numbers
+    return mixing.hash_of(told + key)

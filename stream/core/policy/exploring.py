@@ -13,7 +13,6 @@ its clicks tell, and what an optimist hopes beyond (`appeal.py`).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.core.catalogue import NO_ITEM, Catalogue
+from stream.core.mixing import hashes_of, points
 from stream.core.model import Model
 from stream.core.policy.appeal import Appeal
 from stream.core.policy.arranging import Wishes
@@ -60,10 +60,7 @@ def segments(rules: Explore, interest: Interest) -> NDArray[np.int64]:
 
 def places(keys: Sequence[bytes], arm: str) -> NDArray[np.float64]:
     """Where users stand on the line of an arm's payoffs, for good: float64, in [0, 1)."""
-    person = arm.encode()[:16]
-    digests = b"".join(hashlib.blake2b(key, digest_size=8, person=person).digest() for key in keys)
-    numbers = np.frombuffer(digests, "<u8") >> np.uint64(11)
-    return numbers.astype(np.float64) * 2.0**-53
+    return points(hashes_of(keys, person=arm.encode()[:16]))
 
 
 class ShopCounts(Protocol):

@@ -8,7 +8,6 @@ Knows nothing of lists.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Final, NamedTuple
@@ -16,6 +15,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.core import mixing
 from stream.core.catalogue import NO_ITEM
 from stream.core.policy.arranging import Picked
 from stream.core.policy.audience import Audience
@@ -52,9 +52,7 @@ def points(keys: Sequence[bytes], placement: str) -> NDArray[np.float64]:
     placement's name.
     """
     salt = placement.encode()[:_MOST_KEY_BYTES]
-    digests = [hashlib.blake2b(key, digest_size=8, key=salt).digest() for key in keys]
-    numbers = np.frombuffer(b"".join(digests), "<u8") >> np.uint64(11)
-    return numbers.astype(np.float64) * 2.0**-53
+    return mixing.points(mixing.hashes_of(keys, salt=salt))
 
 
 class Dealt(NamedTuple):

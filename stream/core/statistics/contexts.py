@@ -19,7 +19,6 @@ with a prior of s interactions, and all these logarithms added up (naive Bayes).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -29,6 +28,7 @@ from numpy.typing import NDArray
 
 from stream.contracts import Events, EventType
 from stream.core.catalogue import Catalogue
+from stream.core.mixing import GOLDEN, hash_of, murmur_mix
 from stream.core.statistics.counts import Columns
 from stream.core.statistics.fading import COLUMN_OF_TYPE, NOT_COUNTED
 from stream.core.statistics.merged import Merged
@@ -57,21 +57,12 @@ def hour_of(time_ms: int) -> str:
 @lru_cache(maxsize=4096)
 def context_hash(name: str, value: str) -> int:
     """64 bits that stand for a context."""
-    told = f"{name}\0{value}".encode()
-    return int.from_bytes(hashlib.blake2b(told, digest_size=8).digest(), "little")
+    return hash_of(f"{name}\0{value}".encode())
 
 
 def mixed(items: NDArray[np.uint64], contexts: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Hashes of items in contexts, never 0: uint64, of one shape.
-
-    The last steps of MurmurHash3's 64 bits (Appleby), of the two combined.
-    """
-    z: NDArray[np.uint64] = items ^ (contexts * np.uint64(0x9E3779B97F4A7C15))
-    z = (z ^ (z >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
-    z = (z ^ (z >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
-    z ^= z >> np.uint64(33)
-    z[z == 0] = 1
-    return z
+    """Hashes of items in contexts, never 0: uint64, of one shape."""
+    return np.maximum(murmur_mix(items ^ (contexts * GOLDEN)), np.uint64(1))
 
 
 def with_contexts(columns: Columns, events: Events, names: Sequence[str]) -> Columns:
