@@ -205,7 +205,7 @@ SETTINGS_REFUSED: Final = gauge(
 )
 CATALOGUE_ITEMS: Final = gauge("freshet_catalogue_items", "Items in the catalogue.", "kind")
 COUNTED_ITEMS: Final = gauge(
-    "freshet_counted_items", "Items that were ever counted, by any worker."
+    "freshet_counted_items", "Items, and items in contexts, with counts, of all workers."
 )
 TRENDING_RECORDS_TOTAL: Final = counter(
     "freshet_trending_records_total", "Records published of what trends, those taken back too."

@@ -96,6 +96,11 @@ class Catalogue:
         """Rows of item hashes, `NO_ITEM` for unknown ones and for 0. Any shape."""
         return self._row_by_hash.find(hashes)
 
+    def know(self, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Whether bundle or catalogue knows the items of hashes. Any shape."""
+        known: NDArray[np.bool_] = self._row_by_hash.find(hashes) != NO_ITEM
+        return known
+
     def eligible(self, kinds: Sequence[str], rows: NDArray[np.int64] | slice) -> NDArray[np.bool_]:
         """Which rows may be listed in a placement of these kinds.
 
@@ -230,12 +235,17 @@ class HashIndex:
         while 4 * (self._count + len(hashes)) > size:
             size *= 2
         if size != len(self._keys):
-            used = self._keys != _FREE
-            hashes = np.concatenate([self._keys[used], hashes])
-            rows = np.concatenate([self._rows[used], rows])
+            there = self.entries()
+            hashes = np.concatenate([there[0], hashes])
+            rows = np.concatenate([there[1], rows])
             self._keys, self._rows = np.zeros(size, np.uint64), np.zeros(size, np.int64)
             self._count = 0
         self._count += _insert(hashes, rows, self._keys, self._rows)
+
+    def entries(self) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """All hashes and their rows, in no order."""
+        used = self._keys != _FREE
+        return self._keys[used], self._rows[used]
 
     def find(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Rows of the hashes, 0 where there is none; the shape of `hashes`."""

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.contracts import MIN_EVENT_TIME_MS, Events
+from stream.core.catalogue import Catalogue
 from stream.core.fold import Folded
 from stream.core.micro_batch import Decoded, PartResult
+from stream.core.statistics.adding import Columns
 from stream.core.statistics.contexts import with_contexts
-from stream.core.statistics.counts import Columns
 from stream.core.statistics.fading import Records
 from stream.core.statistics.segments import Seen
 from stream.core.users import Users
@@ -34,12 +35,15 @@ def count_events(
     changes.misrouted += int(np.count_nonzero(users.misrouted[part.who]))
 
 
-def count_items(parts: Sequence[Decoded], folded: Folded, events: Events) -> list[Records]:
+def count_items(
+    parts: Sequence[Decoded], folded: Folded, events: Events, catalogue: Catalogue
+) -> list[Records]:
     """Count the new events of each part in its shard.
 
     Parameters
     ----------
     events : the new ones of all parts, one part after the other, as in `folded`
+    catalogue : whose items' counts make no room for others'
 
     Returns
     -------
@@ -62,7 +66,7 @@ def count_items(parts: Sequence[Decoded], folded: Folded, events: Events) -> lis
         counts, some = part.given.shard.counts, columns.some(first, stop)
         if counts.contexts:
             some = with_contexts(some, part.events.tail(part.skipped), counts.contexts)
-        records.append(counts.fold(some))
+        records.append(counts.fold(some, catalogue.know))
         first = stop
     return records
 

@@ -234,7 +234,7 @@ class Engine:
         result.outcomes = self.quality.look_up(decoded, who, events, folded)
         values = users.store()
         result.refused_states = users.refused
-        counted = count_items(decoded, folded, events)
+        counted = count_items(decoded, folded, events, self.catalogue)
         count_segments(decoded, seen, events, counted)
         first_event = 0
         for part, changes, counts in zip(decoded, result.parts, counted, strict=True):

@@ -32,7 +32,8 @@ from stream.core.policy.lists import Lists
 from stream.core.pseudonyms import Pseudonyms
 from stream.core.state import UserShard
 from stream.core.statistics import counts
-from stream.core.statistics.counts import Columns, Counts
+from stream.core.statistics.adding import Columns
+from stream.core.statistics.counts import Counts
 from stream.core.statistics.fading import Fading, Records
 from stream.core.statistics.segments import Seen, SegmentCounts
 from stream.kafka.batches import RecordBatch
@@ -254,7 +255,9 @@ def test_whoever_comes_back_with_the_old_state_is_seen(
     assert found.returned > 0
 
 
-def _counts_again(parts: Sequence[Decoded], folded: Folded, events: Events) -> list[Records]:
+def _counts_again(
+    parts: Sequence[Decoded], folded: Folded, events: Events, catalogue: Catalogue
+) -> list[Records]:
     """All events of the part, those that were applied before a crash as well."""
     (part,) = parts
     items = np.array([item_hash(item) for item in part.events.items], np.uint64)
@@ -264,19 +267,28 @@ def _counts_again(parts: Sequence[Decoded], folded: Folded, events: Events) -> l
     return [part.given.shard.counts.fold(Columns(*columns))]
 
 
-def _counts_repeats(parts: Sequence[Decoded], folded: Folded, events: Events) -> list[Records]:
+def _counts_repeats(
+    parts: Sequence[Decoded], folded: Folded, events: Events, catalogue: Catalogue
+) -> list[Records]:
     nothing = np.zeros_like(folded.repeated)
-    return count_items(parts, folded._replace(repeated=nothing, forgotten=nothing), events)
+    as_new = folded._replace(repeated=nothing, forgotten=nothing)
+    return count_items(parts, as_new, events, catalogue)
 
 
-def _counts_ahead(parts: Sequence[Decoded], folded: Folded, events: Events) -> list[Records]:
+def _counts_ahead(
+    parts: Sequence[Decoded], folded: Folded, events: Events, catalogue: Catalogue
+) -> list[Records]:
     (part,) = parts
     batch = dataclasses.replace(part.given.batch, timestamps_ms=[0] * len(part.given.batch.offsets))
-    return count_items([part._replace(given=Part(part.given.shard, batch))], folded, events)
+    ahead = part._replace(given=Part(part.given.shard, batch))
+    return count_items([ahead], folded, events, catalogue)
 
 
-def _leaves_a_row_out(parts: Sequence[Decoded], folded: Folded, events: Events) -> list[Records]:
-    return [(keys[1:], values[1:]) for keys, values in count_items(parts, folded, events)]
+def _leaves_a_row_out(
+    parts: Sequence[Decoded], folded: Folded, events: Events, catalogue: Catalogue
+) -> list[Records]:
+    counted = count_items(parts, folded, events, catalogue)
+    return [(keys[1:], values[1:]) for keys, values in counted]
 
 
 @pytest.mark.parametrize(

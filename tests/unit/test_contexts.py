@@ -179,7 +179,7 @@ def test_what_is_not_known_and_what_is_only_seen_has_no_context(desk: Counting) 
 def test_contexts_take_no_room_beyond_a_bound(
     desk: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stream.core.statistics.counts.UNKNOWN_UP_TO", 10)
+    monkeypatch.setattr("stream.core.statistics.room.STRANGERS_UP_TO", 10)
     for number in range(100):
         desk.clicks("i1", 1, properties={"country": f"C{number}"})
     assert len(desk.shard.counts) == 10

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from stream.contracts import EventType, item_hash
 from stream.core.statistics import counts as module
-from stream.core.statistics.counts import Columns, Counts, let_go_at_most
+from stream.core.statistics.adding import Columns
+from stream.core.statistics.counts import Counts, let_go_at_most
 from stream.core.statistics.fading import COUNTED, KEY_PREFIX, ROW, Fading
 from stream.errors import StateError
 
@@ -192,13 +193,6 @@ def test_rows_out_of_use_are_cleared_away(log: Log, monkeypatch: pytest.MonkeyPa
     assert rows(log.read()) == rows(log.counts)
 
 
-def test_invented_items_do_not_fill_the_memory(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "UNKNOWN_UP_TO", 3)
-    log.fold(("a", CLICK, 0), ("b", CLICK, 0), ("c", CLICK, 0), unknown=True)
-    assert log.fold(("d", CLICK, 0), ("a", CLICK, 0), unknown=True) == [key("a")]
-    assert log.fold(("d", CLICK, 0)) == [key("d")]
-
-
 def test_another_layout_is_refused(log: Log) -> None:
     log.fold(("a", CLICK, 0))
     value = log.newest[key("a")] or b""
@@ -248,7 +242,7 @@ def test_whoever_takes_over_tells_everything_again(log: Log) -> None:
 
 
 def test_many_rows_are_told_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_AT_ONCE", 4)
+    monkeypatch.setattr("stream.core.statistics.telling._AT_ONCE", 4)
     log = Log(Counts(Fading(), tell_every_ms=10))
     log.fold(*((f"i{number}", CLICK, 0) for number in range(10)))
     assert [len(told(log, at)) for at in (0, 10, 20, 30)] == [4, 4, 2, 0]

@@ -18,7 +18,8 @@ from stream.contracts.trending import decode_trending
 from stream.core.catalogue import Catalogue
 from stream.core.policy.exploring import counts_key
 from stream.core.state import UserShard
-from stream.core.statistics.counts import Columns, Counts
+from stream.core.statistics.adding import Columns
+from stream.core.statistics.counts import Counts
 from stream.core.statistics.fading import Fading
 from stream.core.statistics.merged import ItemCounts, Merged
 from stream.core.statistics.segments import Seen

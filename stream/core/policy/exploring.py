@@ -13,6 +13,7 @@ its clicks tell, and what an optimist hopes beyond (`appeal.py`).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Final, Protocol
 

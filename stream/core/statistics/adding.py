@@ -2,11 +2,40 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from stream.compiled import BOOLEAN, FLOAT64, INT, array, compiled, many, part_of_compiled
 from stream.core.statistics.fading import ROW
+
+
+class Columns(NamedTuple):
+    """Events to be counted, n of them, in order.
+
+    Attributes
+    ----------
+    items : `item_hash` of each
+    types : `EventType`; those that are not counted may be among them
+    sent_ms : an event that is dated ahead of it counts as one of this time: else it would fade what
+        comes before it is due; before the year 2000 it means nothing
+    dropped : not to be counted
+    unknown : a stranger (`room.py`): the item stands neither in the catalogue nor in the model, or
+        it is one in a context
+    """
+
+    items: NDArray[np.uint64]
+    types: NDArray[np.uint8]
+    times_ms: NDArray[np.int64]
+    sent_ms: NDArray[np.int64]
+    dropped: NDArray[np.bool_]
+    unknown: NDArray[np.bool_]
+
+    def some(self, first: int, stop: int) -> Columns:
+        """Some of the events."""
+        columns: list[Any] = [column[first:stop] for column in self]
+        return Columns(*columns)
 
 
 @part_of_compiled
@@ -69,8 +98,9 @@ def add(
     Parameters
     ----------
     slots : row of each event's item, 0 where it has none
-    types, times_ms, sent_ms, dropped : as in `Counts.fold`
-    again : leave out what has no row; else nothing is counted when there is such an event
+    types, times_ms, sent_ms, dropped : as in `Columns`
+    again : leave out what has no slot; else nothing is counted when the row of an event that counts
+        is not in use, which is that of slot 0 as well
     rows, untold, marked : of all items; changed
     column_of_type : `COLUMN_OF_TYPE`
     oldest_ms : `sent_ms` before it means nothing
@@ -83,7 +113,8 @@ def add(
     the newest time
     """
     for event in range(0 if again else len(slots)):
-        if slots[event] == 0 and not dropped[event] and column_of_type[types[event]] != 255:
+        here = rows[slots[event]]["time_ms"] != 0
+        if not here and not dropped[event] and column_of_type[types[event]] != 255:
             return -1, 0, 0
     found = 0
     new = 0

@@ -4,8 +4,8 @@ In: events, or a request. Out: rows to be counted beside the items' own, or by h
 lifts items. Knows nothing of users.
 
 A context's count of an item is a row like that of an item, under a hash of both: folded, written,
-told and faded with the others, so it is as exact. Rows of contexts are made while a partition has
-few rows (`counts.UNKNOWN_UP_TO`), and only of items that are known; impressions make none.
+told and faded with the others, so it is as exact. Rows of contexts have a room (`room.py`), and are
+made only of items that are known; impressions make none.
 
 A guest has nothing to go by but what others want. That is, beside the model's bias, the lift of an
 item's interactions over those to be expected by biases, and in each context over those to be
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from stream.contracts import Events, EventType
 from stream.core.catalogue import Catalogue
 from stream.core.mixing import GOLDEN, hash_of, murmur_mix
-from stream.core.statistics.counts import Columns
+from stream.core.statistics.adding import Columns
 from stream.core.statistics.fading import COLUMN_OF_TYPE, NOT_COUNTED
 from stream.core.statistics.merged import Merged
 
@@ -93,7 +93,7 @@ def with_contexts(columns: Columns, events: Events, names: Sequence[str]) -> Col
         return columns
     more: list[Any] = [column[at] for column in columns]
     more[0] = mixed(more[0], np.array(hashes, np.uint64))
-    more[-1] = np.ones(len(at), np.bool_)  # there is room for so many alone
+    more[-1] = np.ones(len(at), np.bool_)  # strangers: anybody can invent them
     whole: list[Any] = [*columns]
     both = [np.concatenate(pair) for pair in zip(whole, more, strict=True)]
     return Columns(*both)

@@ -11,7 +11,7 @@ from before an erasure and one that was applied before a crash change nothing he
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from stream.contracts import MIN_EVENT_TIME_MS
 from stream.core.catalogue import HashIndex
 from stream.core.rows import Rows
-from stream.core.statistics.adding import add
+from stream.core.statistics import room
+from stream.core.statistics.adding import Columns, add
 from stream.core.statistics.fading import (
     COLUMN_OF_TYPE,
-    COUNTED,
     LAYOUT,
     LEAST,
     NOT_COUNTED,
@@ -34,49 +34,16 @@ from stream.core.statistics.fading import (
     keys_of,
     rows_in,
 )
+from stream.core.statistics.room import Known, Slots, left, nobody_is_known
 from stream.core.statistics.segments import SegmentCounts
+from stream.core.statistics.telling import Telling
 
-Slots = NDArray[np.int64]
-
-# An item that neither catalogue nor model knows is counted while there are fewer rows than these:
-# whoever invents ids shall not fill the memory.
-UNKNOWN_UP_TO: Final = 65_536
 # A step looks at so many rows, and at as many more as it has events, for some that can go ...
 _LOOK_AT_LEAST: Final = 64
 # ... once the events' time went on by this share of the long half-life since the last round.
 _ROUNDS: Final = 100
 # Rows that nobody needs any more are cleared away when they are so many, and half of all.
 _CLEAR_AT_LEAST: Final = 4_096
-# A row is told to others when it changed by an event and this share, else with all of them.
-_SHARE: Final = 1 / 16
-_ALL_AFTER: Final = 30
-_AT_ONCE: Final = 4_096
-
-
-class Columns(NamedTuple):
-    """Events to be counted, n of them, in order.
-
-    Attributes
-    ----------
-    items : `item_hash` of each
-    types : `EventType`; those that are not counted may be among them
-    sent_ms : an event that is dated ahead of it counts as one of this time: else it would fade what
-        comes before it is due; before the year 2000 it means nothing
-    dropped : not to be counted
-    unknown : the item stands neither in the catalogue nor in the model
-    """
-
-    items: NDArray[np.uint64]
-    types: NDArray[np.uint8]
-    times_ms: NDArray[np.int64]
-    sent_ms: NDArray[np.int64]
-    dropped: NDArray[np.bool_]
-    unknown: NDArray[np.bool_]
-
-    def some(self, first: int, stop: int) -> Columns:
-        """Some of the events."""
-        columns: list[Any] = [column[first:stop] for column in self]
-        return Columns(*columns)
 
 
 class Counts:
@@ -105,8 +72,8 @@ class Counts:
         self.contexts = contexts
         self.segments = SegmentCounts()
         self.tell_every_ms = tell_every_ms
+        self._telling = Telling(tell_every_ms)
         self.newest_ms = 0
-        self._told_ms = self._all_told_ms = 0
         self._hand = 0
         self._round_ms = 0
         self._clear()
@@ -118,8 +85,9 @@ class Counts:
         self.keys = [b""]
         self._used = 0
         self._hashes = np.zeros(len(self._rows), np.uint64)
-        self._untold = np.zeros(len(self._rows), np.float32)  # events counted since a row was told
         self._marked = np.zeros(len(self._rows), np.bool_)  # changed in this step
+        self._telling.reserve(len(self._rows))
+        self._window = room.Window()
 
     def __len__(self) -> int:
         """Items with a count."""
@@ -128,7 +96,7 @@ class Counts:
     @property
     def nbytes(self) -> int:
         """Memory of the rows in use, bytes."""
-        return self._size * (ROW.itemsize + 13)
+        return self._size * (ROW.itemsize + 14)
 
     @property
     def hashes(self) -> NDArray[np.uint64]:
@@ -145,8 +113,12 @@ class Counts:
 
     # -- counting --------------------------------------------------------------------------
 
-    def fold(self, events: Columns) -> Records:
-        """Count events, and let a few items go of which next to nothing is left.
+    def fold(self, events: Columns, known: Known = nobody_is_known) -> Records:
+        """Count events, and let a few items go: next to nothing is left, or they make room.
+
+        Parameters
+        ----------
+        known : whose rows make no room for others
 
         Returns
         -------
@@ -158,48 +130,79 @@ class Counts:
         columns = (events.types, events.times_ms, events.sent_ms, events.dropped)
         changed = np.empty(len(items), np.int64)
         found, new, newest_ms = self._add(changed, self._index.find(items), *columns, False)
+        gone = np.zeros(0, np.int64)
         if found < 0:
-            self._welcome(events)
-            found, new, newest_ms = self._add(changed, self._index.find(items), *columns, True)
+            slots, gone = self._welcome(events, known)
+            found, new, newest_ms = self._add(changed, slots, *columns, True)
         changed = changed[:found]
         self._used += new
         self.newest_ms = max(self.newest_ms, newest_ms)
         keys = [self.keys[slot] for slot in changed.tolist()]
         values: list[bytes | None] = [*cut(self._all_rows()[changed])]
         if self._hand or self.newest_ms - self._round_ms >= self.fading.usual_ms / _ROUNDS:
-            gone = [self.keys[slot] for slot in self._let_go(len(items)).tolist()]
-            keys += gone
-            values += [None] * len(gone)
+            gone = np.concatenate([gone, self._let_go(len(items) - len(gone))])
+        keys += [self.keys[slot] for slot in gone.tolist()]
+        values += [None] * len(gone)
         self._marked[changed] = False
-        if not self._hand and len(keys) > found:
+        if len(gone):
             self._clear_away()
         return keys, values
 
     def _add(self, changed: Slots, *columns: Any) -> tuple[int, int, int]:
         """`add` to the rows."""
-        rows = (self._all_rows(), self._untold, self._marked)
+        rows = (self._all_rows(), self._telling.untold, self._marked)
         arguments: Any = (*columns, *rows, COLUMN_OF_TYPE, MIN_EVENT_TIME_MS, *self.fading, changed)
         return add(*arguments)
 
-    def _welcome(self, events: Columns) -> None:
-        """Give items of events that count a row, where they have none and may have one."""
-        new = ~events.dropped & (COLUMN_OF_TYPE[events.types] != NOT_COUNTED)
-        if self._used >= UNKNOWN_UP_TO:
-            new &= ~events.unknown
-        hashes = np.unique(events.items[new])
-        hashes = hashes[self._index.find(hashes) == 0]
+    def _welcome(self, events: Columns, known: Known) -> tuple[Slots, Slots]:
+        """Give items of events that count a row, where they have none and may have one.
+
+        Returns
+        -------
+        the slot of each event's item, 0 where it has none; slots of the rows that made room
+        """
+        counts = ~events.dropped & (COLUMN_OF_TYPE[events.types] != NOT_COUNTED)
+        slots = self._index.find(events.items)
+        absent = np.flatnonzero(counts & (self._all_rows()["time_ms"][slots] == 0))
+        absent = absent[np.sort(np.unique(events.items[absent], return_index=True)[1])]
+        strangers = np.flatnonzero(events.unknown[absent])
+        acquainted = len(absent) - len(strangers)
+        free = max(0, room.STRANGERS_UP_TO - self._used - acquainted)
+        # Nobody has to go while there are free places: their newcomers are not to be found yet.
+        gone = self._make_room(0 if free else len(strangers), slots[counts], known)
+        refused = np.zeros(len(absent), np.bool_)
+        refused[strangers[free + len(gone) :]] = True
+        hashes = events.items[absent[~refused & (slots[absent] == 0)]]
         self._append(hashes, keys_of(hashes))
+        slots = self._index.find(events.items)
+        if refused.any():
+            slots[np.isin(events.items, events.items[absent[refused]])] = 0
+        return slots, gone
+
+    def _make_room(self, wanted: int, busy: Slots, known: Known) -> Slots:
+        """Slots of the least counted strangers, emptied: as many as wanted, or all there are."""
+        rows = self._all_rows()
+        gone = self._window.take(wanted, rows, busy)
+        if len(gone) < wanted:
+            others = rows["time_ms"] > 0
+            others[busy] = others[gone] = False
+            slots = np.flatnonzero(others)
+            slots = slots[~known(self._hashes[slots])]
+            self._window.look(slots, rows, left(rows, self.newest_ms, self.fading.usual_ms))
+            gone = np.concatenate([gone, self._window.take(wanted - len(gone), rows, busy)])
+        self._empty(gone)
+        return gone
 
     def _append(self, hashes: NDArray[np.uint64], keys: list[bytes]) -> None:
         """Give items that have none a slot, with a row that is not in use."""
         self.keys += keys
         first, self._size = self._size, self._size + len(hashes)
         self._rows.reserve(self._size)
-        for name in ("_hashes", "_untold", "_marked"):
-            old = getattr(self, name)
-            if len(old) < len(self._rows):
-                setattr(self, name, np.zeros(len(self._rows), old.dtype))
-                getattr(self, name)[: len(old)] = old
+        missing = len(self._rows) - len(self._hashes)
+        if missing > 0:
+            self._hashes = np.pad(self._hashes, (0, missing))
+            self._marked = np.pad(self._marked, (0, missing))
+            self._telling.reserve(len(self._rows))
         self._hashes[first : self._size] = hashes
         self._all_rows()["layout"][first:] = LAYOUT
         self._index.add(hashes, np.arange(first, self._size))
@@ -210,9 +213,8 @@ class Counts:
             self._round_ms = self.newest_ms
         stop = min(self._hand + let_go_at_most(events), self._size)
         rows = self._all_rows()[self._hand : stop]
-        left = sum(rows[name] for name in COUNTED)
-        left = left * np.exp2((rows["time_ms"] - self.newest_ms) / self.fading.usual_ms)
-        old = (rows["time_ms"] > 0) & (left < LEAST) & ~self._marked[self._hand : stop]
+        little = left(rows, self.newest_ms, self.fading.usual_ms) < LEAST
+        old = (rows["time_ms"] > 0) & little & ~self._marked[self._hand : stop]
         gone = self._hand + np.flatnonzero(old)
         self._empty(gone)
         self._hand = 0 if stop == self._size else stop
@@ -224,20 +226,26 @@ class Counts:
         blank["layout"] = LAYOUT
         self._used -= int(np.count_nonzero(rows["time_ms"][slots]))
         rows[slots] = blank
-        self._untold[slots] = np.inf
+        self._telling.went(slots)
 
     def _clear_away(self) -> None:
         """Drop rows that are not in use, once they are many."""
         if self._size - self._used < max(_CLEAR_AT_LEAST, self._used):
             return
-        kept = np.flatnonzero((self.rows["time_ms"] > 0) | (self._untold[1 : self._size] > 0))
-        hashes, rows, untold = self.hashes[kept], self.rows[kept], self._untold[1 + kept]
-        keys = [self.keys[1 + at] for at in kept.tolist()]
+        kept = (self._all_rows()["time_ms"] > 0) | (self._telling.untold[: self._size] > 0)
+        slots = np.flatnonzero(kept)
+        if len(slots) > (self._size + self._used) / 2:
+            return  # most of them are yet to be told of
+        hashes, rows, hand = self._hashes[slots], self._all_rows()[slots], self._hand
+        keys = [self.keys[slot] for slot in slots.tolist()]
         self._clear()
         self._append(hashes, keys)
         self.rows[:] = rows
-        self._untold[1 : self._size] = untold
+        self._telling.keep(slots, len(self._rows))
         self._used = int(np.count_nonzero(rows["time_ms"]))
+        if hand:  # where the round is
+            hand = 1 + int(np.searchsorted(slots, hand))
+            self._hand = 0 if hand == self._size else hand
 
     # -- recovery --------------------------------------------------------------------------
 
@@ -258,7 +266,7 @@ class Counts:
         self._used -= int(np.count_nonzero(own["time_ms"][slots]))
         own[slots] = rows
         self._used += int(np.count_nonzero(rows["time_ms"]))
-        self._untold[slots] = np.inf
+        self._telling.came(slots)
         self.newest_ms = max(self.newest_ms, int(rows["time_ms"].max(initial=0)))
 
     # -- telling ---------------------------------------------------------------------------
@@ -266,28 +274,14 @@ class Counts:
     def untold(self, now_ms: int) -> Records | None:
         """Rows that others should know by now, as records of their topic; None: nothing.
 
-        What changed by more than an event and a sixteenth is told at the next look, the rest after
-        some of them. A row is told whole, so one that is told twice or late is never counted twice.
-
         Parameters
         ----------
         now_ms : wall-clock time
         """
-        if 0 <= now_ms - self._told_ms < self.tell_every_ms:
-            return None
-        self._told_ms = now_ms
-        untold, rows = self._untold[: self._size], self._all_rows()
-        everything = not 0 <= now_ms - self._all_told_ms < _ALL_AFTER * self.tell_every_ms
-        if everything:
-            slots = np.flatnonzero(untold > 0)
-        else:
-            slots = np.flatnonzero(untold >= 1 + _SHARE * rows["recent"])
-        if everything and len(slots) <= _AT_ONCE:
-            self._all_told_ms = now_ms
-        slots = slots[:_AT_ONCE]
+        rows = self._all_rows()
+        slots = self._telling.due(rows, now_ms)
         if not len(slots):
             return None
-        untold[slots] = 0
         used = (rows["time_ms"][slots] > 0).tolist()
         values = [
             value if there else None for value, there in zip(cut(rows[slots]), used, strict=True)

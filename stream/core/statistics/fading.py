@@ -36,7 +36,6 @@ ROW: Final = np.dtype(
     ]
 )
 COUNTED: Final = ("impressions", "clicks", "carts", "purchases")
-
 NOT_COUNTED: Final = 255
 COLUMN_OF_TYPE: Final = np.full(256, NOT_COUNTED, np.uint8)  # by `EventType`: place in COUNTED
 COLUMN_OF_TYPE[EventType.IMPRESSION] = 0

@@ -6,6 +6,10 @@ partitions. Knows nothing of Kafka; times are passed in.
 
 Counts are kept as they would be at one moment, the landmark, for all items: at any other time all
 of them are the same factor less (forward decay), so that nothing is recomputed as time goes on.
+
+Before there are more slots, those are given back of which less than a sixteenth of an event is
+left, all partitions together: items whose partitions let them go, and those of a partition that
+never told. Memory follows what the partitions count, not every item that there ever was.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.core.catalogue import Catalogue, HashIndex
-from stream.core.statistics.fading import COUNTED, Fading, hashes_in, rows_in
+from stream.core.statistics.fading import COUNTED, LEAST, Fading, hashes_in, rows_in
 from stream.core.statistics.segments import MergedSegments, of_segments
 
 _NAMES: Final = (*COUNTED, "recent")
@@ -64,8 +68,14 @@ class Merged:
         self._slots_for = (0, 0)
 
     def __len__(self) -> int:
-        """Items that were ever told of."""
+        """Items, and items in contexts, that have a slot."""
         return self._size - 1
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all slots, bytes."""
+        own = sum(counts.nbytes for counts in self._of_partition.values())
+        return self._sums.nbytes + own
 
     def load(self, partition: int, keys: list[bytes], values: list[bytes | None]) -> None:
         """Take over rows of a partition in order; a later one of a key replaces an earlier.
@@ -82,13 +92,15 @@ class Merged:
         self.newest_ms = max(self.newest_ms, int(rows["time_ms"].max(initial=0)))
         if self.newest_ms - self._landmark_ms > _MOVE_AFTER * self.fading.recent_ms:
             self._move_landmark()
-        slots = self._slots_of(hashes)
+        slots = self._slots_of(hashes, rows["time_ms"] > 0)
         own = self._of_partition.get(partition)
         if own is None or len(own) < len(self._sums):
             own = _grown(own, len(self._sums))
             self._of_partition[partition] = own
         told = np.column_stack([rows[name] for name in _NAMES])
         told = (told * self._factors(rows["time_ms"])).astype(np.float32)
+        kept = slots > 0
+        slots, told = slots[kept], told[kept]
         self._sums[slots] += told.astype(np.float64) - own[slots]
         own[slots] = told
 
@@ -108,16 +120,38 @@ class Merged:
             np.multiply(own, factors, out=own)
             self._sums[: len(own)] += own
 
-    def _slots_of(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
-        slots = self._index.find(hashes)
-        new = hashes[slots == 0]
-        if len(new):
-            first, self._size = self._size, self._size + len(new)
-            if self._size > len(self._sums):
-                self._sums = np.pad(self._sums, ((0, 2 * self._size - len(self._sums)), (0, 0)))
-            self._index.add(new, np.arange(first, self._size))
-            slots = self._index.find(hashes)
-        return slots
+    def _slots_of(self, hashes: NDArray[np.uint64], there: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Slots of items, new ones among them; 0 where there is nothing to keep."""
+        new = hashes[there & (self._index.find(hashes) == 0)]
+        if self._size + len(new) > len(self._sums):
+            self._give_back()
+            new = hashes[there & (self._index.find(hashes) == 0)]
+            more = max(0, 2 * (self._size + len(new)) - len(self._sums))
+            self._sums = np.pad(self._sums, ((0, more), (0, 0)))
+        first, self._size = self._size, self._size + len(new)
+        self._index.add(new, np.arange(first, self._size))
+        return self._index.find(hashes)
+
+    def _give_back(self) -> None:
+        """Drop the slots of which next to nothing is left."""
+        left = self._sums[: self._size, : len(COUNTED)].sum(axis=1) * self._faded(self.newest_ms)[0]
+        left[0] = LEAST  # slot 0 is no item, and stays
+        slots = np.flatnonzero(left >= LEAST)
+        hashes, old = self._index.entries()
+        self._sums = self._sums[slots]
+        for partition, own in self._of_partition.items():
+            self._of_partition[partition] = own[slots[slots < len(own)]]
+        new = np.zeros(self._size, np.int64)
+        new[slots] = np.arange(len(slots))
+        kept = new[old] > 0
+        self._size = len(slots)
+        self._index = HashIndex()
+        self._index.add(hashes[kept], new[old[kept]])
+        self._slots_for = (0, 0)
+
+    def _faded(self, time_ms: int) -> NDArray[np.float64]:
+        """What counts of the landmark are multiplied by to be those of a time, by name."""
+        return np.asarray(1.0 / self._factors(np.array([time_ms]))[0])
 
     def by_row(self, catalogue: Catalogue, now_ms: int) -> ItemCounts:
         """Counts of the catalogue's items at the time up to which events have come.
@@ -131,13 +165,13 @@ class Merged:
             self._slots = self._index.find(catalogue.hashes[:rows])
             self._slots_for = (rows, self._size)
         time_ms = min(self.newest_ms, now_ms)
-        factors = 1.0 / self._factors(np.array([time_ms]))[0]
-        counts = np.maximum(self._sums[self._slots] * factors, 0.0).astype(np.float32)
+        counts = self._sums[self._slots] * self._faded(time_ms)
+        counts = np.maximum(counts, 0.0).astype(np.float32)
         return ItemCounts(time_ms, *np.ascontiguousarray(counts.T))
 
     def interactions(self, hashes: NDArray[np.uint64], now_ms: int) -> NDArray[np.float64]:
         """Clicks, carts and purchases under some hashes, faded as in `by_row`: float64."""
-        factor = 1.0 / self._factors(np.array([min(self.newest_ms, now_ms)]))[0, 1]
+        factor = self._faded(min(self.newest_ms, now_ms))[1]
         found = self._sums[self._index.find(hashes), 1:4].sum(axis=1)
         return np.asarray(np.maximum(found * factor, 0.0), np.float64)
 
