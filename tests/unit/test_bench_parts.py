@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stream.config import load_settings
-from tests.bench import report, scale_out
+from tests.bench import contexts, report, scale_out
 from tests.bench.interest import Spec
 from tests.bench.peers import FULL, FULL_OVERWRITING
 from tests.bench.runner import Measurement
@@ -118,3 +118,20 @@ def test_what_a_worker_folded_is_of_all_its_topics() -> None:
     )
     assert scale_out.folded(page) == 1003
     assert scale_out.folded("") == 0
+
+
+def test_what_contexts_cost_is_printed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stream.core.statistics.room.STRANGERS_UP_TO", 3000)
+    contexts.main(["--items", "50", "--events", "4096"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "4,096 clicks on 50 items in country, campaign, hour"
+    assert [line.split(":")[0].split(" adds")[0].strip() for line in lines[1:5]] == [
+        "counted without contexts",
+        "each context",
+        "with a new country in each",
+        "the first guest of a second",
+    ]
+    assert lines[2].endswith("; 300 counts")  # 50 items, and each in 2 countries, 2 campaigns, now
+    assert lines[3].endswith("; 3,000 counts")
