@@ -10,8 +10,8 @@ from export.bundle import write_bundle
 from export.models.base import Run
 from export.models.glr.learning import learn
 from export.models.glr.settled import Settled
+from tests.support.desk import NOW_MS, Desk
 from tests.training.shops import SMALL, walks
-from tests.unit.test_answers import NOW_MS, Desk
 
 HISTORY = ["i3", "i4", "i25", "i5", "i6"]  # four steps of a theme, and one of another
 

@@ -20,8 +20,8 @@ from stream.placements import Placement, Variant
 from stream.statistics import Statistics
 from stream.tally import Tally, fading_of
 from stream.words.settings import Wording
+from tests.support.desk import NOW_MS, Desk, ids
 from tests.support.parts import Part
-from tests.unit.test_answers import NOW_MS, Desk, ids
 
 NAMES = "country,hour,placement"
 MAIL = Placement(k=5)

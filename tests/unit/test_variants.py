@@ -19,8 +19,8 @@ from stream.errors import SettingsError
 from stream.kafka.sizes import lists_bytes
 from stream.placements import CONTROL, Explore, Pin, Variant
 from stream.quality import Quality
+from tests.support.desk import Desk
 from tests.unit import test_live_quality
-from tests.unit.test_answers import Desk
 from tests.unit.test_engine import NOW_MS, Shop, lists
 
 KEYS = [b"u%d" % number for number in range(20_000)]

@@ -20,7 +20,7 @@ from stream.errors import SettingsError
 from stream.placements import Items, Pin, Rule, Shoppers
 from stream.words.settings import Wording
 from stream.words.templates import CODES, MAX_TITLE, NAMELESS, Words, parse
-from tests.unit.test_answers import PLACEMENTS, Desk
+from tests.support.desk import PLACEMENTS, Desk
 from tests.unit.test_engine import Shop, lists
 
 LANGUAGES = sorted(
