@@ -31,7 +31,7 @@ from stream.http import require_free
 from stream.kafka.broker import EmbeddedBroker, free_port
 from stream.kafka.cluster import Cluster
 from stream.kafka.topics import create_topics, require_topics
-from stream.serving import Gateway
+from stream.settings.gateway import Gateway
 
 # The embedded broker lets a group join after half the session timeout.
 _EMBEDDED = {

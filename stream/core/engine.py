@@ -48,7 +48,7 @@ from stream.core.statistics.counts import Counts
 from stream.core.statistics.merged import Merged
 from stream.core.users import Users
 from stream.core.wire import Layout
-from stream.quality import Quality as QualityRules
+from stream.settings.quality import Quality as QualityRules
 
 Source = Kind | Literal["erasures", "requests"]
 

@@ -17,7 +17,7 @@ from typing import Final
 from stream.errors import SettingsError
 from stream.http import is_loopback
 from stream.secrets import read_file, warn_if_open
-from stream.serving import Gateway
+from stream.settings.gateway import Gateway
 
 log = logging.getLogger(__name__)
 

@@ -29,7 +29,7 @@ from stream.errors import BrokerError
 from stream.gateway.app import gateway_app
 from stream.gateway.replies import Place
 from stream.gateway.view import View
-from stream.serving import Gateway
+from stream.settings.gateway import Gateway
 
 PARTITIONS = 6
 NOW_MS = 1_700_000_000_000

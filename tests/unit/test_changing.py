@@ -16,8 +16,8 @@ from stream.core.bundle import Bundle
 from stream.core.policy import biases, rules
 from stream.observe import Observer
 from stream.placements import Caps, Explore, Items, Pin, PriceBand, Rule, Shoppers, Variant
-from stream.quality import Quality
 from stream.revision import revision_of
+from stream.settings.quality import Quality
 from tests.support.parts import Part
 from tests.unit import test_live_quality as live_quality
 from tests.unit.test_engine import NOW_MS, Shop, lists

@@ -17,7 +17,7 @@ from stream.core.statistics.counts import Counts
 from stream.core.statistics.merged import Merged
 from stream.kafka.sizes import changelog_batch_bytes, lists_bytes
 from stream.placements import Placement, Variant
-from stream.statistics import Statistics
+from stream.settings.statistics import Statistics
 from stream.tally import Tally, fading_of
 from stream.words.settings import Wording
 from tests.support.desk import NOW_MS, Desk, ids

@@ -16,7 +16,7 @@ from stream.errors import SettingsError
 from stream.gateway.access import Buckets, Tokens, check_open
 from stream.gateway.app import gateway_app
 from stream.gateway.view import partitions_named
-from stream.serving import Gateway
+from stream.settings.gateway import Gateway
 from tests.support.gateway import NOW_MS, FakeProducer, filled, serve, settings_with
 
 Client = TestClient[Any, Any]

@@ -20,7 +20,7 @@ from stream.errors import BrokerError
 from stream.gateway.posting import read_request
 from stream.gateway.producer import TopicProducer
 from stream.gateway.replies import Place, Replies
-from stream.serving import Gateway
+from stream.settings.gateway import Gateway
 from tests.support.gateway import NOW_MS, Consumed
 
 SETTINGS = Settings(gateway=Gateway(send_timeout_s=0.05))

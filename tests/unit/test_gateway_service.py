@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaConnectionError
 from stream.config import Settings
 from stream.errors import BrokerError, SettingsError, TopicError
 from stream.gateway.service import Service
-from stream.serving import Gateway
+from stream.settings.gateway import Gateway
 from tests.support.gateway import record_of
 
 

@@ -28,7 +28,7 @@ from stream.core.quality.shown import Shown
 from stream.kafka.batches import RecordBatch
 from stream.observe import Observer
 from stream.placements import Explore
-from stream.quality import Quality
+from stream.settings.quality import Quality
 from tests.support.parts import Part
 
 NOW_MS = 1_795_000_000_000

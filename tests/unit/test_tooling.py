@@ -26,7 +26,7 @@ ORDER = [
     {"declared"},
     {"allocator", "contracts", "metrics"},
     {"secrets", "sections", "terminal"},
-    {"log_lines", "placements", "publishing", "quality", "serving", "statistics", "words"},
+    {"log_lines", "placements", "words"},
     {"leaves", "revision", "settings"},
     {"checks", "described"},
     {"tables"},

@@ -28,7 +28,7 @@ from stream.core.wire import Layout
 from stream.errors import StateError
 from stream.kafka.batches import Records
 from stream.placements import Explore
-from stream.statistics import Statistics
+from stream.settings.statistics import Statistics
 from stream.tally import Tally, fading_of
 
 NOW_MS = 1_795_000_000_000

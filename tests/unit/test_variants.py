@@ -18,7 +18,7 @@ from stream.core.policy.variants import Deal, arms_of, placement_and_variant, po
 from stream.errors import SettingsError
 from stream.kafka.sizes import lists_bytes
 from stream.placements import CONTROL, Explore, Pin, Variant
-from stream.quality import Quality
+from stream.settings.quality import Quality
 from tests.support.desk import Desk
 from tests.unit import test_live_quality
 from tests.unit.test_engine import NOW_MS, Shop, lists

@@ -15,7 +15,7 @@ from stream.errors import SettingsError
 from stream.placements import Explore
 from stream.secrets import Secret
 from stream.settings import Privacy
-from stream.statistics import Statistics
+from stream.settings.statistics import Statistics
 from stream.words.settings import Wording
 from tests.support.bundles import random_decay_bundle
 

@@ -26,7 +26,7 @@ from stream.core.quality.outcomes import IMPRESSION, LOOKED_UP, Acts, Arm, Outco
 from stream.core.quality.shown import Shown, take
 from stream.core.users import Users
 from stream.placements import Placement as PlacementRules
-from stream.quality import Quality as QualityRules
+from stream.settings.quality import Quality as QualityRules
 
 # An item counts as listed lately for so long.
 LATELY_S: Final = 3600

@@ -1,6 +1,6 @@
-"""Every setting: its name, default, limits and meaning, as types.
+"""All settings together, the tables that have no file of their own, and every setting by its path.
 
-`described` puts them into words. Where values come from is `config`'s business.
+Knows no value that somebody set.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from msgspec import Meta, Struct, field
 from msgspec.structs import FieldInfo
 
 from stream.placements import Placement
-from stream.publishing import Lists
-from stream.quality import Quality
 from stream.secrets import Secret
 from stream.sections import Seconds, Text
 from stream.sections import Section as _Section
-from stream.serving import Gateway
-from stream.statistics import Statistics
+from stream.settings.gateway import Gateway
+from stream.settings.lists import Lists
+from stream.settings.quality import Quality
+from stream.settings.statistics import Statistics
 from stream.words.settings import Wording
 
 _PORT = r"(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
