@@ -187,6 +187,31 @@ def test_contexts_take_no_room_beyond_a_bound(
     assert len(desk.shard.counts) == 11
 
 
+def test_a_flood_of_countries_leaves_those_that_are_used(
+    desk: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten times the room, of one item, beside an item that is hardly asked for."""
+    monkeypatch.setattr("stream.core.statistics.room.STRANGERS_UP_TO", 64)
+    desk.clicks("i2", 1)
+    desk.clicks("i1", 5, properties={"country": "DE"})
+    for first in range(0, 640, 8):
+        for number in range(first, first + 8):
+            desk.clicks("i1", 1, properties={"country": f"C{number}"})
+        desk.tell()
+    assert len(desk.shard.counts) == 64
+    rows = {
+        item: row.tobytes()
+        for item, row in zip(desk.shard.counts.hashes.tolist(), desk.shard.counts.rows, strict=True)
+        if row["time_ms"]
+    }
+    here = np.array([context_hash("country", "DE")], np.uint64)
+    (germany,) = mixed(np.array([item_hash("i1")], np.uint64), here).tolist()
+    assert {item_hash("i1"), item_hash("i2"), germany} <= rows.keys()
+    there = {key[2:]: value for key, value in desk.written.items() if value is not None}
+    assert there == {item.to_bytes(8, "little"): row for item, row in rows.items()}
+    assert desk.tally.merged.interactions(np.array([germany], np.uint64), NOW_MS) == 5
+
+
 def test_a_value_of_a_property_is_a_short_text_or_a_whole_number() -> None:
     given = ["DE", "x" * 64, 7, True, "", "x" * 65, 1.5, None, ["DE"], {"a": "DE"}]
     told = ["DE", "x" * 64, "7", "true", None, None, None, None, None, None]
