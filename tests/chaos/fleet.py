@@ -15,7 +15,7 @@ from pathlib import Path
 
 from stream.errors import EXIT_FATAL, EXIT_INTERRUPTED
 from stream.kafka.broker import free_port
-from tests.chaos.process import Process
+from tests.support.process import Process
 
 # A group whose broker has started again may wait `broker.recovery_timeout_s` for a member that is
 # gone.
@@ -76,7 +76,6 @@ class Worker:
         self._clock = log.with_suffix(".clock")
         self.engine = engine
         self.expected = False
-        log.touch()
         self.process = Process(
             [*engine.command, str(config)],
             {

@@ -45,6 +45,9 @@ WORKER = {
 }
 
 
+JSON = {"FRESHET_LOG_FORMAT": "json"}
+
+
 @pytest.fixture
 def freshet(broker: BrokerProcess, unique: str) -> Freshet:
     return Freshet(broker.bootstrap, unique)
@@ -180,7 +183,7 @@ def test_interrupted_without_a_traceback(freshet: Freshet, arguments: tuple[str,
         producer.send(freshet.topic["items"], key=b"i1", value=b'{"item_id": "i1"}')
         producer.flush()
     for number in (signal.SIGINT, signal.SIGTERM):
-        with freshet.start(*arguments) as process:
+        with freshet.start(*arguments, anew=True) as process:
             wait_for(process, "Ctrl-C")
             interrupt(process, number)
             assert process.returncode == 130
@@ -194,7 +197,7 @@ def test_worker_serves_and_stops(freshet: Freshet) -> None:
     freshet.run("topics", "create")
     with (
         freshet.start("watch", "--user", "u1", "--count", "1", "--json") as watch,
-        freshet.start("worker", environ={**WORKER, "FRESHET_LOG_FORMAT": "json"}) as worker,
+        freshet.start("worker", environ=WORKER | JSON, anew=True) as worker,
     ):
         wait_for(watch, "watching")
         freshet.run("send", "click", "--user", "u1", "--item", "22423")

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from kafka import KafkaProducer
 
+from tests.support.process import Process
+
+Running = subprocess.Popen[str] | Process
 ROOT = Path(__file__).parents[2]
 END_WITHIN_S = 5.0
 TOPICS = [
@@ -48,27 +51,39 @@ class Freshet:
 
     @contextlib.contextmanager
     def start(
-        self, *arguments: str, environ: Mapping[str, str] | None = None
-    ) -> Iterator[subprocess.Popen[str]]:
-        """Start a command; it is killed at the end if it still runs."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "stream.cli", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**self.environ, **(environ or {})},
-            cwd="/",
-        )
+        self, *arguments: str, environ: Mapping[str, str] | None = None, anew: bool = False
+    ) -> Iterator[Running]:
+        """Start a command; it is killed at the end if it still runs.
+
+        Parameters
+        ----------
+        anew : as a shell would, imports and all; in place of forked with everything imported
+        """
+        environment = {**self.environ, **(environ or {})}
+        # Such a worker starts itself again by its command line.
+        anew = anew or environment.get("FRESHET_PRIVACY_OVERWRITE_MEMORY") == "true"
+        process: Running
+        if anew:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "stream.cli", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment,
+                cwd="/",
+            )
+        else:
+            process = Process(("stream.cli", *arguments), environment, folder="/")
         try:
             yield process
         finally:
             process.kill()
             process.communicate()
 
-    def run(self, *arguments: str, code: int = 0) -> str:
+    def run(self, *arguments: str, code: int = 0, anew: bool = False) -> str:
         """Run to the end and return what it printed; its exit code must be `code`."""
-        with self.start(*arguments) as process:
+        with self.start(*arguments, anew=anew) as process:
             out, err = process.communicate(timeout=60)
         assert process.returncode == code, out + err
         assert "Traceback" not in err
@@ -84,7 +99,7 @@ def producing(bootstrap: str) -> Iterator[KafkaProducer]:
         producer.close(timeout=10)
 
 
-def wait_for(process: subprocess.Popen[str], text: str, output: str = "stderr") -> str:
+def wait_for(process: Running, text: str, output: str = "stderr") -> str:
     """Read a process's output until a line holds `text`; return that line."""
     for line in getattr(process, output):
         if text in line:
@@ -92,7 +107,7 @@ def wait_for(process: subprocess.Popen[str], text: str, output: str = "stderr") 
     raise AssertionError(f"{text!r} never came; it ended with {process.wait()}")
 
 
-def interrupt(process: subprocess.Popen[str], number: int = signal.SIGINT) -> str:
+def interrupt(process: Running, number: int = signal.SIGINT) -> str:
     """Send a signal and return the rest of its standard error; it must end cleanly, and in time."""
     started = time.monotonic()
     process.send_signal(number)

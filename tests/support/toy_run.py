@@ -7,7 +7,6 @@ import os
 import random
 import re
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -29,6 +28,7 @@ from confluent_kafka.admin import (
 from stream.config import Settings
 from stream.kafka.applied import APPLIED_KEY, Applied, decode_applied
 from stream.kafka.specs import changelog_config, changelog_topic
+from tests.support.process import Process
 from tests.support.toy import DECAY, ECHO, ITEMS, PARTITIONS, VECTORS, Spec
 
 ROOT = Path(__file__).parents[2]
@@ -40,14 +40,9 @@ class Worker:
 
     def __init__(self, spec: Spec, log: Path) -> None:
         self.path = log
-        with log.open("wb") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.toy"],
-                cwd=ROOT,
-                env={**os.environ, "TOY": msgspec.json.encode(spec).decode()},
-                stdout=out,
-                stderr=subprocess.STDOUT,
-            )
+        log.write_bytes(b"")
+        environment = {**os.environ, "TOY": msgspec.json.encode(spec).decode()}
+        self.process = Process(["tests.support.toy"], environment, log)
 
     @property
     def log(self) -> str:
