@@ -1,7 +1,8 @@
 """Every query of every panel and rule against a live worker, and alerts that come and go.
 
 A real Prometheus, the embedded broker, a gateway, and a worker that is sent clicks, purchases,
-items, requests, an erasure and records that are wrong; then the worker hangs, then its broker.
+items, requests, an erasure and records that are wrong; then the worker hangs, then the gateway,
+then their broker.
 `build/queries.json` has what every query answered, and how many seconds each alert was waited for;
 `build/dashboards.html` has every panel.
 """
@@ -142,8 +143,8 @@ def test_every_query_answers_and_alerts_come_and_go(
     front = free_port()
     with (
         freshet.start("worker", environ=environ) as worker,
-        freshet.start("gateway", "--port", str(front)) as _,
-        Prometheus(tmp_path, [port, front]) as seen,
+        freshet.start("gateway", "--port", str(front)) as gateway,
+        Prometheus(tmp_path, {"freshet": [port], "freshet-gateway": [front]}) as seen,
     ):
         seen.until("freshet_ready == 1", 60.0)
         load.start()
@@ -160,6 +161,8 @@ def test_every_query_answers_and_alerts_come_and_go(
             with hanging(worker.pid):
                 fired |= seen.fires("FreshetWorkerDown", "FreshetNoWorkerReady")
             fired |= seen.fires("FreshetListsLateFast")
+            with hanging(gateway.pid):
+                fired |= seen.fires("FreshetGatewayDown", "FreshetNoGateway")
             assert embedded.pid is not None
             with hanging(embedded.pid):
                 fired |= seen.fires("FreshetWorkerNotReady", "FreshetGatewayNotReady")

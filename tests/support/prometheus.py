@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -48,20 +48,31 @@ def shortened(rules: str) -> str:
 
 
 class Prometheus:
-    """Scrapes `ports` of this machine twice a second, and looks at the shortened rules as often."""
+    """Scrapes ports of this machine twice a second, and looks at the shortened rules as often.
 
-    def __init__(self, folder: Path, ports: Iterable[int]) -> None:
+    Parameters
+    ----------
+    ports_by_job : the workers' job is `freshet`, the gateways' `freshet-gateway`
+    """
+
+    def __init__(self, folder: Path, ports_by_job: Mapping[str, Iterable[int]]) -> None:
         self.folder = folder
         self.url = f"http://{HOST}:{free_port()}"
         rules = []
         for file in queries.RULES:
             rules.append(folder / file.name)
             rules[-1].write_text(shortened(file.read_text(encoding="utf-8")), encoding="utf-8")
-        targets = [f"{HOST}:{port}" for port in ports]
+        jobs = [
+            {
+                "job_name": job,
+                "static_configs": [{"targets": [f"{HOST}:{port}" for port in ports]}],
+            }
+            for job, ports in ports_by_job.items()
+        ]
         config = {
             "global": {"scrape_interval": "500ms", "evaluation_interval": "500ms"},
             "rule_files": [str(file) for file in rules],
-            "scrape_configs": [{"job_name": "freshet", "static_configs": [{"targets": targets}]}],
+            "scrape_configs": jobs,
         }
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
         self._log = folder / "prometheus.log"

@@ -264,8 +264,10 @@ def test_grafana_finds_dashboards_and_prometheus_where_the_compose_file_puts_the
     scraped = yaml.safe_load((DEPLOY / "compose" / "prometheus.yml").read_text())
     assert source["url"] == "http://prometheus:9090"
     assert source["jsonData"]["timeInterval"] == scraped["global"]["scrape_interval"]
-    job, _ = scraped["scrape_configs"]
-    assert f'up{{job="{job["job_name"]}"}}' in ALERTS["FreshetWorkerDown"]["expr"]
+    jobs = [job["job_name"] for job in scraped["scrape_configs"]]
+    for job, alert in zip(jobs, ("FreshetWorkerDown", "FreshetGatewayDown"), strict=True):
+        assert ALERTS[alert]["expr"] == f'up{{job="{job}"}} == 0'
+    assert f'up{{job="{jobs[1]}"}}' in ALERTS["FreshetNoGateway"]["expr"]
 
 
 def test_prometheus_reads_the_rules_in_the_compose_file_and_beside_it(
