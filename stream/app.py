@@ -101,7 +101,7 @@ def build_app(settings: Settings, file: SettingsFile | None = None) -> BatchApp:
     engine.answers.trending = tally
     if settings.statistics.contexts:
         engine.answers.contexts = tally
-    observer = Observer(engine.quality, topics)
+    observer = Observer(engine.quality, topics, engine.answers.lists)
     app.sidecar = Sidecar(
         settings,
         feed,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -99,6 +99,16 @@ class BulkCounter(Collector):
             if known is None:
                 known = self._sums[axes] = np.zeros(counts.shape)
             known += counts
+
+    def keep(self, first: Container[tuple[str, ...]]) -> None:
+        """Serve no series any more whose position on the first axis is not one of `first`."""
+        with self._lock:
+            sums, self._sums = self._sums, {}
+            for (head, *others), counts in sums.items():
+                at = [place for place, labels in enumerate(head) if labels in first]
+                if at:
+                    axes = (tuple(head[place] for place in at), *others)
+                    self._sums[axes] = self._sums.get(axes, 0.0) + counts[at]
 
     def describe(self) -> Iterable[Metric]:
         """Name and help without values, for the registry's check of duplicates."""

@@ -5,7 +5,7 @@ Knows no metric: those stand in `metrics`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from prometheus_client import (
@@ -37,6 +37,8 @@ class Described(NamedTuple):
 DESCRIBED: Final[list[Described]] = []
 PARTITIONED: Final[list[tuple[Gauge, tuple[str, ...]]]] = []  # with their labels
 
+BY_ARM: Final[list[BulkCounter]] = []  # by placement and variant first
+
 # The gateway's own: it shows none of a worker's, a worker none of these.
 GATEWAY: Final = CollectorRegistry()
 ProcessCollector(registry=GATEWAY)
@@ -52,9 +54,12 @@ def counter(
 
 
 def bulk_counter(name: str, documentation: str, *labels: str) -> BulkCounter:
-    """A counter that takes many at a time."""
+    """A counter that takes many at a time; one by placement and variant leaves with these."""
     DESCRIBED.append(Described(name, "counter", labels, documentation))
-    return BulkCounter(name, documentation, labels)
+    made = BulkCounter(name, documentation, labels)
+    if labels[:2] == ("placement", "variant"):
+        BY_ARM.append(made)
+    return made
 
 
 def gauge(
@@ -84,3 +89,13 @@ def bulk_histogram(name: str, documentation: str, buckets: Sequence[float]) -> B
     """A histogram that takes an array at a time."""
     DESCRIBED.append(Described(name, "histogram", (), documentation))
     return BulkHistogram(name, documentation, buckets)
+
+
+def drop_series(
+    metric: Counter | Gauge, labels: Sequence[str], unwanted: Callable[[Mapping[str, str]], bool]
+) -> None:
+    """Serve no series any more whose labels are unwanted, until one is asked for again."""
+    for family in metric.collect():
+        for sample in family.samples:
+            if unwanted(sample.labels):
+                metric.remove(*(sample.labels[label] for label in labels))

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from stream.declared import (
+    BY_ARM,
     DESCRIBED,
     GATEWAY,
     PARTITIONED,
@@ -17,6 +18,7 @@ from stream.declared import (
     bulk_counter,
     bulk_histogram,
     counter,
+    drop_series,
     gauge,
     histogram,
 )
@@ -66,7 +68,7 @@ REFUSED_STATES_TOTAL: Final = counter(
     "freshet_refused_states_total",
     "States that came from the model not finite: their users keep the old ones.",
 )
-LISTS_TOTAL: Final = counter("freshet_lists_total", "Lists published.", "placement", "variant")
+LISTS_TOTAL: Final = counter("freshet_lists_total", "Lists published.", *_ARM)
 UNCHANGED_RECORDS_TOTAL: Final = counter(
     "freshet_unchanged_records_total",
     "Records of users that were not published, since their lists show the same as those before.",
@@ -278,11 +280,16 @@ def set_settings_info(revision: str) -> None:
 def forget_partitions(partitions: Iterable[int]) -> None:
     """Drop the series of partitions that this worker no longer owns; of lag, for every topic."""
     gone = set(map(str, partitions))
-    for declared, labels in PARTITIONED:
-        for metric in declared.collect():
-            for sample in metric.samples:
-                if sample.labels["partition"] in gone:
-                    declared.remove(*(sample.labels[label] for label in labels))
+    for metric, labels in PARTITIONED:
+        drop_series(metric, labels, lambda of: of["partition"] in gone)
+
+
+def keep_arms(arms: Iterable[tuple[str, str]]) -> None:
+    """Drop the series of all other placements and variants."""
+    kept = frozenset(arms)
+    drop_series(LISTS_TOTAL, _ARM, lambda of: (of["placement"], of["variant"]) not in kept)
+    for metric in BY_ARM:
+        metric.keep(kept)
 
 
 def describe_metrics() -> list[Described]:

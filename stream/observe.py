@@ -19,6 +19,7 @@ from stream import metrics
 from stream.bulk import Axes, BulkCounter
 from stream.contracts import REASONS
 from stream.core.micro_batch import PartResult, StepResult
+from stream.core.policy.lists import Lists
 from stream.core.policy.variants import placement_and_variant
 from stream.core.quality.live import Quality
 from stream.core.quality.outcomes import BOUNDS, EXPLORED, LOOKED_UP, Outcomes
@@ -37,10 +38,18 @@ class Observer:
     ----------
     quality : what knows how much of the catalogue is listed; None: that is not shown
     topics : their counters begin at 0; None: at the first that is counted
+    lists : what makes them; those of its placements count, from 0. None: any do
     """
 
-    def __init__(self, quality: Quality | None = None, topics: Topics | None = None) -> None:
+    def __init__(
+        self,
+        quality: Quality | None = None,
+        topics: Topics | None = None,
+        lists: Lists | None = None,
+    ) -> None:
         self._quality = quality
+        self._lists = lists
+        self._arms: frozenset[str] = frozenset()
         self.follow()
         self._warned = False
         self._refused = False
@@ -48,9 +57,15 @@ class Observer:
             _begin_at_0(topics)
 
     def follow(self) -> None:
-        """Show the quality of the placements that there are now."""
+        """Show the placements that there are now, and those that are gone no more."""
         if self._quality is not None:
             _show_quality(self._quality)
+        if self._lists is not None:
+            self._arms = frozenset(self._lists.arms)
+            metrics.keep_arms(map(placement_and_variant, self._arms))
+            _lists.cache_clear()  # it holds series that may be gone
+            for arm in self._arms:
+                _lists(arm)
 
     def stepped(self, result: StepResult) -> None:
         """Count a micro-batch whose states and lists are made."""
@@ -112,7 +127,9 @@ class Observer:
         if part.unchanged:
             metrics.UNCHANGED_RECORDS_TOTAL.inc(part.unchanged)
         for arm, lists in part.lists_by_arm.items():
-            _lists(arm).inc(lists)
+            # What is acknowledged after a change may be of a placement that it took away.
+            if self._lists is None or arm in self._arms:
+                _lists(arm).inc(lists)
         for rejection in part.rejections:
             metrics.DEAD_LETTERS_TOTAL.labels(topic, rejection.reason).inc()
 

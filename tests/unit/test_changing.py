@@ -13,7 +13,9 @@ from prometheus_client import REGISTRY
 from stream.config import Placement
 from stream.contracts import Item
 from stream.core.bundle import Bundle
+from stream.core.micro_batch import PartResult
 from stream.core.policy import biases, rules
+from stream.kafka.batches import RecordBatch
 from stream.observe import Observer
 from stream.placements import Caps, Explore, Items, Pin, PriceBand, Rule, Shoppers, Variant
 from stream.revision import revision_of
@@ -222,6 +224,46 @@ def test_a_placement_that_is_gone_is_counted_no_more(decay_bundle: Bundle) -> No
     result = shop.step({"item_id": "i3", "placement": "mail"})
     assert result.folded == 1
     assert result.lists_by_arm == {"home": 1}
+
+
+def arms_shown() -> set[tuple[str, str]]:
+    """Placements and variants of which there is any series."""
+    samples = [sample for metric in REGISTRY.collect() for sample in metric.samples]
+    return {
+        (sample.labels["placement"], sample.labels.get("variant", "default"))
+        for sample in samples
+        if "placement" in sample.labels
+    }
+
+
+def test_series_of_placements_and_variants_that_are_gone_go_with_them(decay_bundle: Bundle) -> None:
+    shop = live_quality.Shop(decay_bundle, Quality(places=6))
+    lists_of = shop.engine.answers.lists
+    observer = Observer(shop.engine.quality, lists=lists_of)
+    made = RecordBatch("clicks", 0, 0, 1, [b"u"], [b""], [0], [0])
+
+    def adopt(**placements: Placement) -> None:
+        change = lists_of.change_to(placements)
+        deque(change.pieces(NOW_MS), 0)
+        shop.engine.adopt(change)
+        observer.follow()
+
+    def published(**labels: str) -> float | None:
+        return REGISTRY.get_sample_value("freshet_lists_total", labels)
+
+    tested = Placement(k=3, variants={"B": Variant(share=0.5, placement=Placement(k=2))})
+    adopt(home=tested, mail=HOME)
+    assert arms_shown() == {("home", "default"), ("home", "B"), ("mail", "default")}
+    assert published(placement="mail", variant="default") == 0, "from the start"
+    observer.stepped(shop.step({("clicks", 0): [live_quality.event("u", "i7")]}))
+    before = PartResult(lists_by_arm={"home": 1, "home/B": 2, "mail": 4})
+    observer.acked(made, before, begun_s=1.0, sent_s=2.0)
+    adopt(home=Placement(k=3))
+    observer.acked(made, before, begun_s=1.0, sent_s=2.0)  # it was under way
+    assert arms_shown() == {("home", "default")}
+    assert published(placement="home", variant="default") == 2, "it went on"
+    adopt(home=Placement(k=3), mail=HOME)
+    assert published(placement="mail", variant="default") == 0
 
 
 def test_what_comes_of_lists_is_watched_in_the_new_ones(decay_bundle: Bundle) -> None:

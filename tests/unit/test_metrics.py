@@ -66,6 +66,27 @@ def test_a_bulk_counter_adds_arrays_to_the_series_of_their_axes() -> None:
     assert b"# TYPE x_total counter\n" in generate_latest(registry)
 
 
+def test_a_bulk_counter_lets_series_go() -> None:
+    registry = CollectorRegistry()
+    counter = BulkCounter("x_total", "Help.", ["a", "b"], registry=registry)
+    both, ways = (("p",), ("q",)), (("yes",), ("no",))
+    counter.add((both, ways), np.array([[1, 2], [3, 4]]))
+    counter.add(((("q",),), ways), np.array([[10, 0]]))
+    counter.add(((("p",),), ways), np.array([[10, 0]]))
+
+    def series() -> dict[tuple[str, ...], float]:
+        samples = [sample for metric in registry.collect() for sample in metric.samples]
+        return {tuple(sample.labels.values()): sample.value for sample in samples}
+
+    counter.keep({("q",), ("r",)})
+    assert series() == {("q", "yes"): 13, ("q", "no"): 4}
+    counter.add((both, ways), np.ones((2, 2)))
+    assert series() == {
+        **{("p", "yes"): 1, ("p", "no"): 1},
+        **{("q", "yes"): 14, ("q", "no"): 5},
+    }
+
+
 def test_every_declared_metric_is_served_under_its_name_and_type() -> None:
     served = {
         metric.name: metric
