@@ -10,22 +10,29 @@ nothing of Kafka, models or users; serves no user data.
 from __future__ import annotations
 
 import errno
-import ipaddress
 import logging
 import socket
-from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Final
 
 from aiohttp import web
 from prometheus_client import REGISTRY, CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 
 from stream.errors import SettingsError
+from stream.listening import (
+    Listener,
+    Readiness,
+    answer,
+    answer_metrics,
+    answer_readiness,
+    is_loopback,
+    unsigned,
+)
 
 log = logging.getLogger(__name__)
 
-# What must hold while the worker serves, by name: {"model": True, "recovered": False, ...}; a text
-# for what does not hold, too, and says why.
-Readiness = Callable[[], Mapping[str, bool | str]]
+# A scrape in flight gets a second to end; the worker's own stop is what people wait for.
+_IN_FLIGHT_END_WITHIN_S: Final = 1.0
 
 
 class HttpServer:
@@ -46,17 +53,31 @@ class HttpServer:
         readiness: Readiness,
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
-        self.host = host
-        self.port = port
+        self._host = host
         self._readiness = readiness
         self._registry = registry
-        self._runner: web.AppRunner | None = None
+        app = web.Application()
+        app.on_response_prepare.append(unsigned)
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        self._listener = Listener(
+            app,
+            host,
+            port,
+            refusal=_cannot_listen,
+            unanswered=_unanswered,
+            end_within_s=_IN_FLIGHT_END_WITHIN_S,
+        )
+
+    @property
+    def port(self) -> int:
+        return self._listener.port
 
     @property
     def url(self) -> str:
         """Where the endpoints are, without a path."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return self._listener.url
 
     async def start(self) -> None:
         """Listen.
@@ -65,24 +86,8 @@ class HttpServer:
         ------
         SettingsError : the port is taken or the host is not an address of this machine
         """
-        app = web.Application()
-        app.router.add_get("/metrics", self._metrics)
-        app.router.add_get("/healthz", self._healthz)
-        app.router.add_get("/readyz", self._readyz)
-        # A scrape in flight gets a second to end; the worker's own stop is what people wait for.
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, self.host, self.port).start()
-        except OSError as error:
-            await runner.cleanup()
-            raise SettingsError(_cannot_listen(self.host, self.port, error)) from error
-        except BaseException:
-            await runner.cleanup()
-            raise
-        self._runner = runner
-        self.port = int(runner.addresses[0][1])
-        if not is_loopback(self.host):
+        await self._listener.start()
+        if not is_loopback(self._host):
             log.warning(
                 "%s is open to other machines, without TLS and login (metrics_host, "
                 "FRESHET_METRICS_HOST): let only Prometheus and probes reach it",
@@ -91,32 +96,24 @@ class HttpServer:
 
     async def stop(self) -> None:
         """Stop listening and close what is open. A second call does nothing."""
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            await runner.cleanup()
+        await self._listener.stop()
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})
+        return answer_metrics(request, self._registry)
 
     async def _healthz(self, request: web.Request) -> web.Response:
-        return web.json_response({"alive": True})
+        return answer({"alive": True})
 
     async def _readyz(self, request: web.Request) -> web.Response:
-        told = self._readiness()
-        body: dict[str, bool | str] = {name: value is True for name, value in told.items()}
-        ready = all(body.values())
-        if reasons := [value for value in told.values() if isinstance(value, str)]:
-            body["reason"] = "; ".join(reasons)
-        return web.json_response({"ready": ready, **body}, status=200 if ready else 503)
+        return answer_readiness(self._readiness())
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens on `host`."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _unanswered(status: int) -> web.Response:
+    error = HTTPStatus(status).phrase.lower().replace(" ", "_")
+    message = "the worker failed; its log says where"
+    if status < 500:
+        message = "GET /metrics, /healthz and /readyz are what a worker serves"
+    return answer({"error": error, "message": message}, status)
 
 
 def require_free(host: str, port: int) -> None:

@@ -78,13 +78,6 @@ async def _serve(service: Service) -> None:
     call_on_interrupt(lambda: loop.call_soon_threadsafe(stopping.set))
     try:
         await service.start()
-        work = asyncio.create_task(service.run())
-        stop = asyncio.create_task(stopping.wait())
-        await asyncio.wait([work, stop], return_when=asyncio.FIRST_COMPLETED)
-        if work.done():
-            work.result()
-        stop.cancel()
-        work.cancel()
-        await asyncio.wait([work, stop])
+        await service.run_until(stopping)
     finally:
         await service.stop()

@@ -104,13 +104,7 @@ class StorefrontServer:
             await service.start()
             self.url = service.url
             self._listens.set()
-            work = asyncio.create_task(service.run())
-            stop = asyncio.create_task(self._stopping.wait())
-            await asyncio.wait([work, stop], return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                work.result()
-            work.cancel()
-            await asyncio.wait([work])
+            await service.run_until(self._stopping)
         finally:
             await service.stop()
             await figures.close()

@@ -18,7 +18,7 @@ from msgspec import Struct
 from stream.contracts import Item
 from stream.demo.figures import Figures
 from stream.demo.shop import coupon_of
-from stream.http import is_loopback
+from stream.listening import is_loopback
 
 PAGE: Final = Path(__file__).parent / "page"
 _HEADERS: Final = {

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 from stream.errors import SettingsError
-from stream.http import is_loopback
+from stream.listening import is_loopback
 from stream.secrets import read_file, warn_if_open
 from stream.settings.gateway import Gateway
 

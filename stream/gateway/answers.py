@@ -1,6 +1,7 @@
 """Answers that say what went wrong: `{"error": reason, "message": what to do}`.
 
-In: a reason. Out: a status and JSON. No message holds a token; ids alone that the caller sent.
+In: a reason. Out: a status, and what becomes JSON. No message holds a token; ids alone that the
+caller sent.
 """
 
 from __future__ import annotations
@@ -8,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-from aiohttp import web
 from msgspec import UNSET, Struct, UnsetType
 
 
@@ -99,13 +98,3 @@ def fail(
 ) -> FailureError:
     """An error to raise."""
     return FailureError(status, Failure(error, message, **more), headers)
-
-
-def answer(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    """JSON, from a struct or from bytes that are JSON already."""
-    return web.Response(
-        body=body if isinstance(body, bytes) else msgspec.json.encode(body),
-        status=status,
-        headers=headers,
-        content_type="application/json",
-    )

@@ -8,39 +8,40 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-import logging
 import math
 import time
-import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
 from aiohttp import hdrs, web
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 
 from stream.config import Settings
 from stream.declared import GATEWAY
 from stream.gateway.access import Buckets, Tokens, check_open
-from stream.gateway.answers import FailureError, answer, fail
+from stream.gateway.answers import FailureError, fail
 from stream.gateway.openapi import document
 from stream.gateway.producer import Producer
 from stream.gateway.routes import Routes
 from stream.gateway.streams import Streams
 from stream.gateway.view import View
-from stream.http import is_loopback
+from stream.listening import (
+    Readiness,
+    answer,
+    answer_metrics,
+    answer_readiness,
+    is_loopback,
+    log_failure,
+    unsigned,
+)
 from stream.metrics import (
     GATEWAY_REFUSED_TOTAL,
     GATEWAY_REQUEST_SECONDS,
     GATEWAY_REQUESTS_TOTAL,
 )
 
-log = logging.getLogger(__name__)
-
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-# What must hold while the gateway serves, by name, as `stream.http.Readiness`.
-Readiness = Callable[[], Mapping[str, bool | str]]
 
 STREAM: Final = "/v1/users/{user_id}/stream"
 _GUARDED: Final = ("/v1/", "/metrics")
@@ -75,7 +76,7 @@ def gateway_app(
         middlewares=[_measured, guard.let_in],
         client_max_size=settings.gateway.max_body_bytes,
     )
-    app.on_response_prepare.append(_unsigned)
+    app.on_response_prepare.append(unsigned)
     app.on_response_prepare.append(guard.allow_origin)
     app.on_shutdown.append(lambda _: streams.close())
     add = app.router
@@ -109,16 +110,11 @@ class _Status:
         return answer({"alive": True})
 
     async def readyz(self, request: web.Request) -> web.Response:
-        told = {"lists": self._view.loaded or "the lists are being read", **self._readiness()}
-        held = {name: value is True for name, value in told.items()}
-        reasons = [value for value in told.values() if isinstance(value, str)]
-        ready = all(held.values())
-        body = {"ready": ready, **held} | ({"reason": "; ".join(reasons)} if reasons else {})
-        return answer(body, 200 if ready else 503)
+        lists = self._view.loaded or "the lists are being read"
+        return answer_readiness({"lists": lists, **self._readiness()})
 
     async def metrics(self, request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})
+        return answer_metrics(request, self._registry)
 
 
 class _Guard:
@@ -210,11 +206,6 @@ def _hostname(request: web.Request) -> str:
     return host.partition(":")[0]
 
 
-async def _unsigned(request: web.Request, response: web.StreamResponse) -> None:
-    """Tell nobody which versions serve."""
-    response.headers[hdrs.SERVER] = "freshet"
-
-
 @web.middleware
 async def _measured(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Make an answer of every error, and count."""
@@ -241,18 +232,27 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        reason = _REASONS.get(error.status, "bad_request")
-        GATEWAY_REFUSED_TOTAL.labels(reason).inc()
-        kept = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-        return answer(fail(error.status, reason, _WORDS[reason]).body, error.status, kept)
+        response = _refused(error.status)
+        if hdrs.ALLOW in error.headers:
+            response.headers[hdrs.ALLOW] = error.headers[hdrs.ALLOW]
+        return response
     except (ConnectionError, TimeoutError):
         raise
     except Exception as error:
-        # Without the error's words, which may hold an id.
-        where = "".join(traceback.format_tb(error.__traceback__))
-        log.error("a request failed: %s\n%s", type(error).__name__, where)
-        GATEWAY_REFUSED_TOTAL.labels("internal").inc()
-        return answer(fail(500, "internal", _WORDS["internal"]).body, 500)
+        log_failure(error)
+        return _refused(500)
+
+
+def unanswered(status: int) -> web.Response:
+    """What the gateway says, and counts, of a request that came to no route of its own."""
+    GATEWAY_REQUESTS_TOTAL.labels("none", status).inc()
+    return _refused(status)
+
+
+def _refused(status: int) -> web.Response:
+    reason = "internal" if status >= 500 else _REASONS.get(status, "bad_request")
+    GATEWAY_REFUSED_TOTAL.labels(reason).inc()
+    return answer(fail(status, reason, _WORDS[reason]).body, status)
 
 
 _REASONS: Final = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}

@@ -16,15 +16,7 @@ from aiohttp import web
 from stream.config import Settings
 from stream.contracts import MAX_ID_BYTES, Rejection
 from stream.errors import BrokerError
-from stream.gateway.answers import (
-    Accepted,
-    FailureError,
-    Invalid,
-    Pending,
-    Refused,
-    answer,
-    fail,
-)
+from stream.gateway.answers import Accepted, FailureError, Invalid, Pending, Refused, fail
 from stream.gateway.lists import placement_of
 from stream.gateway.posting import (
     BodyError,
@@ -34,6 +26,7 @@ from stream.gateway.posting import (
 )
 from stream.gateway.producer import Producer
 from stream.gateway.view import Held, View
+from stream.listening import answer
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

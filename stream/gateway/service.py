@@ -14,29 +14,25 @@ import logging
 from collections.abc import Iterable
 from typing import Final
 
-from aiohttp import web
 from aiokafka.errors import KafkaError
 
 from stream.config import Settings
-from stream.errors import BrokerError, SettingsError, TopicError
-from stream.gateway.app import gateway_app
+from stream.errors import BrokerError, TopicError
+from stream.gateway.app import gateway_app, unanswered
 from stream.gateway.producer import TopicProducer
 from stream.gateway.replies import Replies
 from stream.gateway.view import View, partitions_named
-from stream.http import is_loopback
 from stream.kafka.cluster import Cluster
 from stream.kafka.follower import TopicFollower
 from stream.kafka.pulse import BrokerPulse
 from stream.kafka.reader import FETCH_WAIT_MS
+from stream.listening import Listener, is_loopback
 from stream.metrics import GATEWAY_READY
 
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S: Final = 1.0
 _IN_FLIGHT_END_WITHIN_S: Final = 2.0  # of the 5 s that Ctrl-C may take
-# What aiohttp says of a request that cannot be read quotes it, and ids with it.
-_SILENT: Final = logging.getLogger("stream.gateway.silent")
-_SILENT.disabled = True
 
 
 class Service:
@@ -78,15 +74,20 @@ class Service:
         written = (topics.clicks, topics.purchases, topics.items, topics.requests, topics.erasures)
         read = (topics.recommendations, topics.answers, topics.receipts)
         self._pulse = BrokerPulse(cluster, (*read, *written), topics.partitions)
-        self._runner: web.AppRunner | None = None
         self.app = gateway_app(settings, self.view, self._producer, readiness=self.readiness)
+        self._listener = Listener(
+            self.app,
+            settings.gateway.host,
+            settings.gateway.port,
+            refusal=_cannot_listen,
+            unanswered=unanswered,
+            end_within_s=_IN_FLIGHT_END_WITHIN_S,
+        )
 
     @property
     def url(self) -> str:
         """Where it listens, without a path; once started."""
-        assert self._runner is not None, "not started"
-        host, port, *_ = self._runner.addresses[0]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return self._listener.url
 
     def readiness(self) -> dict[str, bool | str]:
         """What `/readyz` tells beside whether the lists were read."""
@@ -99,26 +100,9 @@ class Service:
         ------
         SettingsError : the port is taken, or the host is not an address of this machine
         """
-        given = self._settings.gateway
-        runner = web.AppRunner(
-            self.app,
-            access_log=None,
-            handle_signals=False,
-            logger=_SILENT,
-            shutdown_timeout=_IN_FLIGHT_END_WITHIN_S,
-        )
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, given.host, given.port).start()
-        except OSError as error:
-            await runner.cleanup()
-            raise _cannot_listen(given.host, given.port, error) from error
-        except BaseException:
-            await runner.cleanup()
-            raise
-        self._runner = runner
+        await self._listener.start()
         log.info("gateway at %s", self.url)
-        if not is_loopback(given.host):
+        if not is_loopback(self._settings.gateway.host):
             log.warning(
                 "%s is open to other machines, without TLS: put something that speaks TLS before "
                 "it, or tokens and users' ids can be read on the way",
@@ -148,6 +132,16 @@ class Service:
             f"the brokers at {self._settings.bootstrap} do not do what was asked ({error}): "
             f"`freshet doctor` looks for what is wrong"
         ) from error
+
+    async def run_until(self, stopping: asyncio.Event) -> None:
+        """Run until `stopping` is set; raises as `run` does."""
+        work, stop = asyncio.create_task(self.run()), asyncio.create_task(stopping.wait())
+        await asyncio.wait([work, stop], return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if work.done():
+            work.result()
+        work.cancel()
+        await asyncio.wait([work])
 
     async def _read(self) -> None:
         await self._answers.skip_all()
@@ -180,9 +174,7 @@ class Service:
     async def stop(self) -> None:
         """Answer what is in flight, end the streams, and close every connection."""
         GATEWAY_READY.set(0)
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            await runner.cleanup()
+        await self._listener.stop()
         await self._producer.stop()
         for follower in (self._lists, self._answers, self._receipts):
             with contextlib.suppress(KafkaError):
@@ -207,13 +199,13 @@ def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     return min(leaves(errors), key=lambda error: not isinstance(error, BrokerError))
 
 
-def _cannot_listen(host: str, port: int, error: OSError) -> SettingsError:
+def _cannot_listen(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return SettingsError(
+        return (
             f"the gateway's port {port} on {host} is taken: set gateway.port "
             f"(FRESHET_GATEWAY_PORT) to a free one, or to 0 for any"
         )
-    return SettingsError(
+    return (
         f"the gateway cannot listen on {host}:{port} ({error.strerror or error}): set gateway.host "
         f"(FRESHET_GATEWAY_HOST) to an address of this machine, gateway.port above 1023"
     )

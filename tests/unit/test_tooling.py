@@ -25,7 +25,7 @@ ORDER = [
     {"bulk", "compiled", "errors"},
     {"declared"},
     {"allocator", "contracts", "metrics"},
-    {"secrets", "sections", "terminal"},
+    {"listening", "secrets", "sections", "terminal"},
     {"log_lines", "placements", "words"},
     {"leaves", "revision", "settings"},
     {"checks", "described"},

@@ -1,0 +1,205 @@
+"""What worker and gateway say to whom they cannot understand; what of aiohttp that leans on."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import pytest
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from stream.config import Settings
+from stream.gateway.service import Service
+from stream.http import HttpServer
+from stream.listening import Listener, answer
+from stream.metrics import GATEWAY_REFUSED_TOTAL, GATEWAY_REQUESTS_TOTAL
+from stream.serving import Gateway
+
+BROKEN = {
+    "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
+    "a version": b"GET /v1/users/secret-shopper/lists BROKEN\r\nA b: c\r\n\r\n",
+    "a header": b"GET /healthz HTTP/1.1\r\nHost: x\r\nsecret-shopper\r\n\r\n",
+    "a long line": b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n" % (b"secret-shopper" * 1000),
+    "an expectation": b"GET /healthz HTTP/1.1\r\nHost: x\r\nExpect: secret-shopper\r\n\r\n",
+    "two lengths": b"POST /v1/clicks HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n"
+    b"Content-Length: 2\r\n\r\n",
+}
+
+
+WORDS = "of a shopper"
+
+
+class Server(Protocol):
+    @property
+    def url(self) -> str: ...
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+
+
+def gateway() -> Server:
+    return Service(Settings(gateway=Gateway(port=0)))
+
+
+def worker() -> Server:
+    return HttpServer("127.0.0.1", 0, dict, CollectorRegistry())
+
+
+async def say(url: str, sent: bytes) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers by lower-case name, and body of what a server answers to some bytes."""
+    host, port = url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(sent)
+    head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).decode()
+    status, *lines = head.strip().split("\r\n")
+    headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+    body = await asyncio.wait_for(reader.readexactly(int(headers["content-length"])), 5)
+    writer.close()
+    return int(status.split()[1]), headers, body
+
+
+def run(server: Server, check: Callable[[str], Awaitable[Any]]) -> Any:
+    async def served() -> Any:
+        await server.start()
+        try:
+            return await check(server.url)
+        finally:
+            await server.stop()
+
+    return asyncio.run(served())
+
+
+@pytest.mark.parametrize("start", [gateway, worker], ids=lambda start: start.__name__)
+@pytest.mark.parametrize("sent", BROKEN.values(), ids=BROKEN)
+def test_what_cannot_be_read_is_told_as_other_errors_are(
+    sent: bytes, start: Callable[[], Server], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        status, headers, body = run(start(), lambda url: say(url, sent))
+    assert status == (417 if b"Expect" in sent else 400)
+    assert headers["content-type"] == "application/json"
+    assert headers["server"] == "freshet"
+    told = json.loads(body)
+    assert told.keys() == {"error", "message"}
+    assert b"shopper" not in body
+    assert "shopper" not in caplog.text
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.parametrize("start", [gateway, worker], ids=lambda start: start.__name__)
+@pytest.mark.parametrize(
+    ("line", "status", "error"),
+    [
+        (b"GET /healthz", 200, None),
+        (b"GET /nowhere", 404, "not_found"),
+        (b"POST /healthz", 405, "method_not_allowed"),
+    ],
+)
+def test_no_answer_names_a_version(
+    line: bytes, status: int, error: str | None, start: Callable[[], Server]
+) -> None:
+    sent = line + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    found, headers, body = run(start(), lambda url: say(url, sent))
+    assert (found, headers["server"], headers["content-type"]) == (
+        *(status, "freshet", "application/json"),
+    )
+    assert json.loads(body).get("error") == error
+    assert ("allow" in headers) == (status == 405)
+
+
+def test_the_gateway_counts_what_it_cannot_read() -> None:
+    counted = (
+        GATEWAY_REQUESTS_TOTAL.labels("none", 400),
+        GATEWAY_REFUSED_TOTAL.labels("bad_request"),
+    )
+    before = [counter._value.get() for counter in counted]
+    run(gateway(), lambda url: say(url, BROKEN["a version"]))
+    assert [counter._value.get() for counter in counted] == [count + 1 for count in before]
+
+
+def test_a_failure_is_told_without_its_words(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail(request: web.Request) -> web.Response:
+        raise ValueError(WORDS)
+
+    async def nothing(request: web.Request) -> Any:
+        return None
+
+    async def late(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"begun")
+        raise ValueError(WORDS)
+
+    async def prepare(request: web.Request, response: web.StreamResponse) -> None:
+        if request.path == "/nowhere":
+            raise ValueError(WORDS)
+
+    app = web.Application()
+    app.on_response_prepare.append(prepare)
+    app.router.add_get("/fail", fail)
+    app.router.add_get("/late", late)
+    app.router.add_get("/nothing", nothing)
+    listener = Listener(
+        app,
+        *("127.0.0.1", 0),
+        refusal=lambda *_: "",
+        unanswered=lambda status: answer({"error": status}, status),
+        end_within_s=1.0,
+    )
+
+    async def all_of(url: str, path: bytes) -> bytes:
+        """What comes until the connection ends, as it does after a failure."""
+        host, port = url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path)
+        whole = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+        return whole
+
+    async def check(url: str) -> None:
+        whole = await all_of(url, b"/fail")
+        assert whole.startswith(b"HTTP/1.1 500 ")
+        assert b"\r\nServer: freshet\r\n" in whole
+        assert whole.endswith(b'{"error":500}')
+        whole = await all_of(url, b"/late")
+        assert b"begun" in whole
+        assert b"500" not in whole, "an answer in the midst of another"
+        assert await all_of(url, b"/nowhere") == b""
+        status, _, _ = await say(url, b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert status == 500
+
+    with caplog.at_level(logging.INFO):
+        run(listener, check)
+    told = [record.message.split("\n")[0] for record in caplog.records]
+    assert told == [*["a request failed: ValueError"] * 3, "a request failed: TypeError"]
+    assert "test_listening.py" in caplog.text
+    assert "shopper" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("theirs", "parameters"),
+    [
+        (web.AppRunner._make_server, "self"),
+        (web.Server.__call__, "self"),
+        (
+            web.Server.__init__,
+            "self, handler, *, request_factory=None, handler_cancellation=False, loop=None, "
+            "**kwargs",
+        ),
+        (web.RequestHandler.handle_error, "self, request, status=500, exc=None, message=None"),
+        (web.RequestHandler.log_exception, "self, *args, **kw"),
+        (web.RequestHandler.finish_response, "self, request, resp, start_time"),
+    ],
+)
+def test_what_is_overridden_is_as_it_was(theirs: Callable[..., Any], parameters: str) -> None:
+    """aiohttp has no other way to word what it cannot read: see whether `listening` still fits."""
+    signature = inspect.signature(theirs)
+    bare = [
+        one.replace(annotation=inspect.Parameter.empty) for one in signature.parameters.values()
+    ]
+    found = signature.replace(parameters=bare, return_annotation=inspect.Signature.empty)
+    assert str(found) == f"({parameters})"
