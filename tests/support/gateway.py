@@ -52,12 +52,14 @@ class FakeProducer:
     sent : topic, key and value of every record
     away : whether the brokers are
     answered, received : whether workers answer, and forget
+    waits_s : for how long an answer was waited for, of each request
     """
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, bytes, bytes]] = []
         self.away = False
         self.answered = self.received = True
+        self.waits_s: list[float] = []
 
     async def send(self, topic: str, keys: Sequence[bytes], values: Sequence[bytes]) -> list[Place]:
         if self.away:
@@ -69,6 +71,7 @@ class FakeProducer:
     async def ask(
         self, key: bytes, value: bytes, request_id: str, timeout_s: float
     ) -> bytes | None:
+        self.waits_s.append(timeout_s)
         await self.send("requests", [key], [value])
         asked = json.loads(value)
         told = (key.decode(), asked["type"], "answered", "home", False, "m", "default", NOW_MS)

@@ -294,6 +294,22 @@ def test_a_request_is_answered_and_gets_an_id() -> None:
     assert second["request_id"] == "mine"
 
 
+def test_an_answer_is_waited_for_until_the_deadline_within_limits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(routes, "_now_ms", lambda: NOW_MS)
+    producer = FakeProducer()
+
+    async def check(client: Client) -> None:
+        for left in ({}, *({"deadline_ms": NOW_MS + ms} for ms in (2_500, 29_000, 31_000, -5))):
+            given = {"user_id": "u", "type": "list", **left}
+            async with client.post("/v1/requests", json=given) as response:
+                assert response.status == 200
+
+    serve(check, producer=producer)
+    assert producer.waits_s == [1.0, 2.5, 29.0, 30.0, 0.0]
+
+
 def test_a_user_is_forgotten_and_the_receipt_returned() -> None:
     producer = FakeProducer()
 
@@ -422,6 +438,37 @@ def test_no_more_streams_than_allowed_and_none_left_behind() -> None:
         assert view._watchers == {}
 
     serve(check, view, settings=settings_with(max_streams=1))
+
+
+def test_no_stream_begins_once_all_are_ended() -> None:
+    async def check(client: Client) -> None:
+        await client.app.shutdown()
+        late = refused(client, "GET", "/v1/users/u1/stream")
+        assert await asyncio.wait_for(late, 5) == (503, "too_many_streams")
+
+    serve(check)
+
+
+def test_a_reader_that_takes_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "WRITE_WITHIN_S", 0.05)
+    view = filled(record_of("u1"))
+    whole = record_of("u1", offset=1)
+    much = whole._replace(value=(whole.value or b"") + b" " * 20_000_000)  # no socket holds that
+
+    async def check(client: Client) -> None:
+        assert client.port is not None
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.port, limit=1024)
+        writer.write(b"GET /v1/users/u1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        await reader.readuntil(b"data: ")
+        assert metrics.GATEWAY_STREAMS._value.get() == 1
+        view.put([much])
+        async with asyncio.timeout(5):
+            while metrics.GATEWAY_STREAMS._value.get():
+                await asyncio.sleep(0.02)
+        writer.close()
+
+    serve(check, view)
+    assert view._watchers == {}
 
 
 def test_a_slow_reader_keeps_one_record_waiting() -> None:
