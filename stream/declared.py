@@ -1,11 +1,11 @@
-"""How metrics are declared. In: name, help, labels, registry. Out: a metric, and its row.
+"""How metrics are declared, and which series leave. In: name, help, labels. Out: a metric, its row.
 
 Knows no metric: those stand in `metrics`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from prometheus_client import (
@@ -35,9 +35,11 @@ class Described(NamedTuple):
 
 
 DESCRIBED: Final[list[Described]] = []
-PARTITIONED: Final[list[tuple[Gauge, tuple[str, ...]]]] = []  # with their labels
-
-BY_ARM: Final[list[BulkCounter]] = []  # by placement and variant first
+# What leaves with its partition, or with its placement and variant; labels where they are needed.
+_BY_PARTITION: Final[list[tuple[Gauge, tuple[str, ...]]]] = []
+_BY_ARM: Final[list[tuple[Counter, tuple[str, ...]]]] = []
+_BULK_BY_ARM: Final[list[BulkCounter]] = []
+_ARM: Final = ("placement", "variant")
 
 # The gateway's own: it shows none of a worker's, a worker none of these.
 GATEWAY: Final = CollectorRegistry()
@@ -48,17 +50,20 @@ PlatformCollector(registry=GATEWAY)
 def counter(
     name: str, documentation: str, *labels: str, registry: CollectorRegistry = REGISTRY
 ) -> Counter:
-    """A counter."""
+    """A counter; one by placement and variant leaves with these."""
     DESCRIBED.append(Described(name, "counter", labels, documentation))
-    return Counter(name, documentation, labels, registry=registry)
+    made = Counter(name, documentation, labels, registry=registry)
+    if labels[:2] == _ARM:
+        _BY_ARM.append((made, labels))
+    return made
 
 
 def bulk_counter(name: str, documentation: str, *labels: str) -> BulkCounter:
     """A counter that takes many at a time; one by placement and variant leaves with these."""
     DESCRIBED.append(Described(name, "counter", labels, documentation))
     made = BulkCounter(name, documentation, labels)
-    if labels[:2] == ("placement", "variant"):
-        BY_ARM.append(made)
+    if labels[:2] == _ARM:
+        _BULK_BY_ARM.append(made)
     return made
 
 
@@ -69,7 +74,7 @@ def gauge(
     DESCRIBED.append(Described(name, "gauge", labels, documentation))
     made = Gauge(name, documentation, labels, registry=registry)
     if "partition" in labels:
-        PARTITIONED.append((made, labels))
+        _BY_PARTITION.append((made, labels))
     return made
 
 
@@ -91,7 +96,23 @@ def bulk_histogram(name: str, documentation: str, buckets: Sequence[float]) -> B
     return BulkHistogram(name, documentation, buckets)
 
 
-def drop_series(
+def forget_partitions(partitions: Iterable[int]) -> None:
+    """Drop the series of partitions that this worker no longer owns; of lag, for every topic."""
+    gone = set(map(str, partitions))
+    for metric, labels in _BY_PARTITION:
+        _drop(metric, labels, lambda of: of["partition"] in gone)
+
+
+def keep_arms(arms: Iterable[tuple[str, str]]) -> None:
+    """Drop the series of all other placements and variants."""
+    kept = frozenset(arms)
+    for metric, labels in _BY_ARM:
+        _drop(metric, labels, lambda of: (of["placement"], of["variant"]) not in kept)
+    for bulk in _BULK_BY_ARM:
+        bulk.keep(kept)
+
+
+def _drop(
     metric: Counter | Gauge, labels: Sequence[str], unwanted: Callable[[Mapping[str, str]], bool]
 ) -> None:
     """Serve no series any more whose labels are unwanted, until one is asked for again."""

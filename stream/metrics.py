@@ -6,19 +6,15 @@ In: observations, from every room. Out: series named `freshet_*` in base units (
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
 from stream.declared import (
-    BY_ARM,
     DESCRIBED,
     GATEWAY,
-    PARTITIONED,
     Described,
     bulk_counter,
     bulk_histogram,
     counter,
-    drop_series,
     gauge,
     histogram,
 )
@@ -209,6 +205,12 @@ CATALOGUE_ITEMS: Final = gauge("freshet_catalogue_items", "Items in the catalogu
 COUNTED_ITEMS: Final = gauge(
     "freshet_counted_items", "Items, and items in contexts, with counts, of all workers."
 )
+IMPRESSIONS_COVERAGE_RATIO: Final = gauge(
+    "freshet_impressions_coverage_ratio",
+    "Share of a kind's items that may be listed which were shown of late, to anybody: a sixteenth "
+    "of an impression at least is left in the counts of all workers. Each worker tells the same.",
+    "kind",
+)
 TRENDING_RECORDS_TOTAL: Final = counter(
     "freshet_trending_records_total", "Records published of what trends, those taken back too."
 )
@@ -275,21 +277,6 @@ def set_settings_info(revision: str) -> None:
     """Show `revision` as the one in force, and no other."""
     SETTINGS_INFO.clear()
     SETTINGS_INFO.labels(revision=revision).set(1)
-
-
-def forget_partitions(partitions: Iterable[int]) -> None:
-    """Drop the series of partitions that this worker no longer owns; of lag, for every topic."""
-    gone = set(map(str, partitions))
-    for metric, labels in PARTITIONED:
-        drop_series(metric, labels, lambda of: of["partition"] in gone)
-
-
-def keep_arms(arms: Iterable[tuple[str, str]]) -> None:
-    """Drop the series of all other placements and variants."""
-    kept = frozenset(arms)
-    drop_series(LISTS_TOTAL, _ARM, lambda of: (of["placement"], of["variant"]) not in kept)
-    for metric in BY_ARM:
-        metric.keep(kept)
 
 
 def describe_metrics() -> list[Described]:

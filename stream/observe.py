@@ -23,6 +23,7 @@ from stream.core.policy.lists import Lists
 from stream.core.policy.variants import placement_and_variant
 from stream.core.quality.live import Quality
 from stream.core.quality.outcomes import BOUNDS, EXPLORED, LOOKED_UP, Outcomes
+from stream.declared import keep_arms
 from stream.kafka.batches import RecordBatch
 from stream.settings import Topics
 
@@ -62,7 +63,7 @@ class Observer:
             _show_quality(self._quality)
         if self._lists is not None:
             self._arms = frozenset(self._lists.arms)
-            metrics.keep_arms(map(placement_and_variant, self._arms))
+            keep_arms(map(placement_and_variant, self._arms))
             _lists.cache_clear()  # it holds series that may be gone
             for arm in self._arms:
                 _lists(arm)

@@ -25,8 +25,9 @@ from stream.core.catalogue import Catalogue
 from stream.core.policy.lists import Lists
 from stream.core.state import UserShard
 from stream.core.statistics.contexts import HOUR, PLACEMENT, contexts_of, lifts
+from stream.core.statistics.counts import LEAST
 from stream.core.statistics.fading import Fading
-from stream.core.statistics.merged import Merged
+from stream.core.statistics.merged import ItemCounts, Merged
 from stream.core.statistics.trending import Levels, Rules, Shop, look, top
 from stream.errors import StateError
 from stream.kafka.batches import Records
@@ -238,6 +239,7 @@ class Tally:
             catalogue.attributes.codes("category")[rows].astype(np.int64),
             catalogue.available(rows),
         )
+        _show_coverage(counts, shop)
         found = await asyncio.to_thread(look, counts, shop, self._rules)
         if self._lists is not None:
             trends = np.zeros(len(catalogue), np.bool_)
@@ -267,6 +269,16 @@ class Tally:
         numbers = [np.round(of.astype(np.float64), _DIGITS).tolist() for of in levels[1:]]
         rows = levels.rows.tolist()
         return [TrendingItem(ids[row], *line) for row, *line in zip(rows, *numbers, strict=True)]
+
+
+def _show_coverage(counts: ItemCounts, shop: Shop) -> None:
+    """Show what share of each kind's items was shown of late; of no kind without items."""
+    metrics.IMPRESSIONS_COVERAGE_RATIO.clear()
+    shown = counts.impressions >= LEAST
+    for code, kind in enumerate(shop.kinds):
+        listed = shop.listed & (shop.kind == code)
+        if listed.any():
+            metrics.IMPRESSIONS_COVERAGE_RATIO.labels(kind).set(float(shown[listed].mean()))
 
 
 def fading_of(settings: Settings) -> Fading:

@@ -58,7 +58,7 @@ def model() -> build.Dashboard:
                 "Counted items",
                 COUNT,
                 [Query(f"max ({of('freshet_counted_items')})", "counted")],
-                "Items that were ever counted, by any worker.",
+                "Items, and items in contexts, with counts, of all workers.",
             ),
             lines(
                 "Events of unknown items",

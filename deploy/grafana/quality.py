@@ -31,6 +31,7 @@ def quality() -> build.Dashboard:
         f"sum by (placement, variant) (increase({of(places, explored='true')}[1h]))"
         f" / sum by (placement, variant) (increase({of(places)}[1h]))"
     )
+    listed = of("freshet_quality_coverage_ratio")
     day = 'freshet:quality_hits:ratio_rate1d{job=~"$job"}'
     hour = 'freshet:quality_hits:ratio_rate1h{job=~"$job"}'
     panels: Rows = {
@@ -93,28 +94,31 @@ def quality() -> build.Dashboard:
                 "Coverage",
                 RATIO,
                 [
-                    Query(
-                        f"max by (placement) ({of('freshet_quality_coverage_ratio')})",
-                        "{{placement}}",
-                    )
+                    Query(f"max by (placement) ({listed})", "{{placement}}, at least"),
+                    Query(f"clamp_max(sum by (placement) ({listed}), 1)", "{{placement}}, at most"),
                 ],
-                "Share of the items that a placement may list which a worker did list in the last "
-                "hour; of the worker with the most.",
-                span=8,
+                "Share of the items that a placement may list which were listed in the last hour. "
+                "Each worker tells its own: together they listed as much as the one with the most, "
+                "and no more than all of them added up.",
+            ),
+            lines(
+                "Shown items",
+                RATIO,
+                [Query(f"max by (kind) ({of('freshet_impressions_coverage_ratio')})", "{{kind}}")],
+                "Share of the items that may be listed of which an impression still counts, of all "
+                "workers together. Without impressions it stays at 0.",
             ),
             lines(
                 "Looked up",
                 EVENTS_S,
                 [Query(rate(outcomes, "placement", "event"), "{{placement}}, {{event}}")],
                 "What all of this rests on: ratios of few events say little.",
-                span=8,
             ),
             lines(
                 "Places listed",
                 A_SECOND,
                 [Query(rate(places, "placement", "variant"), told)],
                 "The first places of each list, which count as shown.",
-                span=8,
             ),
         ],
     }

@@ -20,7 +20,7 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 from mode import Service
 
-from stream import metrics
+from stream import declared, metrics
 from stream.errors import BrokerError, TopicError
 from stream.kafka.batches import RecordBatch
 from stream.kafka.group import GroupListener, GroupPoll
@@ -89,7 +89,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         partitions = {tp.partition for tp in revoked}
         if self.app.interests is not None:
             self.app.interests.suspend(partitions)
-        metrics.forget_partitions(partitions)
+        declared.forget_partitions(partitions)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Upstream: Consumer.on_partitions_assigned."""

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from faust.tables.table import Table
 from mode import Service
 
-from stream import metrics
+from stream import declared, metrics
 from stream.kafka.applied import APPLIED_KEY, encode_applied
 from stream.kafka.batches import RecordBatch, Records
 from stream.kafka.holding import Holding, StateShard
@@ -133,7 +133,7 @@ class InterestTable(Table):  # type: ignore[misc]  # Faust is untyped
         dropped = self.holdings.keys() - kept
         for partition in dropped:
             del self.holdings[partition]
-        metrics.forget_partitions(dropped)
+        declared.forget_partitions(dropped)
 
     async def on_recovery_completed(self, active_tps: set[Any], standby_tps: set[Any]) -> None:
         """Take the assigned partitions over.

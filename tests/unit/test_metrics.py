@@ -11,6 +11,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Histogram, generate_l
 
 from stream import metrics
 from stream.bulk import BulkCounter, BulkHistogram
+from stream.declared import forget_partitions
 
 BUCKETS = (0.001, 0.01, 0.1, 1.0)
 seconds = st.lists(
@@ -118,12 +119,12 @@ def test_series_of_a_partition_leave_with_it() -> None:
         metrics.RECOVERY_PROGRESS_RATIO.labels(partition=partition).set(1)
         for topic in ("clicks", "purchases"):
             metrics.set_progress(topic, partition, position=3, lag=7)
-    metrics.forget_partitions([1, 12, 99])
+    forget_partitions([1, 12, 99])
     lines = generate_latest().decode().splitlines()
     left = [line for line in lines if "partition=" in line]
     assert len(left) == 7
     assert all('partition="2"' in line for line in left)
-    metrics.forget_partitions([2])
+    forget_partitions([2])
 
 
 def test_model_info_names_one_bundle() -> None:

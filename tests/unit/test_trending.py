@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 
 from stream.config import Settings, Topics
 from stream.contracts import ITEM_KINDS, EventType, Item, Request, item_hash
@@ -266,6 +267,37 @@ def test_what_trends_is_published_when_it_changes() -> None:
     assert sorted(worker.turn()) == [b"product", b"product/A"]
     told = json.loads(worker.published[b"product"])
     assert [line["item_id"] for line in told["popular"]] == ["i2", "i1"]
+
+
+def test_what_was_shown_is_the_same_share_for_each_worker() -> None:
+    """Of all partitions' items together, whoever showed them how often."""
+    both = [Workers(*ALL[:2]), Workers(*ALL[2:])]
+    name = "freshet_impressions_coverage_ratio"
+
+    def shown(kind: str = "product") -> float | None:
+        return REGISTRY.get_sample_value(name, {"kind": kind})
+
+    for worker, items in zip(both, (["i0", "i1", "i1"], ["i1", "i2", "not listed"]), strict=True):
+        counted(worker.shard.counts, [(item, EventType.IMPRESSION, 0) for item in items])
+        worker.event("i7")
+        for partition in worker.owned:
+            for topic, records in worker.tally.outputs(partition, worker.shard).items():
+                for reader in both:
+                    reader.read(topic, records, partition)
+    for worker in both:
+        asyncio.run(worker.tally.look(NOW_MS))
+        assert shown() == 3 / 8
+    (first, _) = both
+    first.catalogue.remove("i2")
+    asyncio.run(first.tally.look(NOW_MS))
+    assert shown() == 2 / 7
+    first.catalogue.put(Item("ad", kind="ad"))
+    asyncio.run(first.tally.look(NOW_MS))
+    assert (shown(), shown("ad"), shown("shop")) == (2 / 7, 0, None)
+    first.catalogue.remove("ad")
+    first.tally.merged.newest_ms += 6 * 24 * HOUR_MS  # six half-lives, of three impressions
+    asyncio.run(first.tally.look(NOW_MS + 6 * 24 * HOUR_MS))
+    assert (shown(), shown("ad")) == (0, None)
 
 
 def test_a_surge_trends_and_what_is_gone_is_taken_back() -> None:
