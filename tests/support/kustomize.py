@@ -48,9 +48,7 @@ def _apply(folder: Path, given: list[Manifest]) -> list[Manifest]:
         place = folder / name
         made += render(place) if place.is_dir() else documents(place)
     for asked_map in asked.get("configMapGenerator", []):
-        files = {name: (folder / name).read_text(encoding="utf-8") for name in asked_map["files"]}
-        metadata = {"name": asked_map["name"]}
-        made.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": files})
+        made.append(_config_map(folder, **asked_map))
     for name in asked.get("components", []):
         made = _apply(folder / name, made)
     for patch in asked.get("patches", []):
@@ -72,6 +70,24 @@ def _apply(folder: Path, given: list[Manifest]) -> list[Manifest]:
                 tag = image.get("newTag", tag)
                 container["image"] = f"{image.get('newName', name)}:{tag}"
     return made
+
+
+def _config_map(
+    folder: Path, name: str, files: list[str], options: Manifest | None = None
+) -> Manifest:
+    """A ConfigMap of files, by their names without folders; they must not lie above `folder`."""
+    places = {Path(file).name: (folder / file).resolve() for file in files}
+    if above := [file for file in places.values() if not file.is_relative_to(folder.resolve())]:
+        raise ValueError(f"kustomize reads no file above {folder}: {above}")
+    metadata: Manifest = {"name": name}
+    options = dict(options or {})
+    options.pop("disableNameSuffixHash", None)  # no name has its hash here
+    if "labels" in options:
+        metadata["labels"] = options.pop("labels")
+    if options:
+        raise ValueError(f"not known here: {options}")
+    data = {key: file.read_text(encoding="utf-8") for key, file in places.items()}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
 
 
 def containers(manifest: Manifest) -> Iterator[Manifest]:

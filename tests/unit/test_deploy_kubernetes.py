@@ -65,7 +65,7 @@ KEDA: dict[str, Any] = {
 def test_there_is_something_to_look_at() -> None:
     assert [path.name for path in OVERLAYS] == ["cpu", "gpu"]
     assert {path.name for path in KUBERNETES.glob("components/*")} == {
-        *("secured", "gpu", "autoscaling", "gateway")
+        *("secured", "gpu", "autoscaling", "gateway", "monitoring", "gateway-monitoring")
     }
 
 
