@@ -22,7 +22,7 @@ WORKER = {
     "FRESHET_BROKER_SESSION_TIMEOUT_S": "6",
     "FRESHET_BROKER_HEARTBEAT_S": "1",
 }
-FIRST = "[placements.home]\nk = 10\n"
+FIRST = "[placements.home]\nk = 10\n[placements.mail]\nk = 2\n"
 SECOND = "[placements.home]\nk = 4\n[[placements.home.pins]]\nitem = '22423'\nplace = 2\n"
 WRONG = SECOND.replace("k = 4", "k = 3").replace("place = 2", "place = 5")
 WITHIN_S = 20.0  # on a machine that does much else; `live.LOOK_EVERY_S` says what it takes
@@ -97,6 +97,7 @@ def test_lists_follow_the_file(
 
         records = noted()
         until(records, lambda record: record["settings"] == first)
+        assert any('placement="mail"' in line for line in metrics(url))
         second = put(path, SECOND)
         record_property("taken_s", until(records, lambda record: record["settings"] == second))
         put(path, WRONG)
@@ -109,6 +110,7 @@ def test_lists_follow_the_file(
             "freshet_settings_refusals_total 1.0",
             "freshet_settings_refused 1.0",
         } <= metrics(url)
+        assert not [line for line in metrics(url) if 'placement="mail"' in line]
         put(path, FIRST)
         newest = time.time_ns() // 1_000_000
         until(records, lambda r: r["settings"] == first and r["generated_ms"] > newest)
