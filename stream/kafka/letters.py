@@ -75,30 +75,36 @@ def shorter(letter: Letter) -> Iterator[Letter]:
         yield letter
 
 
-def forms(letter: Letter, timestamp_ms: int) -> Iterator[tuple[PlainBatch, int]]:
+def forms(
+    letter: Letter, timestamp_ms: int, packings: Sequence[int] = (NONE, GZIP)
+) -> Iterator[tuple[PlainBatch, int]]:
     """Batches of one letter, each smaller than the one before, and their sizes in bytes.
 
     What came compressed may be too large only until it is compressed again.
     """
-    yield _packed(letter, NONE, timestamp_ms)
-    yield _packed(letter, GZIP, timestamp_ms)
+    for compression in packings:
+        yield _packed(letter, compression, timestamp_ms)
     for cut in shorter(letter):
         yield _packed(cut, NONE, timestamp_ms)
 
 
 def _packed(letter: Letter, compression: int, timestamp_ms: int) -> tuple[PlainBatch, int]:
     records = Records([letter.key], [letter.value], [letter.headers])
-    batch, twin = PlainBatch(1, compression), PlainBatch(1, compression)
+    size = 0
+    if compression != NONE:  # the size is known once it is built, and then it is fixed
+        twin = PlainBatch(1, compression)
+        twin.fill(records, 0, timestamp_ms)
+        size = len(twin._build())
+        del twin  # which has 32 MiB, where a bomb was read: one at a time
+    batch = PlainBatch(1, compression)
     batch.fill(records, 0, timestamp_ms)
-    if compression == NONE:
-        return batch, batch.size()
-    twin.fill(records, 0, timestamp_ms)  # the size is known once it is built, and then it is fixed
-    return batch, len(twin._build())
+    return batch, size or batch.size()
 
 
 def letter_within(takes: int, letter: Letter, timestamp_ms: int) -> tuple[PlainBatch, int]:
     """The longest form of `letter` that its topic takes, else the shortest; and its size."""
-    made = forms(letter, timestamp_ms)
+    fits = len(letter.value or b"") <= takes  # else it is not packed in vain
+    made = forms(letter, timestamp_ms, (NONE, GZIP) if fits else (GZIP,))
     batch, size = next(made)
     while size > takes and (following := next(made, None)) is not None:
         batch, size = following

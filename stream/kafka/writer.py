@@ -144,6 +144,7 @@ class Writer:
             size = batch.size()
             if size > takes and records.headers is not None:
                 letter = Letter(records.keys[at], records.values[at], 0, records.headers[at])
+                del batch  # it may have 32 MiB
                 batch, size = letter_within(takes, letter, timestamp_ms)
             if size > takes:  # a batch always takes its first record
                 raise TopicError(
