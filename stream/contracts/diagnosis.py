@@ -25,7 +25,7 @@ from stream.errors import RecordError
 
 REASONS: Final = frozenset(
     {
-        "batch_too_large",  # a compressed record batch unpacks to more than 32 MiB
+        "batch_too_large",  # a compressed record batch unpacks to more than 32 MiB, or headers
         "batch_unreadable",  # its compression or its records are damaged
         "empty_value",  # null or no bytes
         "value_too_large",  # over 64 KiB

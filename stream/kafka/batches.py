@@ -21,6 +21,8 @@ class RecordBatch:
     next : offset after the last one; larger than `offsets[-1] + 1` where the log has holes
     timestamps_ms : the records' own timestamps, milliseconds since 1970
     headers : position -> headers, of those records alone that have any
+    unpacked_bytes : about what came compressed of these records takes in memory; of pieces that
+        were cut, the last has all of it, as the others may share its record batches
     """
 
     topic: str
@@ -32,6 +34,7 @@ class RecordBatch:
     offsets: list[int]
     timestamps_ms: list[int]
     headers: dict[int, Headers] = field(default_factory=dict)
+    unpacked_bytes: int = 0
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -55,6 +58,7 @@ class RecordBatch:
                     offsets=self.offsets[start:stop],
                     timestamps_ms=self.timestamps_ms[start:stop],
                     headers=self._headers_of(range(start, stop)),
+                    unpacked_bytes=self.unpacked_bytes if stop == size else 0,
                 )
             )
         return pieces

@@ -165,7 +165,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
     ) -> dict[TP, list[RecordBatch]]:
         """Upstream: ThreadDelegateConsumer._getmany, a round trip to the group's thread."""
         settings = self.app.settings.batch
-        while len(self._handed_out) >= 2 * settings.in_flight:
+        while self._handed_out.is_enough(2 * settings.in_flight):
             self._room.clear()
             try:
                 await asyncio.wait_for(self._room.wait(), timeout)

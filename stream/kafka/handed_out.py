@@ -12,6 +12,7 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from stream.kafka.batches import RecordBatch
+from stream.kafka.unpack import MAX_UNPACKED_BYTES
 
 
 class HandedOut:
@@ -25,13 +26,19 @@ class HandedOut:
     def __init__(self) -> None:
         self.committable: dict[TP, int] = {}
         self._messages: dict[TP, deque[ConsumerMessage]] = defaultdict(deque)
+        self._unpacked_bytes = 0
 
     def __len__(self) -> int:
         """Return how many are open, of all partitions."""
         return sum(map(len, self._messages.values()))
 
+    def is_enough(self, most: int) -> bool:
+        """Whether `most` are open, or those that are came compressed and take much memory."""
+        return len(self) >= most or self._unpacked_bytes >= MAX_UNPACKED_BYTES
+
     def add(self, message: ConsumerMessage) -> None:
         self._messages[message.tp].append(message)
+        self._unpacked_bytes += message.value.unpacked_bytes
 
     def holds(self, batch: RecordBatch) -> bool:
         """Whether `batch` is open: handed out since the last `clear`, and not settled."""
@@ -49,6 +56,7 @@ class HandedOut:
         if self.oldest(tp) is not batch:
             return None
         self.committable[tp] = batch.next
+        self._unpacked_bytes -= batch.unpacked_bytes
         return self._messages[tp].popleft()
 
     def clear(self) -> list[ConsumerMessage]:
@@ -56,4 +64,5 @@ class HandedOut:
         messages = [message for opened in self._messages.values() for message in opened]
         self._messages.clear()
         self.committable.clear()
+        self._unpacked_bytes = 0
         return messages

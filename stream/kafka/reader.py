@@ -19,7 +19,7 @@ from stream.contracts import Headers
 from stream.errors import BrokerError
 from stream.kafka.batches import RecordBatch
 from stream.kafka.cluster import Cluster
-from stream.kafka.unpack import bound_unpacking
+from stream.kafka.unpack import MAX_UNPACKED_BYTES, bound_unpacking
 
 FETCH_BYTES = 1 << 20
 FETCH_WAIT_MS = 500
@@ -176,7 +176,8 @@ def drain(
         return taken
     for tp in list(fetcher._records):
         room = TAKEN_AT_ONCE - sum(map(len, taken.values()))
-        if not room:
+        room_bytes = MAX_UNPACKED_BYTES - sum(batch.unpacked_bytes for batch in taken.values())
+        if room <= 0 or room_bytes <= 0:
             break  # the next call begins with those left
         if tp not in partitions:
             if not subscriptions.is_assigned(tp):
@@ -189,7 +190,7 @@ def drain(
             _release(fetcher, tp)
             result.check_raise()
         if result.check_assignment(tp) and result.has_more():
-            batch, is_all = _unpack(tp, result._partition_records, room)
+            batch, is_all = _unpack(tp, result._partition_records, room, room_bytes)
             result._update_position()
             if is_all:
                 result._partition_records = None
@@ -208,8 +209,12 @@ def _release(fetcher: Any, tp: TopicPartition) -> None:
     fetcher._notify(fetcher._wait_consume_future)
 
 
-def _unpack(tp: TopicPartition, fetched: Any, most: int) -> tuple[RecordBatch | None, bool]:
+def _unpack(
+    tp: TopicPartition, fetched: Any, most: int, most_bytes: int = MAX_UNPACKED_BYTES
+) -> tuple[RecordBatch | None, bool]:
     """Turn one fetch response of a partition into columns, at most so many records of it.
+
+    What comes compressed ends with the record batch by which it unpacks to `most_bytes`.
 
     Returns
     -------
@@ -225,11 +230,16 @@ def _unpack(tp: TopicPartition, fetched: Any, most: int) -> tuple[RecordBatch | 
     offsets: list[int] = []
     timestamps: list[int] = []
     headers: dict[int, Headers] = {}
+    unpacked_bytes = 0
     # Upstream's own way through the records, which we do not go: the two hold each other, and with
     # them all that was fetched until Python looks for cycles, which is seldom.
     fetched._records_iterator = None
     begun = getattr(fetched, "begun", None)  # the batch that the call before had not room for
-    while (room := most - len(offsets)) and (begun or fetched._records.has_next()):
+    while (
+        (room := most - len(offsets))
+        and unpacked_bytes < most_bytes
+        and (begun or fetched._records.has_next())
+    ):
         record_batch = begun or fetched._records.next_batch()
         if begun is None and fetched._check_crcs and not record_batch.validate_crc():
             raise BrokerError(
@@ -241,6 +251,7 @@ def _unpack(tp: TopicPartition, fetched: Any, most: int) -> tuple[RecordBatch | 
             after = record_batch.next_offset
             continue
         records = record_batch.take(room)
+        unpacked_bytes += record_batch.unpacked_bytes
         begun = record_batch if len(records) == room else None
         after = record_batch.next_offset if begun is None else records[-1].offset + 1
         if records and records[0].offset < start:  # the broker answers with whole record batches
@@ -257,5 +268,5 @@ def _unpack(tp: TopicPartition, fetched: Any, most: int) -> tuple[RecordBatch | 
     is_all = begun is None and not fetched._records.has_next()
     if not offsets:
         return None, is_all
-    columns = (keys, values, offsets, timestamps, headers)
+    columns = (keys, values, offsets, timestamps, headers, unpacked_bytes)
     return RecordBatch(tp.topic, tp.partition, offsets[0], after, *columns), is_all

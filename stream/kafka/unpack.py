@@ -2,8 +2,9 @@
 
 aiokafka unpacks a compressed batch whole, however large it gets (1 MiB of zstd may be 32 GiB), and
 refuses one for a header's name that is not UTF-8. Either would end a worker, again at each start.
-Here what a batch unpacks to is bounded, and what cannot be read comes out as an `Unreadable` in
-the place of its records, so that offsets move on. Knows nothing of what the records mean.
+Here what a batch unpacks to is bounded, in bytes and in headers (two bytes of one become an object
+of 64), and what cannot be read comes out as an `Unreadable` in the place of its records, so that
+offsets move on. Knows nothing of what the records mean.
 """
 
 from __future__ import annotations
@@ -11,59 +12,59 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from operator import attrgetter
+from typing import Any, Final
 
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.legacy_records import LegacyRecordBatch
 
-from stream.contracts import Headers, Unreadable
+from stream.contracts import Unreadable
 from stream.kafka.codecs import TooLargeError, unpacked
+from stream.kafka.framing import (
+    ATTRIBUTES_AT,
+    HEADER_BYTES,
+    Record,
+    has_too_many_headers,
+    records_of,
+)
 
-MAX_UNPACKED_BYTES: Final = 32 << 20  # of a batch; a partition holds one at a time
+MAX_UNPACKED_BYTES: Final = 32 << 20  # of a batch; the one that reaches it ends a stretch
+_HEADER_OBJECT_BYTES: Final = 64
 
 # Where things stand in a batch, https://kafka.apache.org/documentation/#recordbatch
 _LENGTH_AT: Final = 8
 _AFTER_LENGTH: Final = 12
 _MAGIC_AT: Final = 16
 _LEGACY_ATTRIBUTES_AT: Final = 17
-_ATTRIBUTES_AT: Final = 21
-_HEADER: Final = struct.Struct(">hiqqqhii")  # from the attributes on
-_HEADER_BYTES: Final = _ATTRIBUTES_AT + _HEADER.size
 _CODEC: Final = 0x07
-_LOG_APPEND_TIME: Final = 0x08
-
-
-class Record(NamedTuple):
-    """What aiokafka's own records have."""
-
-    offset: int
-    timestamp: int
-    timestamp_type: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
-    checksum: None = None
+_headers = attrgetter("headers")
 
 
 class StoredBatch:
     """One record batch, read from its start some records at a time.
 
     Upstream: aiokafka DefaultRecordBatch and LegacyRecordBatch, in C; they read whatever is sound.
+
+    Attributes
+    ----------
+    unpacked_bytes : what its payload unpacked to, and what the headers that were taken are in
+        memory; no payload of one that is not compressed, or not yet read, or cannot be
     """
 
     def __init__(self, stored: bytes) -> None:
         self._stored = stored
         magic = stored[_MAGIC_AT]
         self._legacy = magic < 2
-        if not self._legacy and len(stored) < _HEADER_BYTES:
+        if not self._legacy and len(stored) < HEADER_BYTES:
             raise CorruptRecordException("a record batch is shorter than its header")
         self._batch = (
             LegacyRecordBatch(stored, magic) if self._legacy else DefaultRecordBatch(stored)
         )
         self._records: Iterator[Any] | None = None
         self._taken = 0
+        self.unpacked_bytes = 0
 
     def __getattr__(self, name: str) -> Any:
         """What aiokafka asks a batch: next_offset, is_control_batch, validate_crc, ..."""
@@ -83,6 +84,8 @@ class StoredBatch:
             self._records = self._with_care(error)
             records = list(islice(self._records, limit))
         self._taken += len(records)
+        if any(map(_headers, records)):
+            self.unpacked_bytes += _HEADER_OBJECT_BYTES * sum(map(len, map(_headers, records)))
         if self._legacy:  # the oldest have no timestamp
             records = [
                 Record(r.offset, r.timestamp or 0, r.timestamp_type or 0, r.key, r.value, r.headers)
@@ -94,15 +97,20 @@ class StoredBatch:
         if self._legacy:
             codec = self._stored[_LEGACY_ATTRIBUTES_AT] & _CODEC
             if codec:  # aiokafka unpacks it once more; nobody writes these since Kafka 0.11
-                unpacked(codec, _legacy_value(self._stored), MAX_UNPACKED_BYTES)
+                plain = unpacked(codec, _legacy_value(self._stored), MAX_UNPACKED_BYTES)
+                self.unpacked_bytes = len(plain)
             return iter(self._batch)
         codec = self._batch.compression_type
         if not codec:
             return iter(self._batch)
-        plain = bytearray(self._stored[:_HEADER_BYTES])
-        plain[_ATTRIBUTES_AT + 1] &= ~_CODEC & 0xFF
-        payload = memoryview(self._stored)[_HEADER_BYTES:]
-        self._stored_plain = b"".join((plain, unpacked(codec, payload, MAX_UNPACKED_BYTES)))
+        header = bytearray(self._stored[:HEADER_BYTES])
+        header[ATTRIBUTES_AT + 1] &= ~_CODEC & 0xFF
+        payload = memoryview(self._stored)[HEADER_BYTES:]
+        plain = b"".join((header, unpacked(codec, payload, MAX_UNPACKED_BYTES)))
+        if has_too_many_headers(plain):
+            raise TooLargeError
+        self._stored_plain = plain
+        self.unpacked_bytes = len(self._stored_plain) - HEADER_BYTES
         return iter(DefaultRecordBatch(self._stored_plain))
 
     def _with_care(self, error: Exception) -> Iterator[Record]:
@@ -114,7 +122,7 @@ class StoredBatch:
         following = last if self._legacy else self._batch.base_offset
         if not self._legacy and not packed:
             try:
-                for number, record in enumerate(_records(plain)):
+                for number, record in enumerate(records_of(plain)):
                     following = record.offset + 1
                     if number >= self._taken:
                         yield record
@@ -126,7 +134,7 @@ class StoredBatch:
         yield Record(last, timestamp, 0, None, rest, [])
 
     def _codec(self) -> int:
-        return self._stored[_LEGACY_ATTRIBUTES_AT if self._legacy else _ATTRIBUTES_AT + 1] & _CODEC
+        return self._stored[_LEGACY_ATTRIBUTES_AT if self._legacy else ATTRIBUTES_AT + 1] & _CODEC
 
 
 def _legacy_value(stored: bytes) -> memoryview:
@@ -137,63 +145,11 @@ def _legacy_value(stored: bytes) -> memoryview:
     return memoryview(stored)[at + 4 : at + 4 + struct.unpack_from(">i", stored, at)[0]]
 
 
-class _Cursor:
-    """Reads a record's parts one after the other; IndexError, ValueError: not what they must be."""
-
-    def __init__(self, data: bytes, at: int) -> None:
-        self.data, self.at = data, at
-
-    def number(self) -> int:
-        """A zigzag varint."""
-        value = shift = 0
-        while True:
-            byte = self.data[self.at]
-            self.at += 1
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return (value >> 1) ^ -(value & 1)
-            shift += 7
-            if shift > 63:
-                raise ValueError("a varint of more than 10 bytes")
-
-    def take(self, size: int) -> bytes:
-        if not 0 <= size <= len(self.data) - self.at:
-            raise ValueError("longer than what there is")
-        self.at += size
-        return self.data[self.at - size : self.at]
-
-    def nullable(self) -> bytes | None:
-        size = self.number()
-        return None if size < 0 else self.take(size)
-
-
-def _records(plain: bytes) -> Iterator[Record]:
-    """The records of a batch that is not compressed; names of headers may be any bytes."""
-    fields = _HEADER.unpack_from(plain, _ATTRIBUTES_AT)
-    attributes, _, first_ms, newest_ms, *_, count = fields
-    base = struct.unpack_from(">q", plain)[0]
-    cursor = _Cursor(plain, _HEADER_BYTES)
-    for _ in range(count):
-        end = cursor.number() + cursor.at
-        cursor.take(1)
-        timestamp = first_ms + cursor.number()
-        if attributes & _LOG_APPEND_TIME:
-            timestamp = newest_ms
-        offset = base + cursor.number()
-        key, value = cursor.nullable(), cursor.nullable()
-        headers: Headers = []
-        for _ in range(cursor.number()):
-            name = cursor.take(cursor.number()).decode("utf-8", "surrogateescape")
-            headers.append((name, cursor.nullable()))
-        if cursor.at != end:
-            raise ValueError("a record of another length than it says")
-        yield Record(offset, timestamp, 0, key, value, headers)
-    if cursor.at != len(plain):
-        raise ValueError("more than the records")
-
-
 class Stretch:
-    """The record batches of a fetch.
+    """The record batches of a fetch, as far as they unpack to `MAX_UNPACKED_BYTES`.
+
+    It ends behind the batch that reaches so much. Those who read it then fetch from there on: a
+    kilobyte may unpack to the most that a batch may, and a fetch has a thousand of these.
 
     Upstream: aiokafka MemoryRecords.
     """
@@ -203,12 +159,19 @@ class Stretch:
     def __init__(self, data: bytes) -> None:
         self._data = bytes(data)
         self._at = 0
+        self._unpacked_bytes = 0
+        self._last: StoredBatch | None = None
 
     def size_in_bytes(self) -> int:
         return len(self._data)
 
     def _end(self) -> int:
-        """Where the next batch ends; 0 when it is not whole, as the last of a fetch may be."""
+        """Where the next batch ends; 0 when none is left that is whole and may be unpacked."""
+        if self._last is not None:
+            self._unpacked_bytes += self._last.unpacked_bytes
+            self._last = None
+        if self._unpacked_bytes >= MAX_UNPACKED_BYTES:
+            return 0
         if len(self._data) - self._at < _AFTER_LENGTH:
             return 0
         length: int = struct.unpack_from(">i", self._data, self._at + _LENGTH_AT)[0]
@@ -226,7 +189,8 @@ class Stretch:
             raise CorruptRecordException("a record batch is shorter than any can be")
         stored = self._data[self._at : end]
         self._at = end
-        return self.batch(stored)
+        self._last = self.batch(stored)
+        return self._last
 
 
 def bound_unpacking() -> None:

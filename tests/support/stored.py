@@ -73,6 +73,17 @@ def bomb(codec: str, size: int, base: int = 0) -> bytes:
     )
 
 
+def bomb_of_headers(count: int, base: int = 0, records: int = 1) -> bytes:
+    """A batch by zstd whose records have `count` headers each, the smallest that there are."""
+    packed = []
+    for number in range(records):
+        fields = [b"\0", varint(0), varint(number), _nullable(b"u"), _nullable(b"x"), varint(count)]
+        body = b"".join(fields) + (varint(0) + varint(-1)) * count
+        packed.append(varint(len(body)) + body)
+    sent = [Sent(None, None)] * records
+    return stored(sent, codec="zstd", base=base, records=b"".join(packed))
+
+
 def _packed(codec: str, pieces: list[bytes]) -> bytes:
     if codec == "gzip":
         packer = zlib.compressobj(wbits=31)

@@ -16,9 +16,9 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 
 from stream.contracts import Unreadable
-from stream.kafka import unpack
+from stream.kafka import framing, unpack
 from stream.kafka.unpack import StoredBatch, Stretch
-from tests.support.stored import CODECS, Sent, bomb, pack, seal, stored
+from tests.support.stored import CODECS, Sent, bomb, bomb_of_headers, pack, seal, stored
 
 SENT = [
     Sent(b"a", b"one", [("trace", b"\xff\x00"), ("trace", None), ("\u00e9", b"")]),
@@ -81,6 +81,37 @@ def test_a_bomb_is_stopped_at_the_limit(codec: str) -> None:
     assert (unreadable.reason, unreadable.first_offset) == ("batch_too_large", 7)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 3 * unpack.MAX_UNPACKED_BYTES >> 10
+
+
+def test_a_bomb_of_headers_is_stopped_before_they_are_objects() -> None:
+    """1.2 GiB, and 15 s, before they were counted; in one record, or in a thousand."""
+    for raw in (bomb_of_headers(15 << 20, base=7), bomb_of_headers(15 << 10, 7, 1000)):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        unreadable = only_unreadable(raw)
+        assert (unreadable.reason, unreadable.first_offset) == ("batch_too_large", 7)
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        assert grown < 3 * unpack.MAX_UNPACKED_BYTES >> 10
+
+
+def test_headers_are_counted_where_they_may_be_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = bomb_of_headers(300, records=4)
+    monkeypatch.setattr(framing, "MAX_HEADERS", 1200)
+    batch = StoredBatch(raw)
+    assert [len(record.headers) for record in read(batch)] == [300] * 4
+    assert batch.unpacked_bytes > 1200 * 64
+    monkeypatch.setattr(framing, "MAX_HEADERS", 1100)
+    assert only_unreadable(raw).reason == "batch_too_large"
+    longer = stored([Sent(b"k", b"v" * 40, [("name", b"value")] * 2)] * 400, codec="zstd")
+    assert len(read(StoredBatch(longer))) == 400
+
+
+def test_a_count_of_headers_that_lies_is_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(framing, "MAX_HEADERS", 10)
+    for at in range(62, 80):
+        plain = bytearray(stored([Sent(b"k", b"v", [("", None)] * 20)] * 3))
+        for value in (0x01, 0x7F, 0xFF):
+            plain[at] = value
+            assert framing.has_too_many_headers(bytes(plain)) in (True, False)
 
 
 @pytest.mark.parametrize("codec", CODECS[1:])
@@ -182,6 +213,19 @@ def test_a_stretch_is_cut_into_its_batches() -> None:
     assert [batch.base_offset for batch in batches if batch] == [0, 4]
     assert not stretch.has_next()
     assert stretch.next_batch() is None
+
+
+def test_a_stretch_ends_where_enough_was_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for aiokafka, which asks for the next, and for kafka-python, which takes until None."""
+    monkeypatch.setattr(unpack, "MAX_UNPACKED_BYTES", 2000)
+    for raw, few in ((bomb("zstd", 900), 3), (bomb_of_headers(15), 3), (stored(SENT), 9)):
+        stretch = Stretch(raw * 9)
+        found = 0
+        while (batch := stretch.next_batch()) is not None:
+            found += 1
+            assert len(read(batch)) == len(list(StoredBatch(raw)))
+        assert found == few
+        assert not stretch.has_next()
 
 
 def test_bytes_at_random_never_raise_more_than_corrupt() -> None:
