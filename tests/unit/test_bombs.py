@@ -5,6 +5,7 @@ Each letter is as large as its bomb, and packed as the worker packs it.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from faust.types import TP
 
 from stream.kafka.batches import RecordBatch
+from stream.kafka.consumer import BatchConsumer
 from stream.kafka.handed_out import HandedOut
 from stream.kafka.reader import drain
 from stream.kafka.unpack import MAX_UNPACKED_BYTES
@@ -69,6 +71,19 @@ def _message(batch: RecordBatch) -> Any:
     return SimpleNamespace(tp=TP(batch.topic, batch.partition), value=batch)
 
 
+def fetched_beside(handed_out: HandedOut) -> Any:
+    """What the consumer fetches while so much waits; nothing there answers a fetch."""
+
+    async def run() -> Any:
+        settings = SimpleNamespace(batch=SimpleNamespace(in_flight=8))
+        consumer: Any = SimpleNamespace(
+            app=SimpleNamespace(settings=settings), _handed_out=handed_out, _room=asyncio.Event()
+        )
+        return await BatchConsumer._getmany(consumer, set(), 0.01)
+
+    return asyncio.run(run())
+
+
 def test_what_is_handed_out_is_enough_by_what_it_unpacked_to() -> None:
     (batch,) = looks(Backlog(bomb("zstd", EACH), 1, 4))[0]
     assert batch.unpacked_bytes > 4 * EACH
@@ -84,5 +99,6 @@ def test_what_is_handed_out_is_enough_by_what_it_unpacked_to() -> None:
     assert handed_out.settle(pieces[1]) is not None
     assert not handed_out.is_enough(3)
     handed_out.add(_message(batch))
+    assert fetched_beside(handed_out) == {}  # without asking for any
     handed_out.clear()
     assert not handed_out.is_enough(3)

@@ -15,6 +15,7 @@ from stream.config import Batch, Settings
 from stream.errors import StateError
 from stream.kafka.batches import RecordBatch
 from stream.kafka.consumer import BatchConsumer
+from stream.kafka.handed_out import HandedOut
 from stream.kafka.holding import Holding
 from stream.kafka.positions import Continuity, needed_by_states
 from stream.kafka.specs import passing_names
@@ -130,7 +131,7 @@ def test_few_requests_are_taken_at_once() -> None:
             reader=SimpleNamespace(fetch=fetch),
             flow_active=True,
             _continuity=SimpleNamespace(check=check),
-            _handed_out=[],
+            _handed_out=HandedOut(),
             _passing=PASSING,
         )
         fetched = await BatchConsumer._getmany(consumer, set(), 1.0)
