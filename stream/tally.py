@@ -25,8 +25,7 @@ from stream.core.catalogue import Catalogue
 from stream.core.policy.lists import Lists
 from stream.core.state import UserShard
 from stream.core.statistics.contexts import HOUR, PLACEMENT, contexts_of, lifts
-from stream.core.statistics.counts import LEAST
-from stream.core.statistics.fading import Fading
+from stream.core.statistics.fading import LEAST, Fading
 from stream.core.statistics.merged import ItemCounts, Merged
 from stream.core.statistics.trending import Levels, Rules, Shop, look, top
 from stream.errors import StateError

@@ -18,7 +18,7 @@ from stream.gateway.service import Service
 from stream.http import HttpServer
 from stream.listening import Listener, answer
 from stream.metrics import GATEWAY_REFUSED_TOTAL, GATEWAY_REQUESTS_TOTAL
-from stream.serving import Gateway
+from stream.settings.gateway import Gateway
 
 BROKEN = {
     "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
