@@ -28,6 +28,7 @@ from stream.settings import (
     NEVER_EMPTY,
     SECRETS,
     SECTIONS,
+    TESTS_VARIABLE,
     Batch,
     Broker,
     Security,
@@ -248,7 +249,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, _Given]:
                 )
         elif (
             name.startswith("FRESHET_")
-            and name != CONFIG_VARIABLE
+            and name not in (CONFIG_VARIABLE, TESTS_VARIABLE)
             and not _SERVICE_LINK.fullmatch(name)
         ):
             raise unknown(f"environment: {name}", name, [*path_by_variable, CONFIG_VARIABLE])

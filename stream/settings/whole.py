@@ -230,7 +230,6 @@ class Settings(_Section, frozen=True):
     metrics_port: Annotated[
         int, Meta(ge=0, le=65535, description="port of /metrics; 0: any free one")
     ] = 9464
-    data: Annotated[Text | None, Meta(description="folder of the development data")] = None
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="least severe log line")
     ] = "info"
@@ -292,3 +291,5 @@ def variable(path: str) -> str:
 NEVER_EMPTY: Final = frozenset({"privacy.secret", "privacy.secret_file"})
 
 CONFIG_VARIABLE: Final = "FRESHET_CONFIG"
+# Named like a setting and none: where this repository's tests look for public logs.
+TESTS_VARIABLE: Final = "FRESHET_DATA"

@@ -95,6 +95,12 @@ def test_placements(write: Write) -> None:
     }
 
 
+def test_where_the_tests_look_for_logs_is_no_setting(write: Write) -> None:
+    assert load_settings(environ={"FRESHET_DATA": "/srv/logs"}) == Settings()
+    with pytest.raises(SettingsError, match="data"):
+        load_settings(write("data = '/srv/logs'"), environ={})
+
+
 def test_kubernetes_service_links_are_no_settings() -> None:
     environ = {
         "FRESHET_SERVICE_HOST": "10.0.0.1",
