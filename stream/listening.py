@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import re
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -27,6 +28,7 @@ Readiness = Callable[[], Mapping[str, bool | str]]
 # The answer to what no handler has answered, by status.
 Unanswered = Callable[[int], web.Response]
 _NAME: Final = "freshet"
+_HOST: Final = re.compile(r"(\[(?P<address>[^\[\]]+)\]|(?P<name>[^\[\]:]+))(:\d*)?")
 
 
 class Listener:
@@ -207,6 +209,12 @@ def answer_metrics(request: web.Request, registry: CollectorRegistry) -> web.Res
     """A registry's series in the format that Prometheus asks for."""
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
     return web.Response(body=encode(registry), headers={"Content-Type": content_type})
+
+
+def asked_host(host: str) -> str:
+    """The name or address of a request's Host header, without its port; empty where it is none."""
+    found = _HOST.fullmatch(host)
+    return "" if found is None else found["address"] or found["name"]
 
 
 def is_loopback(host: str) -> bool:

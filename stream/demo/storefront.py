@@ -18,7 +18,7 @@ from msgspec import Struct
 from stream.contracts import Item
 from stream.demo.figures import Figures
 from stream.demo.shop import coupon_of
-from stream.listening import is_loopback
+from stream.listening import asked_host, is_loopback
 
 PAGE: Final = Path(__file__).parent / "page"
 _HEADERS: Final = {
@@ -117,8 +117,7 @@ class _Routes:
 
     async def switch(self, request: web.Request) -> web.Response:
         """Simulated shoppers on or off; for this machine's own pages alone."""
-        host = request.host.rpartition(":")[0].strip("[]") or request.host
-        if not is_loopback(host) or request.content_type != _JSON:
+        if not is_loopback(asked_host(request.host)) or request.content_type != _JSON:
             return _refused(403, "only the demo's own page may switch this")
         try:
             wanted = msgspec.json.decode(await request.read(), type=_Switch)

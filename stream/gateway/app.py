@@ -31,6 +31,7 @@ from stream.listening import (
     answer,
     answer_metrics,
     answer_readiness,
+    asked_host,
     is_loopback,
     log_failure,
     unsigned,
@@ -150,7 +151,7 @@ class _Guard:
                 "send a token of gateway.tokens_file, as Authorization: Bearer TOKEN",
                 {"WWW-Authenticate": "Bearer"},
             )
-        if self._loopback_only and not is_loopback(_hostname(request)):
+        if self._loopback_only and not is_loopback(asked_host(request.host)):
             raise fail(
                 403,
                 "other_host",
@@ -196,14 +197,6 @@ def _network(address: str) -> str:
     except ValueError:
         return address
     return str(ipaddress.ip_network((known, 64), strict=False)) if known.version == 6 else address
-
-
-def _hostname(request: web.Request) -> str:
-    """The name of this machine that was asked for, without a port."""
-    host = request.host
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0]
 
 
 @web.middleware

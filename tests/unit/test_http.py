@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry, Counter
 
 from stream.config import Settings
 from stream.errors import SettingsError
-from stream.http import HttpServer, Readiness, is_loopback, require_free
+from stream.http import HttpServer, require_free
+from stream.listening import Readiness, asked_host, is_loopback
 
 Check = Callable[[HttpServer, aiohttp.ClientSession], Awaitable[None]]
 
@@ -152,3 +153,22 @@ def test_only_this_machine_is_served_unless_told_otherwise(
     assert not asyncio.run(start("127.0.0.1"))
     assert "is open to other machines" in asyncio.run(start("0.0.0.0"))
     assert "FRESHET_METRICS_HOST" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("host", "asked"),
+    [
+        ("localhost", "localhost"),
+        ("shop.example:8420", "shop.example"),
+        ("127.0.0.1:8420", "127.0.0.1"),
+        ("[::1]", "::1"),
+        ("[::1]:8420", "::1"),
+        ("[::1].shop.example", ""),
+        ("::1", ""),
+        ("[::1]:8420:1", ""),
+        ("localhost:shop.example", ""),
+        ("", ""),
+    ],
+)
+def test_the_host_that_was_asked_for(host: str, asked: str) -> None:
+    assert asked_host(host) == asked

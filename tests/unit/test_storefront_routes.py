@@ -128,6 +128,18 @@ def test_the_switch_is_for_the_page_alone(
     assert not traffic.running
 
 
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8420", "[::1]", "[::1]:8420"])
+def test_the_switch_knows_this_machines_names(host: str) -> None:
+    traffic = Switch()
+
+    async def check(client: Client) -> None:
+        answer = await client.post("/demo/traffic", json={"on": True}, headers={"Host": host})
+        assert answer.status == 200
+
+    serve(check, traffic)
+    assert traffic.running
+
+
 def test_figures_are_read_from_metrics_as_they_are_served() -> None:
     registry = CollectorRegistry()
     events = Counter("freshet_events_total", "e", ["topic"], registry=registry)
