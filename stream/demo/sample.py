@@ -20,6 +20,7 @@ DATA = Path(__file__).parent / "data"
 CATALOGUE = DATA / "online_retail_sample.items.jsonl.gz"
 EVENTS = DATA / "online_retail_sample.events.jsonl.gz"
 BUNDLE = DATA / "bundle"
+BUNDLES = {"mf": BUNDLE, "decay": DATA / "bundle-decay"}  # by model
 
 MIN_BASKETS = 3  # of a shopper worth watching
 MIN_ITEMS, MAX_ITEMS = 3, 6  # of a basket worth watching, and what is shown of a larger one

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 from dataclasses import replace
@@ -18,6 +19,7 @@ from export.training import run_card
 from export.training.run_card import CARD, code_version, data_sha256, read_card, settings
 from stream.core.bundle import MANIFEST, Bundle
 from stream.core.model import Model
+from stream.demo import sample
 from tests.support.kafka import ROOT
 from tests.unit.test_export_cli import run, visits
 
@@ -141,19 +143,23 @@ def test_the_commit_is_that_of_the_checkout(
     assert "commit" not in code_version()
 
 
-def test_the_card_of_the_demos_bundle_is_of_that_bundle_and_its_told_command() -> None:
-    data = ROOT / "stream" / "demo" / "data"
-    card, manifest = read_card(data / "bundle"), Bundle.load(data / "bundle").manifest
+@pytest.mark.parametrize("model", sample.BUNDLES)
+def test_the_card_of_a_bundle_of_the_demo_is_of_its_told_command(model: str) -> None:
+    folder = sample.BUNDLES[model]
+    card, manifest = read_card(folder), Bundle.load(folder).manifest
     assert card is not None
     assert card["bundle_id"] == manifest.bundle_id
+    assert manifest.model == model
     assert card["data"]["sha256"] == manifest.training["data"]
     assert card["metrics"] == manifest.metrics
     assert card["code"]["commit"]
     assert card["code"]["changed"] is False
-    told = (data / "ATTRIBUTION.md").read_text(encoding="utf-8")
-    command = told[told.index("    freshet-export train") :].split("\n\n")[0]
-    _, *arguments = shlex.split(command.replace("\\\n", " "))
-    options = settings(parser().parse_args(arguments))  # later versions may have others as well
+    told = (sample.DATA / "ATTRIBUTION.md").read_text(encoding="utf-8")
+    out = str(folder.relative_to(ROOT))
+    commands = re.findall(r"^    (freshet-export train .*\\\n.*)$", told, re.MULTILINE)
+    arguments = [shlex.split(command.replace("\\\n", " "))[1:] for command in commands]
+    (of_it,) = (found for found in arguments if found[found.index("--out") + 1] == out)
+    options = settings(parser().parse_args(of_it))  # later versions may have others as well
     assert options.keys() >= {"log", "out", "name", "model", "set"}
     known = options.keys() & card["settings"].keys()
     assert {name: options[name] for name in known} == {n: card["settings"][n] for n in known}
