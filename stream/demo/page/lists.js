@@ -1,20 +1,10 @@
 // Lists that move: items that stay slide to their new places, those that come fade in, those that go fade out.
 // Focus stays on the item it was on, or goes to the one that took its place.
 
+import { make } from "./dom.js";
+
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const MOVE = { duration: 480, easing: "cubic-bezier(.2,.8,.2,1)" };
-
-export function make(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name === "text") made.textContent = value;
-    else if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (value === true) made.setAttribute(name, "");
-    else if (value !== false && value != null) made.setAttribute(name, value);
-  }
-  made.append(...children);
-  return made;
-}
 
 /**
  * Make a list hold these lines, in this order.

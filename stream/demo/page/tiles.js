@@ -1,49 +1,52 @@
 // What one line of a list looks like: product tiles, cards of other kinds, short rows. Says what was pressed; does
 // nothing by itself.
 
-import { make } from "./lists.js";
+import { make } from "./dom.js";
+import { percent, price, reason, title } from "./formatting.js";
 import { picture } from "./pictures.js";
-import { percent, price, reason, title } from "./words.js";
 
 /**
  * How lines of the catalogue's items are drawn.
  *
- * `items`: Map of item_id to item. `press(does, item, placement)` is called for every button.
+ * `items`: Map of item_id to item. A button's `press` event bubbles: `detail` is { does, item, placement }.
  */
 export class Tiles {
-  constructor(items, press) {
+  constructor(items) {
     this.items = items;
-    this.press = press;
   }
 
   item(line) {
     return this.items.get(line.item_id) || { item_id: line.item_id, kind: "product" };
   }
 
-  button(does, item, placement, label, text, className = "") {
+  /** `placement()` tells which list it is on; without a `label` its text is its name. */
+  button(does, item, placement, { label, text, class: className = "" }, ...children) {
     return make("button", {
       type: "button", class: className, "data-do": does, "aria-label": label, text,
-      onclick: () => this.press(does, item, placement()),
-    });
+      onclick: ({ currentTarget }) => {
+        const detail = { does, item, placement: placement() };
+        currentTarget.dispatchEvent(new CustomEvent("press", { bubbles: true, detail }));
+      },
+    }, ...children);
   }
 
-  /** A product with its picture, buttons, reason and score. `placement()` tells which list it is on. */
+  /** A product with its picture, buttons, reason and score. */
   tile(placement, large) {
     const draw = (line, li) => {
       const item = this.item(line);
       const name = title(item);
       li.className = large ? "tile" : "tile little";
-      const open = make("button", { type: "button", class: "open", "data-do": "open", onclick: () => this.press("open", item, placement()) },
+      const open = this.button("open", item, placement, { class: "open" },
         make("span", { class: "picture" }, picture(item)),
         make("span", { class: "name", text: name }));
       const facts = make("p", { class: "facts" }, make("span", { class: "price", text: price(item) }));
       if (item.tags?.includes("sale")) facts.append(make("span", { class: "tag", text: "Sale" }));
       const buttons = make("div", { class: "buttons" },
-        this.button("cart", item, placement, `Add ${name} to the cart`, "Add", "strong"));
+        this.button("cart", item, placement, { label: `Add ${name} to the cart`, text: "Add", class: "strong" }));
       if (large) {
         buttons.append(
-          this.button("buy", item, placement, `Buy ${name} now`, "Buy"),
-          this.button("dislike", item, placement, `Not for me: ${name}`, "✕", "quiet square"));
+          this.button("buy", item, placement, { label: `Buy ${name} now`, text: "Buy" }),
+          this.button("dislike", item, placement, { label: `Not for me: ${name}`, text: "✕", class: "quiet square" }));
       }
       li.append(open, facts, make("p", { class: "reason" }), this.meter(), buttons, make("span", { class: "moved", "aria-hidden": "true" }));
     };
@@ -56,7 +59,7 @@ export class Tiles {
       const item = this.item(line);
       const name = title(item);
       li.className = `card ${item.kind}`;
-      const button = make("button", { type: "button", class: "open", "data-do": does, onclick: () => this.press(does, item, placement()) },
+      const button = this.button(does, item, placement, { class: "open" },
         make("span", { class: "picture" }, picture(item)),
         make("span", { class: "name", text: name }),
         make("span", { class: "verb", text: item.kind === "product" ? price(item) : verb }));

@@ -1,4 +1,5 @@
-// Freshet's codes and the log's capitals, as people read them.
+// Codes, capitals, prices and times as this page shows them. The sentences that shops put beside a reason are those
+// of `stream/words`, not these.
 
 const BECAUSE = {
   view: "You looked at",
