@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -21,11 +22,13 @@ from stream.cli.demo_loop import DemoLoop, Watched
 from stream.config import Settings, given_paths, settings_file
 from stream.contracts import Item
 from stream.core.bundle import Bundle
+from stream.core.manifest import read_manifest
 from stream.demo import sample, shop
+from stream.demo.models import ModelSwitch
 from stream.demo.server import StorefrontServer
 from stream.demo.storefront import catalogue
 from stream.demo.traffic import SimulatedShoppers
-from stream.demo.worker import WorkerProcess
+from stream.demo.worker import WorkerProcess, worker_url
 from stream.errors import SettingsError
 from stream.http import require_free
 from stream.kafka.broker import EmbeddedBroker, free_port
@@ -101,11 +104,19 @@ def command(
             click.echo(f"broker   {settings.bootstrap}")
         create_topics(settings)
         require_topics(settings)
-        worker = stack.enter_context(_worker(settings, config, worker_settings))
         topics = settings.topics
         sources = [topics.items, topics.clicks, topics.purchases]
         producer = stack.enter_context(open_producer(Cluster.of(settings), sources))
-        items = _send_catalogue(settings, producer)
+        bundles = _bundles(settings)
+        metrics_port = free_port()
+        models = ModelSwitch(
+            bundles,
+            lambda bundle: _worker(settings, config, bundle, worker_settings, metrics_port),
+            lambda bundle: _send(settings, producer, shop.with_vectors(shop.assortment(bundle))),
+        )
+        stack.enter_context(models)
+        items = shop.assortment(Bundle.load(bundles[models.now.model]))
+        _send(settings, producer, items)
         products = sum(item.kind == "product" for item in items)
         click.echo(
             f"items    {products:,} of Online Retail (UCI, CC BY 4.0), prices in GBP; "
@@ -119,28 +130,29 @@ def command(
             traffic = SimulatedShoppers(flags)
             stack.callback(traffic.close)
             known = [user_id for user_id, _, _ in steps[:shoppers]]
-            told = catalogue(items, list(settings.placements), known)
+            told = catalogue(items, list(settings.placements), known, models.models)
             page = StorefrontServer(
                 settings,
                 _port(page_port),
                 told,
-                worker.url,
+                worker_url(metrics_port),
                 traffic,
+                models,
                 embedded=bool(worker_settings),
             )
             stack.enter_context(page)
         started = time.monotonic()
-        worker.await_ready()
+        models.await_ready()
         click.echo(
             f"worker   ready after {time.monotonic() - started:.1f} s, metrics at "
-            f"{worker.url}/metrics"
+            f"{worker_url(metrics_port)}/metrics"
         )
         if page is not None:
             click.echo(click.style(f"page     {page.url}/", bold=True) + "  open it in a browser")
         consumer = stack.enter_context(
             open_consumer(Cluster.of(settings), [*sources, topics.recommendations])
         )
-        watched: list[Watched] = [worker] if page is None else [worker, page]
+        watched: list[Watched] = [models] if page is None else [models, page]
         favourites = sample.favourite_items(baskets, 2)
         DemoLoop(settings, producer, consumer, watched, pace).run(steps[:events], favourites)
 
@@ -156,15 +168,22 @@ def _port(wanted: int | None) -> int:
     return 0
 
 
-def _worker(settings: Settings, config: Path, given: dict[str, str]) -> WorkerProcess:
-    flags = ["--bootstrap", settings.bootstrap, "--config", str(config)]
-    flags += ["--bundle", settings.bundle or str(sample.BUNDLE)]
-    return WorkerProcess(flags, given, free_port())
+def _bundles(settings: Settings) -> Mapping[str, Path]:
+    """By model: those of the sample, unless a bundle is named."""
+    if settings.bundle is None:
+        return sample.BUNDLES
+    folder = Path(settings.bundle)
+    return {read_manifest(folder).model: folder}
 
 
-def _send_catalogue(settings: Settings, producer: KafkaProducer) -> list[Item]:
-    items = shop.assortment(Bundle.load(settings.bundle or sample.BUNDLE))
+def _worker(
+    settings: Settings, config: Path, bundle: Path, given: dict[str, str], metrics_port: int
+) -> WorkerProcess:
+    flags = ["--bootstrap", settings.bootstrap, "--config", str(config), "--bundle", str(bundle)]
+    return WorkerProcess(flags, given, metrics_port)
+
+
+def _send(settings: Settings, producer: KafkaProducer, items: Sequence[Item]) -> None:
     for key, value in shop.records(items):
         producer.send(settings.topics.items, key=key, value=value)
     producer.flush(timeout=30)
-    return items

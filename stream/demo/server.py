@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from stream.config import Settings
 from stream.demo.figures import WorkerFigures
-from stream.demo.storefront import Traffic, add_storefront
+from stream.demo.storefront import Models, Traffic, add_storefront
 from stream.errors import FreshetError
 from stream.gateway.service import Service
 from stream.kafka.reader import FETCH_WAIT_MS, HASTY_FETCH_WAIT_MS
@@ -47,6 +47,7 @@ class StorefrontServer:
         catalogue: bytes,
         worker_url: str,
         traffic: Traffic,
+        models: Models,
         *,
         embedded: bool,
     ) -> None:
@@ -55,6 +56,7 @@ class StorefrontServer:
         self._catalogue = catalogue
         self._worker_url = worker_url
         self._traffic = traffic
+        self._models = models
         self._fetch_wait_ms = HASTY_FETCH_WAIT_MS if embedded else FETCH_WAIT_MS
         self._listens = threading.Event()
         self._error: BaseException | None = None
@@ -99,7 +101,7 @@ class StorefrontServer:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         service = Service(self._settings, self._fetch_wait_ms)
         figures = WorkerFigures(self._worker_url)
-        add_storefront(service.app, self._catalogue, figures, self._traffic)
+        add_storefront(service.app, self._catalogue, figures, self._traffic, self._models)
         try:
             await service.start()
             self.url = service.url

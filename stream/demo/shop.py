@@ -100,6 +100,11 @@ def assortment(bundle: Bundle | None) -> list[Item]:
     return [*products, *_others(made_up, vectors)]
 
 
+def with_vectors(items: Iterable[Item]) -> list[Item]:
+    """Those whose records bring a vector, which is of one model alone."""
+    return [item for item in items if item.embedding is not None]
+
+
 def records(items: Iterable[Item]) -> Iterator[tuple[bytes, bytes]]:
     """Yield key and value of each item's record for the items topic."""
     for item in items:

@@ -1,7 +1,8 @@
 """The storefront: its page, and what that asks of the demo. In: items, figures. Out: routes.
 
 The page reads lists and sends events by the gateway's routes, on the same origin. Those below
-`/demo/` are the demo's own: the catalogue, what the worker counts, simulated shoppers on and off.
+`/demo/` are the demo's own: the catalogue, what the worker counts, simulated shoppers on and off,
+which model serves.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -17,6 +18,7 @@ from msgspec import Struct
 
 from stream.contracts import Item
 from stream.demo.figures import Figures
+from stream.demo.models import Serving
 from stream.demo.shop import coupon_of
 from stream.listening import asked_host, is_loopback
 
@@ -41,17 +43,40 @@ class Traffic(Protocol):
     def stop(self) -> None: ...
 
 
+class Models(Protocol):
+    """What the worker can serve."""
+
+    @property
+    def models(self) -> Sequence[str]: ...
+    @property
+    def now(self) -> Serving: ...
+    def switch(self, model: str) -> None: ...
+
+
 class _Switch(Struct):
     on: bool
 
 
-def catalogue(items: Sequence[Item], placements: Sequence[str], shoppers: Sequence[str]) -> bytes:
+class _Wanted(Struct):
+    model: str
+
+
+_Asked = TypeVar("_Asked", _Switch, _Wanted)
+
+
+def catalogue(
+    items: Sequence[Item],
+    placements: Sequence[str],
+    shoppers: Sequence[str],
+    models: Sequence[str],
+) -> bytes:
     """What the page knows from its start, as JSON: items without their vectors, categories, names.
 
     Parameters
     ----------
     placements : names of the worker's
     shoppers : user ids of those who replay the sample's baskets
+    models : names of what the worker can serve
     """
     told = [msgspec.structs.replace(item, embedding=None) for item in items]
     names = sorted({item.category for item in items if item.kind == "coupon" and item.category})
@@ -62,6 +87,7 @@ def catalogue(items: Sequence[Item], placements: Sequence[str], shoppers: Sequen
             "categories": categories,
             "placements": placements,
             "shoppers": shoppers,
+            "models": models,
         }
     )
 
@@ -71,6 +97,7 @@ def add_storefront(
     catalogue: bytes,
     figures: Callable[[], Awaitable[Figures]],
     traffic: Traffic,
+    models: Models,
 ) -> None:
     """Add the page's routes to an application that has the gateway's.
 
@@ -79,13 +106,14 @@ def add_storefront(
     catalogue : see `catalogue`
     figures : what the worker counts now
     """
-    routes = _Routes(catalogue, figures, traffic)
+    routes = _Routes(catalogue, figures, traffic, models)
     add = app.router
     add.add_get("/", routes.index)
     add.add_static("/page/", PAGE)
     add.add_get("/demo/catalogue", routes.catalogue)
     add.add_get("/demo/stats", routes.stats)
-    add.add_post("/demo/traffic", routes.switch)
+    add.add_post("/demo/traffic", routes.let_in)
+    add.add_post("/demo/model", routes.serve)
     app.on_response_prepare.append(_harden)
 
 
@@ -96,11 +124,16 @@ async def _harden(request: web.Request, response: web.StreamResponse) -> None:
 
 class _Routes:
     def __init__(
-        self, catalogue: bytes, figures: Callable[[], Awaitable[Figures]], traffic: Traffic
+        self,
+        catalogue: bytes,
+        figures: Callable[[], Awaitable[Figures]],
+        traffic: Traffic,
+        models: Models,
     ) -> None:
         self._catalogue = catalogue
         self._figures = figures
         self._traffic = traffic
+        self._models = models
 
     async def index(self, request: web.Request) -> web.StreamResponse:
         return web.FileResponse(PAGE / "index.html")
@@ -112,20 +145,42 @@ class _Routes:
 
     async def stats(self, request: web.Request) -> web.Response:
         found = await self._figures()
-        told: dict[str, Any] = msgspec.structs.asdict(found) | {"traffic": self._traffic.running}
-        return web.Response(body=msgspec.json.encode(told), content_type=_JSON)
+        told: dict[str, Any] = msgspec.structs.asdict(found)
+        return _told(told | {"traffic": self._traffic.running, "serving": self._models.now})
 
-    async def switch(self, request: web.Request) -> web.Response:
-        """Simulated shoppers on or off; for this machine's own pages alone."""
-        if not is_loopback(asked_host(request.host)) or request.content_type != _JSON:
-            return _refused(403, "only the demo's own page may switch this")
-        try:
-            wanted = msgspec.json.decode(await request.read(), type=_Switch)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            return _refused(400, 'send {"on": true} or {"on": false}')
+    async def let_in(self, request: web.Request) -> web.Response:
+        """Simulated shoppers on or off."""
+        wanted = await _asked(request, _Switch, 'send {"on": true} or {"on": false}')
+        if isinstance(wanted, web.Response):
+            return wanted
         await asyncio.to_thread(self._traffic.start if wanted.on else self._traffic.stop)
-        body = msgspec.json.encode({"traffic": self._traffic.running})
-        return web.Response(body=body, content_type=_JSON)
+        return _told({"traffic": self._traffic.running})
+
+    async def serve(self, request: web.Request) -> web.Response:
+        """Let the worker serve a model; answers once it does."""
+        names = self._models.models
+        cure = f'send {{"model": NAME}}, NAME being one of {", ".join(names)}'
+        wanted = await _asked(request, _Wanted, cure)
+        if isinstance(wanted, web.Response):
+            return wanted
+        if wanted.model not in names:
+            return _refused(400, cure)
+        await asyncio.to_thread(self._models.switch, wanted.model)
+        return _told({"serving": self._models.now})
+
+
+async def _asked(request: web.Request, kind: type[_Asked], cure: str) -> _Asked | web.Response:
+    """What a page of this machine posts, or the refusal."""
+    if not is_loopback(asked_host(request.host)) or request.content_type != _JSON:
+        return _refused(403, "only the demo's own page may switch this")
+    try:
+        return msgspec.json.decode(await request.read(), type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return _refused(400, cure)
+
+
+def _told(told: dict[str, Any]) -> web.Response:
+    return web.Response(body=msgspec.json.encode(told), content_type=_JSON)
 
 
 def _refused(status: int, message: str) -> web.Response:

@@ -18,6 +18,11 @@ READY_WITHIN_S = 60.0
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
+def worker_url(metrics_port: int) -> str:
+    """A worker's endpoints, without a path."""
+    return f"http://127.0.0.1:{metrics_port}"
+
+
 class WorkerProcess(Child):
     """A worker, and how to tell that it serves.
 
@@ -33,7 +38,7 @@ class WorkerProcess(Child):
             ["worker", *flags, "--metrics-port", str(metrics_port)],
             {"metrics_host": "127.0.0.1", **settings},
         )
-        self.url = f"http://127.0.0.1:{metrics_port}"
+        self._url = worker_url(metrics_port)
 
     def await_ready(self) -> None:
         """Wait until the worker serves.
@@ -46,7 +51,7 @@ class WorkerProcess(Child):
         while time.monotonic() < deadline:
             self.check()
             # Refused: not listening yet. HTTPError: it answers that it is not ready.
-            with contextlib.suppress(OSError), _DIRECT.open(f"{self.url}/readyz", timeout=2):
+            with contextlib.suppress(OSError), _DIRECT.open(f"{self._url}/readyz", timeout=2):
                 return
             time.sleep(0.05)
         raise FreshetError(

@@ -22,6 +22,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from stream.core.manifest import read_manifest
+from stream.demo import sample
 from tests.support.brokers import must_run, why_missing
 from tests.support.browser import (
     COUNT_ANIMATIONS,
@@ -280,6 +282,49 @@ def test_exploring_has_a_strength_and_a_mark(visit: Open) -> None:
     press(page, "cart")
     assert "Trying it out" in reasons(page, "home")
     assert page.evaluate("window.animations") == 0  # nothing moves for who does not want it
+
+
+def test_another_model_serves_at_the_press_of_a_key(visit: Open) -> None:
+    page = visit()
+    explore(page, "None")
+    press(page, "cart")
+    user_id = page.locator("#me").inner_text()
+    before, bundle = ids(page, "home"), page.locator("#model-id").inner_text()
+    assert bundle == read_manifest(sample.BUNDLES["mf"]).bundle_id[:12]
+    words = page.locator("#model-words")
+    expect(words).to_have_attribute("aria-live", "polite")
+    expect(words).to_have_text("Ranked by mf (matrix factorization).")
+    serving = page.locator("#model input:checked")
+    expect(serving).to_have_value("mf")
+    serving.focus()
+    page.keyboard.press("ArrowRight")
+    expect(words).to_contain_text("A worker with decay (fading interests) is starting")
+    expect(page.locator("#model")).to_have_attribute("aria-busy", "true")
+    # What is done meanwhile waits for the worker.
+    added = str(page.locator("#list-home > li[data-id]").nth(3).get_attribute("data-id"))
+    page.locator("#list-home [data-do=cart]").nth(3).click()
+    expect(words).to_contain_text("Ranked by decay (fading interests)", timeout=WITHIN_MS)
+    decay = read_manifest(sample.BUNDLES["decay"]).bundle_id[:12]
+    expect(page.locator("#model-id")).to_have_text(decay, timeout=WITHIN_MS)
+    expect(page.locator(":focus")).to_have_attribute("data-do", "cart")
+    assert len(ids(page, "home")) == 12
+    assert ids(page, "home") != before
+    assert added not in ids(page, "home")
+    # Lists react as they did, on what was done before as well.
+    now = ids(page, "home")
+    press(page, "buy")
+    assert ids(page, "home") != now
+    assert page.locator("#model-id").inner_text() == decay
+    expect(page.locator("#cart-count")).to_have_text("2")
+    page.screenshot(path=SHOTS / "decay.png")
+    # Whose newest record is of another model sees lists of this one.
+    page.locator("#model label", has_text="mf").click()
+    expect(page.locator("#model-id")).to_have_text(bundle, timeout=WITHIN_MS)
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    expect(page.locator("#me")).to_have_text(user_id)
+    expect(page.locator("#model-id")).to_have_text(bundle)
+    expect(page.locator("#cart-count")).to_have_text("2")
 
 
 def test_a_second_shopper_has_lists_of_their_own(visit: Open) -> None:

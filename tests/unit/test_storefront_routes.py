@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 
 from stream.contracts import Item
 from stream.demo.figures import Figures, WorkerFigures, read_figures
+from stream.demo.models import Serving
 from stream.demo.storefront import PAGE, add_storefront, catalogue
 from stream.demo.traffic import SimulatedShoppers
 
@@ -22,6 +23,7 @@ ITEMS = [
     Item("p1", title="MUG", category="Tea & mugs", price=2.5, embedding=(0.5, 0.5)),
     Item("coupon-tea-mugs", kind="coupon", title="10% off", category="Tea & mugs"),
 ]
+JSON = {"Content-Type": "application/json"}
 
 
 class Switch:
@@ -37,16 +39,33 @@ class Switch:
         self.running = False
 
 
+class Choice:
+    """Models that nobody serves."""
+
+    models = ("mf", "decay")
+
+    def __init__(self) -> None:
+        self.now = Serving("mf", "id of mf", ready=True)
+
+    def switch(self, model: str) -> None:
+        self.now = Serving(model, f"id of {model}", ready=True)
+
+
 Client = TestClient[Any, Any]
 
 
-def serve(check: Callable[[Client], Awaitable[None]], traffic: Switch | None = None) -> None:
+def serve(
+    check: Callable[[Client], Awaitable[None]],
+    traffic: Switch | None = None,
+    models: Choice | None = None,
+) -> None:
     async def figures() -> Figures:
         return Figures(events=7.0, latency=((0.1, 2.0), (None, 3.0)))
 
     async def run() -> None:
         app = web.Application()
-        add_storefront(app, catalogue(ITEMS, ["home"], ["13305"]), figures, traffic or Switch())
+        told = catalogue(ITEMS, ["home"], ["13305"], Choice.models)
+        add_storefront(app, told, figures, traffic or Switch(), models or Choice())
         async with TestClient(TestServer(app)) as client:
             await check(client)
 
@@ -83,6 +102,7 @@ def test_the_catalogue_is_told_without_vectors() -> None:
             "categories": [{"name": "Tea & mugs", "coupon": "coupon-tea-mugs"}],
             "placements": ["home"],
             "shoppers": ["13305"],
+            "models": ["mf", "decay"],
         }
 
     serve(check)
@@ -105,13 +125,49 @@ def test_figures_and_the_switch() -> None:
     serve(check, traffic)
 
 
+def test_the_page_switches_the_model() -> None:
+    async def check(client: Client) -> None:
+        assert (await (await client.get("/demo/stats")).json())["serving"]["model"] == "mf"
+        answer = await client.post("/demo/model", json={"model": "decay"})
+        serving = {"model": "decay", "bundle_id": "id of decay", "ready": True}
+        assert await answer.json() == {"serving": serving}
+        assert (await (await client.get("/demo/stats")).json())["serving"] == serving
+
+    serve(check)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b'{"model": "decay"}', {}, 403),
+        (b'{"model": "decay"}', {"Host": "shop.example"}, 403),
+        (b'{"model": "glr"}', JSON, 400),
+        (b'{"model": 1}', JSON, 400),
+        (b"{}", JSON, 400),
+    ],
+)
+def test_no_other_model_and_no_other_page(
+    body: bytes, headers: dict[str, str], status: int
+) -> None:
+    models = Choice()
+
+    async def check(client: Client) -> None:
+        answer = await client.post("/demo/model", data=body, headers=headers)
+        assert answer.status == status
+        message = json.loads(await answer.text())["message"]
+        assert ("mf, decay" in message) is (status == 400)
+
+    serve(check, models=models)
+    assert models.now.model == "mf"
+
+
 @pytest.mark.parametrize(
     ("body", "headers", "status"),
     [
         (b'{"on": true}', {"Content-Type": "text/plain"}, 403),  # what a foreign form could send
-        (b'{"on": true}', {"Content-Type": "application/json", "Host": "shop.example"}, 403),
-        (b'{"on": "yes"}', {"Content-Type": "application/json"}, 400),
-        (b"\xff", {"Content-Type": "application/json"}, 400),
+        (b'{"on": true}', JSON | {"Host": "shop.example"}, 403),
+        (b'{"on": "yes"}', JSON, 400),
+        (b"\xff", JSON, 400),
     ],
 )
 def test_the_switch_is_for_the_page_alone(

@@ -54,6 +54,7 @@ document.addEventListener("visibilitychange", () => {
 });
 
 introduce();
+await tellEngine().catch(complain);
 await Promise.all([enter(here.me), enter(here.other)]).catch(complain);
 document.body.dataset.ready = "true";
 let asking = false;

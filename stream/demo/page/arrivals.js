@@ -7,11 +7,17 @@ import { tellInterest, tellOther } from "./insight.js";
 import { linesOf, render, renderOther } from "./shelves.js";
 import { here, items, shop, STRENGTHS } from "./shop.js";
 
+/** Whether lists come of another model than the one that serves now. */
+function outdated(record) {
+  return here.serving?.ready && record.model !== undefined && record.model !== here.serving.bundle_id;
+}
+
 /** Follow a shopper's lists. */
 export function welcome(shopper) {
   shopper.follow(
     (record, tookMs) => {
-      if (shopper === here.me) arrived(record, tookMs);
+      if (outdated(record)) greet(shopper).catch(complain);
+      else if (shopper === here.me) arrived(record, tookMs);
       else {
         renderOther();
         tellOther().catch(() => {});
@@ -39,13 +45,14 @@ function arrived(record, tookMs) {
 }
 
 /**
- * Lists for somebody of whom nothing is known: asked for, since only events make lists by themselves. The home
- * list comes first; of a second shopper no others are shown.
+ * Lists for somebody of whom nothing is known, or whose lists another model made: asked for, since only events make
+ * lists by themselves. The home list comes first; of a second shopper no others are shown.
  */
 export async function greet(shopper) {
   const lists = {};
   const show = () => {
-    if (shopper.record !== null && !shopper.record.asked) return false; // an event was sooner
+    const { record } = shopper;
+    if (record !== null && !record.asked && !outdated(record)) return false; // an event was sooner
     shopper.record = { lists, asked: true };
     if (shopper === here.me) render();
     else renderOther();
@@ -63,6 +70,6 @@ export async function enter(shopper) {
   welcome(shopper);
   await recall(shopper);
   await new Promise((resume) => setTimeout(resume, 150)); // lists that are there come at once
-  if (shopper.record === null || shopper.record.asked) await greet(shopper);
+  if (shopper.record === null || shopper.record.asked || outdated(shopper.record)) await greet(shopper);
   else if (shopper === here.me) renderCart();
 }

@@ -12,7 +12,9 @@ export class Recent {
 
   put(stats) {
     const now = performance.now() / 1000;
-    if (this.samples.length && stats.events < this.samples.at(-1)[1].events) this.samples = []; // another worker
+    const before = this.samples.at(-1)?.[1];
+    // Another worker counts from 0.
+    if (before && (stats.events < before.events || stats.serving.bundle_id !== before.serving.bundle_id)) this.samples = [];
     this.samples.push([now, stats]);
     while (this.samples.length > 2 && now - this.samples[0][0] > KEEP_S) this.samples.shift();
   }

@@ -30,6 +30,15 @@ const DID = {
   cancel: "cancelled",
 };
 
+const MODELS = {
+  mf: "matrix factorization",
+  decay: "fading interests",
+  content: "factors and what items are said to be",
+  glr: "gated linear recurrence",
+  cooccurrence: "what stands together in visits",
+  ensemble: "several models as one",
+};
+
 /** "LUNCH BAG  BLACK SKULL." -> "Lunch bag black skull" */
 export function title(item) {
   const text = (item?.title || item?.item_id || "").replace(/\s+/g, " ").replace(/[.,\s]+$/, "");
@@ -44,6 +53,7 @@ export function reason(found, items) {
   return PLAIN[found.code] || found.code.replaceAll("_", " ");
 }
 
+export const model = (name) => (MODELS[name] ? `${name} (${MODELS[name]})` : name);
 export const did = (type) => DID[type] || type.replaceAll("_", " ");
 export const price = (item) => (item?.price == null ? "" : `£${item.price.toFixed(2)}`);
 export const percent = (score) => (score >= 0.1 ? `${Math.round(score * 100)}%` : `${(score * 100).toFixed(1)}%`);

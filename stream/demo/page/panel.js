@@ -4,6 +4,7 @@ import { get, post } from "./api.js";
 import { drawLatencies, drawRates, quantile, Recent } from "./charts.js";
 import { at, complain } from "./dom.js";
 import { milliseconds, percent } from "./formatting.js";
+import { served } from "./model.js";
 
 const recent = new Recent();
 
@@ -21,6 +22,7 @@ export async function tellEngine() {
   at("latency").setAttribute("aria-label", median === null ? "No events in the last minute" : `Half of the last minute's events had their list within ${milliseconds(median)} milliseconds, 99 in 100 within ${milliseconds(p99)}`);
   at("throughput").setAttribute("aria-label", rates.length ? `${Math.round(rates.at(-1))} events a second now` : "No events yet");
   showTraffic(stats.traffic);
+  served(stats.serving);
 }
 
 function showTraffic(on) {

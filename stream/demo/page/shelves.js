@@ -38,8 +38,14 @@ export function render(options) {
     else if (id !== "list-cart") at(id).closest("section").hidden = lines.length === 0;
     watch(id, placement());
   }
+  at("model-id").textContent = modelOf(here.me.record)?.slice(0, 12) ?? "…";
   renderCart();
   return fresh;
+}
+
+/** The bundle that made the home list: a record's, or an answer's where lists were asked for. */
+function modelOf(record) {
+  return record?.model ?? (record?.lists[here.home] ?? record?.lists.home)?.model;
 }
 
 export function renderOther(options) {

@@ -6,11 +6,15 @@ export const shop = await get("/demo/catalogue");
 export const items = new Map(shop.items.map((item) => [item.item_id, item]));
 export const STRENGTHS = [...document.querySelectorAll("#explore input")].map((input) => input.value);
 
-/** Two shoppers, and the placement that the front page shows. */
+/**
+ * Two shoppers, the placement that the front page shows, and what the worker serves: { model, bundle_id, ready }, null
+ * until it is known.
+ */
 export const here = {
   me: new Shopper(remembered("freshet-shopper", () => guest("you"))),
   other: new Shopper(guest("friend")),
   home: "home",
+  serving: null,
 };
 
 export const known = (id) => items.get(id) ?? { item_id: id };
