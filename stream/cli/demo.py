@@ -107,15 +107,15 @@ def command(
         topics = settings.topics
         sources = [topics.items, topics.clicks, topics.purchases]
         producer = stack.enter_context(open_producer(Cluster.of(settings), sources))
-        bundles = _bundles(settings)
+        served = bundles(settings)
         metrics_port = free_port()
         models = ModelSwitch(
-            bundles,
+            served,
             lambda bundle: _worker(settings, config, bundle, worker_settings, metrics_port),
             lambda bundle: _send(settings, producer, shop.with_vectors(shop.assortment(bundle))),
         )
         stack.enter_context(models)
-        items = shop.assortment(Bundle.load(bundles[models.now.model]))
+        items = shop.assortment(Bundle.load(served[models.now.model]))
         _send(settings, producer, items)
         products = sum(item.kind == "product" for item in items)
         click.echo(
@@ -168,8 +168,8 @@ def _port(wanted: int | None) -> int:
     return 0
 
 
-def _bundles(settings: Settings) -> Mapping[str, Path]:
-    """By model: those of the sample, unless a bundle is named."""
+def bundles(settings: Settings) -> Mapping[str, Path]:
+    """By model: the sample's, unless a bundle is named."""
     if settings.bundle is None:
         return sample.BUNDLES
     folder = Path(settings.bundle)
