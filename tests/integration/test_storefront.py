@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from stream.core.manifest import read_manifest
 from stream.demo import sample
@@ -255,8 +255,8 @@ def test_on_a_phone_nothing_runs_off_the_side(visit: Open) -> None:
     assert wide(page) == 360
     page.screenshot(path=SHOTS / "phone.png", full_page=True)
     heights = "all => all.map((one) => one.getBoundingClientRect().height)"
-    found = page.locator("main button:visible, aside select").evaluate_all(heights)
-    assert len(found) > 40
+    found = page.locator("main button:visible, aside select, main label").evaluate_all(heights)
+    assert len(found) > 45
     assert min(found) >= 40  # a fingertip's
     press(page, "open")
     expect(page.locator("#list-together li[data-id]").first).to_be_visible()
@@ -298,8 +298,9 @@ def test_another_model_serves_at_the_press_of_a_key(visit: Open) -> None:
     expect(serving).to_have_value("mf")
     serving.focus()
     page.keyboard.press("ArrowRight")
-    expect(words).to_contain_text("A worker with decay (fading interests) is starting")
+    expect(words).to_contain_text("Starting a worker with decay (fading interests)")
     expect(page.locator("#model")).to_have_attribute("aria-busy", "true")
+    assert page.evaluate(POOR_CONTRAST) == []
     # What is done meanwhile waits for the worker.
     added = str(page.locator("#list-home > li[data-id]").nth(3).get_attribute("data-id"))
     page.locator("#list-home [data-do=cart]").nth(3).click()
@@ -325,6 +326,23 @@ def test_another_model_serves_at_the_press_of_a_key(visit: Open) -> None:
     expect(page.locator("#me")).to_have_text(user_id)
     expect(page.locator("#model-id")).to_have_text(bundle)
     expect(page.locator("#cart-count")).to_have_text("2")
+
+
+def test_where_there_is_one_model_it_is_told_and_no_switch_is_shown(
+    browser: Browser, url: str
+) -> None:
+    def with_one(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**answer.json(), "models": ["mf"]})
+
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.route("**/demo/catalogue", with_one)
+        page.goto(url)
+        page.wait_for_selector("body[data-ready]", timeout=WITHIN_MS)
+        expect(page.locator("#model")).to_be_hidden()
+        expect(page.locator("#explore")).to_be_visible()
+        expect(page.locator("#model-words")).to_contain_text("Ranked by")
 
 
 def test_a_second_shopper_has_lists_of_their_own(visit: Open) -> None:

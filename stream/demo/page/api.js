@@ -1,5 +1,6 @@
 // The gateway's routes, as the page uses them. Knows nothing of the document.
 
+const PATIENCE_MS = 30000; // the gateway's longest: a worker that starts anew answers what was asked meanwhile
 const json = { "Content-Type": "application/json" };
 
 async function call(path, options) {
@@ -78,7 +79,7 @@ export class Shopper {
   }
 
   ask(type, fields = {}) {
-    return post("/v1/requests", { user_id: this.userId, type, deadline_ms: Date.now() + 10000, ...fields });
+    return post("/v1/requests", { user_id: this.userId, type, deadline_ms: Date.now() + PATIENCE_MS, ...fields });
   }
 
   forget() {

@@ -4,6 +4,7 @@ import { enter, welcome } from "./arrivals.js";
 import { putIntoCart, takeOutOfCart } from "./cart.js";
 import { at, complain, say } from "./dom.js";
 import { title } from "./formatting.js";
+import { tellOther } from "./insight.js";
 import { tellEngine } from "./panel.js";
 import { introduce } from "./people.js";
 import { leaveProduct, openProduct } from "./product.js";
@@ -55,7 +56,7 @@ document.addEventListener("visibilitychange", () => {
 
 introduce();
 await tellEngine().catch(complain);
-await Promise.all([enter(here.me), enter(here.other)]).catch(complain);
+await Promise.all([enter(here.me), enter(here.other).then(tellOther)]).catch(complain);
 document.body.dataset.ready = "true";
 let asking = false;
 setInterval(() => {

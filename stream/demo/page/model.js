@@ -40,7 +40,7 @@ function show(serving) {
   if (serving.ready) last = serving.bundle_id;
   switched ||= another;
   const name = model(serving.model);
-  if (!serving.ready) tell(`A worker with ${name} is starting; these lists stay until it serves. What you do meanwhile is kept.`);
+  if (!serving.ready) tell(`Starting a worker with ${name}; what you do meanwhile is kept.`);
   else tell(`Ranked by ${name}.${switched ? " What it knows of you is rebuilt from what you did last." : ""}`);
   if (another) for (const shopper of [here.me, here.other]) greet(shopper).catch(complain);
 }
