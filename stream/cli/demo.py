@@ -141,6 +141,7 @@ def command(
                 embedded=bool(worker_settings),
             )
             stack.enter_context(page)
+            stack.callback(models.close)  # before the page, which waits for a switch under way
         started = time.monotonic()
         models.await_ready()
         click.echo(

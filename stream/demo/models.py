@@ -75,6 +75,10 @@ class ModelSwitch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the worker, and a switch under way; none starts any more."""
         with self._lock:
             self._closed = True
             worker, self._worker = self._worker, None

@@ -13,6 +13,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -51,6 +52,13 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def url(browser: Browser) -> Iterator[str]:
+    """The page of a demo for all."""
+    with demo() as address:
+        yield address
+
+
+@contextlib.contextmanager
+def demo() -> Iterator[str]:
     """The page of a demo that replays nothing; afterwards it ends by Ctrl-C, in order."""
     if reason := why_missing("embedded"):
         if must_run("embedded"):
@@ -58,7 +66,7 @@ def url(browser: Browser) -> Iterator[str]:
         pytest.skip(f"no embedded broker: {reason}")
     environ = {k: v for k, v in os.environ.items() if not k.startswith("FRESHET_")}
     command = ["demo", "--events", "0", "--page-port", "0"]
-    demo = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "stream.cli", *command],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -68,14 +76,14 @@ def url(browser: Browser) -> Iterator[str]:
         cwd="/",
     )
     try:
-        yield page_address(demo)
-        demo.send_signal(signal.SIGINT)
-        told, _ = demo.communicate(timeout=20)
-        assert demo.returncode == 130
+        yield page_address(process)
+        process.send_signal(signal.SIGINT)
+        told, _ = process.communicate(timeout=20)
+        assert process.returncode == 130
         assert "Traceback" not in told
     finally:
-        demo.kill()
-        demo.communicate()
+        process.kill()
+        process.communicate()
 
 
 def page_address(demo: subprocess.Popen[str]) -> str:
@@ -326,6 +334,27 @@ def test_another_model_serves_at_the_press_of_a_key(visit: Open) -> None:
     expect(page.locator("#me")).to_have_text(user_id)
     expect(page.locator("#model-id")).to_have_text(bundle)
     expect(page.locator("#cart-count")).to_have_text("2")
+
+
+def test_ctrl_c_during_a_switch_ends_the_demo_in_order() -> None:
+    """Not by the clock that ends a command which takes too long: then nothing would answer."""
+    answers: list[Any] = []
+
+    def switch(url: str) -> None:
+        headers = {"Content-Type": "application/json"}
+        asked = urllib.request.Request(f"{url}/demo/model", b'{"model": "decay"}', headers)
+        with urllib.request.urlopen(asked) as answer:
+            answers.append(json.load(answer)["serving"]["ready"])
+
+    with demo() as url:
+        switching = threading.Thread(target=switch, args=(url,), daemon=True)
+        switching.start()
+        deadline_s, ready = time.monotonic() + WITHIN_MS / 1000, True
+        while ready and time.monotonic() < deadline_s:
+            with urllib.request.urlopen(f"{url}/demo/stats") as answer:
+                ready = json.load(answer)["serving"]["ready"]
+    switching.join(WITHIN_MS / 1000)
+    assert answers == [False]
 
 
 def test_where_there_is_one_model_it_is_told_and_no_switch_is_shown(

@@ -191,7 +191,7 @@ def test_a_switch_starts_nothing_once_the_demo_ended() -> None:
     stage = Stage()
     with stage.switch as switch:
         switch.await_ready()
-        stage.between = lambda: switch.__exit__(None, None, None)
+        stage.between = switch.close
         switch.switch("decay")
     assert stage.happened == ["start mf", "end mf", "items for decay"]
 
