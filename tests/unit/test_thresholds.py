@@ -41,6 +41,11 @@ def test_what_a_threshold_keeps_by_hand() -> None:
     assert kept_by(0.0, np.zeros((2, 3)), hits, wanted=4) == (0, 0, 0, 0, 0)
 
 
+def test_scores_of_1_can_be_all_that_is_kept() -> None:
+    scores, hits = np.array([1.0, 1.0, 0.25]), np.array([True, True, False])
+    assert best_theta(scores, hits, 2) == 0.999
+
+
 @given(st.data())
 def test_no_threshold_has_a_better_f1_than_the_best_one(data: st.DataObject) -> None:
     size = data.draw(st.integers(1, 30))

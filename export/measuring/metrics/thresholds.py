@@ -74,7 +74,7 @@ def best_theta(scores: Scores, hits: Bool, wanted: int) -> float:
 
 def _rounded_down(scores: npt.NDArray[np.float64]) -> list[float]:
     """Thresholds that could be written: ascending, each once, from `LEAST` to below 1."""
-    some = scores[(scores >= LEAST) & (scores < 1)]
+    some = np.minimum(scores[scores >= LEAST], 1 - 10.0**-DIGITS)
     power = np.floor(np.log10(some)).astype(np.int64) - (DIGITS - 1)
     digits = np.floor(some / 10.0**power).astype(np.int64)
     pairs = np.unique(np.stack([power, digits], axis=1), axis=0)
