@@ -19,6 +19,7 @@ from aiokafka.structs import ConsumerRecord
 from stream.errors import TopicError
 from stream.kafka.cluster import Cluster
 from stream.kafka.reader import FETCH_WAIT_MS
+from stream.kafka.stopping import stop_consumer
 from stream.kafka.unpack import bound_unpacking
 
 T = TypeVar("T")
@@ -165,11 +166,11 @@ class TopicFollower:
                 for records in found.values():
                     yield [record for record in records if record.offset <= last]
         finally:
-            await consumer.stop()
+            await stop_consumer(consumer)
 
     async def stop(self) -> None:
         if self._consumer is not None:
-            await self._consumer.stop()
+            await stop_consumer(self._consumer)
 
     async def _poll(self) -> int:
         try:

@@ -19,6 +19,7 @@ from stream.contracts import Headers
 from stream.errors import BrokerError
 from stream.kafka.batches import RecordBatch
 from stream.kafka.cluster import Cluster
+from stream.kafka.stopping import stop_consumer
 from stream.kafka.unpack import MAX_UNPACKED_BYTES, bound_unpacking
 
 FETCH_BYTES = 1 << 20
@@ -73,7 +74,7 @@ class Reader:
 
     async def stop(self) -> None:
         if self.consumer is not None:
-            await self.consumer.stop()
+            await stop_consumer(self.consumer)
 
     def hasten(self) -> None:
         """Ask for records again and again: for a broker that answers a waiting fetch late.

@@ -43,7 +43,7 @@ def test_a_worker_that_slept_past_its_session_cannot_change_a_state(toys: ToyRun
     time.sleep(1)
     sleeper.send(signal.SIGSTOP)
     heir = toys.worker()
-    time.sleep(2)
+    heir.wait_for("took partitions")
     sleeper.send(signal.SIGCONT)
     assert sleeper.wait(60) == 70
     assert "another worker took the partition over" in sleeper.log

@@ -86,7 +86,7 @@ class Freshet:
         with self.start(*arguments, anew=anew) as process:
             out, err = process.communicate(timeout=60)
         assert process.returncode == code, out + err
-        assert "Traceback" not in err
+        assert "Traceback" not in err, err
         return out if code == 0 else out + err
 
 
@@ -113,5 +113,5 @@ def interrupt(process: Running, number: int = signal.SIGINT) -> str:
     process.send_signal(number)
     _, err = process.communicate(timeout=END_WITHIN_S + 5)
     assert time.monotonic() - started < END_WITHIN_S
-    assert "Traceback" not in err
+    assert "Traceback" not in err, err
     return err
