@@ -148,6 +148,8 @@ class _Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """As `aiohttp.web.RequestHandler.handle_error`: of what could not be read, or failed."""
+        if isinstance(exc, ConnectionError):
+            raise exc  # the client has left: no failure, and nobody to answer
         if exc is not None and status >= 500:
             log_failure(exc)
         if request.writer.output_size > 0:

@@ -14,11 +14,15 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from stream.config import Settings
+from stream.declared import GATEWAY
+from stream.gateway import streams
+from stream.gateway.app import gateway_app, unanswered
 from stream.gateway.service import Service
 from stream.http import HttpServer
 from stream.listening import Listener, answer
 from stream.metrics import GATEWAY_REFUSED_TOTAL, GATEWAY_REQUESTS_TOTAL
 from stream.settings.gateway import Gateway
+from tests.support.gateway import FakeProducer, filled, record_of, settings_with
 
 BROKEN = {
     "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
@@ -119,6 +123,70 @@ def test_the_gateway_counts_what_it_cannot_read() -> None:
     before = [counter._value.get() for counter in counted]
     run(gateway(), lambda url: say(url, BROKEN["a version"]))
     assert [counter._value.get() for counter in counted] == [count + 1 for count in before]
+
+
+CLICKS, STREAM = "/v1/clicks", "/v1/users/{user_id}/stream"
+OPENED = b"GET /v1/users/u1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+LEFT = {
+    "in the midst of its body": (
+        CLICKS,
+        b"POST /v1/clicks HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        b'Content-Length: 100\r\n\r\n{"user_id',
+    ),
+    "during a stream": (STREAM, OPENED),
+    "by taking nothing": (STREAM, OPENED),
+}
+
+
+def counts() -> dict[tuple[str, ...], float]:
+    """Answers by route and status, refusals by reason."""
+    return {
+        tuple(sample.labels.values()): sample.value
+        for family in GATEWAY.collect()
+        for sample in family.samples
+        if sample.name in {"freshet_gateway_requests_total", "freshet_gateway_refused_total"}
+    }
+
+
+@pytest.mark.parametrize("how", LEFT)
+def test_a_client_that_leaves_is_no_failure_and_counted_once(
+    how: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    route, sent = LEFT[how]
+    monkeypatch.setattr(streams, "WRITE_WITHIN_S", 0.1)
+    view = filled(record_of("u1"))
+    listener = Listener(
+        gateway_app(settings_with(), view, FakeProducer(), registry=CollectorRegistry()),
+        *("127.0.0.1", 0),
+        refusal=lambda *_: "",
+        unanswered=unanswered,
+        end_within_s=1.0,
+    )
+    before = counts()
+
+    async def check(url: str) -> None:
+        host, port = url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(sent)
+        if route == STREAM:
+            await asyncio.wait_for(reader.readuntil(b"event: lists"), 5)
+        if how != "by taking nothing":
+            await asyncio.sleep(0.1)
+            writer.close()
+        for offset in range(1, 300):
+            if counts() != before:
+                break
+            if route == STREAM:
+                view.put([record_of("u1", items=5000, offset=offset)])
+            await asyncio.sleep(0.02)
+        writer.close()
+
+    with caplog.at_level(logging.INFO):
+        run(listener, check)
+    now = counts()
+    more = {labels: now[labels] - before.get(labels, 0.0) for labels in now}
+    assert {labels: count for labels, count in more.items() if count} == {(route, "499"): 1.0}
+    assert caplog.records == []
 
 
 def test_a_failure_is_told_without_its_words(caplog: pytest.LogCaptureFixture) -> None:
