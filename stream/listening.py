@@ -170,11 +170,16 @@ class _Connection(web.RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         """As `aiohttp.web.RequestHandler.finish_response`; errors of no handler are ours."""
         if isinstance(resp, web.HTTPException) and resp.status >= 400:
-            told = self._unanswered(resp.status)
-            if hdrs.ALLOW in resp.headers:
-                told.headers[hdrs.ALLOW] = resp.headers[hdrs.ALLOW]
-            resp = told
+            resp = reworded(resp, self._unanswered)
         return await super().finish_response(request, resp, start_time)
+
+
+def reworded(error: web.HTTPException, unanswered: Unanswered) -> web.Response:
+    """An error of aiohttp's in the application's own words; which methods are allowed is kept."""
+    told = unanswered(error.status)
+    if hdrs.ALLOW in error.headers:
+        told.headers[hdrs.ALLOW] = error.headers[hdrs.ALLOW]
+    return told
 
 
 async def unsigned(request: web.Request, response: web.StreamResponse) -> None:

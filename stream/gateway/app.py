@@ -34,6 +34,7 @@ from stream.listening import (
     asked_host,
     is_loopback,
     log_failure,
+    reworded,
     unsigned,
 )
 from stream.metrics import (
@@ -225,10 +226,7 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        response = _refused(error.status)
-        if hdrs.ALLOW in error.headers:
-            response.headers[hdrs.ALLOW] = error.headers[hdrs.ALLOW]
-        return response
+        return reworded(error, _refused)
     except (ConnectionError, TimeoutError):
         raise
     except Exception as error:
