@@ -1,7 +1,8 @@
 """An application on a socket, and answers that are alike everywhere. In: an application.
 
-No answer names a version. What cannot be read as HTTP is answered as JSON, as all errors are, and
-quoted in no log, for it may hold ids. Knows no routes, and nothing of Kafka.
+No header and no error names a version; `/metrics` does, of Python (`python_info`). What cannot be
+read as HTTP is answered as JSON, as all errors are, and quoted in no log, for it may hold ids.
+Knows no routes, and nothing of Kafka.
 """
 
 from __future__ import annotations
@@ -183,7 +184,7 @@ def reworded(error: web.HTTPException, unanswered: Unanswered) -> web.Response:
 
 
 async def unsigned(request: web.Request, response: web.StreamResponse) -> None:
-    """Tell nobody which versions serve; for the `on_response_prepare` of an application."""
+    """No header tells which versions serve; for the `on_response_prepare` of an application."""
     response.headers[hdrs.SERVER] = _NAME
 
 

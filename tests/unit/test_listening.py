@@ -103,7 +103,7 @@ def test_what_cannot_be_read_is_told_as_other_errors_are(
         (b"POST /healthz", 405, "method_not_allowed"),
     ],
 )
-def test_no_answer_names_a_version(
+def test_no_header_and_no_error_names_a_version(
     line: bytes, status: int, error: str | None, start: Callable[[], Server]
 ) -> None:
     sent = line + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
