@@ -20,7 +20,7 @@ from stream.contracts import Item
 from stream.demo.figures import Figures
 from stream.demo.models import Serving
 from stream.demo.shop import coupon_of
-from stream.listening import asked_host, is_loopback
+from stream.listening import answer, asked_host, is_loopback
 
 PAGE: Final = Path(__file__).parent / "page"
 _HEADERS: Final = {
@@ -139,14 +139,14 @@ class _Routes:
         return web.FileResponse(PAGE / "index.html")
 
     async def catalogue(self, request: web.Request) -> web.Response:
-        response = web.Response(body=self._catalogue, content_type=_JSON)
+        response = answer(self._catalogue)
         response.enable_compression()
         return response
 
     async def stats(self, request: web.Request) -> web.Response:
         found = await self._figures()
         told: dict[str, Any] = msgspec.structs.asdict(found)
-        return _told(told | {"traffic": self._traffic.running, "serving": self._models.now})
+        return answer(told | {"traffic": self._traffic.running, "serving": self._models.now})
 
     async def let_in(self, request: web.Request) -> web.Response:
         """Simulated shoppers on or off."""
@@ -154,7 +154,7 @@ class _Routes:
         if isinstance(wanted, web.Response):
             return wanted
         await asyncio.to_thread(self._traffic.start if wanted.on else self._traffic.stop)
-        return _told({"traffic": self._traffic.running})
+        return answer({"traffic": self._traffic.running})
 
     async def serve(self, request: web.Request) -> web.Response:
         """Let the worker serve a model; answers once it does."""
@@ -166,7 +166,7 @@ class _Routes:
         if wanted.model not in names:
             return _refused(400, cure)
         await asyncio.to_thread(self._models.switch, wanted.model)
-        return _told({"serving": self._models.now})
+        return answer({"serving": self._models.now})
 
 
 async def _asked(request: web.Request, kind: type[_Asked], cure: str) -> _Asked | web.Response:
@@ -179,10 +179,5 @@ async def _asked(request: web.Request, kind: type[_Asked], cure: str) -> _Asked 
         return _refused(400, cure)
 
 
-def _told(told: dict[str, Any]) -> web.Response:
-    return web.Response(body=msgspec.json.encode(told), content_type=_JSON)
-
-
 def _refused(status: int, message: str) -> web.Response:
-    body = msgspec.json.encode({"error": "refused", "message": message})
-    return web.Response(status=status, body=body, content_type=_JSON)
+    return answer({"error": "refused", "message": message}, status)
