@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
@@ -115,11 +117,36 @@ def add_storefront(
     add.add_post("/demo/traffic", routes.let_in)
     add.add_post("/demo/model", routes.serve)
     app.on_response_prepare.append(_harden)
+    app.on_cleanup.append(routes.close)
 
 
 async def _harden(request: web.Request, response: web.StreamResponse) -> None:
     if request.path == "/" or request.path.startswith(("/page/", "/demo/")):
         response.headers.update(_HEADERS)
+
+
+class _Wishes:
+    """Fulfils wishes, one after the other; of several at once the last one counts.
+
+    On a thread of its own: wishes take seconds, and the loop's own threads read the page's files.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "wishes")
+        self._last: asyncio.Future[None] | None = None
+
+    async def fulfil(self, wish: Callable[[], None]) -> None:
+        """Returns once it is fulfilled, or overtaken by another one."""
+        if self._last is not None:
+            self._last.cancel()  # one that has begun goes on, but nobody waits for it
+        self._last = mine = asyncio.get_running_loop().run_in_executor(self._thread, wish)
+        await asyncio.wait([mine])
+        if not mine.cancelled():
+            mine.result()
+
+    async def close(self) -> None:
+        """Begin no other one, and wait for the one that has begun."""
+        await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
 
 
 class _Routes:
@@ -134,6 +161,10 @@ class _Routes:
         self._figures = figures
         self._traffic = traffic
         self._models = models
+        self._traffic_wishes, self._model_wishes = _Wishes(), _Wishes()
+
+    async def close(self, app: web.Application) -> None:
+        await asyncio.gather(self._traffic_wishes.close(), self._model_wishes.close())
 
     async def index(self, request: web.Request) -> web.StreamResponse:
         return web.FileResponse(PAGE / "index.html")
@@ -149,15 +180,15 @@ class _Routes:
         return answer(told | {"traffic": self._traffic.running, "serving": self._models.now})
 
     async def let_in(self, request: web.Request) -> web.Response:
-        """Simulated shoppers on or off."""
+        """Simulated shoppers on or off; answers once they are, or once another one wishes."""
         wanted = await _asked(request, _Switch, 'send {"on": true} or {"on": false}')
         if isinstance(wanted, web.Response):
             return wanted
-        await asyncio.to_thread(self._traffic.start if wanted.on else self._traffic.stop)
+        await self._traffic_wishes.fulfil(self._traffic.start if wanted.on else self._traffic.stop)
         return answer({"traffic": self._traffic.running})
 
     async def serve(self, request: web.Request) -> web.Response:
-        """Let the worker serve a model; answers once it does."""
+        """Let the worker serve a model; answers once it does, or once another one is wished."""
         names = self._models.models
         cure = f'send {{"model": NAME}}, NAME being one of {", ".join(names)}'
         wanted = await _asked(request, _Wanted, cure)
@@ -165,7 +196,7 @@ class _Routes:
             return wanted
         if wanted.model not in names:
             return _refused(400, cure)
-        await asyncio.to_thread(self._models.switch, wanted.model)
+        await self._model_wishes.fulfil(partial(self._models.switch, wanted.model))
         return answer({"serving": self._models.now})
 
 

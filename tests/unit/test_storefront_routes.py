@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -24,6 +26,7 @@ ITEMS = [
     Item("coupon-tea-mugs", kind="coupon", title="10% off", category="Tea & mugs"),
 ]
 JSON = {"Content-Type": "application/json"}
+WITHIN_S = 10.0
 
 
 class Switch:
@@ -134,6 +137,62 @@ def test_the_page_switches_the_model() -> None:
         assert (await (await client.get("/demo/stats")).json())["serving"] == serving
 
     serve(check)
+
+
+class Slow(Switch, Choice):
+    """Both, which begin what they are asked for, and end it when they may."""
+
+    def __init__(self) -> None:
+        Switch.__init__(self)
+        Choice.__init__(self)
+        self.begun: list[str] = []
+        self.may_end = threading.Event()
+
+    def start(self) -> None:
+        self._do("start")
+
+    def stop(self) -> None:
+        self._do("stop")
+
+    def switch(self, model: str) -> None:
+        self._do(model)
+
+    def _do(self, what: str) -> None:
+        self.begun.append(what)
+        assert self.may_end.wait(WITHIN_S)
+
+
+@pytest.mark.parametrize(
+    ("path", "wishes", "begun"),
+    [
+        ("/demo/model", [{"model": "decay"}, {"model": "mf"}], ["decay", "mf"]),
+        ("/demo/traffic", [{"on": True}, {"on": False}], ["start", "stop"]),
+    ],
+)
+def test_who_clicks_impatiently_gets_the_page_and_the_last_wish(
+    path: str, wishes: list[dict[str, Any]], begun: list[str]
+) -> None:
+    slow = Slow()
+
+    async def check(client: Client) -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(6))
+        last = asyncio.create_task(client.post(path, json=wishes[0]))
+        try:
+            async with asyncio.timeout(WITHIN_S / 2):
+                while not slow.begun:
+                    await asyncio.sleep(0.01)
+                for wish in (wishes * 5)[1:]:
+                    overtaken, last = last, asyncio.create_task(client.post(path, json=wish))
+                    assert (await overtaken).status == 200
+                assert (await client.get("/")).status == 200
+            assert not last.done()
+        finally:
+            slow.may_end.set()
+            await asyncio.wait([last])
+        assert (await last).status == 200
+        assert slow.begun == begun, "the first one, which had begun, and the last one"
+
+    serve(check, slow, slow)
 
 
 @pytest.mark.parametrize(
