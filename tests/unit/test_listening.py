@@ -19,7 +19,7 @@ from stream.gateway import streams
 from stream.gateway.app import gateway_app, unanswered
 from stream.gateway.service import Service
 from stream.http import HttpServer
-from stream.listening import Listener, answer
+from stream.listening import Listener, _Connection, _Runner, _Server, answer
 from stream.metrics import GATEWAY_REFUSED_TOTAL, GATEWAY_REQUESTS_TOTAL
 from stream.settings.gateway import Gateway
 from tests.support.gateway import FakeProducer, filled, record_of, settings_with
@@ -271,3 +271,29 @@ def test_what_is_overridden_is_as_it_was(theirs: Callable[..., Any], parameters:
     ]
     found = signature.replace(parameters=bare, return_annotation=inspect.Signature.empty)
     assert str(found) == f"({parameters})"
+
+
+def test_a_server_is_copied_whole() -> None:
+    """Attributes that aiohttp keeps to itself, taken from what an application made."""
+
+    def refuse(status: int) -> web.Response:
+        return answer({}, status)
+
+    async def check() -> None:
+        app = web.Application()
+        given = {"access_log": None, "lingering_time": 3.0, "max_line_size": 1234}
+        theirs, ours = web.AppRunner(app, **given), _Runner(app, refuse, **given)
+        await theirs.setup()
+        await ours.setup()
+        expected, found = vars(theirs.server), vars(ours.server)
+        assert {"_loop", "_kwargs"} <= expected.keys()
+        assert expected["_kwargs"].items() >= given.items()
+        assert isinstance(ours.server, _Server)
+        assert found == expected | {"_unanswered": refuse}
+        connection = ours.server()
+        assert isinstance(connection, _Connection)
+        assert (connection._lingering_time, connection.max_line_size) == (3.0, 1234)
+        await ours.cleanup()
+        await theirs.cleanup()
+
+    asyncio.run(check())

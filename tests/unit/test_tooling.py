@@ -349,6 +349,19 @@ def test_faust_and_aiokafka_are_pinned_exactly() -> None:
     assert {"faust-streaming==0.15.3", "aiokafka==0.14.0"} <= set(project["dependencies"])
 
 
+def test_aiohttp_is_held_to_the_minor_version_that_was_tested() -> None:
+    """Whose internals `stream/listening.py` overrides; see tests/unit/test_listening.py."""
+    (wanted,) = (
+        requirement
+        for requirement in map(Requirement, _project()["dependencies"])
+        if requirement.name == "aiohttp"
+    )
+    (pin,) = _lock("requirements.lock")["aiohttp"].specifier
+    major, minor, _ = map(int, pin.version.split("."))
+    others = {f"{major}.{minor - 1}.99", f"{major}.{minor + 1}.0", f"{major + 1}.0.0"}
+    assert not set(wanted.specifier.filter(others))
+
+
 def test_broker_template_asks_for_nothing_that_is_not_filled_in() -> None:
     template = (CONFIG / "server.properties").read_text(encoding="utf-8")
     settings = "".join(line for line in template.splitlines(True) if not line.startswith("#"))
