@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import numpy as np
+from aiokafka.record.util import decode_varint_py
 
 from stream.contracts import Headers
 
-MAX_HEADERS: Final = 1 << 19  # of a batch, of 64 bytes in memory at least: 32 MiB
+MAX_HEADERS: Final = 1 << 19  # of a batch
 
 # Where things stand in a batch, https://kafka.apache.org/documentation/#recordbatch
 ATTRIBUTES_AT: Final = 21
@@ -22,7 +23,9 @@ _HEADER: Final = struct.Struct(">hiqqqhii")  # from the attributes on
 HEADER_BYTES: Final = ATTRIBUTES_AT + _HEADER.size
 _LOG_APPEND_TIME: Final = 0x08
 
-_FRAMING_BYTES: Final = 6  # of a record, at least: its lengths and numbers
+_LEAST_BYTES: Final = 2  # of a header
+_SMALL: Final = 32  # a byte below it stands in each header of less than these bytes, in no text:
+_LEAST_BYTES_WITHOUT_SMALL: Final = 18
 _LOOKED_AT_BYTES: Final = 1 << 20  # at once, for headers
 
 
@@ -45,17 +48,10 @@ class _Cursor:
         self.data, self.at = data, at
 
     def number(self) -> int:
-        """A zigzag varint."""
-        value = shift = 0
-        while True:
-            byte = self.data[self.at]
-            self.at += 1
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return (value >> 1) ^ -(value & 1)
-            shift += 7
-            if shift > 63:
-                raise ValueError("a varint of more than 10 bytes")
+        """A zigzag varint. aiokafka's compiled reader of these looks beyond the end of the data."""
+        value: int
+        value, self.at = decode_varint_py(self.data, self.at)
+        return value
 
     def take(self, size: int) -> bytes:
         if not 0 <= size <= len(self.data) - self.at:
@@ -76,7 +72,7 @@ def records_of(plain: bytes) -> Iterator[Record]:
     cursor = _Cursor(plain, HEADER_BYTES)
     for _ in range(count):
         end = cursor.number() + cursor.at
-        cursor.take(1)
+        cursor.number()  # its attributes: one byte in Kafka, but aiokafka takes any number
         timestamp = first_ms + cursor.number()
         if attributes & _LOG_APPEND_TIME:
             timestamp = newest_ms
@@ -94,38 +90,49 @@ def records_of(plain: bytes) -> Iterator[Record]:
 
 
 def has_too_many_headers(plain: bytes) -> bool:
-    """Whether a batch that was unpacked has more than `MAX_HEADERS`; what looks well is not read.
+    """Whether a batch that was unpacked has more than `MAX_HEADERS`.
 
-    So many that are small enough for what a batch may unpack to have a length below 16 each, thus a
-    byte below 32, which text has not. Where records have no more of these than numbers of their
-    own, their headers are few.
+    The records are gone through where the batch may hold so many. Most batches tell by their bytes
+    that they do not: a name of less than 16 bytes has a length that is written with a byte below
+    32. A header without such a byte thus takes 18 bytes: the name's length, 16 of the name, and the
+    value's length.
+
+    Raises
+    ------
+    IndexError, ValueError : a record is damaged, and before it are not too many
     """
-    if len(plain) < 2 * MAX_HEADERS:
+    if len(plain) < _LEAST_BYTES * MAX_HEADERS:
         return False
+    if _small_bytes(plain) + len(plain) // _LEAST_BYTES_WITHOUT_SMALL <= MAX_HEADERS:
+        return False
+    return _goes_beyond(MAX_HEADERS, plain)
+
+
+def _small_bytes(plain: bytes) -> int:
     data = np.frombuffer(plain, np.uint8)
-    small = sum(
-        np.count_nonzero(data[at : at + _LOOKED_AT_BYTES] < 32)
+    return sum(
+        int(np.count_nonzero(data[at : at + _LOOKED_AT_BYTES] < _SMALL))
         for at in range(HEADER_BYTES, len(data), _LOOKED_AT_BYTES)
     )
-    count = _HEADER.unpack_from(plain, ATTRIBUTES_AT)[-1]
-    if small - _FRAMING_BYTES * count <= MAX_HEADERS:
-        return False
-    cursor, found = _Cursor(plain, HEADER_BYTES), 0
-    try:
-        for _ in range(count):
-            end = cursor.number() + cursor.at
-            cursor.take(1)
-            for _ in range(2):
-                cursor.number()
-            for _ in range(2):
-                length = cursor.number()
-                cursor.at += max(0, length)
-            found += max(0, cursor.number())
-            if found > MAX_HEADERS:
-                return True
-            if end < cursor.at:
-                break
-            cursor.at = end
-    except (IndexError, ValueError):
-        pass  # damaged: who reads it will see
+
+
+def _goes_beyond(most: int, plain: bytes) -> bool:
+    """Whether the records have more than `most` headers, as `records_of` and aiokafka read them."""
+    number, at, found = decode_varint_py, HEADER_BYTES, 0
+    for _ in range(_HEADER.unpack_from(plain, ATTRIBUTES_AT)[-1]):
+        length, at = number(plain, at)
+        end = at + length
+        for _ in range(3):  # attributes, timestamp, offset
+            while plain[at] > 0x7F:
+                at += 1
+            at += 1
+        key_bytes, at = number(plain, at)
+        value_bytes, at = number(plain, at + max(0, key_bytes))
+        headers, at = number(plain, at + max(0, value_bytes))
+        found += headers
+        if found > most:
+            return True
+        if headers < 0 or end < at:
+            raise ValueError("a record of another length than it says")
+        at = end
     return False

@@ -2,8 +2,8 @@
 
 aiokafka unpacks a compressed batch whole, however large it gets (1 MiB of zstd may be 32 GiB), and
 refuses one for a header's name that is not UTF-8. Either would end a worker, again at each start.
-Here what a batch unpacks to is bounded, in bytes and in headers (two bytes of one become an object
-of 64), and what cannot be read comes out as an `Unreadable` in the place of its records, so that
+Here what a batch unpacks to is bounded, in bytes and in headers: two bytes of one become objects of
+some 140. What cannot be read comes out as an `Unreadable` in the place of its records, so that
 offsets move on. Knows nothing of what the records mean.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from operator import attrgetter
 from typing import Any, Final
 
@@ -31,7 +31,7 @@ from stream.kafka.framing import (
 )
 
 MAX_UNPACKED_BYTES: Final = 32 << 20  # of a batch; the one that reaches it ends a stretch
-_HEADER_OBJECT_BYTES: Final = 64
+_HEADER_OBJECTS_BYTES: Final = 146  # a place in a list, a tuple, a str and a bytes, all empty
 
 # Where things stand in a batch, https://kafka.apache.org/documentation/#recordbatch
 _LENGTH_AT: Final = 8
@@ -39,7 +39,7 @@ _AFTER_LENGTH: Final = 12
 _MAGIC_AT: Final = 16
 _LEGACY_ATTRIBUTES_AT: Final = 17
 _CODEC: Final = 0x07
-_headers = attrgetter("headers")
+_key, _value, _headers = map(attrgetter, ("key", "value", "headers"))
 
 
 class StoredBatch:
@@ -49,8 +49,9 @@ class StoredBatch:
 
     Attributes
     ----------
-    unpacked_bytes : what its payload unpacked to, and what the headers that were taken are in
-        memory; no payload of one that is not compressed, or not yet read, or cannot be
+    unpacked_bytes : what its payload unpacked to, and what the headers take that were taken. The
+        payload counts once it is read, and only if it came compressed.
+    taken_bytes : of these, the part of the records that were taken
     """
 
     def __init__(self, stored: bytes) -> None:
@@ -59,12 +60,21 @@ class StoredBatch:
         self._legacy = magic < 2
         if not self._legacy and len(stored) < HEADER_BYTES:
             raise CorruptRecordException("a record batch is shorter than its header")
+        self._plain = stored
         self._batch = (
             LegacyRecordBatch(stored, magic) if self._legacy else DefaultRecordBatch(stored)
         )
         self._records: Iterator[Any] | None = None
         self._taken = 0
-        self.unpacked_bytes = 0
+        self._payload_bytes = self._payload_bytes_taken = self._headers_bytes = 0
+
+    @property
+    def unpacked_bytes(self) -> int:
+        return self._payload_bytes + self._headers_bytes
+
+    @property
+    def taken_bytes(self) -> int:
+        return self._payload_bytes_taken + self._headers_bytes
 
     def __getattr__(self, name: str) -> Any:
         """What aiokafka asks a batch: next_offset, is_control_batch, validate_crc, ..."""
@@ -84,8 +94,7 @@ class StoredBatch:
             self._records = self._with_care(error)
             records = list(islice(self._records, limit))
         self._taken += len(records)
-        if any(map(_headers, records)):
-            self.unpacked_bytes += _HEADER_OBJECT_BYTES * sum(map(len, map(_headers, records)))
+        self._count(records, is_end=len(records) < limit)
         if self._legacy:  # the oldest have no timestamp
             records = [
                 Record(r.offset, r.timestamp or 0, r.timestamp_type or 0, r.key, r.value, r.headers)
@@ -93,12 +102,21 @@ class StoredBatch:
             ]
         return records
 
+    def _count(self, records: list[Any], *, is_end: bool) -> None:
+        if any(map(_headers, records)):
+            self._headers_bytes += _HEADER_OBJECTS_BYTES * sum(map(len, map(_headers, records)))
+        if is_end:
+            self._payload_bytes_taken = self._payload_bytes
+        elif self._payload_bytes:
+            parts = (map(_key, records), map(_value, records), _parts_of_headers(records))
+            self._payload_bytes_taken += sum(map(len, filter(None, chain(*parts))))
+
     def _open(self) -> Iterator[Any]:
         if self._legacy:
             codec = self._stored[_LEGACY_ATTRIBUTES_AT] & _CODEC
             if codec:  # aiokafka unpacks it once more; nobody writes these since Kafka 0.11
                 plain = unpacked(codec, _legacy_value(self._stored), MAX_UNPACKED_BYTES)
-                self.unpacked_bytes = len(plain)
+                self._payload_bytes = len(plain)
             return iter(self._batch)
         codec = self._batch.compression_type
         if not codec:
@@ -107,22 +125,21 @@ class StoredBatch:
         header[ATTRIBUTES_AT + 1] &= ~_CODEC & 0xFF
         payload = memoryview(self._stored)[HEADER_BYTES:]
         plain = b"".join((header, unpacked(codec, payload, MAX_UNPACKED_BYTES)))
+        self._plain, self._payload_bytes = plain, len(plain) - HEADER_BYTES
         if has_too_many_headers(plain):
+            self._plain, self._payload_bytes = self._stored, 0
             raise TooLargeError
-        self._stored_plain = plain
-        self.unpacked_bytes = len(self._stored_plain) - HEADER_BYTES
-        return iter(DefaultRecordBatch(self._stored_plain))
+        return iter(DefaultRecordBatch(plain))
 
     def _with_care(self, error: Exception) -> Iterator[Record]:
         """The records after those taken, as far as they can be read, and an `Unreadable`."""
-        plain = getattr(self, "_stored_plain", self._stored)
-        packed = plain is self._stored and self._codec()
+        packed = self._plain is self._stored and self._codec()
         reason = "batch_too_large" if isinstance(error, TooLargeError) else "batch_unreadable"
         last = self._batch.next_offset - 1
         following = last if self._legacy else self._batch.base_offset
         if not self._legacy and not packed:
             try:
-                for number, record in enumerate(records_of(plain)):
+                for number, record in enumerate(records_of(self._plain)):
                     following = record.offset + 1
                     if number >= self._taken:
                         yield record
@@ -135,6 +152,10 @@ class StoredBatch:
 
     def _codec(self) -> int:
         return self._stored[_LEGACY_ATTRIBUTES_AT if self._legacy else ATTRIBUTES_AT + 1] & _CODEC
+
+
+def _parts_of_headers(records: list[Any]) -> Iterator[str | bytes | None]:
+    return chain.from_iterable(chain.from_iterable(map(_headers, records)))
 
 
 def _legacy_value(stored: bytes) -> memoryview:

@@ -33,6 +33,10 @@ class Sent:
     headers: list[tuple[str, bytes | None]] = field(default_factory=list)
 
 
+SMALLEST_HEADER = b"\0\1"  # no name, and null
+TEXT_HEADER = b" " + b"n" * 16 + b" " + b"v" * 16  # lengths of 16 are spaces: all of it is text
+
+
 def varint(number: int) -> bytes:
     """Zigzag, as Kafka's protocol has it."""
     zigzag = (number << 1) ^ (number >> 63)
@@ -73,14 +77,29 @@ def bomb(codec: str, size: int, base: int = 0) -> bytes:
     )
 
 
-def bomb_of_headers(count: int, base: int = 0, records: int = 1) -> bytes:
-    """A batch by zstd whose records have `count` headers each, the smallest that there are."""
+def bomb_of_headers(
+    count: int,
+    base: int = 0,
+    records: int = 1,
+    header: bytes = SMALLEST_HEADER,
+    said: int | None = None,
+    attributes: bytes = b"\0",
+) -> bytes:
+    """A batch by zstd whose records have `count` headers each.
+
+    Parameters
+    ----------
+    header : each of them, with its lengths
+    said : how many records the batch claims to have
+    attributes : of a record; aiokafka takes a varint
+    """
     packed = []
     for number in range(records):
-        fields = [b"\0", varint(0), varint(number), _nullable(b"u"), _nullable(b"x"), varint(count)]
-        body = b"".join(fields) + (varint(0) + varint(-1)) * count
+        numbers = [attributes, varint(0), varint(number)]
+        fields = [*numbers, _nullable(b"u"), _nullable(b"x"), varint(count)]
+        body = b"".join(fields) + header * count
         packed.append(varint(len(body)) + body)
-    sent = [Sent(None, None)] * records
+    sent = [Sent(None, None)] * (said or records)
     return stored(sent, codec="zstd", base=base, records=b"".join(packed))
 
 
