@@ -21,8 +21,8 @@ class RecordBatch:
     next : offset after the last one; larger than `offsets[-1] + 1` where the log has holes
     timestamps_ms : the records' own timestamps, milliseconds since 1970
     headers : position -> headers, of those records alone that have any
-    unpacked_bytes : about what came compressed of these records takes in memory; of pieces that
-        were cut, the last has all of it, as the others may share its record batches
+    unpacked_bytes : about what those of these records take in memory that came compressed. Of the
+        pieces of a `split`, the last has all of it: the others may share its record batches.
     """
 
     topic: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -251,15 +251,16 @@ def _unpack(
         if record_batch.is_control_batch:
             after = record_batch.next_offset
             continue
+        counted = record_batch.taken_bytes
         records = record_batch.take(room)
-        unpacked_bytes += record_batch.unpacked_bytes
+        unpacked_bytes += record_batch.taken_bytes - counted
         begun = record_batch if len(records) == room else None
         after = record_batch.next_offset if begun is None else records[-1].offset + 1
         if records and records[0].offset < start:  # the broker answers with whole record batches
             records = [record for record in records if record.offset >= start]
         if any(map(_headers, records)):
-            sent = ((at, record.headers) for at, record in enumerate(records, len(offsets)))
-            headers |= {at: of_record for at, of_record in sent if of_record}
+            sent = enumerate(map(_headers, records), len(offsets))
+            headers.update(filter(itemgetter(1), sent))
         keys += [record.key for record in records]
         values += [record.value for record in records]
         offsets += [record.offset for record in records]

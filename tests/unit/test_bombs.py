@@ -11,15 +11,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.consumer.fetcher import PartitionRecords
 from faust.types import TP
 
+from stream.kafka import unpack
 from stream.kafka.batches import RecordBatch
 from stream.kafka.consumer import BatchConsumer
 from stream.kafka.handed_out import HandedOut
-from stream.kafka.reader import drain
-from stream.kafka.unpack import MAX_UNPACKED_BYTES
+from stream.kafka.reader import _unpack, drain
+from stream.kafka.unpack import MAX_UNPACKED_BYTES, Stretch
 from tests.fuzz.bombs import Backlog, cost
-from tests.support.stored import bomb
+from tests.support.stored import Sent, bomb, stored
 
 LIMIT_MIB = MAX_UNPACKED_BYTES >> 20
 EACH = 8 << 20  # what a small bomb unpacks to
@@ -65,6 +68,39 @@ def test_one_look_takes_so_much_of_all_partitions_together(topics: int) -> None:
     for tp, partition in backlog.partitions.items():
         offsets = [at for look in found for b in look if b.topic == tp.topic for at in b.offsets]
         assert offsets == list(range(partition.end))
+
+
+SMALL = Sent(b"user", b"x" * 100)
+LARGE = Sent(b"user", b"x" * EACH)
+WITH_HEADERS = Sent(b"user", b"x" * 60, [("name", b"y" * 30), ("none", None)])
+
+
+def _held(batch: RecordBatch) -> int:
+    headers = [part for sent in batch.headers.values() for header in sent for part in header]
+    parts = [part for part in (*batch.keys, *batch.values, *headers) if part is not None]
+    return sum(map(len, parts)) + unpack._HEADER_OBJECTS_BYTES * (len(headers) // 2)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [[SMALL] * 25, [WITH_HEADERS] * 25, [LARGE, *[SMALL] * 24], [*[SMALL] * 24, LARGE]],
+    ids=["alike", "headers", "large first", "large last"],
+)
+def test_a_batch_that_is_read_in_pieces_counts_once(sent: list[Sent]) -> None:
+    """Each piece as what it holds: what is large never comes with a piece that counts little."""
+    tp = TopicPartition("clicks", 0)
+    raw = stored(sent, codec="zstd")
+    whole = PartitionRecords(tp, Stretch(raw), [], 0, None, None, True, 0)
+    at_once, _ = _unpack(tp, whole, len(sent) + 1)
+    fetched = PartitionRecords(tp, Stretch(raw), [], 0, None, None, True, 0)
+    pieces = [piece for _ in range(3) if (piece := _unpack(tp, fetched, 10)[0])]
+    assert [len(piece) for piece in pieces] == [10, 10, 5]
+    charged = [piece.unpacked_bytes for piece in pieces]
+    held = [_held(piece) for piece in pieces]
+    assert charged[:-1] == held[:-1]
+    assert held[-1] <= charged[-1] <= held[-1] + 20 * len(sent)  # and the framing of all
+    assert at_once is not None
+    assert sum(charged) == at_once.unpacked_bytes
 
 
 def _message(batch: RecordBatch) -> Any:
