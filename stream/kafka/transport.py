@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 MAX_POLL_INTERVAL_S = 60.0
 STOP_WITHIN_S = 4.5
+NOT_STOPPED = "not stopped within"  # what a worker says that ends at once, in place of in order
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ class BatchWorker(faust.Worker):  # type: ignore[misc]
         self.spinner = None
 
     def _give_up(self) -> None:
-        log.critical("not stopped within %s s: is the broker gone? Ending", STOP_WITHIN_S)
+        log.critical("%s %s s: is the broker gone? Ending", NOT_STOPPED, STOP_WITHIN_S)
         logging.shutdown()
         os._exit(EXIT_INTERRUPTED)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from stream.errors import EXIT_FATAL, EXIT_INTERRUPTED
 from stream.kafka.broker import free_port
+from stream.kafka.transport import NOT_STOPPED
 from tests.support.process import Process
 
 # A group whose broker has started again may wait `broker.recovery_timeout_s` for a member that is
@@ -23,7 +24,6 @@ GROUP_S = 60.0
 READY_S = GROUP_S + 40.0
 STOP_S = 20.0
 POLL_S = 0.05
-LATE = "not stopped within"  # what a worker says that ends at once, in place of in order
 RESTARTS = 30  # of one place in the fleet without being ready in between
 
 
@@ -251,7 +251,7 @@ class Fleet:
         allowed = (0, EXIT_INTERRUPTED, EXIT_FATAL) if self.broker_away else (0,)
         if code == -signal.SIGTERM and not begun:
             return  # Python had not come to any line of it
-        if code == EXIT_INTERRUPTED and code not in allowed and LATE in worker.tail():
+        if code == EXIT_INTERRUPTED and code not in allowed and NOT_STOPPED in worker.tail():
             self.late.append(worker.name)
             return
         if code not in allowed:
