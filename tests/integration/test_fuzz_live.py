@@ -20,5 +20,7 @@ def test_a_worker_takes_everything(broker: BrokerProcess, unique: str, tmp_path:
     assert {reason for _, reason in live.reasons} >= {"batch_too_large", "not_json", "key_mismatch"}
     print(f"the worker grew by {live.grown_mib:.0f} MiB")
     # The bombs of five topics, four on each, cost no more than the largest look at some of them
-    # (`python -m tests.fuzz.bombs`), twice over; the rest is the records around them.
-    assert live.grown_mib < 200
+    # (`python -m tests.fuzz.bombs`), twice over; the rest is the records around them, and what the
+    # allocator takes beside other work. That memory does not grow with the number of bombs is held
+    # by tests/unit/test_bombs.py.
+    assert live.grown_mib < 300
