@@ -2,8 +2,8 @@
 
 aiokafka unpacks a compressed batch whole, however large it gets (1 MiB of zstd may be 32 GiB), and
 refuses one for a header's name that is not UTF-8. Either would end a worker, again at each start.
-Here what a batch unpacks to is bounded, in bytes and in headers: two bytes of one become objects of
-some 140. What cannot be read comes out as an `Unreadable` in the place of its records, so that
+Here what a batch unpacks to is bounded, in bytes and in headers: one of 34 bytes becomes objects of
+216. What cannot be read comes out as an `Unreadable` in the place of its records, so that
 offsets move on. Knows nothing of what the records mean.
 """
 
