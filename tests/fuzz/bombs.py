@@ -24,7 +24,7 @@ from stream.allocator import keep_freed
 from stream.kafka.letters import Letter, letter_within
 from stream.kafka.reader import FETCH_BYTES, drain
 from stream.kafka.unpack import MAX_UNPACKED_BYTES, Stretch
-from tests.support.stored import bomb, bomb_of_headers
+from tests.support.stored import SMALLEST_HEADER, TEXT_HEADER, bomb, bomb_of_headers
 
 LETTER_BYTES = 1 << 20  # that the dead letters take
 KINDS = {  # what it is packed by, and MiB; or how many headers
@@ -36,7 +36,10 @@ KINDS = {  # what it is packed by, and MiB; or how many headers
     "snappy, 20 MiB": ("snappy", 20),
     "15,000,000 headers": ("headers", 15_000_000),
     "500,000 headers": ("headers", 500_000),
+    "500,000 headers of text": ("headers of text", 500_000),
+    "900,000 headers of text": ("headers of text", 900_000),
 }
+HEADERS = {"headers": SMALLEST_HEADER, "headers of text": TEXT_HEADER}
 
 
 class Cost(NamedTuple):
@@ -122,7 +125,9 @@ def cost(kind: str, topics: int, bombs: int) -> Cost:
 @cache
 def _made(kind: str) -> bytes:
     packed_by, size = KINDS[kind]
-    return bomb_of_headers(size) if packed_by == "headers" else bomb(packed_by, size << 20)
+    if packed_by in HEADERS:
+        return bomb_of_headers(size, header=HEADERS[packed_by])
+    return bomb(packed_by, size << 20)
 
 
 def _mib(name: str) -> float:
