@@ -74,7 +74,9 @@ def count_items(
 def count_segments(
     parts: Sequence[Decoded], seen: Sequence[Seen], events: Events, counted: Sequence[Records]
 ) -> None:
-    """Count what came of lists in the shard of each part.
+    """Count what came of lists in the shard of each part; where nothing did, old counts fade.
+
+    Events of items are to be counted before: they tell how late it is.
 
     Parameters
     ----------
@@ -82,7 +84,7 @@ def count_segments(
     events : as in `count_items`
     counted : for each part records for the changelog, to which those of this are added
     """
-    if not seen:
+    if not len(events):
         return
     sent_ms = np.concatenate([_sent_ms(part) for part in parts])
     # As with items: one that is dated ahead counts as of when it was sent.
@@ -91,10 +93,12 @@ def count_segments(
     first = 0
     for part, (keys, values) in zip(parts, counted, strict=True):
         stop = first + len(part.events) - part.skipped
-        some = [of.between(first, stop) for of in seen]
-        more = part.given.shard.counts.segments.fold(some, times_ms)
-        keys.extend(more[0])
-        values.extend(more[1])
+        if stop > first:
+            some = [of.between(first, stop) for of in seen]
+            counts = part.given.shard.counts
+            more = counts.segments.fold(some, times_ms, counts.newest_ms)
+            keys.extend(more[0])
+            values.extend(more[1])
         first = stop
 
 

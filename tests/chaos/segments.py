@@ -2,7 +2,8 @@
 
 Plain Python. In which segment and under which multiplier an event counts depends on the lists of
 all workers, which no reference knows: so each cell may only grow, beside fading, and all of them
-together must have grown by the events that were folded, each once.
+together must have grown by the events that were folded, each once. A row may go when next to
+nothing is left of it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import struct
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from tests.chaos.counts import DIGITS
+from tests.chaos.counts import DIGITS, LEAST
 from tests.chaos.decode import SEGMENTS, SEGMENTS_ROW, TYPES, Event
 from tests.chaos.verdict import Verdict
 
@@ -61,13 +62,18 @@ class Segments:
 
     def __init__(self) -> None:
         self._key = key()
+        self._newest_ms = 0
+        self._touched = False
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
         self._time_ms = 0
         self._sums = [0.0, 0.0]
-        self._touched = False
         self._before = Row(0, ((0.0,) * 12,) * 2)
 
     def count(self, event: Event, verdict: Verdict) -> None:
         """An event that was folded."""
+        self._newest_ms = max(self._newest_ms, min(event.time_ms, event.sent_ms))
         column = COLUMNS.get(event.kind)
         if column is None or event.placement != PLACEMENT:
             return
@@ -82,9 +88,14 @@ class Segments:
     def check(self, there: Mapping[bytes, bytes | None], where: str, verdict: Verdict) -> None:
         """Judge the rows that came with the events counted since the last call."""
         verdict.count("wrong_segments", where, len(there.keys() - {self._key}))
-        verdict.count("wrong_segments", where, (self._key in there) != self._touched)
+        gone = self._key in there and there[self._key] is None
+        verdict.count("wrong_segments", where, (self._key in there and not gone) != self._touched)
         self._touched = False
-        if self._key in there:
+        if gone:
+            left = _faded(sum(self._sums), self._newest_ms - self._time_ms)
+            verdict.count("wrong_segments", where, left >= LEAST)
+            self._begin_anew()
+        elif self._key in there:
             row = Row.of(there[self._key])
             verdict.count("wrong_segments", where, row is None or not self._is(row))
             self._before = row or self._before

@@ -31,7 +31,7 @@ from stream.core.policy.learning import Happened
 from stream.core.policy.lists import Lists
 from stream.core.pseudonyms import Pseudonyms
 from stream.core.state import UserShard
-from stream.core.statistics import counts
+from stream.core.statistics import counts, segments
 from stream.core.statistics.adding import Columns
 from stream.core.statistics.counts import Counts
 from stream.core.statistics.fading import Fading, Records
@@ -357,6 +357,13 @@ def test_counts_of_lists_that_a_new_owner_does_not_know_are_seen(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(SegmentCounts, "load", lambda *arguments: None)
+    assert set(judged(bundle, PLAIN).faults) == {"wrong_segments"}
+
+
+def test_counts_of_lists_let_go_too_early_are_seen(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "LEAST", 1e9)
     assert set(judged(bundle, PLAIN).faults) == {"wrong_segments"}
 
 

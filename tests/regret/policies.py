@@ -77,7 +77,8 @@ class Explored:
             cells = np.repeat([cells, cells + shape[0] * shape[1]], [*seen, *clicked])
             half_life_ms, events = 1000 * self._rules.half_life_s, np.arange(len(cells))
             came = Seen(self._key, shape, half_life_ms, events, cells)
-            self._counts.fold([came], np.full(len(cells), int(1000 * time_s)))
+            time_ms = int(1000 * time_s)
+            self._counts.fold([came], np.full(len(cells), time_ms), time_ms)
             if self._key in self._counts.rows:
                 self.payoffs.follow(*self._counts.rows[self._key].counts)
 

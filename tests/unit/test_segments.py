@@ -61,7 +61,7 @@ class Log:
             at = [number for number, event in enumerate(events) if event[0] == key]
             cells = np.array([events[number][1] for number in at])
             seen.append(Seen(key, shape, half_ms, np.array(at), cells))
-        keys, values = self.counts.fold(seen, times_ms)
+        keys, values = self.counts.fold(seen, times_ms, int(times_ms.max()))
         assert len(set(keys)) == len(keys), "each arm once"
         written = dict(zip(keys, values, strict=True))
         self.newest.update(written)
@@ -149,6 +149,19 @@ def test_a_row_with_an_event_in_the_step_stays(log: Log) -> None:
     log.fold((A, 0, 0))
     for step in range(4):
         assert None not in log.fold((B, 0, 10_000 + step), (A, 0, 0)).values()
+
+
+def test_rows_go_where_nothing_is_counted_any_more(log: Log) -> None:
+    log.fold((A, 0, 0), (B, 0, 0), (B, 0, 0))
+    nothing = np.zeros(0, np.int64)
+    gone = [log.counts.fold([], nothing, NOW_MS + 4_100) for _ in range(3)]
+    assert [one for one in gone if one[0]] == [([A], [None])]
+    assert log.counts.fold([], nothing, NOW_MS) == ([], [])
+    assert log.counts.fold([], nothing, NOW_MS + 5_100) == ([B], [None])
+    assert log.counts.fold([], nothing, NOW_MS + 9_100) == ([], [])
+    told = log.counts.untold(NOW_MS, 0)
+    assert told is not None
+    assert dict(zip(*told, strict=True)) == {A: None, B: None}
 
 
 def test_rows_take_no_room_beyond_a_bound(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -391,6 +404,24 @@ def test_a_changelog_from_before_has_no_counts_of_lists(worker: Worker) -> None:
 def test_who_does_not_learn_writes_nothing(decay_bundle: Bundle) -> None:
     shop = Shop(decay_bundle, home=Placement(explore=Explore(temperature=0.5, learn=False)))
     assert not any(map(of_segments, shop.step(SEEN, CLICKED).changelog[0]))
+
+
+@pytest.mark.parametrize("now", [Placement(explore=Explore(0.5, learn=False)), Placement()])
+def test_what_was_learnt_goes_once_nobody_learns(worker: Worker, now: Placement) -> None:
+    half_life_ms = round(1000 * HOME.explore.half_life_s)
+    first_ms = NOW_MS - 5 * half_life_ms
+    worker.did({**SEEN, "event_time_ms": first_ms})
+    worker.tell()
+    lists = worker.engine.answers.lists
+    lists.adopt(lists.change_to({"home": now}))
+    worker.did({"item_id": "i3", "event_time_ms": first_ms + 3 * half_life_ms})
+    assert worker.log[KEY] is not None
+    worker.did({"item_id": "i3"})
+    assert worker.log[KEY] is None
+    worker.tell()
+    assert not worker.merged.segments.version(KEY)
+    worker.take_over()
+    assert not worker.shard.counts.segments.rows
 
 
 def test_items_and_lists_are_told_together(worker: Worker) -> None:

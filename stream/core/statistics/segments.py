@@ -130,26 +130,27 @@ class SegmentCounts:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def fold(self, seen: Iterable[Seen], times_ms: NDArray[np.int64]) -> Records:
+    def fold(self, seen: Iterable[Seen], times_ms: NDArray[np.int64], newest_ms: int) -> Records:
         """Count events, and let a row go of which next to nothing is left.
 
         Parameters
         ----------
-        seen : each arm once
+        seen : each arm once; none where nothing learns, and rows fade all the same
         times_ms : int64, shape (any,); of the events that `Seen.at` names
+        newest_ms : of all events of the partition, whatever they are
 
         Returns
         -------
         keys and values that the changelog must have, each key once; None for a row that was let go
         """
         changed: dict[bytes, bytes | None] = {}
+        self._newest_ms = max(self._newest_ms, newest_ms)
         for some in seen:
             if len(some.at) and self._has_room(some.key, changed):
                 row = _added(self.rows.get(some.key), some, times_ms[some.at])
                 self.rows[some.key] = row
-                self._newest_ms = max(self._newest_ms, row.time_ms)
                 changed[some.key] = row.value
-        if changed:
+        if self.rows:
             self._let_faded_go(changed)
         self._untold |= changed.keys()
         return list(changed), list(changed.values())
