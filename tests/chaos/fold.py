@@ -6,6 +6,7 @@ bundle's own graph, run for one event at a time, since the states are compared b
 
 from __future__ import annotations
 
+import json
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,10 @@ class Arithmetic:
     Parameters
     ----------
     new_items : embedding by item_id of those that the bundle does not know, as the catalogue has it
+
+    Attributes
+    ----------
+    manifest : of the bundle, as its file has it
     """
 
     def __init__(self, bundle: Bundle, new_items: Mapping[str, Sequence[float]]) -> None:
@@ -38,6 +43,7 @@ class Arithmetic:
         self._row = {item: row for row, item in enumerate([*bundle.item_ids, *new_items])}
         vectors = [[_unit(given) for given in new_items.values()]] if new_items else []
         self._table = np.concatenate([bundle.embeddings, *vectors]).astype(np.float32)
+        self.manifest = json.loads((bundle.path / "manifest.json").read_text(encoding="utf-8"))
         self.size = bundle.manifest.state.size
         self.version = bundle.version
 

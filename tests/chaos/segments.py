@@ -9,10 +9,10 @@ nothing is left of it.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
-import struct
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from tests.chaos.counts import DIGITS, LEAST
 from tests.chaos.decode import SEGMENTS, SEGMENTS_ROW, TYPES, Event
@@ -24,15 +24,33 @@ HALF_LIFE_MS: Final = 20_000.0
 SHAPE: Final = (3, 4)
 COLUMNS: Final = {TYPES["impression"]: 0, TYPES["view"]: 1, TYPES["click"]: 1}
 LAYOUT: Final = 1
-_DEFAULTS: Final = (0.5, 0.0, 0.0)  # sure_after, fresh, drift
-_EDGES: Final = (0.5, 2.0)
-_MULTIPLIERS: Final = (0.0, 0.5, 1.0, 2.0)
+_TERMS: Final = {
+    "arm": PLACEMENT,
+    "edges": [0.5, 2.0],
+    "multipliers": [0.0, 0.5, 1.0, 2.0],
+    "temperature": TEMPERATURE,
+    "sure_after": 0.5,
+    "fresh": 0.0,
+    "drift": 0.0,
+    "look_back": 16,
+    "session_gap_s": 1800.0,
+}
 
 
-def key() -> bytes:
-    """Under which the placement's counts stand."""
-    numbers = (TEMPERATURE, *_DEFAULTS, *_EDGES, *_MULTIPLIERS)
-    told = struct.pack(f"<{len(numbers)}d", *numbers) + PLACEMENT.encode()
+def key(manifest: Mapping[str, Any]) -> bytes:
+    """Under which the placement's counts stand.
+
+    Parameters
+    ----------
+    manifest : of a bundle whose states are fading sums, as its file has it
+    """
+    weights = manifest["event_weights"]
+    model = {
+        "model": manifest["model"],
+        "event_weights": {name: float(weight) for name, weight in weights.items()},
+        "half_lives_s": [float(fading["half_life_s"]) for fading in manifest["additive"]["sums"]],
+    }
+    told = json.dumps(_TERMS | model, sort_keys=True, separators=(",", ":")).encode()
     return SEGMENTS + hashlib.blake2b(told, digest_size=8).digest()
 
 
@@ -58,10 +76,15 @@ def _faded(count: float, age_ms: int) -> float:
 
 
 class Segments:
-    """The reference of a partition's row, as its changelog goes on."""
+    """The reference of a partition's row, as its changelog goes on.
 
-    def __init__(self) -> None:
-        self._key = key()
+    Parameters
+    ----------
+    manifest : of the bundle
+    """
+
+    def __init__(self, manifest: Mapping[str, Any]) -> None:
+        self._key = key(manifest)
         self._newest_ms = 0
         self._touched = False
         self._begin_anew()

@@ -70,7 +70,8 @@ class States:
         self._sources, self._arithmetic, self._verdict = sources, arithmetic, verdict
         self._names = {keeping.key_of(user): user for user in sources.users}
         self._users: dict[bytes, Reference] = {}
-        self._counts, self._segments = Counts(keeping.half_lives_ms), Segments()
+        self._counts = Counts(keeping.half_lives_ms)
+        self._segments = Segments(arithmetic.manifest)
         self._applied: set[At] = set()
         self._wrong: set[bytes] = set()
         limits = keeping.limits(partitions)

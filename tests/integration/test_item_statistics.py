@@ -12,12 +12,13 @@ from kafka import KafkaConsumer, TopicPartition
 
 from stream.contracts import item_hash
 from stream.contracts.trending import decode_trending
-from stream.core.policy.exploring import counts_key
+from stream.core.manifest import read_manifest
 from stream.core.statistics.fading import KEY_PREFIX, rows_in
 from stream.core.statistics.segments import Row
 from stream.demo import sample
 from stream.kafka.broker import BrokerProcess
 from stream.placements import Explore
+from tests.support.bundles import counts_key_in
 from tests.support.freshet import Freshet, interrupt, producing, wait_for
 
 PARTITIONS = 3  # of `Freshet`
@@ -94,7 +95,8 @@ def await_counts(freshet: Freshet, clicks: int, purchases: int) -> None:
 
 def await_lists_counted(freshet: Freshet, impressions: int, clicks: int) -> None:
     """Wait until both topics tell of so many that came of the placement's lists, and no more."""
-    group, key = freshet.environ["FRESHET_GROUP"], counts_key("home", EXPLORE)
+    group = freshet.environ["FRESHET_GROUP"]
+    key = counts_key_in(read_manifest(sample.BUNDLE), "home", EXPLORE)
     wanted = pytest.approx((impressions, clicks), rel=0.01)
     deadline = time.monotonic() + WITHIN_S
     while True:

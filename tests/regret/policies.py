@@ -38,7 +38,8 @@ class Explored:
         self._dice = np.random.default_rng([seed, 3])
         self._interests = Interests(_WEIGHTS, Additive(_SUMS, STRENGTH))
         self.payoffs = Payoffs(SEGMENTS)
-        self._counts, self._key = SegmentCounts(), counts_key("home", rules)
+        self._counts = SegmentCounts()
+        self._key = counts_key("home", rules, "regret", self._interests)
         self._asked: tuple[Ints, NDArray[np.float64], float] | None = None
 
     def lists(self, asked: Asked) -> Ints:

@@ -15,7 +15,11 @@ from export.to_onnx import node, score_graph, update_graph
 from export.weights import EVENT_WEIGHTS
 from stream.core.bundle import NEVER_LISTED, Bundle
 from stream.core.calibration import Calibration
+from stream.core.manifest import Manifest
+from stream.core.policy.exploring import counts_key
+from stream.core.policy.interest import Interests
 from stream.core.recent import Recent
+from stream.placements import Explore
 
 
 def random_decay_bundle(
@@ -137,3 +141,9 @@ def recent_model(items: int, recent: int, *, width: int | None = None) -> Traine
         training={},
         recent=recent,
     )
+
+
+def counts_key_in(manifest: Manifest, arm: str, rules: Explore) -> bytes:
+    """Under which key an engine with this bundle counts what came of an arm's lists."""
+    interests = Interests(manifest.event_weights, manifest.additive)
+    return counts_key(arm, rules, manifest.model, interests)

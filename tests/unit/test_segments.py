@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,10 @@ from numpy.typing import NDArray
 from stream.config import Placement, Settings
 from stream.contracts import item_hash
 from stream.core.bundle import Bundle
+from stream.core.manifest import Additive, FadingSum
+from stream.core.policy import exploring, interest
 from stream.core.policy.exploring import SEGMENTS, counts_key
+from stream.core.policy.interest import Interests
 from stream.core.policy.payoffs import Payoffs
 from stream.core.state import UserShard
 from stream.core.statistics import segments as module
@@ -36,6 +40,7 @@ from stream.core.statistics.segments import (
 from stream.errors import StateError
 from stream.kafka.sizes import changelog_batch_bytes
 from stream.placements import Explore
+from tests.support.bundles import counts_key_in, random_decay_bundle
 from tests.support.parts import Part
 from tests.unit.test_engine import NOW_MS, Shop
 
@@ -43,6 +48,11 @@ SHAPE = (3, 4)
 HALF_MS = 1000.0
 A, B, C = (KEY_PREFIX + bytes([number] * 8) for number in range(3))
 Event = tuple[bytes, int, int]  # key, cell, milliseconds from NOW_MS
+WEIGHTS = {"view": 0.05, "click": 0.2, "purchase": 1.0}
+
+
+def key_of(arm: str, rules: Explore) -> bytes:
+    return counts_key(arm, rules, "decay", Interests(WEIGHTS, None))
 
 
 @dataclasses.dataclass
@@ -198,7 +208,7 @@ def test_another_layout_is_refused(log: Log) -> None:
 
 
 def test_keys_of_items_are_not_taken_for_those_of_arms() -> None:
-    assert of_segments(counts_key("home", Explore()))
+    assert of_segments(key_of("home", Explore()))
     assert not of_segments(KEY_PREFIX + bytes(6)), "an item's hash, where workers tell each other"
     assert not of_segments(ITEM_PREFIX + bytes(8))
 
@@ -212,16 +222,47 @@ def test_a_batch_of_the_changelog_has_room_for_all_rows() -> None:
 def test_an_arm_has_a_key_and_other_temperatures_another() -> None:
     rules = Explore(temperature=0.5)
     keys = {
-        counts_key("home", rules),
-        counts_key("home/B", rules),
-        counts_key("home", Explore(temperature=0.6)),
-        counts_key("home", Explore(temperature=0.5, sure_after=1.0)),
-        counts_key("home", Explore(temperature=0.5, fresh=0.1)),
-        counts_key("home", Explore(temperature=0.5, drift=0.1)),
+        key_of("home", rules),
+        key_of("home/B", rules),
+        key_of("home", Explore(temperature=0.6)),
+        key_of("home", Explore(temperature=0.5, sure_after=1.0)),
+        key_of("home", Explore(temperature=0.5, fresh=0.1)),
+        key_of("home", Explore(temperature=0.5, drift=0.1)),
     }
     assert len(keys) == 6
     other = Explore(temperature=0.5, optimism=1.0, half_life_s=60.0)
-    assert counts_key("home", other) == counts_key("home", rules)
+    assert key_of("home", other) == key_of("home", rules)
+
+
+def _sums(*half_lives_s: float) -> Additive:
+    return Additive(tuple(FadingSum(half_life_s, 1.0) for half_life_s in half_lives_s), 0.3)
+
+
+def test_what_tells_users_evidence_is_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By another model the same users are in other segments."""
+    rules = Explore(temperature=0.5)
+    keys = [
+        counts_key("home", rules, "decay", Interests(WEIGHTS, None)),
+        counts_key("home", rules, "mf", Interests(WEIGHTS, None)),
+        counts_key("home", rules, "decay", Interests({**WEIGHTS, "view": 0.3}, None)),
+        counts_key("home", rules, "decay", Interests(WEIGHTS, _sums(60.0))),
+        counts_key("home", rules, "decay", Interests(WEIGHTS, _sums(60.0, 1.0))),
+    ]
+    for name, other in (("LOOK_BACK", 8), ("_EDGES", np.array([0.4, 2.0])), ("MULTIPLIERS", (1,))):
+        with monkeypatch.context() as patched:
+            patched.setattr(exploring, name, other)
+            keys.append(key_of("home", rules))
+    monkeypatch.setattr(interest, "SESSION_GAP_S", 60.0)
+    keys.append(key_of("home", rules))
+    assert len(set(keys)) == len(keys) == 9
+
+
+def test_a_model_trained_anew_goes_on_with_what_the_one_before_it_learned(
+    decay_bundle: Bundle, tmp_path: Path
+) -> None:
+    again = random_decay_bundle(tmp_path / "bundle", 200, dim=16, seed=1)
+    assert again.bundle_id != decay_bundle.bundle_id
+    assert Worker(again).key == Worker(decay_bundle).key
 
 
 # -- told, and added up ----------------------------------------------------------------------
@@ -276,7 +317,6 @@ def test_partitions_are_added_up_as_of_the_newest_event() -> None:
 # -- in an engine ----------------------------------------------------------------------------
 
 HOME = Placement(k=5, explore=Explore(temperature=0.5))
-KEY = counts_key("home", HOME.explore)
 SEEN = {"item_id": "i3", "type": "impression", "placement": "home"}
 CLICKED = {**SEEN, "type": "click"}
 
@@ -291,6 +331,7 @@ class Worker(Shop):
         self.shard.counts = Counts(tell_every_ms=0)
         self.log: dict[bytes, bytes | None] = {}
         self.clock_ms = NOW_MS
+        self.key = counts_key_in(bundle.manifest, "home", HOME.explore)
 
     def did(self, *events: dict[str, Any], applied: int = 0) -> None:
         self.log.update(zip(*self.step(*events, applied=applied).changelog, strict=True))
@@ -310,7 +351,7 @@ class Worker(Shop):
 
     @property
     def row(self) -> Row:
-        return self.shard.counts.segments.rows[KEY]
+        return self.shard.counts.segments.rows[self.key]
 
     @property
     def payoffs(self) -> Payoffs:
@@ -326,7 +367,7 @@ def worker(decay_bundle: Bundle) -> Worker:
 
 def test_what_came_of_lists_stands_in_the_changelog_with_the_states(worker: Worker) -> None:
     worker.did(*[{**SEEN, "user_id": f"u{n}"} for n in range(20)], {**CLICKED, "user_id": "u3"})
-    assert Row.of(worker.log[KEY] or b"").counts.sum(axis=(1, 2)).tolist() == [20, 1]
+    assert Row.of(worker.log[worker.key] or b"").counts.sum(axis=(1, 2)).tolist() == [20, 1]
     worker.did({"item_id": "i3"}, {**CLICKED, "placement": "mail"}, {**SEEN, "type": "like"})
     worker.did({**SEEN, "type": "purchase"})
     assert worker.row.counts.sum() == 21
@@ -347,7 +388,7 @@ def test_neither_a_replay_nor_a_repeat_counts_twice(worker: Worker) -> None:
     worker.offset = first
     worker.did(*once, clicked, applied=first + 6)
     assert worker.row.value == before
-    assert worker.log[KEY] == log[KEY]
+    assert worker.log[worker.key] == log[worker.key]
     worker.did(clicked)  # sent twice by the shop
     assert worker.row.value == before
     worker.offset = first + 6
@@ -362,7 +403,7 @@ def test_partitions_of_a_step_count_apart(worker: Worker) -> None:
     ]
     parts = [Part(shard, batch) for shard, batch in zip(shards, batches, strict=True)]
     worker.engine.step(parts, NOW_MS)
-    found = [shard.counts.segments.rows[KEY].counts.sum() for shard in shards]
+    found = [shard.counts.segments.rows[worker.key].counts.sum() for shard in shards]
     assert found == [2, 3]
 
 
@@ -415,11 +456,11 @@ def test_what_was_learnt_goes_once_nobody_learns(worker: Worker, now: Placement)
     lists = worker.engine.answers.lists
     lists.adopt(lists.change_to({"home": now}))
     worker.did({"item_id": "i3", "event_time_ms": first_ms + 3 * half_life_ms})
-    assert worker.log[KEY] is not None
+    assert worker.log[worker.key] is not None
     worker.did({"item_id": "i3"})
-    assert worker.log[KEY] is None
+    assert worker.log[worker.key] is None
     worker.tell()
-    assert not worker.merged.segments.version(KEY)
+    assert not worker.merged.segments.version(worker.key)
     worker.take_over()
     assert not worker.shard.counts.segments.rows
 

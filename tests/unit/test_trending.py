@@ -17,18 +17,17 @@ from stream.contracts import ITEM_KINDS, EventType, Item, Request, item_hash
 from stream.contracts.partitioner import partition_of
 from stream.contracts.trending import decode_trending
 from stream.core.catalogue import Catalogue
-from stream.core.policy.exploring import counts_key
 from stream.core.state import UserShard
 from stream.core.statistics.adding import Columns
 from stream.core.statistics.counts import Counts
 from stream.core.statistics.fading import Fading
 from stream.core.statistics.merged import ItemCounts, Merged
+from stream.core.statistics.segments import KEY_PREFIX as SEGMENTS_PREFIX
 from stream.core.statistics.segments import Seen
 from stream.core.statistics.trending import Rules, Shop, look, significance_of
 from stream.core.wire import Layout
 from stream.errors import StateError
 from stream.kafka.batches import Records
-from stream.placements import Explore
 from stream.settings.statistics import Statistics
 from stream.tally import Tally, fading_of
 
@@ -375,7 +374,7 @@ def test_what_was_sent_is_not_sent_again_before_it_is_read() -> None:
 
 def test_what_came_of_lists_is_told_beside_items() -> None:
     """Each of two workers has a partition, and knows the counts of both."""
-    key, shape = counts_key("home", Explore(temperature=0.5)), (3, 4)
+    key, shape = SEGMENTS_PREFIX + bytes(8), (3, 4)
     workers = Workers(0), Workers(1)
     for worker, cells in zip(workers, ([0, 0, 17], [0, 23]), strict=True):
         worker.event("i1")

@@ -14,6 +14,7 @@ its clicks tell, and what an optimist hopes beyond (`appeal.py`).
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -37,6 +38,7 @@ LOOK_BACK: Final = 16  # interactions that tell how sure an interest is
 APPEAL_EVERY_MS: Final = 500  # a new item's or a new click's way into lists: within a second
 _EDGES: Final = np.array([0.5, 2.0])  # of evidence, in `sure_after`: unknown, known a little, known
 SEGMENTS: Final = len(_EDGES) + 1
+_RULES: Final = ("temperature", "sure_after", "fresh", "drift")  # that cells hang on
 
 
 def explores(rules: Explore) -> bool:
@@ -79,15 +81,28 @@ class ShopCounts(Protocol):
         """Counts of the catalogue's items, none of them of later than `now_ms`."""
 
 
-def counts_key(arm: str, rules: Explore) -> bytes:
+def counts_key(arm: str, rules: Explore, model: str, interests: Interests) -> bytes:
     """Under which key it is counted what came of an arm's lists.
 
-    Another one where segments, multipliers or the temperatures that they multiply are others: what
-    was counted before would mean something else, and fades. By the old settings it is found again.
+    Another one where segments, multipliers or the temperatures that they multiply are others, or
+    what tells users' evidence: what was counted before would mean something else, and fades. By the
+    old settings and model it is found again. A model that is trained anew is the same one.
+
+    Parameters
+    ----------
+    model : which one, as manifests name it
+    interests : by which its users' segments go
     """
-    terms = (rules.temperature, rules.sure_after, rules.fresh, rules.drift)
-    numbers = np.array([*terms, *_EDGES, *MULTIPLIERS], "<f8").tobytes()
-    told = numbers + arm.encode()
+    terms = {
+        "arm": arm,
+        "edges": _EDGES.tolist(),
+        "look_back": LOOK_BACK,
+        "model": model,
+        "multipliers": list(MULTIPLIERS),
+        **{name: float(getattr(rules, name)) for name in _RULES},
+        **interests.terms,
+    }
+    told = json.dumps(terms, sort_keys=True, separators=(",", ":")).encode()
     return KEY_PREFIX + hashlib.blake2b(told, digest_size=KEY_BYTES - len(KEY_PREFIX)).digest()
 
 
@@ -125,7 +140,7 @@ class Explorer:
         self._interests = Interests(manifest.event_weights, manifest.additive)
         self.payoffs = Payoffs(SEGMENTS)
         self.learns = rules.temperature > 0 and rules.adapt and rules.learn
-        self._key, self._version = counts_key(arm, rules), 0
+        self._key, self._version = counts_key(arm, rules, manifest.model, self._interests), 0
         self._follow_payoffs()
         self._as_of_ms = -APPEAL_EVERY_MS
         self._bonus = np.zeros(0, np.float32)

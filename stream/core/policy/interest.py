@@ -45,6 +45,10 @@ class Interests:
     Parameters
     ----------
     event_weights, additive : of the manifest
+
+    Attributes
+    ----------
+    terms : what their numbers hang on, beside the items' vectors
     """
 
     def __init__(self, event_weights: Mapping[str, float], additive: Additive | None) -> None:
@@ -52,7 +56,12 @@ class Interests:
         for name, weight in event_weights.items():
             self._weights[EVENT_TYPES[name]] = weight
         sums = () if additive is None else additive.sums
-        half_lives_s = [fading.half_life_s for fading in sums]
+        half_lives_s = [float(fading.half_life_s) for fading in sums]
+        self.terms = {
+            "event_weights": {name: float(weight) for name, weight in event_weights.items()},
+            "half_lives_s": half_lives_s or [NO_HALF_LIFE_S],
+            "session_gap_s": SESSION_GAP_S,
+        }
         self._half_life_s = np.float32(max(half_lives_s, default=NO_HALF_LIFE_S))
         self._sums = len(sums)
         self._fast = int(np.argmin(half_lives_s)) if sums else 0
