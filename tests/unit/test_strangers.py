@@ -126,6 +126,21 @@ def test_items_of_the_shop_never_make_room_and_always_have_some(partition: Parti
     assert len(partition.counts) == ROOM + 1, "one for another from then on"
 
 
+def test_an_item_that_the_shop_got_to_know_after_a_look_stays(partition: Partition) -> None:
+    partition.clicks([10**9 + number for number in range(ROOM)])
+    partition.clicks([2 * 10**9])  # the least counted are found now
+    met = {item for item in partition.rows() if 10**9 <= item < 10**9 + ROOM}
+
+    def by_now(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        return np.isin(hashes, np.array([*met], np.uint64)) | known(hashes)
+
+    newcomers = np.array([3 * 10**9 + number for number in range(WINDOW)], np.uint64)
+    keys, values = partition.counts.fold(columns(newcomers), by_now)
+    there = zip(hashes_in(keys).tolist(), values, strict=True)
+    assert {item for item, value in there if value is None} == {2 * 10**9}
+    assert met <= partition.rows().keys()
+
+
 def test_a_context_that_comes_again_within_the_flood_stays(partition: Partition) -> None:
     partition.clicks(USED[:-1] * 3)
     flood(partition, ROOM)

@@ -182,14 +182,15 @@ class Counts:
     def _make_room(self, wanted: int, busy: Slots, known: Known) -> Slots:
         """Slots of the least counted strangers, emptied: as many as wanted, or all there are."""
         rows = self._all_rows()
-        gone = self._window.take(wanted, rows, busy)
+        given = (rows, busy, self._hashes, known)
+        gone = self._window.take(wanted, *given)
         if len(gone) < wanted:
             others = rows["time_ms"] > 0
             others[busy] = others[gone] = False
             slots = np.flatnonzero(others)
             slots = slots[~known(self._hashes[slots])]
             self._window.look(slots, rows, left(rows, self.newest_ms, self.fading.usual_ms))
-            gone = np.concatenate([gone, self._window.take(wanted - len(gone), rows, busy)])
+            gone = np.concatenate([gone, self._window.take(wanted - len(gone), *given)])
         self._empty(gone)
         return gone
 

@@ -6,9 +6,9 @@ so much room in a partition that a flood of new ones cannot fill its memory.
 
 When it is full, a look finds the least counted of them, by what is left of their events: as many as
 a sixteenth of the room. Newcomers take these places one by one, the least counted first; what has
-an event meanwhile stays. Only when all have been seen to is there another look, which finds the
-newcomers that did not come again. So a flood takes turns in two sixteenths of the room at most, and
-whatever has more events than its members stays in the rest.
+an event meanwhile, or what the shop gets to know, stays. Only when all have been seen to is there
+another look, which finds the newcomers that did not come again. So a flood takes turns in two
+sixteenths of the room at most, and whatever has more events than its members stays in the rest.
 
 The least counted goes as in Metwally, Agrawal and El Abbadi, "Efficient computation of frequent and
 top-k elements", ICDT 2005, but a newcomer inherits nothing: counts are of what was. The window for
@@ -67,18 +67,28 @@ class Window:
         self._slots = slots[np.argsort(left_of[slots], kind="stable")]
         self._seen = rows[self._slots]
 
-    def take(self, wanted: int, rows: np.ndarray, busy: Slots) -> Slots:
+    def take(
+        self,
+        wanted: int,
+        rows: np.ndarray,
+        busy: Slots,
+        hashes: NDArray[np.uint64],
+        known: Known,
+    ) -> Slots:
         """The next of them whose rows are as they were seen; they are not asked again.
 
         Parameters
         ----------
         wanted : no more than these; there may be fewer
         busy : have an event in this step, so they stay
+        hashes : uint64, shape (slots,); of all rows
+        known : the shop may have got to know one since the look
         """
         found = []
         while wanted > 0 and len(self._slots):
             slots, seen = self._slots[:wanted], self._seen[:wanted]
             self._slots, self._seen = self._slots[wanted:], self._seen[wanted:]
-            found.append(slots[(rows[slots] == seen) & ~np.isin(slots, busy)])
+            stay = known(hashes[slots]) | np.isin(slots, busy)
+            found.append(slots[(rows[slots] == seen) & ~stay])
             wanted -= len(found[-1])
         return np.concatenate([np.zeros(0, np.int64), *found])
