@@ -203,7 +203,9 @@ SETTINGS_REFUSED: Final = gauge(
 )
 CATALOGUE_ITEMS: Final = gauge("freshet_catalogue_items", "Items in the catalogue.", "kind")
 COUNTED_ITEMS: Final = gauge(
-    "freshet_counted_items", "Items, and items in contexts, with counts, of all workers."
+    "freshet_counted_items",
+    "Items, and items in contexts, for whose counts of all workers there is a place in memory. One "
+    "with less than a sixteenth of an event left keeps it until places run short.",
 )
 IMPRESSIONS_COVERAGE_RATIO: Final = gauge(
     "freshet_impressions_coverage_ratio",

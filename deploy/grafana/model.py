@@ -58,7 +58,8 @@ def model() -> build.Dashboard:
                 "Counted items",
                 COUNT,
                 [Query(f"max ({of('freshet_counted_items')})", "counted")],
-                "Items, and items in contexts, with counts, of all workers.",
+                "Items, and items in contexts, for whose counts there is a place in memory; one "
+                "with next to nothing left keeps it until places run short.",
             ),
             lines(
                 "Events of unknown items",
