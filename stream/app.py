@@ -145,7 +145,7 @@ def load_engine(settings: Settings, counts: Merged | None = None) -> Engine:
 
     Parameters
     ----------
-    counts : of all workers' items; None: the engine goes by its own
+    counts : of all workers, of items and of what came of lists; None: the engine goes by its own
     """
     if settings.bundle is None:
         raise SettingsError(

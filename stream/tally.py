@@ -1,8 +1,9 @@
-"""The shop's counts of items, of all workers, and what trends by them.
+"""The counts of all workers, of items and of what came of lists; and what trends.
 
 In: each partition's counts, which workers tell each other on a compacted topic. Out: counts by
-catalogue row, and what a partition's next turn has to publish: its own rows that changed, and the
-trending records whose key falls into it, when they changed. Knows nothing of users.
+catalogue row and by arm, and what a partition's next turn has to publish: its own rows that
+changed, and the trending records whose key falls into it, when they changed. Knows nothing of
+users.
 """
 
 from __future__ import annotations

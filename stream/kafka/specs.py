@@ -65,7 +65,7 @@ def changelog_topic(settings: Settings, table: str = INTERESTS) -> str:
 
 
 def statistics_topic(settings: Settings) -> str:
-    """Return the name of the topic on which workers tell each other items' counts."""
+    """Return the name of the topic on which workers tell each other their counts."""
     return f"{settings.group}-statistics"
 
 

@@ -116,7 +116,7 @@ class Lists:
 
     @property
     def by_counts(self) -> bool:
-        """Whether any list goes by counts of items."""
+        """Whether any list goes by counts, of items or of what came of lists."""
         return bool(self._explorers) or any(rules.by_bid for rules in self._rules.values())
 
     @property
