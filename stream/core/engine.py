@@ -26,7 +26,6 @@ from typing import Literal
 
 import numpy as np
 
-from stream.config import Placement as PlacementRules
 from stream.contracts import Events, Kind, Rejection, decode_erasures, decode_events
 from stream.core.answers.answering import Answers
 from stream.core.catalogue import Catalogue
@@ -48,6 +47,7 @@ from stream.core.statistics.counts import Counts
 from stream.core.statistics.merged import Merged
 from stream.core.users import Users
 from stream.core.wire import Layout
+from stream.placements import Placement as PlacementRules
 from stream.settings.quality import Quality as QualityRules
 
 Source = Kind | Literal["erasures", "requests"]

@@ -13,13 +13,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.config import Placement as PlacementRules
 from stream.core.bundle import NEVER_LISTED
 from stream.core.catalogue import NO_ITEM, Catalogue
 from stream.core.model import Model
 from stream.core.policy.bids import Bids, map_of
 from stream.core.policy.rules import Rules
 from stream.core.resident import ResidentBias
+from stream.placements import Placement as PlacementRules
 
 MOST_BIASES: Final = 16  # of users with different rules in force; each takes 4 bytes an item
 PIECE_ROWS: Final = 1 << 15  # made between two looks at what else is to be done

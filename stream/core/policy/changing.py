@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.config import Placement as PlacementRules
 from stream.core.catalogue import Catalogue
 from stream.core.model import Model
 from stream.core.policy.arranging import Arranging, pool_of
@@ -20,6 +19,7 @@ from stream.core.policy.biases import Biases
 from stream.core.policy.exploring import Explorer, ShopCounts, explores
 from stream.core.policy.placement import Placement
 from stream.core.policy.variants import arms_of
+from stream.placements import Placement as PlacementRules
 
 
 class Change:

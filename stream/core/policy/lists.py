@@ -13,7 +13,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.config import Placement as PlacementRules
 from stream.contracts import Cause, encode_record
 from stream.contracts.writing import ListWriter, RawRecommendation, with_variant
 from stream.core.catalogue import Catalogue
@@ -36,6 +35,7 @@ from stream.core.standing import extended
 from stream.core.statistics.segments import Seen
 from stream.core.users import Users
 from stream.placements import CONTROL
+from stream.placements import Placement as PlacementRules
 from stream.revision import revision_of
 from stream.words.templates import Words
 

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.compiled import INT, NOTHING, array, compiled
-from stream.config import Placement as PlacementRules
 from stream.contracts import ANY_TYPE, EventType
 from stream.core.bundle import NEVER_LISTED, Manifest
 from stream.core.catalogue import Catalogue
@@ -25,6 +24,7 @@ from stream.core.policy.frequency import shown_enough
 from stream.core.policy.ring import Ring
 from stream.core.recent import Recent
 from stream.core.resident import ResidentBias
+from stream.placements import Placement as PlacementRules
 
 LEAST_SCORE = 5e-7  # what is less stands as 0 in a record, which means not to be listed
 _BOUGHT = (EventType.PURCHASE, EventType.CANCEL)
