@@ -240,6 +240,16 @@ def test_every_package_folder_says_what_lives_there() -> None:
     assert sorted(bare) == []
 
 
+@pytest.mark.parametrize("package", ["stream", "export"])
+def test_every_module_stands_in_what_its_folder_says(package: str) -> None:
+    untold = []
+    for module in _modules(package):
+        told = (module.parent / "README.md").read_text(encoding="utf-8")
+        if module.stem not in ("__init__", "__main__") and f"`{module.name}`" not in told:
+            untold.append(str(module.relative_to(ROOT)))
+    assert untold == []
+
+
 @pytest.mark.parametrize("folder", ["chaos", "fuzz", "soak"])
 def test_a_harness_says_what_each_of_its_files_is(folder: str) -> None:
     told = (ROOT / "tests" / folder / "README.md").read_text(encoding="utf-8")
