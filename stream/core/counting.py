@@ -95,8 +95,8 @@ def count_segments(
         stop = first + len(part.events) - part.skipped
         if stop > first:
             some = [of.between(first, stop) for of in seen]
-            counts = part.given.shard.counts
-            more = counts.segments.fold(some, times_ms, counts.newest_ms)
+            shard = part.given.shard
+            more = shard.segments.fold(some, times_ms, shard.counts.newest_ms)
             keys.extend(more[0])
             values.extend(more[1])
         first = stop

@@ -22,7 +22,7 @@ from stream.core.rows import Rows
 from stream.core.standing import Standing
 from stream.core.statistics.counts import Counts
 from stream.core.statistics.fading import KEY_PREFIX, Records
-from stream.core.statistics.segments import of_segments
+from stream.core.statistics.segments import SegmentCounts, of_segments
 from stream.core.wire import MISROUTED, UNFLAGGED, Layout, decode_values, fit_states, shape_of
 
 Slots = NDArray[np.int64]
@@ -41,7 +41,8 @@ class UserShard:
     Attributes
     ----------
     layout : sizes of a state
-    counts : of items, and of what came of lists; of no user, so who leaves changes nothing
+    counts, segments : of items, and of what came of lists; of no user, so who leaves changes
+        nothing
     keys : user key of each slot
     marks : who was forgotten, and since when
     newest_ms : newest event time of the partition's users
@@ -54,6 +55,7 @@ class UserShard:
     ) -> None:
         self.layout = layout
         self.counts = Counts()
+        self.segments = SegmentCounts()
         self.shown = Memory()
         self.standing = Standing()
         self._partition = partition
@@ -237,7 +239,7 @@ class UserShard:
         now_ms : wall-clock time
         """
         items = self.counts.untold(now_ms)
-        segments = self.counts.segments.untold(now_ms, self.counts.tell_every_ms)
+        segments = self.segments.untold(now_ms, self.counts.tell_every_ms)
         if items is None or segments is None:
             return items or segments
         return items[0] + segments[0], items[1] + segments[1]
@@ -269,7 +271,7 @@ class UserShard:
                 by_shape.setdefault(shape_of(value), []).append((key, value))
         if counts:
             self.counts.load(list(counts), list(counts.values()))
-        self.counts.segments.load(segments)
+        self.segments.load(segments)
         for records in by_shape.values():
             self._load_alike([key for key, _ in records], [value for _, value in records])
 

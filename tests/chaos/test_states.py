@@ -339,7 +339,7 @@ def _moves_counts(*given: *Learnt) -> None:
     """All that was counted stands in another cell of its column, and adds up."""
     count_segments(*given)
     for part in given[0]:
-        for row in part.given.shard.counts.segments.rows.values():
+        for row in part.given.shard.segments.rows.values():
             row.counts[:] = np.roll(row.counts, 1, axis=2)
 
 

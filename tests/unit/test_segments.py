@@ -351,7 +351,7 @@ class Worker(Shop):
 
     @property
     def row(self) -> Row:
-        return self.shard.counts.segments.rows[self.key]
+        return self.shard.segments.rows[self.key]
 
     @property
     def payoffs(self) -> Payoffs:
@@ -403,7 +403,7 @@ def test_partitions_of_a_step_count_apart(worker: Worker) -> None:
     ]
     parts = [Part(shard, batch) for shard, batch in zip(shards, batches, strict=True)]
     worker.engine.step(parts, NOW_MS)
-    found = [shard.counts.segments.rows[worker.key].counts.sum() for shard in shards]
+    found = [shard.segments.rows[worker.key].counts.sum() for shard in shards]
     assert found == [2, 3]
 
 
@@ -439,7 +439,7 @@ def test_a_changelog_from_before_has_no_counts_of_lists(worker: Worker) -> None:
     old = {key: value for key, value in worker.log.items() if not of_segments(key)}
     shard = UserShard(worker.engine.layout)
     shard.load(list(old), list(old.values()))
-    assert (len(shard), len(shard.counts), len(shard.counts.segments)) == (1, 1, 0)
+    assert (len(shard), len(shard.counts), len(shard.segments)) == (1, 1, 0)
 
 
 def test_who_does_not_learn_writes_nothing(decay_bundle: Bundle) -> None:
@@ -462,7 +462,7 @@ def test_what_was_learnt_goes_once_nobody_learns(worker: Worker, now: Placement)
     worker.tell()
     assert not worker.merged.segments.version(worker.key)
     worker.take_over()
-    assert not worker.shard.counts.segments.rows
+    assert not worker.shard.segments.rows
 
 
 def test_items_and_lists_are_told_together(worker: Worker) -> None:

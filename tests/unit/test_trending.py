@@ -379,7 +379,7 @@ def test_what_came_of_lists_is_told_beside_items() -> None:
     for worker, cells in zip(workers, ([0, 0, 17], [0, 23]), strict=True):
         worker.event("i1")
         seen = Seen(key, shape, 1e9, np.arange(len(cells)), np.array(cells))
-        worker.shard.counts.segments.fold([seen], np.full(len(cells), NOW_MS), NOW_MS)
+        worker.shard.segments.fold([seen], np.full(len(cells), NOW_MS), NOW_MS)
     told = [worker.tally.outputs(*worker.owned, worker.shard) for worker in workers]
     for partition, outputs in enumerate(told):
         ((topic, records),) = outputs.items()

@@ -35,7 +35,6 @@ from stream.core.statistics.fading import (
     rows_in,
 )
 from stream.core.statistics.room import Known, Slots, left, nobody_is_known
-from stream.core.statistics.segments import SegmentCounts
 from stream.core.statistics.telling import Telling
 
 # A step looks at so many rows, and at as many more as it has events, for some that can go ...
@@ -57,7 +56,6 @@ class Counts:
 
     Attributes
     ----------
-    segments : what came of lists, counted in the same partition
     keys : changelog key of each slot
     newest_ms : newest event time that was counted
     """
@@ -70,7 +68,6 @@ class Counts:
     ) -> None:
         self.fading = fading or Fading()
         self.contexts = contexts
-        self.segments = SegmentCounts()
         self.tell_every_ms = tell_every_ms
         self._telling = Telling(tell_every_ms)
         self.newest_ms = 0
