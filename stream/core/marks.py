@@ -5,10 +5,8 @@ it. A mark is a salted hash (BLAKE2b), so that the changelog names nobody; the s
 partition and stands in the changelog too. They stay as long as the changelog: 26 bytes there, 149
 in memory (`python -m tests.bench.state`). Knows nothing of states and Kafka.
 
-    b"\\xff\\x02"               -> 16 bytes of salt
-    b"\\xff\\x01" + 16 bytes    -> 8 bytes, int64 little-endian: erased_ms
-
-No user key begins like this: 0xFF is not UTF-8.
+    SALT_KEY                  -> 16 bytes of salt
+    MARK_PREFIX + 16 bytes    -> 8 bytes, int64 little-endian: erased_ms
 """
 
 from __future__ import annotations
@@ -18,20 +16,13 @@ import secrets
 from collections.abc import Callable
 from typing import Final
 
-from stream.errors import StateError
+from stream.core.keys import MARK_PREFIX, SALT_KEY, foreign
 
-SALT_KEY: Final = b"\xff\x02"
-MARK_PREFIX: Final = b"\xff\x01"
 _SALT_BYTES: Final = 16
 _HASH_BYTES: Final = 16
 _TIME_BYTES: Final = 8
 
 Record = tuple[bytes, bytes | None]
-
-
-def is_mark(key: bytes) -> bool:
-    """Whether a changelog key is no user's: a record of this module, or of counts."""
-    return key[:1] == b"\xff"
 
 
 class Marks:
@@ -77,24 +68,17 @@ class Marks:
         return records
 
     def load(self, key: bytes, value: bytes | None) -> None:
-        """Take over a changelog record whose key `is_mark`.
+        """Take over a changelog record, a mark or the salt.
 
         Raises
         ------
-        StateError : it is none of this module's, or of another size
+        StateError : it is of another size
         """
         if key == SALT_KEY and value is not None and len(value) == _SALT_BYTES:
             self._salt = value
         elif key[:2] == MARK_PREFIX and len(key) == len(MARK_PREFIX) + _HASH_BYTES:
             if value is None or len(value) != _TIME_BYTES:
-                raise _foreign(f"a mark of an erasure with {len(value or b'')} bytes")
+                raise foreign(f"a mark of an erasure with {len(value or b'')} bytes")
             self._times_ms[key[2:]] = int.from_bytes(value, "little")
         else:
-            raise _foreign("a record of a kind that this version does not know")
-
-
-def _foreign(what: str) -> StateError:
-    return StateError(
-        f"the changelog holds {what}. Run the version that wrote it, or start a new group to fold "
-        "the events again."
-    )
+            raise foreign(f"a mark's record of {len(key)} and {len(value or b'')} bytes")

@@ -15,14 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.contracts import partitions_of
+from stream.core.keys import Kind, kind_of
 from stream.core.lifecycle import Lifecycle, Limits, leave_at_most
-from stream.core.marks import Marks, Record, is_mark
+from stream.core.marks import Marks, Record
 from stream.core.quality.memory import Memory
 from stream.core.rows import Rows
 from stream.core.standing import Standing
 from stream.core.statistics.counts import Counts
-from stream.core.statistics.fading import KEY_PREFIX, Records
-from stream.core.statistics.segments import SegmentCounts, of_segments
+from stream.core.statistics.fading import Records
+from stream.core.statistics.segments import SegmentCounts
 from stream.core.wire import MISROUTED, UNFLAGGED, Layout, decode_values, fit_states, shape_of
 
 Slots = NDArray[np.int64]
@@ -251,20 +252,20 @@ class UserShard:
 
         Raises
         ------
-        StateError : a value has a layout that this version cannot read
+        StateError : a key or a value that this version cannot read
         """
         newest: dict[bytes, bytes | None] = dict(zip(keys, values, strict=True))
         by_shape: dict[tuple[int, bytes], list[tuple[bytes, bytes]]] = {}
         counts: dict[bytes, bytes | None] = {}
         segments: dict[bytes, bytes | None] = {}
         for key, value in newest.items():
-            if key[:2] == KEY_PREFIX:
+            kind = kind_of(key)
+            if kind is Kind.ITEM:
                 counts[key] = value
-            elif is_mark(key):
-                if of_segments(key):
-                    segments[key] = value
-                else:
-                    self.marks.load(key, value)
+            elif kind is Kind.SEGMENTS:
+                segments[key] = value
+            elif kind is Kind.MARK:
+                self.marks.load(key, value)
             elif value is None:
                 self._forget(key)
             else:

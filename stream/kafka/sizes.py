@@ -10,10 +10,11 @@ from pathlib import Path
 from stream.config import Settings
 from stream.contracts import MAX_ID_BYTES
 from stream.core.bundle import StateLayout, read_manifest
+from stream.core.keys import SEGMENTS_KEY_BYTES
 from stream.core.lifecycle import leave_at_most
 from stream.core.statistics.counts import let_go_at_most
 from stream.core.statistics.fading import ROW
-from stream.core.statistics.segments import KEY_BYTES, MOST_ROW_BYTES, MOST_ROWS
+from stream.core.statistics.segments import MOST_ROW_BYTES, MOST_ROWS
 from stream.core.wire import Layout
 from stream.words.templates import MAX_TITLE
 
@@ -25,7 +26,7 @@ DEFAULT_STATE = StateLayout(size=512, storage="float32")
 _FRAMING_BYTES = 64  # of a record: lengths, offset and timestamp
 _BATCH_BYTES = 64 << 10  # the `applied` record and the header of a record batch, generously
 # Of what came of lists: every row there may be, and as many tombstones.
-_SEGMENTS_BYTES = MOST_ROWS * (MOST_ROW_BYTES + 2 * (KEY_BYTES + _FRAMING_BYTES))
+_SEGMENTS_BYTES = MOST_ROWS * (MOST_ROW_BYTES + 2 * (SEGMENTS_KEY_BYTES + _FRAMING_BYTES))
 _COUNTS_BYTES = ROW.itemsize + 16 + _FRAMING_BYTES  # of an item: row, key, framing
 _LISTED_ITEM_BYTES = 2 * MAX_ID_BYTES + 256  # JSON: two ids, numbers, the reason's slug
 _WORDS_BYTES = 6 * MAX_TITLE + 256  # JSON: a title, and a template around it

@@ -12,8 +12,9 @@ from kafka import KafkaConsumer, TopicPartition
 
 from stream.contracts import item_hash
 from stream.contracts.trending import decode_trending
+from stream.core.keys import ITEM_PREFIX
 from stream.core.manifest import read_manifest
-from stream.core.statistics.fading import KEY_PREFIX, rows_in
+from stream.core.statistics.fading import rows_in
 from stream.core.statistics.segments import Row
 from stream.demo import sample
 from stream.kafka.broker import BrokerProcess
@@ -83,7 +84,7 @@ def await_counts(freshet: Freshet, clicks: int, purchases: int) -> None:
     """Wait until both topics tell so many, a little faded, and no more."""
     group = freshet.environ["FRESHET_GROUP"]
     wanted = pytest.approx((clicks, purchases, clicks + purchases), rel=0.05, abs=0.05)
-    places = [(f"{group}-statistics", b""), (f"{group}-interests-changelog", KEY_PREFIX)]
+    places = [(f"{group}-statistics", b""), (f"{group}-interests-changelog", ITEM_PREFIX)]
     deadline = time.monotonic() + WITHIN_S
     while True:
         found = [counts(freshet, *place) for place in places]

@@ -15,8 +15,8 @@ from stream.contracts import decode_recommendation
 from stream.core.bundle import Bundle
 from stream.core.catalogue import Catalogue
 from stream.core.engine import Engine
+from stream.core.keys import Kind, kind_of
 from stream.core.lifecycle import Limits
-from stream.core.marks import is_mark
 from stream.core.micro_batch import PartResult
 from stream.core.model import Model
 from stream.core.pseudonyms import Pseudonyms
@@ -349,7 +349,10 @@ def test_an_erasure_finds_the_pseudonym(decay_bundle: Bundle) -> None:
     assert part.list_keys == [b"somebody"]
     shop.restart()
     assert shop.click("somebody", at_ms=NOW_MS).forgotten == 1
-    assert all(is_mark(key) or value is None for key, value in dict(shop.changelog).items())
+    assert all(
+        kind_of(key) is not Kind.USER or value is None
+        for key, value in dict(shop.changelog).items()
+    )
 
 
 def test_misrouted_users_are_known_by_their_ids(decay_bundle: Bundle) -> None:

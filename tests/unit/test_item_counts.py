@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream.contracts import EventType, item_hash
+from stream.core.keys import ITEM_PREFIX
 from stream.core.statistics import counts as module
 from stream.core.statistics.adding import Columns
 from stream.core.statistics.counts import Counts, let_go_at_most
-from stream.core.statistics.fading import COUNTED, KEY_PREFIX, ROW, Fading
+from stream.core.statistics.fading import COUNTED, ROW, Fading
 from stream.errors import StateError
 
 NOW_MS = 1_795_000_000_000
@@ -54,7 +55,7 @@ class Log:
 
 
 def key(item: str) -> bytes:
-    return KEY_PREFIX + item_hash(item).to_bytes(8, "little")
+    return ITEM_PREFIX + item_hash(item).to_bytes(8, "little")
 
 
 def rows(counts: Counts) -> dict[int, bytes]:
@@ -208,7 +209,7 @@ def test_another_layout_is_refused(log: Log) -> None:
 
 def told(log: Log, at_ms: int) -> set[bytes]:
     found = log.counts.untold(NOW_MS + at_ms)
-    return set() if found is None else {KEY_PREFIX + item for item in found[0]}
+    return set() if found is None else {ITEM_PREFIX + item for item in found[0]}
 
 
 def test_what_changed_much_is_told_soon_and_the_rest_later() -> None:

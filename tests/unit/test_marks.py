@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from stream.core.marks import MARK_PREFIX, SALT_KEY, Marks, is_mark
+from stream.core.keys import ITEM_PREFIX, MARK_PREFIX, SALT_KEY, SEGMENTS_PREFIX, Kind, kind_of
+from stream.core.marks import Marks
 from stream.errors import StateError
+from stream.kafka.applied import APPLIED_KEY
 
 
 def restored(*records: tuple[bytes, bytes | None]) -> Marks:
     erased = Marks()
     for key, value in records:
-        assert is_mark(key)
+        assert kind_of(key) is Kind.MARK
         erased.load(key, value)
     return erased
 
@@ -46,7 +48,9 @@ def test_an_erasure_never_moves_back() -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        (b"\xff\x03new", b"x"),
+        (b"\xff\x05new", b"x"),
+        (SEGMENTS_PREFIX + b"short", b"x"),
+        (APPLIED_KEY, b"{}"),
         (SALT_KEY, b"short"),
         (SALT_KEY, None),
         (MARK_PREFIX + b"short", bytes(8)),
@@ -57,3 +61,16 @@ def test_an_erasure_never_moves_back() -> None:
 def test_foreign_records_are_refused(key: bytes, value: bytes | None) -> None:
     with pytest.raises(StateError, match="changelog"):
         restored((key, value))
+
+
+def test_a_key_tells_what_its_record_is_of() -> None:
+    keys = {
+        b"u1": Kind.USER,
+        bytes(32): Kind.USER,
+        "ÿ".encode(): Kind.USER,
+        SALT_KEY: Kind.MARK,
+        MARK_PREFIX + bytes(16): Kind.MARK,
+        ITEM_PREFIX + bytes(8): Kind.ITEM,
+        SEGMENTS_PREFIX + bytes(8): Kind.SEGMENTS,
+    }
+    assert {key: kind_of(key) for key in keys} == keys

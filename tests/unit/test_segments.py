@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stream.config import Placement, Settings
 from stream.contracts import item_hash
 from stream.core.bundle import Bundle
+from stream.core.keys import ITEM_PREFIX, SEGMENTS_PREFIX, of_segments
 from stream.core.manifest import Additive, FadingSum
 from stream.core.policy import exploring, interest
 from stream.core.policy.exploring import SEGMENTS, counts_key
@@ -24,17 +25,14 @@ from stream.core.policy.payoffs import Payoffs
 from stream.core.state import UserShard
 from stream.core.statistics import segments as module
 from stream.core.statistics.counts import Counts
-from stream.core.statistics.fading import KEY_PREFIX as ITEM_PREFIX
 from stream.core.statistics.fading import Fading
 from stream.core.statistics.merged import Merged
 from stream.core.statistics.segments import (
-    KEY_PREFIX,
     MOST_ROW_BYTES,
     MergedSegments,
     Row,
     Seen,
     SegmentCounts,
-    of_segments,
     row_bytes,
 )
 from stream.errors import StateError
@@ -46,7 +44,7 @@ from tests.unit.test_engine import NOW_MS, Shop
 
 SHAPE = (3, 4)
 HALF_MS = 1000.0
-A, B, C = (KEY_PREFIX + bytes([number] * 8) for number in range(3))
+A, B, C = (SEGMENTS_PREFIX + bytes([number] * 8) for number in range(3))
 Event = tuple[bytes, int, int]  # key, cell, milliseconds from NOW_MS
 WEIGHTS = {"view": 0.05, "click": 0.2, "purchase": 1.0}
 
@@ -209,7 +207,9 @@ def test_another_layout_is_refused(log: Log) -> None:
 
 def test_keys_of_items_are_not_taken_for_those_of_arms() -> None:
     assert of_segments(key_of("home", Explore()))
-    assert not of_segments(KEY_PREFIX + bytes(6)), "an item's hash, where workers tell each other"
+    assert not of_segments(SEGMENTS_PREFIX + bytes(6)), (
+        "an item's hash, where workers tell each other"
+    )
     assert not of_segments(ITEM_PREFIX + bytes(8))
 
 

@@ -17,12 +17,12 @@ from stream.contracts import ITEM_KINDS, EventType, Item, Request, item_hash
 from stream.contracts.partitioner import partition_of
 from stream.contracts.trending import decode_trending
 from stream.core.catalogue import Catalogue
+from stream.core.keys import SEGMENTS_PREFIX
 from stream.core.state import UserShard
 from stream.core.statistics.adding import Columns
 from stream.core.statistics.counts import Counts
 from stream.core.statistics.fading import Fading
 from stream.core.statistics.merged import ItemCounts, Merged
-from stream.core.statistics.segments import KEY_PREFIX as SEGMENTS_PREFIX
 from stream.core.statistics.segments import Seen
 from stream.core.statistics.trending import Rules, Shop, look, significance_of
 from stream.core.wire import Layout

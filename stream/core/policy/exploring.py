@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.core.catalogue import NO_ITEM, Catalogue
+from stream.core.keys import SEGMENTS_KEY_BYTES, SEGMENTS_PREFIX
 from stream.core.mixing import hashes_of, points
 from stream.core.model import Model
 from stream.core.policy.appeal import Appeal
@@ -31,7 +32,7 @@ from stream.core.policy.interest import Interest, Interests
 from stream.core.policy.payoffs import MULTIPLIERS, Payoffs
 from stream.core.statistics.fading import Fading
 from stream.core.statistics.merged import ItemCounts
-from stream.core.statistics.segments import KEY_BYTES, KEY_PREFIX, MergedSegments, Seen
+from stream.core.statistics.segments import MergedSegments, Seen
 from stream.placements import Explore
 
 LOOK_BACK: Final = 16  # interactions that tell how sure an interest is
@@ -103,7 +104,8 @@ def counts_key(arm: str, rules: Explore, model: str, interests: Interests) -> by
         **interests.terms,
     }
     told = json.dumps(terms, sort_keys=True, separators=(",", ":")).encode()
-    return KEY_PREFIX + hashlib.blake2b(told, digest_size=KEY_BYTES - len(KEY_PREFIX)).digest()
+    size = SEGMENTS_KEY_BYTES - len(SEGMENTS_PREFIX)
+    return SEGMENTS_PREFIX + hashlib.blake2b(told, digest_size=size).digest()
 
 
 class Explorer:

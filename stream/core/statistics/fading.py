@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.contracts import EventType
+from stream.core.keys import ITEM_PREFIX
 from stream.errors import StateError
 
 LAYOUT: Final = 1
-KEY_PREFIX: Final = b"\xff\x03"  # of a changelog key; the item's hash follows
 HASH_BYTES: Final = 8
 LEAST: Final = 1 / 16  # less than that of an event is left of all counts: the row is let go
 
@@ -56,7 +56,7 @@ class Fading(NamedTuple):
 def keys_of(hashes: NDArray[np.uint64]) -> list[bytes]:
     """Changelog keys of items by their hashes: uint64, shape (n,)."""
     keys = np.empty(len(hashes), _KEY)
-    keys["prefix"] = np.void(KEY_PREFIX)
+    keys["prefix"] = np.void(ITEM_PREFIX)
     keys["item"] = hashes
     return cut(keys)
 

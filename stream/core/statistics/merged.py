@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.core.catalogue import Catalogue, HashIndex
+from stream.core.keys import of_segments
 from stream.core.statistics.fading import COUNTED, LEAST, Fading, hashes_in, rows_in
-from stream.core.statistics.segments import MergedSegments, of_segments
+from stream.core.statistics.segments import MergedSegments
 
 _NAMES: Final = (*COUNTED, "recent")
 _MOVE_AFTER: Final = 32.0  # short half-lives; the landmark follows the newest row

@@ -8,7 +8,7 @@ A row has all cells of an arm in one partition, faded to the time of its newest 
 itself how many cells there are and how they fade, so one that no arm asks for any more fades, too,
 and goes.
 
-    b"\\xff\\x04" + 8 bytes -> layout, segments, multipliers (a byte each), time_ms (int64),
+    SEGMENTS_PREFIX + 8 bytes -> layout, segments, multipliers (a byte each), time_ms (int64),
                              half_life_ms (float64), impressions, clicks (float64, by segment and
                              multiplier each); little-endian
 """
@@ -25,8 +25,6 @@ from numpy.typing import NDArray
 from stream.core.statistics.fading import LEAST, Records
 from stream.errors import StateError
 
-KEY_PREFIX: Final = b"\xff\x04"  # of a key, on the changelog and where workers tell each other
-KEY_BYTES: Final = len(KEY_PREFIX) + 8
 LAYOUT: Final = 1
 # Of one partition. A new one beyond takes the place of the one whose newest event is the oldest:
 # settings that change every minute shall not fill the memory.
@@ -36,11 +34,6 @@ MOST_ROW_BYTES: Final = 1024  # room for more segments and multipliers than ther
 _HEAD: Final = struct.Struct("<BBBqd")
 
 Shape = tuple[int, int]  # segments, multipliers
-
-
-def of_segments(key: bytes) -> bool:
-    """Whether a key is of such counts; that of an item may begin like it and is shorter."""
-    return len(key) == KEY_BYTES and key.startswith(KEY_PREFIX)
 
 
 def row_bytes(shape: Shape) -> int:
