@@ -17,7 +17,7 @@ from stream.core.fold import Folded
 from stream.core.micro_batch import Decoded, PartResult
 from stream.core.statistics.adding import Columns
 from stream.core.statistics.contexts import with_contexts
-from stream.core.statistics.fading import Records
+from stream.core.statistics.fading import KeyedRows
 from stream.core.statistics.segments import Seen
 from stream.core.users import Users
 
@@ -37,7 +37,7 @@ def count_events(
 
 def count_items(
     parts: Sequence[Decoded], folded: Folded, events: Events, catalogue: Catalogue
-) -> list[Records]:
+) -> list[KeyedRows]:
     """Count the new events of each part in its shard.
 
     Parameters
@@ -72,7 +72,7 @@ def count_items(
 
 
 def count_segments(
-    parts: Sequence[Decoded], seen: Sequence[Seen], events: Events, counted: Sequence[Records]
+    parts: Sequence[Decoded], seen: Sequence[Seen], events: Events, counted: Sequence[KeyedRows]
 ) -> None:
     """Count what came of lists in the shard of each part; where nothing did, old counts fade.
 

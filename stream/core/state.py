@@ -22,7 +22,7 @@ from stream.core.quality.memory import Memory
 from stream.core.rows import Rows
 from stream.core.standing import Standing
 from stream.core.statistics.counts import Counts
-from stream.core.statistics.fading import Records
+from stream.core.statistics.fading import KeyedRows
 from stream.core.statistics.segments import SegmentCounts
 from stream.core.wire import MISROUTED, UNFLAGGED, Layout, decode_values, fit_states, shape_of
 
@@ -232,7 +232,7 @@ class UserShard:
 
     # -- telling ---------------------------------------------------------------------------
 
-    def untold(self, now_ms: int) -> Records | None:
+    def untold(self, now_ms: int) -> KeyedRows | None:
         """What other workers should know by now of the partition's counts; None: nothing.
 
         Parameters

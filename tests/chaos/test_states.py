@@ -34,7 +34,7 @@ from stream.core.state import UserShard
 from stream.core.statistics import counts, segments
 from stream.core.statistics.adding import Columns
 from stream.core.statistics.counts import Counts
-from stream.core.statistics.fading import Fading, Records
+from stream.core.statistics.fading import Fading, KeyedRows
 from stream.core.statistics.segments import Seen, SegmentCounts
 from stream.kafka.batches import RecordBatch
 from stream.placements import Explore
@@ -257,7 +257,7 @@ def test_whoever_comes_back_with_the_old_state_is_seen(
 
 def _counts_again(
     parts: Sequence[Decoded], folded: Folded, events: Events, catalogue: Catalogue
-) -> list[Records]:
+) -> list[KeyedRows]:
     """All events of the part, those that were applied before a crash as well."""
     (part,) = parts
     items = np.array([item_hash(item) for item in part.events.items], np.uint64)
@@ -269,7 +269,7 @@ def _counts_again(
 
 def _counts_repeats(
     parts: Sequence[Decoded], folded: Folded, events: Events, catalogue: Catalogue
-) -> list[Records]:
+) -> list[KeyedRows]:
     nothing = np.zeros_like(folded.repeated)
     as_new = folded._replace(repeated=nothing, forgotten=nothing)
     return count_items(parts, as_new, events, catalogue)
@@ -277,7 +277,7 @@ def _counts_repeats(
 
 def _counts_ahead(
     parts: Sequence[Decoded], folded: Folded, events: Events, catalogue: Catalogue
-) -> list[Records]:
+) -> list[KeyedRows]:
     (part,) = parts
     batch = dataclasses.replace(part.given.batch, timestamps_ms=[0] * len(part.given.batch.offsets))
     ahead = part._replace(given=Part(part.given.shard, batch))
@@ -286,7 +286,7 @@ def _counts_ahead(
 
 def _leaves_a_row_out(
     parts: Sequence[Decoded], folded: Folded, events: Events, catalogue: Catalogue
-) -> list[Records]:
+) -> list[KeyedRows]:
     counted = count_items(parts, folded, events, catalogue)
     return [(keys[1:], values[1:]) for keys, values in counted]
 
@@ -316,7 +316,7 @@ def test_items_let_go_too_early_are_seen(bundle: Bundle, monkeypatch: pytest.Mon
     assert found.wrong_counts <= found.items_let_go
 
 
-Learnt = tuple[Sequence[Decoded], Sequence[Seen], Events, Sequence[Records]]
+Learnt = tuple[Sequence[Decoded], Sequence[Seen], Events, Sequence[KeyedRows]]
 
 
 def _counts_lists_again(*given: *Learnt) -> None:

@@ -28,7 +28,7 @@ from stream.core.statistics.fading import (
     NOT_COUNTED,
     ROW,
     Fading,
-    Records,
+    KeyedRows,
     cut,
     hashes_in,
     keys_of,
@@ -110,7 +110,7 @@ class Counts:
 
     # -- counting --------------------------------------------------------------------------
 
-    def fold(self, events: Columns, known: Known = nobody_is_known) -> Records:
+    def fold(self, events: Columns, known: Known = nobody_is_known) -> KeyedRows:
         """Count events, and let a few items go: next to nothing is left, or they make room.
 
         Parameters
@@ -269,7 +269,7 @@ class Counts:
 
     # -- telling ---------------------------------------------------------------------------
 
-    def untold(self, now_ms: int) -> Records | None:
+    def untold(self, now_ms: int) -> KeyedRows | None:
         """Rows that others should know by now, as records of their topic; None: nothing.
 
         Parameters

@@ -19,7 +19,7 @@ LAYOUT: Final = 1
 HASH_BYTES: Final = 8
 LEAST: Final = 1 / 16  # less than that of an event is left of all counts: the row is let go
 
-Records = tuple[list[bytes], list[bytes | None]]  # keys and values
+KeyedRows = tuple[list[bytes], list[bytes | None]]  # changelog keys, rows; None: it goes
 
 # Of one item in one partition: as on the wire, so in memory. `time_ms` is the newest event's time,
 # to which all counts are faded; 0 in a row that is not in use. `recent` fades by the short

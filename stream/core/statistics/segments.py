@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.core.statistics.fading import LEAST, Records
+from stream.core.statistics.fading import LEAST, KeyedRows
 from stream.errors import StateError
 
 LAYOUT: Final = 1
@@ -123,7 +123,7 @@ class SegmentCounts:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def fold(self, seen: Iterable[Seen], times_ms: NDArray[np.int64], newest_ms: int) -> Records:
+    def fold(self, seen: Iterable[Seen], times_ms: NDArray[np.int64], newest_ms: int) -> KeyedRows:
         """Count events, and let a row go of which next to nothing is left.
 
         Parameters
@@ -185,7 +185,7 @@ class SegmentCounts:
 
     # -- telling ---------------------------------------------------------------------------
 
-    def untold(self, now_ms: int, every_ms: float) -> Records | None:
+    def untold(self, now_ms: int, every_ms: float) -> KeyedRows | None:
         """Rows that others should know by now, whole, as records of their topic; None: nothing.
 
         Parameters
