@@ -55,6 +55,26 @@ def points(numbers: NDArray[np.uint64]) -> NDArray[np.float64]:
     return upper.astype(np.float64) * 2.0**-_POINT_BITS
 
 
+def points_of(
+    keys: Iterable[bytes], *, salt: bytes = b"", person: bytes = b""
+) -> NDArray[np.float64]:
+    """Where keys stand between 0 and 1, for good: float64, shape (n,), in [0, 1).
+
+    By each salt or person somewhere else. Of one that is longer than BLAKE2b takes, a digest goes
+    in its place.
+
+    Parameters
+    ----------
+    salt, person : as in `hashes_of`, and of any length
+    """
+    salt = _short(salt, hashlib.blake2b.MAX_KEY_SIZE)
+    return points(hashes_of(keys, salt=salt, person=_short(person, hashlib.blake2b.PERSON_SIZE)))
+
+
+def _short(told: bytes, most: int) -> bytes:
+    return told if len(told) <= most else hashlib.blake2b(told, digest_size=most).digest()
+
+
 def split_mix(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Numbers with their bits mixed, one to one: SplitMix64's last steps. uint64, the same shape.
 

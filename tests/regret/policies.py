@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.core.manifest import Additive, FadingSum
+from stream.core.mixing import points_of
 from stream.core.policy.appeal import Appeal
-from stream.core.policy.exploring import SEGMENTS, counts_key, places, segments, temperatures
+from stream.core.policy.exploring import SEGMENTS, counts_key, segments, temperatures
 from stream.core.policy.greedy import go_on
 from stream.core.policy.interest import Interests
 from stream.core.policy.payoffs import Payoffs
@@ -53,7 +54,7 @@ class Explored:
             warmth = temperatures(rules, interest)
             if rules.adapt and rules.learn:
                 keys = [b"%d" % person for person in asked.people]
-                at = segments(rules, interest), places(keys, "home")
+                at = segments(rules, interest), points_of(keys, person=b"home")
                 warmth *= self.payoffs.multipliers(*at)
                 self._asked = (*at, asked.time_s)
         chance = Chance(warmth, self._dice.random((n, PLACES)))

@@ -16,6 +16,7 @@ from stream.contracts import Cause, EventType, Item, ListedItem
 from stream.core.bundle import Bundle
 from stream.core.catalogue import Catalogue
 from stream.core.manifest import Additive, FadingSum
+from stream.core.mixing import points_of
 from stream.core.policy.appeal import TRAINED_CLICKS, Appeal
 from stream.core.policy.arranging import Arranging
 from stream.core.policy.audience import Audience
@@ -23,7 +24,6 @@ from stream.core.policy.exploring import (
     APPEAL_EVERY_MS,
     SEGMENTS,
     Explorer,
-    places,
     segments,
     temperatures,
 )
@@ -201,9 +201,9 @@ def test_an_engine_that_nobody_counts_for_counts_what_it_folds(decay_bundle: Bun
 
 def test_users_keep_their_place() -> None:
     keys = [b"u%d" % number for number in range(20_000)]
-    first = places(keys, "home")
-    np.testing.assert_array_equal(first, places(keys, "home"))
-    assert (first != places(keys, "mail")).mean() > 0.99
+    first = points_of(keys, person=b"home")
+    np.testing.assert_array_equal(first, points_of(keys, person=b"home"))
+    assert (first != points_of(keys, person=b"mail")).mean() > 0.99
     assert stats.kstest(first, "uniform").pvalue > 0.001
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from stream.contracts import Cause
-from stream.core.mixing import hash_of, hashes_of, points, split_mix, uniforms
-from stream.core.policy import arranging, exploring, variants
+from stream.core.mixing import hash_of, hashes_of, points, points_of, split_mix, uniforms
+from stream.core.policy import arranging
 from stream.core.standing import extended
 from stream.core.statistics.contexts import context_hash, mixed
 
@@ -20,13 +20,13 @@ def exactly(*told: str) -> list[float]:
 
 
 def test_places_of_payoffs_are_what_they_always_were() -> None:
-    assert exploring.places(KEYS, "home").tolist() == exactly(
+    assert points_of(KEYS, person=b"home").tolist() == exactly(
         "0x1.a7bf70a8caf35p-1",
         "0x1.333df60a4da7dp-1",
         "0x1.7b07d51b76a58p-2",
         "0x1.2e7a2c312e819p-1",
     )
-    assert exploring.places(KEYS, "p" * 40).tolist() == exactly(
+    assert points_of(KEYS, person=b"p" * 16).tolist() == exactly(
         "0x1.9d13bec536788p-4",
         "0x1.b9a548bc61100p-4",
         "0x1.b177f44a139f4p-2",
@@ -34,14 +34,27 @@ def test_places_of_payoffs_are_what_they_always_were() -> None:
     )
 
 
+def test_names_that_are_long_and_begin_alike_have_points_of_their_own() -> None:
+    for of, most in (("person", 16), ("salt", 64)):
+        names = [b"p" * most, b"p" * most + b"/A", b"p" * most + b"/B"]
+        found = [points_of(KEYS, **{of: name}).tolist() for name in names]
+        assert len({point for some in found for point in some}) == 3 * len(KEYS)
+    assert points_of(KEYS, person=b"p" * 40).tolist() == exactly(
+        "0x1.e1367b3ceb19ap-1",
+        "0x1.32d80c82922f3p-1",
+        "0x1.474b4c866fc50p-1",
+        "0x1.fedd4495685d7p-1",
+    )
+
+
 def test_points_of_variants_are_what_they_always_were() -> None:
-    assert variants.points(KEYS, "home").tolist() == exactly(
+    assert points_of(KEYS, salt=b"home").tolist() == exactly(
         "0x1.7b984d7626650p-1",
         "0x1.2c7fd177fc904p-2",
         "0x1.767b01a237432p-1",
         "0x1.d48d55e3abdd8p-3",
     )
-    assert variants.points(KEYS, "p" * 80).tolist() == exactly(
+    assert points_of(KEYS, salt=b"p" * 64).tolist() == exactly(
         "0x1.5eecf1579df80p-1",
         "0x1.3b534cee4e54ep-2",
         "0x1.3c738cc404d00p-5",

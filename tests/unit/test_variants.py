@@ -14,7 +14,8 @@ from scipy import stats
 from stream.config import Placement, load_settings
 from stream.contracts import decode_recommendation
 from stream.core.bundle import Bundle
-from stream.core.policy.variants import Deal, arms_of, placement_and_variant, points
+from stream.core.mixing import points_of
+from stream.core.policy.variants import Deal, arms_of, placement_and_variant
 from stream.errors import SettingsError
 from stream.kafka.sizes import lists_bytes
 from stream.placements import CONTROL, Explore, Pin, Variant
@@ -56,7 +57,7 @@ def test_placements_deal_without_each_other() -> None:
             arms = dealt(first, B=0.5), dealt(second, B=0.5)
             table = stats.contingency.crosstab(*arms).count
             assert stats.chi2_contingency(table).pvalue > 0.001
-    assert stats.kstest(points(KEYS, "home"), "uniform").pvalue > 0.001
+    assert stats.kstest(points_of(KEYS, salt=b"home"), "uniform").pvalue > 0.001
 
 
 def test_arms_are_named_by_placement_and_variant() -> None:

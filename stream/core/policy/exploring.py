@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from typing import Final, Protocol
 
 import numpy as np
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 
 from stream.core.catalogue import NO_ITEM, Catalogue
 from stream.core.keys import SEGMENTS_KEY_BYTES, SEGMENTS_PREFIX
-from stream.core.mixing import hashes_of, points
+from stream.core.mixing import points_of
 from stream.core.model import Model
 from stream.core.policy.appeal import Appeal
 from stream.core.policy.arranging import Wishes
@@ -60,11 +59,6 @@ def temperatures(rules: Explore, interest: Interest) -> NDArray[np.float32]:
 def segments(rules: Explore, interest: Interest) -> NDArray[np.int64]:
     """Segment of each of n users: int64, shape (n,), below `SEGMENTS`."""
     return np.searchsorted(_EDGES * rules.sure_after, interest.evidence, side="right")
-
-
-def places(keys: Sequence[bytes], arm: str) -> NDArray[np.float64]:
-    """Where users stand on the line of an arm's payoffs, for good: float64, in [0, 1)."""
-    return points(hashes_of(keys, person=arm.encode()[:16]))
 
 
 class ShopCounts(Protocol):
@@ -172,9 +166,10 @@ class Explorer:
     def _stand(
         self, audience: Audience, interest: Interest
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Segments and places of users, by the payoffs as they are now."""
+        """Segments of users and their places on the arm's line, by the payoffs as they are now."""
         self._follow_payoffs()
-        return segments(self._rules, interest), places(audience.keys, self._arm)
+        places = points_of(audience.keys, person=self._arm.encode())
+        return segments(self._rules, interest), places
 
     def _follow_payoffs(self) -> None:
         """Take note of what came of lists."""

@@ -15,14 +15,13 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.core import mixing
 from stream.core.catalogue import NO_ITEM
+from stream.core.mixing import points_of
 from stream.core.policy.arranging import Picked
 from stream.core.policy.audience import Audience
 from stream.placements import CONTROL, Placement
 
 _BETWEEN: Final = "/"
-_MOST_KEY_BYTES: Final = 64  # of a BLAKE2b key; a placement's name has no more
 
 
 def arms_of(rules: Mapping[str, Placement]) -> dict[str, Placement]:
@@ -43,16 +42,6 @@ def placement_and_variant(arm: str) -> tuple[str, str]:
     """The names of an arm's placement and variant."""
     placement, _, variant = arm.partition(_BETWEEN)
     return placement, variant or CONTROL
-
-
-def points(keys: Sequence[bytes], placement: str) -> NDArray[np.float64]:
-    """Where users stand on the line that a placement's variants share: float64, in [0, 1).
-
-    The same for good, and of each placement another one: a BLAKE2b hash of the key, salted by the
-    placement's name.
-    """
-    salt = placement.encode()[:_MOST_KEY_BYTES]
-    return mixing.points(mixing.hashes_of(keys, salt=salt))
 
 
 class Dealt(NamedTuple):
@@ -96,7 +85,9 @@ class Deal:
         """Numbers of users' arms: int64, shape (n,)."""
         if not len(self._ends):
             return np.full(len(keys), self._first)
-        passed = (points(keys, self.placement)[:, None] >= self._ends).sum(axis=1)
+        # Where users stand on the line that a placement's variants share: of each another line.
+        points = points_of(keys, salt=self.placement.encode())
+        passed = (points[:, None] >= self._ends).sum(axis=1)
         arms: NDArray[np.int64] = self._first + (passed + 1) % len(self._variants)
         return arms
 
