@@ -176,8 +176,10 @@ class Placement:
         Returns
         -------
         rows : int64, shape (users, pool), or as many as there are rows
-        scores : float32, of that shape, in [0, 1], descending; 0 = not to be listed. By bid, they
-            descend with bid times odds, and theta is for `Arranging` to look at
+        scores : float32, of that shape, in [0, 1], descending; 0 = not to be listed. By bid,
+            what descends is the logit before the bundle's calibration, raised by the bid's
+            logarithm (without a calibration, bid times odds), and theta is for `Arranging` to look
+            at
         """
         excluded = self.excluded(ring)
         if struck is not None:
