@@ -60,23 +60,24 @@ def learn(
     """
     seen: list[Seen] = []
     users, who, events, counts, now_ms = happened
-    answers = np.flatnonzero(counts & np.isin(events.types, _ANSWERS))
+    answers = np.flatnonzero(counts & np.isin(events.types, _ANSWERS))  # numbers of events
     if not len(answers):
         return seen
-    events, who = events.take(answers), who[answers]
-    clicked = events.types != EventType.IMPRESSION
+    events, who = events.take(answers), who[answers]  # [answers]
+    clicked = events.types != EventType.IMPRESSION  # [answers]
     for deal in deals:
-        learning = [(at, explorers[arm]) for at, arm in deal.numbered if arm in explorers]
-        learning = [(at, explorer) for at, explorer in learning if explorer.learns]
+        learning = [(arm, explorers[name]) for arm, name in deal.numbered if name in explorers]
+        learning = [(arm, explorer) for arm, explorer in learning if explorer.learns]
         if not learning:
             continue
         named = np.array([placement == deal.placement for placement in events.placements])
-        arms = deal.arms([users.keys[number] for number in who[named].tolist()])
+        of_deal = np.flatnonzero(named)  # [answers to the placement], positions in `answers`
+        arms = deal.arms([users.keys[user] for user in who[of_deal].tolist()])  # [of_deal]
         for arm, explorer in learning:
-            at = np.flatnonzero(named)[arms == arm]
-            some, number = np.unique(who[at], return_inverse=True)
+            of_arm = of_deal[arms == arm]  # [answers to the arm], positions in `answers`
+            some, which = np.unique(who[of_arm], return_inverse=True)  # [users], [of_arm]
             if len(some):
                 ring = Ring.of(model, catalogue, users, some)
                 audience = Audience(users, some, users.vectors[some], ring, [], now_ms)
-                seen.append(explorer.seen(audience, answers[at], number, clicked[at]))
+                seen.append(explorer.seen(audience, answers[of_arm], which, clicked[of_arm]))
     return seen
