@@ -91,11 +91,6 @@ class Counts:
         return self._used
 
     @property
-    def nbytes(self) -> int:
-        """Memory of the rows in use, bytes."""
-        return self._size * (ROW.itemsize + 14)
-
-    @property
     def hashes(self) -> NDArray[np.uint64]:
         """uint64, shape (n,); `item_hash` of each of `rows`. A view."""
         return self._hashes[1 : self._size]

@@ -72,12 +72,6 @@ class Merged:
         """Items, and items in contexts, that have a slot."""
         return self._size - 1
 
-    @property
-    def nbytes(self) -> int:
-        """Memory of all slots, bytes."""
-        own = sum(counts.nbytes for counts in self._of_partition.values())
-        return self._sums.nbytes + own
-
     def load(self, partition: int, keys: list[bytes], values: list[bytes | None]) -> None:
         """Take over rows of a partition in order; a later one of a key replaces an earlier.
 
