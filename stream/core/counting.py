@@ -35,14 +35,36 @@ def count_events(
     changes.misrouted += int(np.count_nonzero(users.misrouted[part.who]))
 
 
+def counted_times(parts: Sequence[Decoded], events: Events) -> NDArray[np.int64]:
+    """When events count: int64, shape (len(events),).
+
+    One that is dated ahead counts as one of its record's timestamp: else it would fade what comes
+    before it is due. A timestamp from before the year 2000 means nothing.
+
+    Parameters
+    ----------
+    events : the new ones of all parts, one part after the other
+    """
+    if not len(events):
+        return events.times_ms
+    sent_ms = np.concatenate([_sent_ms(part) for part in parts])
+    latest_ms = np.where(sent_ms < MIN_EVENT_TIME_MS, events.times_ms, sent_ms)
+    return np.minimum(events.times_ms, latest_ms)
+
+
 def count_items(
-    parts: Sequence[Decoded], folded: Folded, events: Events, catalogue: Catalogue
+    parts: Sequence[Decoded],
+    folded: Folded,
+    events: Events,
+    times_ms: NDArray[np.int64],
+    catalogue: Catalogue,
 ) -> list[KeyedRows]:
     """Count the new events of each part in its shard.
 
     Parameters
     ----------
     events : the new ones of all parts, one part after the other, as in `folded`
+    times_ms : `counted_times`
     catalogue : whose items' counts make no room for others'
 
     Returns
@@ -51,15 +73,8 @@ def count_items(
     """
     if not len(events):
         return [([], []) for _ in parts]
-    sent_ms = [_sent_ms(part) for part in parts]
-    columns = Columns(
-        folded.items,
-        events.types,
-        events.times_ms,
-        np.concatenate(sent_ms),
-        folded.repeated | folded.forgotten,
-        folded.unknown,
-    )
+    dropped = folded.repeated | folded.forgotten
+    columns = Columns(folded.items, events.types, times_ms, dropped, folded.unknown)
     records, first = [], 0
     for part in parts:
         stop = first + len(part.events) - part.skipped
@@ -72,7 +87,10 @@ def count_items(
 
 
 def count_segments(
-    parts: Sequence[Decoded], seen: Sequence[Seen], events: Events, counted: Sequence[KeyedRows]
+    parts: Sequence[Decoded],
+    seen: Sequence[Seen],
+    times_ms: NDArray[np.int64],
+    counted: Sequence[KeyedRows],
 ) -> None:
     """Count what came of lists in the shard of each part; where nothing did, old counts fade.
 
@@ -80,16 +98,10 @@ def count_segments(
 
     Parameters
     ----------
-    seen : by the numbers of `events`
-    events : as in `count_items`
+    seen : by the numbers of events
+    times_ms : `counted_times`
     counted : for each part records for the changelog, to which those of this are added
     """
-    if not len(events):
-        return
-    sent_ms = np.concatenate([_sent_ms(part) for part in parts])
-    # As with items: one that is dated ahead counts as of when it was sent.
-    latest_ms = np.where(sent_ms < MIN_EVENT_TIME_MS, events.times_ms, sent_ms)
-    times_ms = np.minimum(events.times_ms, latest_ms)
     first = 0
     for part, (keys, values) in zip(parts, counted, strict=True):
         stop = first + len(part.events) - part.skipped

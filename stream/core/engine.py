@@ -29,7 +29,7 @@ import numpy as np
 from stream.contracts import Events, Kind, Rejection, decode_erasures, decode_events
 from stream.core.answers.answering import Answers
 from stream.core.catalogue import Catalogue
-from stream.core.counting import count_events, count_items, count_segments
+from stream.core.counting import count_events, count_items, count_segments, counted_times
 from stream.core.fold import fold, rebuild
 from stream.core.lifecycle import Limits
 from stream.core.micro_batch import Decoded, ErasedUser, Part, PartResult, StepResult
@@ -234,8 +234,9 @@ class Engine:
         result.outcomes = self.quality.look_up(decoded, who, events, folded)
         values = users.store()
         result.refused_states = users.refused
-        counted = count_items(decoded, folded, events, self.catalogue)
-        count_segments(decoded, seen, events, counted)
+        times_ms = counted_times(decoded, events)
+        counted = count_items(decoded, folded, events, times_ms, self.catalogue)
+        count_segments(decoded, seen, times_ms, counted)
         first_event = 0
         for part, changes, counts in zip(decoded, result.parts, counted, strict=True):
             stop_event = first_event + len(part.events) - part.skipped

@@ -67,7 +67,7 @@ class Shop:
         )
         nothing = np.zeros(BATCH, np.bool_)
         hashes = self.catalogue.hashes[rows]
-        return events, Columns(hashes, types, times_ms, times_ms, nothing, nothing)
+        return events, Columns(hashes, types, times_ms, nothing, nothing)
 
     def count(self, counts: Counts, clicks: tuple[Events, Columns]) -> float:
         """Seconds of CPU that a step's counting takes."""

@@ -6,7 +6,6 @@ starts anew from its log; the reference must come to the same, and must see each
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +13,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from stream.config import Placement
 from stream.contracts import Events, item_hash
@@ -61,6 +61,7 @@ UNCOMMITTED = 5  # batches
 BRIEF = Keeping(60.0, 40, "swordfish-" * 4, half_life_s=5.0, recent_half_life_s=1.0)
 BROAD = Keeping(expire_after_s=300.0, max_users=90)  # its share has room to choose ahead
 EXPLORE = Explore(temperature=TEMPERATURE, half_life_s=HALF_LIFE_MS / 1000)
+Times = NDArray[np.int64]
 TOPICS = {"clicks": decode.CLICKS, "purchases": decode.PURCHASES}
 
 
@@ -256,38 +257,35 @@ def test_whoever_comes_back_with_the_old_state_is_seen(
 
 
 def _counts_again(
-    parts: Sequence[Decoded], folded: Folded, events: Events, catalogue: Catalogue
+    parts: Sequence[Decoded], folded: Folded, events: Events, times_ms: Times, catalogue: Catalogue
 ) -> list[KeyedRows]:
     """All events of the part, those that were applied before a crash as well."""
     (part,) = parts
     items = np.array([item_hash(item) for item in part.events.items], np.uint64)
     nothing = np.zeros(len(items), np.bool_)
-    sent_ms = np.full(len(items), part.given.batch.timestamps_ms[0])
-    columns = (items, part.events.types, part.events.times_ms, sent_ms, nothing, nothing)
-    return [part.given.shard.counts.fold(Columns(*columns))]
+    sent_ms = np.minimum(part.events.times_ms, part.given.batch.timestamps_ms[0])
+    columns = Columns(items, part.events.types, sent_ms, nothing, nothing)
+    return [part.given.shard.counts.fold(columns)]
 
 
 def _counts_repeats(
-    parts: Sequence[Decoded], folded: Folded, events: Events, catalogue: Catalogue
+    parts: Sequence[Decoded], folded: Folded, events: Events, times_ms: Times, catalogue: Catalogue
 ) -> list[KeyedRows]:
     nothing = np.zeros_like(folded.repeated)
     as_new = folded._replace(repeated=nothing, forgotten=nothing)
-    return count_items(parts, as_new, events, catalogue)
+    return count_items(parts, as_new, events, times_ms, catalogue)
 
 
 def _counts_ahead(
-    parts: Sequence[Decoded], folded: Folded, events: Events, catalogue: Catalogue
+    parts: Sequence[Decoded], folded: Folded, events: Events, times_ms: Times, catalogue: Catalogue
 ) -> list[KeyedRows]:
-    (part,) = parts
-    batch = dataclasses.replace(part.given.batch, timestamps_ms=[0] * len(part.given.batch.offsets))
-    ahead = part._replace(given=Part(part.given.shard, batch))
-    return count_items([ahead], folded, events, catalogue)
+    return count_items(parts, folded, events, events.times_ms, catalogue)
 
 
 def _leaves_a_row_out(
-    parts: Sequence[Decoded], folded: Folded, events: Events, catalogue: Catalogue
+    parts: Sequence[Decoded], folded: Folded, events: Events, times_ms: Times, catalogue: Catalogue
 ) -> list[KeyedRows]:
-    counted = count_items(parts, folded, events, catalogue)
+    counted = count_items(parts, folded, events, times_ms, catalogue)
     return [(keys[1:], values[1:]) for keys, values in counted]
 
 
@@ -316,7 +314,7 @@ def test_items_let_go_too_early_are_seen(bundle: Bundle, monkeypatch: pytest.Mon
     assert found.wrong_counts <= found.items_let_go
 
 
-Learnt = tuple[Sequence[Decoded], Sequence[Seen], Events, Sequence[KeyedRows]]
+Learnt = tuple[Sequence[Decoded], Sequence[Seen], Times, Sequence[KeyedRows]]
 
 
 def _counts_lists_again(*given: *Learnt) -> None:
@@ -326,9 +324,8 @@ def _counts_lists_again(*given: *Learnt) -> None:
 
 
 def _counts_lists_ahead(*given: *Learnt) -> None:
-    (part,), *rest = given
-    batch = dataclasses.replace(part.given.batch, timestamps_ms=[0] * len(part.given.batch.offsets))
-    count_segments([part._replace(given=Part(part.given.shard, batch))], *rest)
+    (part,), seen, _, counted = given
+    count_segments([part], seen, part.events.tail(part.skipped).times_ms, counted)
 
 
 def _leaves_lists_out(*given: *Learnt) -> None:

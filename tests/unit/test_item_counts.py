@@ -11,12 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream.contracts import EventType, item_hash
+from stream.core.bundle import Bundle
 from stream.core.keys import ITEM_PREFIX
 from stream.core.statistics import counts as module
 from stream.core.statistics.adding import Columns
 from stream.core.statistics.counts import Counts, let_go_at_most
 from stream.core.statistics.fading import COUNTED, ROW, Fading
 from stream.errors import StateError
+from tests.support.parts import Part
+from tests.unit.test_engine import Shop
 
 NOW_MS = 1_795_000_000_000
 FADING = Fading(usual_ms=1000, recent_ms=100)
@@ -32,15 +35,12 @@ class Log:
     counts: Counts
     newest: dict[bytes, bytes | None] = dataclasses.field(default_factory=dict)
 
-    def fold(
-        self, *events: Event, unknown: bool = False, sent: list[int] | None = None
-    ) -> list[bytes]:
+    def fold(self, *events: Event, unknown: bool = False) -> list[bytes]:
         items = np.array([item_hash(item) for item, _, _ in events], np.uint64)
         types = np.array([kind for _, kind, _ in events], np.uint8)
         times_ms = np.array([NOW_MS + at for _, _, at in events], np.int64)
-        sent_ms = np.zeros(len(events), np.int64) if sent is None else NOW_MS + np.array(sent)
         dropped = np.zeros(len(events), np.bool_)
-        columns = (items, types, times_ms, sent_ms, dropped, np.full(len(events), unknown))
+        columns = (items, types, times_ms, dropped, np.full(len(events), unknown))
         keys, values = self.counts.fold(Columns(*columns))
         assert len(set(keys)) == len(keys), "each item once"
         self.newest.update(zip(keys, values, strict=True))
@@ -99,11 +99,23 @@ def test_a_late_event_weighs_what_it_would_by_now(log: Log) -> None:
     assert row["time_ms"] == NOW_MS
 
 
-def test_an_event_that_is_dated_ahead_fades_nothing_before_it_is_due(log: Log) -> None:
-    log.fold(("a", CLICK, 0))
-    log.fold(("a", CLICK, 50_000), ("a", CLICK, 1000), sent=[1000, 3000])
-    assert of(log.counts, "a")["clicks"] == 2.5
-    assert log.counts.newest_ms == NOW_MS + 1000
+@pytest.mark.parametrize("damaged", [[], [b"not json"]])
+def test_an_event_that_is_dated_ahead_fades_nothing_before_it_is_due(
+    decay_bundle: Bundle, damaged: list[bytes]
+) -> None:
+    shop = Shop(decay_bundle)
+    shop.shard.counts = Counts(Fading(1000.0, 1000.0))
+    shop.step({"item_id": "i1"})
+    clicks = [{"item_id": "i1", "event_time_ms": NOW_MS + at_ms} for at_ms in (50_000, 1000)]
+    batch = shop.batch(*damaged, *clicks)
+    batch.timestamps_ms = [*[0 for _ in damaged], NOW_MS + 1000, NOW_MS + 3000]
+    shop.engine.step([Part(shop.shard, batch)], NOW_MS)
+    assert of(shop.shard.counts, "i1")["clicks"] == 2.5
+    assert shop.shard.counts.newest_ms == NOW_MS + 1000
+    batch = shop.batch({"item_id": "i1", "event_time_ms": NOW_MS + 2000})
+    batch.timestamps_ms = [-1]  # the record has none
+    shop.engine.step([Part(shop.shard, batch)], NOW_MS)
+    assert of(shop.shard.counts, "i1")["clicks"] == 2.25
 
 
 events = st.lists(

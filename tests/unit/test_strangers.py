@@ -32,7 +32,7 @@ def columns(hashes: NDArray[np.uint64], at_ms: int = 0) -> Columns:
     """A click of each."""
     n = len(hashes)
     types, times_ms = np.full(n, EventType.CLICK, np.uint8), np.full(n, NOW_MS + at_ms)
-    return Columns(hashes, types, times_ms, times_ms, np.zeros(n, np.bool_), ~known(hashes))
+    return Columns(hashes, types, times_ms, np.zeros(n, np.bool_), ~known(hashes))
 
 
 class Partition:

@@ -43,7 +43,7 @@ def counted(counts: Counts, events: Sequence[tuple[str, EventType, int]]) -> Non
     types = np.array([kind for _, kind, _ in events], np.uint8)
     times_ms = np.array([NOW_MS + at for _, _, at in events], np.int64)
     nothing = np.zeros(n, np.bool_)
-    counts.fold(Columns(items, types, times_ms, times_ms, nothing, nothing))
+    counts.fold(Columns(items, types, times_ms, nothing, nothing))
 
 
 def tell(merged: Merged, partition: int, counts: Counts, at: list[int]) -> None:

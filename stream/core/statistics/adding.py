@@ -18,8 +18,7 @@ class Columns(NamedTuple):
     ----------
     items : `item_hash` of each
     types : `EventType`; those that are not counted may be among them
-    sent_ms : an event that is dated ahead of it counts as one of this time: else it would fade what
-        comes before it is due; before the year 2000 it means nothing
+    times_ms : when each counts: no later than it was sent
     dropped : not to be counted
     unknown : a stranger (`room.py`): the item stands neither in the catalogue nor in the model, or
         it is one in a context
@@ -28,7 +27,6 @@ class Columns(NamedTuple):
     items: NDArray[np.uint64]
     types: NDArray[np.uint8]
     times_ms: NDArray[np.int64]
-    sent_ms: NDArray[np.int64]
     dropped: NDArray[np.bool_]
     unknown: NDArray[np.bool_]
 
@@ -65,14 +63,12 @@ def _weights(
     array("i8"),
     array("u1"),
     array("i8"),
-    array("i8"),
     array("?"),
     BOOLEAN,
     array(ROW, written=True),
     array("f4", written=True),
     array("?", written=True),
     array("u1"),
-    INT,
     FLOAT64,
     FLOAT64,
     array("i8", written=True),
@@ -81,14 +77,12 @@ def add(
     slots: NDArray[np.int64],
     types: NDArray[np.uint8],
     times_ms: NDArray[np.int64],
-    sent_ms: NDArray[np.int64],
     dropped: NDArray[np.bool_],
     again: bool,
     rows: np.ndarray,
     untold: NDArray[np.float32],
     marked: NDArray[np.bool_],
     column_of_type: NDArray[np.uint8],
-    oldest_ms: int,
     usual_ms: float,
     recent_ms: float,
     changed: NDArray[np.int64],
@@ -98,12 +92,11 @@ def add(
     Parameters
     ----------
     slots : row of each event's item, 0 where it has none
-    types, times_ms, sent_ms, dropped : as in `Columns`
+    types, times_ms, dropped : as in `Columns`
     again : leave out what has no slot; else nothing is counted when the row of an event that counts
         is not in use, which is that of slot 0 as well
     rows, untold, marked : of all items; changed
     column_of_type : `COLUMN_OF_TYPE`
-    oldest_ms : `sent_ms` before it means nothing
     usual_ms, recent_ms : half-lives
     changed : as long as `slots`; rows that changed go here, each once
 
@@ -125,8 +118,6 @@ def add(
         if slot == 0 or dropped[event] or column == 255:  # NOT_COUNTED
             continue
         time_ms = times_ms[event]
-        if sent_ms[event] >= oldest_ms:
-            time_ms = min(time_ms, sent_ms[event])
         newest_ms = max(newest_ms, time_ms)
         new += rows[slot]["time_ms"] == 0
         weight, recent_weight = _weights(rows, slot, time_ms, usual_ms, recent_ms)

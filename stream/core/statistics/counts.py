@@ -16,7 +16,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.contracts import MIN_EVENT_TIME_MS
 from stream.core.catalogue import HashIndex
 from stream.core.rows import Rows
 from stream.core.statistics import room
@@ -119,7 +118,7 @@ class Counts:
         items = events.items
         if not len(items):
             return [], []
-        columns = (events.types, events.times_ms, events.sent_ms, events.dropped)
+        columns = (events.types, events.times_ms, events.dropped)
         changed = np.empty(len(items), np.int64)
         found, new, newest_ms = self._add(changed, self._index.find(items), *columns, False)
         gone = np.zeros(0, np.int64)
@@ -143,7 +142,7 @@ class Counts:
     def _add(self, changed: Slots, *columns: Any) -> tuple[int, int, int]:
         """`add` to the rows."""
         rows = (self._all_rows(), self._telling.untold, self._marked)
-        arguments: Any = (*columns, *rows, COLUMN_OF_TYPE, MIN_EVENT_TIME_MS, *self.fading, changed)
+        arguments: Any = (*columns, *rows, COLUMN_OF_TYPE, *self.fading, changed)
         return add(*arguments)
 
     def _welcome(self, events: Columns, known: Known) -> tuple[Slots, Slots]:
