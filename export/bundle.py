@@ -36,7 +36,6 @@ from stream.core.bundle import (
     Bundle,
     manifest_id,
 )
-from stream.core.calibration import Calibration
 from stream.core.recent import Recent
 from stream.errors import UsageError
 
@@ -125,7 +124,6 @@ def bundle_files(trained: Trained, name: str) -> dict[str, bytes]:
         "event_types": {wire: int(code) for wire, code in EVENT_TYPES.items()},
         "event_weights": {t.name.lower(): w for t, w in trained.event_weights.items()},
         "head": msgspec.to_builtins(trained.head),
-        "calibration": _knots(trained.calibration),
         "additive": msgspec.to_builtins(trained.additive),
         "content": None if trained.content is None else trained.content.spec(),
         "beta": trained.beta,
@@ -145,12 +143,6 @@ def bundle_files(trained: Trained, name: str) -> dict[str, bytes]:
     fields["id"] = manifest_id(fields)
     text = json.dumps(fields, indent=2, sort_keys=True, allow_nan=False) + "\n"
     return {**content, **beside, MANIFEST: text.encode()}
-
-
-def _knots(calibration: Calibration | None) -> dict[str, list[float]] | None:
-    if calibration is None:
-        return None
-    return {"x": calibration.x.tolist(), "y": calibration.y.tolist()}
 
 
 def _golden(trained: Trained) -> bytes:

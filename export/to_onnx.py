@@ -16,8 +16,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from export.calibration import Calibration
 from stream.core.bundle import NEVER_LISTED
-from stream.core.calibration import Calibration
 
 OPSET = 18
 IR_VERSION = 9

@@ -258,7 +258,7 @@ class Placement(Section, frozen=True):
     pool: Annotated[
         Annotated[int, Meta(ge=1, le=100_000)] | None,
         Meta(
-            description="best items that a list is arranged of where diversity, pins, caps, bids "
+            description="best items that a list is arranged of where diversity, pins, caps "
             "or a price band ask for it; unset: five times k"
         ),
     ] = None

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from scipy import sparse
 from scipy.sparse.linalg import eigsh
 
+from export.calibration import Calibration
 from export.data.dataset import Log
 from export.models.content_map import ContentMap
 from export.models.warm import WarmStart
@@ -26,7 +27,6 @@ from export.to_onnx import with_calibration
 from export.weights import turns_towards
 from stream.contracts import EventType
 from stream.core.bundle import NEVER_LISTED, Additive, Head
-from stream.core.calibration import Calibration
 from stream.errors import UsageError
 
 Float32 = npt.NDArray[np.float32]

@@ -14,13 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import special
 
-from export.calibration import fitted
+from export.calibration import Calibration, fitted
 from export.measuring.evaluate import Answers
 from export.measuring.metrics.calibration import reliability
 from export.measuring.metrics.ranking import find_hits
 from export.measuring.metrics.thresholds import Kept, best_theta, kept_by
 from export.models import Trained
-from stream.core.calibration import Calibration
 
 SOFTENING = 32.0
 THETAS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)

@@ -225,9 +225,8 @@ class Engine:
         stale = np.flatnonzero(users.model != self.layout.model)
         if len(stale):
             rebuild(self.model, self.catalogue, users, stale)
-        new = [part.events.tail(part.skipped) for part in decoded]
         who = np.concatenate([part.who[part.skipped :] for part in decoded])
-        events = Events.join(new)
+        events = Events.join([part.events.tail(part.skipped) for part in decoded])
         folded = fold(self.model, self.catalogue, users, who, events)
         new_ones = ~(folded.repeated | folded.forgotten)
         seen = self._lists.learn(Happened(users, who, events, new_ones, now_ms))

@@ -20,7 +20,6 @@ from typing import Any, Literal
 import msgspec
 
 from stream.contracts import EVENT_TYPES
-from stream.core.calibration import Knots
 from stream.core.packing import Storage
 from stream.errors import BundleError
 
@@ -122,8 +121,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     for one that knows nothing of what items are. `recent` counts the last interactions that the
     score graph takes. `item_storage` is how item vectors are kept, see `packing.py`. `exclude_seen`
     and `exclude_bought` say what placements leave out that do not say it themselves. `head` is None
-    where a bundle does not say. `calibration` is None where scores are plain sigmoids, and in
-    bundles from before manifests told it: their head says "calibrated sigmoid" all the same.
+    where a bundle does not say.
     """
 
     format: int
@@ -139,7 +137,6 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     event_types: dict[str, int]
     event_weights: dict[str, float]
     head: Head | None = None
-    calibration: Knots | None = None
     additive: Additive | None
     content: ContentSpec | None = None
     beta: float
@@ -192,11 +189,6 @@ def read_manifest(folder: Path) -> Manifest:
         )
     _check_sizes(file, manifest)
     _check_additive(file, manifest)
-    try:
-        if manifest.calibration is not None:
-            manifest.calibration.map()
-    except ValueError as error:
-        raise BundleError(f"{file}: {error}; {AGAIN}") from None
     if manifest.event_types != EVENT_TYPES:
         raise BundleError(f"{file}: event_types are not those of this Freshet; {AGAIN}")
     _check_files(file, manifest)

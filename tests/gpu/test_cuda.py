@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from export.bundle import write_bundle
+from export.calibration import Calibration
 from export.compression.bundle import compress
 from stream.core.bundle import Bundle
-from stream.core.calibration import Calibration
 from stream.core.model import Model
 from stream.core.recent import Recent
 from stream.core.resident import ResidentBias

@@ -9,12 +9,12 @@ from typing import Literal
 import numpy as np
 
 from export.bundle import write_bundle
+from export.calibration import Calibration
 from export.models import decay
 from export.models.base import Trained
 from export.to_onnx import node, score_graph, update_graph
 from export.weights import EVENT_WEIGHTS
 from stream.core.bundle import NEVER_LISTED, Bundle
-from stream.core.calibration import Calibration
 from stream.core.manifest import Manifest
 from stream.core.policy.exploring import counts_key
 from stream.core.policy.interest import Interests

@@ -117,10 +117,6 @@ def test_no_folder_says_how_to_get_one(tmp_path: Path) -> None:
         ("beta", None, "beta"),
         ("event_types", {"click": 1}, "event_types are not those"),
         ("additive", {"sums": [], "strength": 1.0}, "do not fill the state"),
-        ("calibration", {"x": [0.0, 1.0], "y": [1.0, 0.0]}, "must rise by"),
-        ("calibration", {"x": [0.0], "y": [0.0]}, "needs two or more knots"),
-        ("calibration", {"x": [0.0, 0.0], "y": [0.0, 1.0]}, "x must ascend"),
-        ("calibration", {"x": [0.0, 1e39], "y": [0.0, 1.0]}, "must be finite"),
         ("additive", {"sums": SUMS[:1], "strength": 1.0}, "do not fill the state"),
         ("additive", {"sums": SUMS, "strength": 0.0}, "must be positive"),
         (

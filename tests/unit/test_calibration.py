@@ -11,12 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export.bundle import write_bundle
-from export.calibration import LOWEST, fitted
+from export.calibration import LEAST_SLOPE, LOWEST, Calibration, fitted
 from export.models import train
 from export.models.base import Trained
 from export.to_onnx import node, score_graph, with_calibration
 from stream.core.bundle import NEVER_LISTED, Bundle
-from stream.core.calibration import LEAST_SLOPE, NONE, Calibration
 from stream.core.model import Model
 from stream.core.policy.placement import LEAST_SCORE
 from stream.errors import BundleError
@@ -186,18 +185,3 @@ def test_scores_below_the_last_step_level_out_at_once() -> None:
     assert found is not None
     assert found.y[1] < LOWEST
     assert found.slopes[0] == pytest.approx(2 * LEAST_SLOPE, rel=1e-3)
-
-
-def test_the_inverse_goes_back_to_the_logits() -> None:
-    logits = np.linspace(-30, 10, 4_001)
-    np.testing.assert_allclose(BENT.invert(BENT.apply(logits)), logits, atol=1e-9)
-    np.testing.assert_array_equal(NONE.apply(logits), logits)
-    np.testing.assert_allclose(NONE.invert(logits), logits, atol=1e-12)
-
-
-def test_the_manifest_tells_the_map(trained: Trained, tmp_path: Path) -> None:
-    assert write_bundle(trained, tmp_path / "plain").manifest.calibration is None
-    knots = write_bundle(trained.calibrated(BENT), tmp_path / "told").manifest.calibration
-    assert knots is not None
-    for told, meant in zip(Calibration.of(knots.x, knots.y), BENT, strict=True):
-        np.testing.assert_array_equal(told, meant)

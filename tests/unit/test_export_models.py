@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from export.bundle import bundle_files, write_bundle
+from export.calibration import Calibration
 from export.data.cleaning import RARE_ITEM, Rules, clean
 from export.data.dataset import Log, read_log
 from export.measuring.evaluate import replay
@@ -29,7 +30,6 @@ from export.weights import EVENT_WEIGHTS
 from stream.config import Placement
 from stream.contracts import EVENT_TYPES, EventType, decode_recommendation
 from stream.core.bundle import Bundle, Head, Manifest
-from stream.core.calibration import Calibration
 from stream.core.catalogue import Catalogue
 from stream.core.engine import Engine
 from stream.core.model import Model

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from export.bundle import write_files
+from export.calibration import Calibration
 from stream.config import Placement
 from stream.contracts import Item
-from stream.core.bundle import Bundle, manifest_id
-from stream.core.calibration import Calibration
-from stream.errors import SettingsError
+from stream.core.attributes import Attributes
+from stream.core.bundle import Bundle
+from stream.core.policy.bids import Bids, Found
 from stream.placements import Caps, PriceBand
 from tests.support.bundles import random_decay_bundle
 from tests.unit.test_engine import NOW_MS, Shop, items, lists
@@ -124,6 +124,7 @@ def ads(seed: int = 0) -> list[Item]:
     ]
 
 
+ADS: dict[str, Any] = {"kinds": ("ad",), "by_bid": True, "k": 6}
 # Steep, level and steep again, where logits and logits with bids lie.
 MAPS = {
     "none": None,
@@ -176,15 +177,51 @@ def test_ads_are_exact_with_caps_as_well_and_follow_their_bids(bundle: Bundle) -
     assert items(shop.step(did("click", "i7")))[0] == last
 
 
-def test_ads_by_scores_that_are_calibrated_nobody_knows_how_are_refused(tmp_path: Path) -> None:
-    new = random_decay_bundle(tmp_path / "new", 50, dim=8, calibration=MAPS["bent"])
-    files = {file.name: file.read_bytes() for file in new.path.iterdir()}
-    fields = {**json.loads(files["manifest.json"]), "calibration": None}
-    fields["id"] = manifest_id(fields)
-    old = write_files(files | {"manifest.json": json.dumps(fields).encode()}, tmp_path / "old")
-    home(old)
-    with pytest.raises(SettingsError, match=r"by_bid: .* train it again, or leave by_bid out"):
-        home(old, by_bid=True)
+@pytest.mark.parametrize("odd", [1e-9, 1e9])
+@pytest.mark.parametrize("kind", ["ad", "product"])
+def test_one_odd_bid_changes_nothing_for_the_others(bundle: Bundle, odd: float, kind: str) -> None:
+    catalogue = ads(2)
+    usual = home(bundle, *catalogue, kinds=("ad",), by_bid=True, k=6)
+    wanted = items(usual.step(did("click", "i7")))
+    one = Item("i10", kind=kind, bid=odd)  # it had none
+    shop = home(bundle, *[one if ad.item_id == "i10" else ad for ad in catalogue], **ADS)
+    found = items(shop.step(did("click", "i7")))
+    assert [item for item in found if item != "i10"][:5] == wanted[:5]
+    assert ("i10" in found) is (odd > 1 and kind == "ad")
+
+
+class Looked:
+    """Bids and scores of some ads, and which levels were asked for."""
+
+    def __init__(self, bids: list[float], scores: list[float]) -> None:
+        attributes = Attributes(len(bids) + 1)
+        for row, bid in enumerate(bids, 1):
+            attributes.put(row, Item(f"i{row}", kind="ad", bid=bid))
+        self.bids, self.asked = Bids(attributes), list[tuple[int | None, int]]()
+        self._scores = np.array([0, *scores], np.float32)
+
+    def __call__(self, level: int | None, who: NDArray[np.int64], k: int) -> Found:
+        self.asked.append((level, k))
+        on = np.flatnonzero(self.bids.on(np.arange(len(self._scores)), level))
+        best = on[np.argsort(-self._scores[on], kind="stable")][:k]
+        rows = np.zeros((len(who), k), np.int64)
+        rows[:, : len(best)] = best
+        return rows, self._scores[rows]
+
+
+def test_ads_are_looked_at_no_further_than_bids_can_outdo_scores() -> None:
+    looked = Looked([2.0 ** -(row // 10) for row in range(200)], [0.3] * 200)
+    rows, scores = looked.bids.best(2, 4, looked)
+    assert rows.tolist() == [[1, 2, 3, 4]] * 2
+    assert (scores == np.float32(0.3)).all()
+    assert [level for level, _ in looked.asked] == [None, 0]
+
+
+def test_a_level_is_looked_at_until_none_of_it_can_be_worth_more() -> None:
+    looked = Looked([1.01, 1.0, 1.39, 0.2], [0.3, 0.295, 0.29, 0.9])
+    rows, scores = looked.bids.best(1, 1, looked)
+    assert (rows.tolist(), scores.tolist()) == ([[3]], [[np.float32(0.29)]])
+    assert looked.asked == [(None, 1), (0, 1), (0, 2), (0, 4)]
 
 
 # -- price bands -------------------------------------------------------------------------------

@@ -127,12 +127,9 @@ class Room:
     def bias(self, placement: str, bits: int) -> NDArray[np.float32]:
         """What named items are scored by: as in a list, and where it would not hold one, as if.
 
-        Bids are left out: they are no interest. float32, shape (rows,).
+        float32, shape (rows,).
         """
-        rules = self.lists.placement(placement)
-        if rules.bids is not None:
-            return self.lists.item_bias
-        listed = rules.biases(bits)
+        listed = self.lists.placement(placement).biases(bits)
         return np.where(listed > NEVER_LISTED / 2, listed, self.lists.item_bias)
 
     def k(self, one: Asked, placement: str) -> int:

@@ -33,6 +33,7 @@ __all__ = ["Arranging", "Audience", "Exploring", "Picked", "Wishes", "arranges",
 _POOL_PER_PLACE = 5
 _PINNED, _EXPLORING = PLAIN_REASONS["pinned"], PLAIN_REASONS["exploring"]
 _NEW, _BID = PLAIN_REASONS["new"], PLAIN_REASONS["bid"]
+_LEAST_WORTH = -1e3  # of bid times a score of 0
 _LEAST_LOGIT_GAP = 1e-12  # a score of 1 is worth this much less: its logit must be a number
 
 
@@ -83,15 +84,20 @@ class Exploring(Protocol):
 
 
 def arranges(rules: PlacementRules) -> bool:
-    """Whether a placement's lists are anything else than the best k items in their order."""
+    """Whether a placement's lists are anything else than the best k items by score."""
+    return rules.by_bid or _rearranges(rules)
+
+
+def _rearranges(rules: PlacementRules) -> bool:
+    """Whether they are anything else than the best k of a pool in its order."""
     capped = any(getattr(rules.caps, name) is not None for name in ATTRIBUTES)
     banded = rules.price_band.low is not None or rules.price_band.high is not None
-    return bool(rules.pins or rules.diversity or rules.by_bid or capped or banded)
+    return bool(rules.pins or rules.diversity or capped or banded)
 
 
 def pool_of(rules: PlacementRules, exploring: bool = False) -> int:
     """How many items a placement's lists are made of at first."""
-    if not (exploring or arranges(rules)):
+    if not (exploring or _rearranges(rules)):
         return rules.k
     return max(rules.pool or _POOL_PER_PLACE * rules.k, rules.k)
 
@@ -195,9 +201,7 @@ class Arranging:
             odds = np.maximum(scores, np.finfo(np.float32).tiny, dtype=np.float64)
             worth: NDArray[np.float64] = np.log(odds / np.maximum(1 - odds, _LEAST_LOGIT_GAP))
         else:
-            worth = bids.worth(rows, scores)
-            # What is outside of the pool may be worth more than the rest of it.
-            allowed &= whole[:, None] | (worth >= bids.bound(rows, scores)[:, None])
+            worth = np.maximum(bids.worth(rows, scores), _LEAST_WORTH)
             allowed &= scores >= self._placement.theta
         if bonus is not None:
             worth += bonus

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from stream.core.bundle import NEVER_LISTED
 from stream.core.catalogue import NO_ITEM, Catalogue
 from stream.core.model import Model
-from stream.core.policy.bids import Bids, map_of
+from stream.core.policy.bids import Bids
 from stream.core.policy.rules import Rules
 from stream.core.resident import ResidentBias
 from stream.placements import Placement as PlacementRules
 
 MOST_BIASES: Final = 16  # of users with different rules in force; each takes 4 bytes an item
+LEVELS: Final = 4  # of bids that are usually looked at, so so many times as many biases
 PIECE_ROWS: Final = 1 << 15  # made between two looks at what else is to be done
 
 
@@ -32,10 +33,6 @@ class Biases:
     ----------
     settings : the placement's
     item_bias : float32, shape (rows,); the model's bias of every row
-
-    Raises
-    ------
-    SettingsError : see `bids.map_of`
 
     Attributes
     ----------
@@ -56,22 +53,25 @@ class Biases:
         self._kinds = settings.kinds
         self._rating_weight = np.float32(settings.rating_weight)
         self._item_bias = item_bias
-        self.bids = None
-        if settings.by_bid:
-            self.bids = Bids(catalogue.attributes, map_of(model.bundle.manifest))
+        self.bids = Bids(catalogue.attributes) if settings.by_bid else None
         self.rules = Rules(settings.rules, catalogue) if settings.rules else None
-        self._by_bits: OrderedDict[int, ResidentBias] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, int | None], ResidentBias] = OrderedDict()
 
     def suit(self, settings: PlacementRules) -> bool:
         """Whether a placement of these settings has the same biases."""
         return self._made_of == _makes(settings)
 
-    def of(self, bits: int) -> ResidentBias:
-        """The bias of users for whom these rules are in force."""
-        bias = self._by_bits.get(bits)
+    def of(self, bits: int, level: int | None = None) -> ResidentBias:
+        """The bias of users for whom these rules are in force.
+
+        Parameters
+        ----------
+        level : of `Bids`, whose items alone are listed; None: all with a bid
+        """
+        bias = self._kept.get((bits, level))
         if bias is None:
-            bias = self._keep(bits, self._eligible(self._rows(), bits))
-        self._by_bits.move_to_end(bits)
+            bias = self._keep(bits, self._eligible(self._rows(), bits, level), level)
+        self._kept.move_to_end((bits, level))
         return bias
 
     def make(self, now_ms: int) -> Iterator[None]:
@@ -106,27 +106,30 @@ class Biases:
     def refresh(self, rows: NDArray[np.int64], item_bias: NDArray[np.float32]) -> None:
         """Take note of changed catalogue rows: int64, shape (n,)."""
         self._item_bias = item_bias
-        if self.bids is not None and self.bids.rescale():
-            self._by_bits.clear()
-        for bits, bias in self._by_bits.items():
-            bias.set(rows, self._eligible(rows, bits))
+        if self.bids is not None:
+            self.bids.refresh()
+        for (bits, level), bias in self._kept.items():
+            bias.set(rows, self._eligible(rows, bits, level))
 
     def _rows(self) -> NDArray[np.int64]:
         return np.arange(min(len(self._catalogue), len(self._item_bias)))
 
-    def _keep(self, bits: int, values: NDArray[np.float32]) -> ResidentBias:
-        bias = self._by_bits[bits] = self._model.new_bias(values)
-        if len(self._by_bits) > MOST_BIASES:
-            self._by_bits.popitem(last=False)
+    def _keep(
+        self, bits: int, values: NDArray[np.float32], level: int | None = None
+    ) -> ResidentBias:
+        bias = self._kept[bits, level] = self._model.new_bias(values)
+        if len(self._kept) > MOST_BIASES * (1 if self.bids is None else LEVELS):
+            self._kept.popitem(last=False)
         return bias
 
-    def _eligible(self, rows: NDArray[np.int64], bits: int) -> NDArray[np.float32]:
-        """Biases of some rows where the rules of these bits are in force."""
+    def _eligible(
+        self, rows: NDArray[np.int64], bits: int, level: int | None = None
+    ) -> NDArray[np.float32]:
+        """Biases of some rows where the rules of these bits are in force; see `of`."""
         eligible = self._catalogue.eligible(self._kinds, rows) & (rows != NO_ITEM)
         bias = np.where(eligible, self._item_bias[rows], np.float32(NEVER_LISTED))
         if self.bids is not None:
-            paid = self.bids.logits(rows)
-            bias = np.where(eligible & np.isfinite(paid), bias + paid, np.float32(NEVER_LISTED))
+            bias = np.where(self.bids.on(rows, level), bias, np.float32(NEVER_LISTED))
         if self._rating_weight:
             bias += self._rating_weight * self._catalogue.attributes.ratings[rows] * eligible
         if self.rules is not None and bits:

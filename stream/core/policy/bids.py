@@ -1,102 +1,109 @@
-"""Ads by what a click on them pays, times how probable it is. In: bids, scores. Out: logits, worth.
+"""Ads by what a click on them pays, times how probable it is. In: bids, scores. Out: the best.
 
-An exact top-k is by logits, and the logarithm of bid times probability is none. But logits can be
-raised by the bid's logarithm: then a pool is found by those, and what is outside of it cannot be
-worth more than its last entry's raised logit allows (`Bids.bound`). Where the bundle maps logits to
-those of probabilities, a bid was added before that map, and is taken off before it.
+An exact top-k is by scores alone. So ads are looked at level by level, the highest bids first: the
+best of a level by score, until nothing that is left can be worth more than what was found (the
+threshold algorithm of Fagin, Lotem and Naor 2003). Scores are those of the model, whatever maps
+logits to them.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream.core.attributes import Attributes
-from stream.core.calibration import NONE, Calibration
-from stream.core.manifest import Manifest
-from stream.errors import SettingsError
 
-_LEAST_GAP = 1e-12
+Found = tuple[NDArray[np.int64], NDArray[np.float32]]
+# The best of a level (None: of all that have a bid) for some users, and how many: rows and scores,
+# shape (users, as many or as there are), best first; a score of 0 is nothing.
+Score = Callable[[int | None, NDArray[np.int64], int], Found]
 
-
-def map_of(manifest: Manifest) -> Calibration:
-    """The map of logits that a bundle's score graph has before its sigmoid.
-
-    Raises
-    ------
-    SettingsError
-        The manifest does not tell it: bids cannot be told from what the map made of them.
-    """
-    if manifest.calibration is not None:
-        return manifest.calibration.map()
-    if manifest.head is not None and manifest.head.score == "calibrated sigmoid":
-        raise SettingsError(
-            "by_bid: this bundle's scores are calibrated, and its manifest does not tell how, as "
-            "`freshet-export train` wrote them before; train it again, or leave by_bid out"
-        )
-    return NONE
+_PER_OCTAVE: Final = 2  # levels between a bid and twice as much
 
 
 class Bids:
-    """The bids of a catalogue, against the highest, lest raised logits are all scores of 1.
+    """The bids of a catalogue, by level.
 
-    Parameters
+    Attributes
     ----------
-    calibration : of the bundle's score graph
+    levels : level and logarithm of its highest bid, the highest level first; of those with any ad
     """
 
-    def __init__(self, attributes: Attributes, calibration: Calibration = NONE) -> None:
+    def __init__(self, attributes: Attributes) -> None:
         self._attributes = attributes
-        self._calibration = calibration
-        self._log_highest = 0.0
-        self._lowest = 0.0
-        self.rescale()
+        self.levels: list[tuple[int, float]] = []
+        self.refresh()
 
-    def rescale(self) -> bool:
-        """Whether the highest bid became another; then all logits did."""
-        bids = self._attributes.full_bids  # pacing lowers some for a while
-        highest = float(np.nanmax(bids, initial=0.0))
-        before, self._log_highest = self._log_highest, float(np.log(highest)) if highest else 0.0
-        lowest = float(np.nanmin(self._attributes.bids, initial=highest))
-        self._lowest = float(np.log(lowest)) - self._log_highest if highest else 0.0
-        return before != self._log_highest
+    def refresh(self) -> None:
+        """Take note of changed bids."""
+        logs = np.log(self._attributes.bids)
+        logs = logs[np.isfinite(logs)]
+        levels = np.floor(logs * (_PER_OCTAVE / np.log(2))).astype(np.int64)
+        found, at = np.unique(levels, return_inverse=True)
+        highest = np.full(len(found), -np.inf)
+        np.maximum.at(highest, at, logs)
+        self.levels = list(zip(found.tolist(), highest.tolist(), strict=True))[::-1]
 
-    def logits(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """What raises the logits of some rows, <= 0; NaN without a bid. float32, any shape."""
-        bids = self._attributes.bids
-        raised = np.log(bids[np.minimum(rows, len(bids) - 1)]) - self._log_highest
-        return np.asarray(raised, np.float32)
-
-    def lowered(self, rows: NDArray[np.int64], scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Scores as they are without the bids, of such that were raised; 0 stays 0."""
-        by = np.where(scores > 0, np.nan_to_num(self.logits(rows)), 0.0)
-        lowered = self._calibration.probability(self._logit(scores) - by)
-        return np.where(scores > 0, lowered, 0.0).astype(np.float32)
-
-    def _logit(self, scores: NDArray[np.float32]) -> NDArray[np.float64]:
-        """The logits before the map, of these scores: float64, of the same shape."""
-        score = np.maximum(scores, np.finfo(np.float32).tiny).astype(np.float64)
-        return self._calibration.invert(np.log(score / np.maximum(1.0 - score, _LEAST_GAP)))
+    def on(self, rows: NDArray[np.int64], level: int | None) -> NDArray[np.bool_]:
+        """Which rows have a bid of that level; None: any bid. bool, any shape."""
+        logs = self._logs(rows)
+        if level is None:
+            return np.isfinite(logs)
+        there: NDArray[np.bool_] = np.floor(logs * (_PER_OCTAVE / np.log(2))) == level
+        return there
 
     def worth(self, rows: NDArray[np.int64], scores: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Logarithm of bid times score, against the highest bid; of scores that are `lowered`."""
-        tiny = np.finfo(np.float32).tiny
-        worth = np.log(np.maximum(scores, tiny).astype(np.float64))
-        worth += np.nan_to_num(self.logits(rows))
-        return worth
+        """Logarithm of bid times score: float64, any shape; -inf where either is missing."""
+        with np.errstate(divide="ignore"):
+            worth = self._logs(rows) + np.log(scores.astype(np.float64))
+        return np.where(np.isfinite(worth), worth, -np.inf)
 
-    def bound(self, rows: NDArray[np.int64], scores: NDArray[np.float32]) -> NDArray[np.float64]:
-        """What nothing outside of pools is worth more than: float64, shape (n,).
+    def best(self, users: int, k: int, score: Score) -> Found:
+        """The k of the highest bid times score for each user.
 
-        Outside, a logit raised by b is at most the last entry's L, and so its worth at most
-        b + log sigmoid(c(L - b)) < b + min(0, c(L - b)), c being the map. That is linear in b
-        between the knots of c, so it is largest at one of them, where c is 0, or at an end.
+        Returns
+        -------
+        rows : int64, shape (users, k), best first
+        scores : float32, of that shape, the model's own; 0 where nothing was left to list
         """
-        last = self._logit(scores[:, -1]) + np.nan_to_num(self.logits(rows[:, -1]))
-        c = self._calibration
-        corners = np.concatenate([c.x, c.invert(np.zeros(1)), [-np.inf, np.inf]])
-        logits = np.clip(corners, last[:, None], last[:, None] - self._lowest)
-        bound: NDArray[np.float64] = np.max(
-            last[:, None] - logits + np.minimum(0.0, c.apply(logits)), axis=1
-        )
-        return bound
+        rows, scores = np.zeros((users, k), np.int64), np.zeros((users, k), np.float32)
+        worth = np.full((users, k), -np.inf)
+        _, highest = score(None, np.arange(users), 1)
+        for level, log_bid in self.levels:
+            who = np.flatnonzero(_times(log_bid, highest[:, 0]) > worth[:, -1])
+            if not len(who):
+                break  # bids only fall from here on
+            before, size = (rows[who], scores[who], worth[who]), k
+            while len(who):
+                found, found_scores = score(level, who, size)
+                there = self.worth(found, found_scores)
+                merged = np.concatenate([before[2], there], axis=1)
+                order = np.argsort(-merged, axis=1, kind="stable")[:, :k]
+                worth[who] = np.take_along_axis(merged, order, axis=1)
+                rows[who] = _picked(before[0], found, order)
+                scores[who] = _picked(before[1], found_scores, order)
+                # Of this level there may be more that is worth as much.
+                more = _times(log_bid, found_scores[:, -1]) > worth[who, -1]
+                more &= found.shape[1] >= size
+                who, size = who[more], 2 * size
+                before = before[0][more], before[1][more], before[2][more]
+        return rows, scores
+
+    def _logs(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        bids = self._attributes.bids
+        logs: NDArray[np.float64] = np.log(bids[np.minimum(rows, len(bids) - 1)])
+        return logs
+
+
+def _picked(before: NDArray[Any], found: NDArray[Any], order: NDArray[np.int64]) -> NDArray[Any]:
+    """What was there and what was found, side by side, in this order."""
+    return np.take_along_axis(np.concatenate([before, found], axis=1), order, axis=1)
+
+
+def _times(log_bid: float, scores: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The logarithm of what a bid of that logarithm times scores is: float64, shape (n,)."""
+    with np.errstate(divide="ignore"):
+        return log_bid + np.log(scores.astype(np.float64))

@@ -7,6 +7,7 @@ Knows nothing of records or Kafka.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -177,19 +178,32 @@ class Placement:
         -------
         rows : int64, shape (users, pool), or as many as there are rows
         scores : float32, of that shape, in [0, 1], descending; 0 = not to be listed. By bid,
-            what descends is the logit before the bundle's calibration, raised by the bid's
-            logarithm (without a calibration, bid times odds), and theta is for `Arranging` to look
-            at
+            bid times score descends, and theta is for `Arranging` to look at
         """
         excluded = self.excluded(ring)
         if struck is not None:
             excluded = np.concatenate([excluded, struck], axis=1)
-        rows, scores = self._score(
-            states, ring, self.by_rules.of(bits), excluded, pool or self._pool
-        )
+        k = min(pool or self._pool, self._model.rows)
         if self.bids is not None:
-            return rows, self.bids.lowered(rows, scores)
+            return self.bids.best(
+                len(states), k, partial(self._of_level, states, ring, excluded, bits)
+            )
+        rows, scores = self._score(states, ring, self.by_rules.of(bits), excluded, k)
         return rows, np.where(scores >= self.theta, scores, np.float32(0.0))
+
+    def _of_level(
+        self,
+        states: NDArray[np.float32],
+        ring: Ring,
+        excluded: NDArray[np.int64],
+        bits: int,
+        level: int | None,
+        who: NDArray[np.int64],
+        k: int,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The best of a level of bids for some of the users; see `bids.Score`."""
+        bias = self.by_rules.of(bits, level)
+        return self._score(states[who], ring.take(who), bias, excluded[who], k)
 
     def score_some(
         self, states: NDArray[np.float32], ring: Ring, some: NDArray[np.int64]
