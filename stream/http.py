@@ -22,6 +22,7 @@ from stream.errors import SettingsError
 from stream.listening import (
     Listener,
     Readiness,
+    Refusal,
     answer,
     answer_metrics,
     answer_readiness,
@@ -116,8 +117,12 @@ def _unanswered(status: int) -> web.Response:
     return answer({"error": error, "message": message}, status)
 
 
-def require_free(host: str, port: int) -> None:
+def require_free(host: str, port: int, refusal: Refusal | None = None) -> None:
     """Try to listen, and let go again: tells a taken port before anything else is started.
+
+    Parameters
+    ----------
+    refusal : words for it; those of the metrics port where it is left out
 
     Raises
     ------
@@ -126,7 +131,7 @@ def require_free(host: str, port: int) -> None:
     try:
         socket.create_server((host, port), family=_family(host)).close()
     except OSError as error:
-        raise SettingsError(_cannot_listen(host, port, error)) from error
+        raise SettingsError((refusal or _cannot_listen)(host, port, error)) from error
 
 
 def _family(host: str) -> socket.AddressFamily:

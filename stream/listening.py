@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 # What must hold while something serves, by name: {"model": True, "recovered": False, ...}; a text
 # for what does not hold, too, and says why.
 Readiness = Callable[[], Mapping[str, bool | str]]
+# What to say, and to do, of a host and a port that cannot be had.
+Refusal = Callable[[str, int, OSError], str]
 # The answer to what no handler has answered, by status.
 Unanswered = Callable[[int], web.Response]
 _NAME: Final = "freshet"
@@ -49,7 +51,7 @@ class Listener:
         host: str,
         port: int,
         *,
-        refusal: Callable[[str, int, OSError], str],
+        refusal: Refusal,
         unanswered: Unanswered,
         end_within_s: float,
     ) -> None:

@@ -43,9 +43,9 @@ def command() -> None:
 def show(settings: Settings, folder: Path, as_json: bool) -> None:
     """Print what the manifest of the bundle in DIR says."""
     with ends_at_once():
-        from stream.core.bundle import read_manifest
+        from stream.core.bundle import manifest_in
 
-    manifest = read_manifest(folder)
+    manifest = manifest_in(folder)
     if as_json:
         print_json(manifest)
         return

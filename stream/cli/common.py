@@ -49,10 +49,10 @@ _ORPHAN_ENDS_WITHIN_S = 2.0  # its broker may be gone too
 
 
 class Wait(click.FloatRange):
-    """Seconds that an option waits: above 0, at most a day, and a number."""
+    """Seconds that an option waits: above 0, or from `least` on, at most a day, and a number."""
 
-    def __init__(self) -> None:
-        super().__init__(0, 86_400, min_open=True)
+    def __init__(self, least: float = 0.0) -> None:
+        super().__init__(least, 86_400, min_open=not least)
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None

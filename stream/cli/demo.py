@@ -7,6 +7,7 @@ storefront; lets a few shoppers of the sample click and buy at a human pace, and
 from __future__ import annotations
 
 import contextlib
+import errno
 import time
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -17,12 +18,11 @@ import msgspec
 from kafka import KafkaProducer
 
 from stream.cli.clients import open_consumer, open_producer
-from stream.cli.common import connection_options, examples, load
+from stream.cli.common import Wait, connection_options, examples, load
 from stream.cli.demo_loop import DemoLoop, Watched
 from stream.config import Settings, given_paths, settings_file
 from stream.contracts import Item
-from stream.core.bundle import Bundle
-from stream.core.manifest import read_manifest
+from stream.core.bundle import Bundle, manifest_in
 from stream.demo import sample, shop
 from stream.demo.models import ModelSwitch
 from stream.demo.server import StorefrontServer
@@ -35,6 +35,8 @@ from stream.kafka.broker import EmbeddedBroker, free_port
 from stream.kafka.cluster import Cluster
 from stream.kafka.topics import create_topics, require_topics
 from stream.settings.gateway import Gateway
+
+_HERE = "127.0.0.1"
 
 # The embedded broker lets a group join after half the session timeout.
 _EMBEDDED = {
@@ -53,7 +55,7 @@ _EMBEDDED = {
 @click.option("--shoppers", type=click.IntRange(1, 50), default=3, show_default=True)
 @click.option(
     "--pace",
-    type=click.FloatRange(0.01),
+    type=Wait(0.01),
     default=1.5,
     show_default=True,
     help="Seconds between two events.",
@@ -91,6 +93,8 @@ def command(
     """
     config = settings_file(config) or shop.SETTINGS
     settings = load(config, bootstrap)
+    # What is wrong with these is told before anything is started.
+    served, port = bundles(settings), _free_port(page_port) if with_page else 0
     with contextlib.ExitStack() as stack:
         worker_settings: dict[str, str] = {}
         # The default address counts when it was spelled out, or how to get in there.
@@ -107,7 +111,6 @@ def command(
         topics = settings.topics
         sources = [topics.items, topics.clicks, topics.purchases]
         producer = stack.enter_context(open_producer(Cluster.of(settings), sources))
-        served = bundles(settings)
         metrics_port = free_port()
         models = ModelSwitch(
             served,
@@ -133,7 +136,7 @@ def command(
             told = catalogue(items, list(settings.placements), known, models.models)
             page = StorefrontServer(
                 settings,
-                _port(page_port),
+                port,
                 told,
                 worker_url(metrics_port),
                 traffic,
@@ -158,15 +161,29 @@ def command(
         DemoLoop(settings, producer, consumer, watched, pace).run(steps[:events], favourites)
 
 
-def _port(wanted: int | None) -> int:
-    """The page's port: the gateway's, unless another one is wanted, or that is taken."""
+def _free_port(wanted: int | None) -> int:
+    """The page's port: the gateway's, unless another one is wanted, or that is taken; 0: any.
+
+    Raises
+    ------
+    SettingsError : the wanted one is taken, or not for this user
+    """
     if wanted is not None:
+        require_free(_HERE, wanted, _cannot_listen)
         return wanted
     usual = Gateway().port
     with contextlib.suppress(SettingsError):
-        require_free("127.0.0.1", usual)
+        require_free(_HERE, usual)
         return usual
     return 0
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> str:
+    why = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be had ({error.strerror})"
+    return (
+        f"the page's port {port} on {host} {why}: "
+        f"give --page-port another one, or 0 for any free one"
+    )
 
 
 def bundles(settings: Settings) -> Mapping[str, Path]:
@@ -174,7 +191,7 @@ def bundles(settings: Settings) -> Mapping[str, Path]:
     if settings.bundle is None:
         return sample.BUNDLES
     folder = Path(settings.bundle)
-    return {read_manifest(folder).model: folder}
+    return {manifest_in(folder).model: folder}
 
 
 def _worker(

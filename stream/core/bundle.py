@@ -72,6 +72,7 @@ __all__ = [
     "Manifest",
     "StateLayout",
     "manifest_id",
+    "manifest_in",
     "read_manifest",
 ]
 
@@ -144,13 +145,7 @@ class Bundle:
             Naming the file and the cure, for anything missing, damaged, too old or too new.
         """
         folder = Path(path)
-        if folder.is_file():
-            raise BundleError(f"{folder}: is a file; give the folder of a bundle")
-        if not folder.is_dir():
-            raise BundleError(
-                f"{folder}: no such bundle folder; give the one that `freshet-export train` wrote"
-            )
-        manifest = read_manifest(folder)
+        manifest = manifest_in(folder)
         content = {name: _verified(folder, name, sha) for name, sha in manifest.files.items()}
         dim, n = manifest.embedding_dim, manifest.items
         for name, graph in content.items():
@@ -175,6 +170,22 @@ class Bundle:
             else None,
             repurchase_s=_repurchase_s(folder / ITEMS, items, n),
         )
+
+
+def manifest_in(folder: Path) -> Manifest:
+    """The manifest of what somebody named as a bundle's folder; see `read_manifest`.
+
+    Raises
+    ------
+    BundleError : it is no folder, or as `read_manifest`
+    """
+    if folder.is_file():
+        raise BundleError(f"{folder}: is a file; give the folder of a bundle")
+    if not folder.is_dir():
+        raise BundleError(
+            f"{folder}: no such bundle folder; give the one that `freshet-export train` wrote"
+        )
+    return read_manifest(folder)
 
 
 def _repurchase_s(file: Path, arrays: dict[str, npt.NDArray[Any]], n: int) -> Float32 | None:

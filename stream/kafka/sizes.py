@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stream.config import Settings
 from stream.contracts import MAX_ID_BYTES
-from stream.core.bundle import StateLayout, read_manifest
+from stream.core.bundle import StateLayout, manifest_in
 from stream.core.keys import SEGMENTS_KEY_BYTES
 from stream.core.lifecycle import leave_at_most
 from stream.core.statistics.counts import let_go_at_most
@@ -42,7 +42,7 @@ def user_bytes(settings: Settings) -> int:
     """
     state = DEFAULT_STATE
     if settings.bundle is not None:
-        state = read_manifest(Path(settings.bundle)).state
+        state = manifest_in(Path(settings.bundle)).state
     kept = settings.state
     layout = Layout(state.size, state.storage, kept.ring, model=0, shown=kept.impressions)
     return layout.max_bytes + MAX_ID_BYTES + _FRAMING_BYTES

@@ -38,6 +38,16 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def no_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A demo that may start no broker."""
+
+    def start() -> None:
+        raise AssertionError("a broker was started")
+
+    monkeypatch.setattr("stream.cli.demo.EmbeddedBroker", start)
+
+
+@pytest.fixture
 def nobody() -> Iterator[str]:
     """An address where nobody answers, and nobody else can start to."""
     with socket.socket() as taken:
@@ -99,6 +109,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["simulate", "--rate", "-1"],
         ["simulate", "--drift", "2"],
         ["simulate", "--new-items", "0"],
+        ["demo", "--pace", "0"],
+        ["demo", "--pace", "nan"],
+        ["demo", "--pace", "inf"],
         ["watch", "--count", "0"],
         ["watch", "--bootstrap", "no port"],
         ["watch", "--config", "/no/such/file"],
@@ -187,6 +200,48 @@ def test_damaged_bundle_is_1_and_names_the_file(
         shown = capsys.readouterr().err
         assert "update.onnx" in shown
         assert "checksum" in shown
+
+
+@pytest.mark.usefixtures("no_start")
+@pytest.mark.parametrize(
+    ("there", "words"),
+    [(True, "is a file; give the folder of a bundle"), (False, "no such bundle folder; give")],
+)
+@pytest.mark.parametrize("command", ["worker", "demo", "bundle show", "bundle check"])
+def test_what_is_no_bundle_folder_is_told_in_the_same_words(
+    command: str,
+    there: bool,
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    named = tmp_path / "named"
+    if there:
+        named.touch()
+    arguments = command.split()
+    if command.startswith("bundle"):
+        arguments.append(str(named))
+    else:
+        monkeypatch.setenv("FRESHET_BUNDLE", str(named))
+    assert main(arguments) == 1
+    assert f"error: {named}: {words}" in capsys.readouterr().err
+
+
+# Demo
+
+
+@pytest.mark.usefixtures("no_start")
+def test_a_taken_port_of_the_page_is_told_before_a_broker_starts(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["demo", "--page-port", str(port)]) == 2
+    assert capsys.readouterr().err == (
+        f"error: the page's port {port} on 127.0.0.1 is taken: "
+        f"give --page-port another one, or 0 for any free one\n"
+    )
 
 
 # Doctor
