@@ -153,6 +153,17 @@ def test_a_row_of_which_nothing_is_left_goes(log: Log) -> None:
     assert set(log.read().rows) == {B, C} == set(log.counts.rows)
 
 
+def test_whoever_takes_over_lets_go_by_the_newest_event_that_was_counted() -> None:
+    old, new = Log(), Log()
+    old.fold((A, 0, 0))
+    new.fold((B, 0, 10_000))
+    taken = SegmentCounts()
+    taken.load(old.newest | new.newest)
+    nothing = np.zeros(0, np.int64)
+    gone = [taken.fold([], nothing, NOW_MS) for _ in range(2)]
+    assert [one for one in gone if one[0]] == [([A], [None])]
+
+
 def test_a_row_with_an_event_in_the_step_stays(log: Log) -> None:
     log.fold((A, 0, 0))
     for step in range(4):

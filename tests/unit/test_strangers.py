@@ -211,6 +211,18 @@ def test_what_has_an_event_after_a_look_stays(partition: Partition) -> None:
     assert not set(gone) & {*again, *USED}
 
 
+def test_what_has_an_event_in_the_step_after_a_look_stays(partition: Partition) -> None:
+    partition.clicks(USED * 3)
+    once = [10**9 + number for number in range(2 * WINDOW)]
+    partition.clicks(once)
+    partition.clicks([2 * 10**9])  # the least counted are found now
+    again = [item for item in once if item in partition.rows()][::2]
+    gone = partition.clicks([*again, *(3 * 10**9 + number for number in range(WINDOW))])
+    assert len(gone) == WINDOW
+    assert not set(gone) & {*again, *USED}
+    assert all(partition.clicks_of(item) == pytest.approx(2, rel=1e-4) for item in again)
+
+
 def test_others_are_told_who_went_and_of_nobody_whom_they_do_not_know(
     partition: Partition,
 ) -> None:

@@ -118,6 +118,21 @@ def test_many_items_of_many_partitions_are_kept_apart() -> None:
     assert [int(clicks[at]) for at in (1, 500, 501, 1000, 1001, 3000)] == [1, 1, 2, 2, 3, 3]
 
 
+def test_as_many_items_in_the_slots_of_others_have_their_own_counts() -> None:
+    merged, clock = Merged(FADING), [0]
+    names = [f"n{number}" for number in range(2 * 1023)]  # with no item: all slots, twice
+    catalogue = Catalogue(["", *names])
+    found = []
+    for some in (names[:1023], names[1023:]):
+        counts = Counts(FADING, tell_every_ms=0)
+        counted(counts, [(name, EventType.CLICK, 0) for name in some])
+        tell(merged, 0, counts, clock)
+        found.append(merged.by_row(catalogue, NOW_MS).clicks[1:].tolist())
+        assert len(merged) == 1023
+        merged.load(0, [key[-8:] for key in counts.keys[1:]], [None] * 1023)
+    assert found == [[1.0] * 1023 + [0.0] * 1023, [0.0] * 1023 + [1.0] * 1023]
+
+
 # -- what trends ---------------------------------------------------------------------------
 
 
