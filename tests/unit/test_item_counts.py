@@ -17,6 +17,7 @@ from stream.core.statistics import counts as module
 from stream.core.statistics.adding import Columns
 from stream.core.statistics.counts import Counts, let_go_at_most
 from stream.core.statistics.fading import COUNTED, ROW, Fading
+from stream.core.statistics.merged import Merged
 from stream.errors import StateError
 from tests.support.parts import Part
 from tests.unit.test_engine import Shop
@@ -214,6 +215,28 @@ def test_another_layout_is_refused(log: Log) -> None:
             Counts(FADING).load([key("a")], [other])
     with pytest.raises(StateError, match="no version writes"):
         Counts(FADING).load([key("a")[:-1]], [value])
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        *(("time_ms", time_ms) for time_ms in (-1, 2**62)),
+        *(
+            (name, count)
+            for name in ("impressions", "clicks", "carts", "purchases", "recent")
+            for count in (-0.5, math.nan, math.inf, 1e300)
+        ),
+    ],
+)
+def test_what_cannot_have_been_counted_is_refused(log: Log, name: str, wrong: float) -> None:
+    log.fold(("a", CLICK, 0))
+    row = np.frombuffer(log.newest[key("a")] or b"", ROW).copy()
+    row[name] = wrong
+    words = "counts of an item hold a number or a time that cannot be; .* start a new group"
+    with pytest.raises(StateError, match=words):
+        Counts(FADING).load([key("a")], [row.tobytes()])
+    with pytest.raises(StateError, match=words):
+        Merged(FADING).load(0, [key("a")[2:]], [row.tobytes()])
 
 
 # -- telling others ------------------------------------------------------------------------

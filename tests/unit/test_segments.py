@@ -216,6 +216,28 @@ def test_another_layout_is_refused(log: Log) -> None:
             Merged(Fading()).load(0, [A], [other])
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"time_ms": -1},
+        {"time_ms": 2**62},
+        {"half_life_ms": math.inf},
+        {"half_life_ms": math.nan},
+        {"half_life_ms": 0.0},
+        *({"counts": np.full((2, *SHAPE), one)} for one in (-0.5, math.nan, math.inf, 1e300)),
+    ],
+    ids=str,
+)
+def test_what_cannot_have_been_counted_is_refused(log: Log, wrong: dict[str, Any]) -> None:
+    log.fold((A, 0, 0))
+    value = log.counts.rows[A]._replace(**wrong).value
+    words = "counts of segments hold a number or a time that cannot be; .* start a new group"
+    with pytest.raises(StateError, match=words):
+        SegmentCounts().load({A: value})
+    with pytest.raises(StateError, match=words):
+        Merged(Fading()).load(0, [A], [value])
+
+
 def test_keys_of_items_are_not_taken_for_those_of_arms() -> None:
     assert of_segments(key_of("home", Explore()))
     assert not of_segments(SEGMENTS_PREFIX + bytes(6)), (

@@ -248,7 +248,7 @@ class Counts:
 
         Raises
         ------
-        StateError : a value has a layout that this version cannot read
+        StateError : as `rows_in`
         """
         hashes, rows = hashes_in(keys), rows_in(values)
         new = np.flatnonzero(self._index.find(hashes) == 0)

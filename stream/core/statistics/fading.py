@@ -19,6 +19,9 @@ LAYOUT: Final = 1
 HASH_BYTES: Final = 8
 LEAST: Final = 1 / 16  # less than that of an event is left of all counts: the row is let go
 
+MOST: Final = 2.0**53  # to more than these an event adds nothing
+LATEST_MS: Final = 4_102_444_800_000  # the year 2100: no event that was counted is as late
+
 KeyedRows = tuple[list[bytes], list[bytes | None]]  # changelog keys, rows; None: it goes
 
 # Of one item in one partition: as on the wire, so in memory. `time_ms` is the newest event's time,
@@ -85,15 +88,38 @@ def rows_in(values: list[bytes | None]) -> np.ndarray:
 
     Raises
     ------
-    StateError : a layout that this version cannot read
+    StateError : a layout that this version cannot read, or counts or a time that cannot be
     """
     for value in values:
         if value is not None and (len(value) != ROW.itemsize or value[0] != LAYOUT):
-            found = value[0] if value else "none"
-            raise StateError(
-                f"counts of an item have layout {found} and {len(value)} bytes; this version reads "
-                f"layout {LAYOUT}. Run the version that wrote them, or start a new group to fold "
-                f"the events again."
-            )
+            raise foreign("an item", value, LAYOUT)
     unused = bytes([LAYOUT]) + bytes(ROW.itemsize - 1)
-    return np.frombuffer(b"".join(value or unused for value in values), ROW)
+    rows = np.frombuffer(b"".join(value or unused for value in values), ROW)
+    for name in (*COUNTED, "recent"):
+        if not can_be(rows["time_ms"], rows[name]):
+            raise impossible("an item", LAYOUT)
+    return rows
+
+
+def can_be(times_ms: NDArray[np.int64], counts: NDArray[np.float64]) -> bool:
+    """Whether these may have been counted: a time, and a number of events that is one."""
+    in_time = (times_ms >= 0) & (times_ms < LATEST_MS)
+    return bool(in_time.all() and ((counts >= 0) & (counts <= MOST)).all())
+
+
+def foreign(whose: str, value: bytes, layout: int) -> StateError:
+    """The error for counts of another layout than this version's."""
+    found = value[0] if value else "none"
+    return _unread(f"counts of {whose} have layout {found} and {len(value)} bytes", layout)
+
+
+def impossible(whose: str, layout: int) -> StateError:
+    """The error for counts that nothing can have added up to."""
+    return _unread(f"counts of {whose} hold a number or a time that cannot be", layout)
+
+
+def _unread(found: str, layout: int) -> StateError:
+    return StateError(
+        f"{found}; this version reads layout {layout}. Run the version that wrote them, or start a "
+        f"new group to fold the events again."
+    )

@@ -77,7 +77,7 @@ class Merged:
 
         Raises
         ------
-        StateError : a layout that this version cannot read
+        StateError : as `rows_in` of items, and `Row.of` of lists
         """
         newest = dict(zip(keys, values, strict=True))
         of_lists = [key for key in newest if of_segments(key)]

@@ -15,6 +15,7 @@ and goes.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
@@ -22,8 +23,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.core.statistics.fading import LEAST, KeyedRows
-from stream.errors import StateError
+from stream.core.statistics.fading import LEAST, KeyedRows, can_be, foreign, impossible
 
 LAYOUT: Final = 1
 # Of one partition. A new one beyond takes the place of the one whose newest event is the oldest:
@@ -60,19 +60,16 @@ class Row(NamedTuple):
 
         Raises
         ------
-        StateError : it has a layout that this version cannot read
+        StateError : it has a layout that this version cannot read, or numbers that cannot be
         """
         if len(value) >= _HEAD.size and value[0] == LAYOUT:
             _, segments, multipliers, time_ms, half_life_ms = _HEAD.unpack_from(value)
-            if len(value) == row_bytes((segments, multipliers)) and half_life_ms > 0:
+            if len(value) == row_bytes((segments, multipliers)):
                 counts = np.frombuffer(value, "<f8", offset=_HEAD.size).astype(np.float64)
+                if not (0 < half_life_ms < math.inf and can_be(np.array(time_ms), counts)):
+                    raise impossible("segments", LAYOUT)
                 return cls(time_ms, half_life_ms, counts.reshape(2, segments, multipliers))
-        found = value[0] if value else "none"
-        raise StateError(
-            f"counts of segments have layout {found} and {len(value)} bytes; this version reads "
-            f"layout {LAYOUT}. Run the version that wrote them, or start a new group to fold the "
-            f"events again."
-        )
+        raise foreign("segments", value, LAYOUT)
 
     @property
     def value(self) -> bytes:
@@ -173,7 +170,7 @@ class SegmentCounts:
 
         Raises
         ------
-        StateError : a layout that this version cannot read
+        StateError : as `Row.of`
         """
         for key, row in rows_in(records).items():
             if row is None:
@@ -219,7 +216,7 @@ def rows_in(records: Mapping[bytes, bytes | None]) -> dict[bytes, Row | None]:
 
     Raises
     ------
-    StateError : a layout that this version cannot read
+    StateError : as `Row.of`
     """
     return {key: None if value is None else Row.of(value) for key, value in records.items()}
 
@@ -237,7 +234,7 @@ class MergedSegments:
 
         Raises
         ------
-        StateError : a layout that this version cannot read
+        StateError : as `Row.of`
         """
         for key, row in rows_in(records).items():
             of_partitions = self._rows.setdefault(key, {})
