@@ -26,6 +26,7 @@ from stream.kafka.cluster import Cluster
 from stream.kafka.follower import TopicFollower
 from stream.kafka.pulse import BrokerPulse
 from stream.kafka.reader import FETCH_WAIT_MS
+from stream.kafka.repeats import hold_back_repeats
 from stream.listening import Listener, is_loopback
 from stream.metrics import GATEWAY_READY
 
@@ -100,6 +101,7 @@ class Service:
         ------
         SettingsError : the port is taken, or the host is not an address of this machine
         """
+        hold_back_repeats("aiokafka")
         await self._listener.start()
         log.info("gateway at %s", self.url)
         if not is_loopback(self._settings.gateway.host):

@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from subprocess import Popen
 from typing import Any
@@ -26,6 +27,7 @@ WORKER = {
     "FRESHET_BROKER_HEARTBEAT_S": "1",
 }
 WITHIN_S = 30.0
+AWAY_S = 3.0
 ITEM = "85123A"
 
 
@@ -36,13 +38,20 @@ class Gateway:
         self.process = process
         self.url = url
         # What it says from now on; a full pipe would stop it.
+        self.lines: list[str] = []
         self._said = threading.Thread(target=self._read, daemon=True)
         self._said.start()
 
     def _read(self) -> None:
         assert self.process.stderr is not None
-        for _ in self.process.stderr:
-            pass
+        for line in self.process.stderr:
+            self.lines.append(line.rstrip())
+
+    def complaints(self) -> Counter[str]:
+        """How often it warned of what, whatever the numbers in it."""
+        found = [re.search(r"\[(?:WARNING|ERROR)\] (.*)", line) for line in self.lines]
+        said = [re.sub(r" \(\d+ more.*", "", one[1]) for one in found if one is not None]
+        return Counter(re.sub(r"[\d.]+", "N", one) for one in said)
 
     def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """Status and JSON of an answer."""
@@ -175,7 +184,7 @@ def test_lists_are_read_while_the_broker_is_away(own_broker: BrokerProcess, uniq
         producer.send(lists, key=b"u1", value=b'{"lists":{}}').get(20)
     with gateway(freshet, FRESHET_GATEWAY_SEND_TIMEOUT_S="1") as front:
         own_broker.kill()
-        began_s = time.monotonic()
+        killed_s = began_s = time.monotonic()
         assert front.ask("POST", "/v1/clicks", click("u1"))[0] == 503
         assert time.monotonic() - began_s < 5
         told = front.await_status(503, "/readyz")
@@ -184,6 +193,10 @@ def test_lists_are_read_while_the_broker_is_away(own_broker: BrokerProcess, uniq
         began_s = time.monotonic()
         assert front.ask("DELETE", "/v1/users/u1")[1]["error"] == "broker_away"
         assert time.monotonic() - began_s < 1
+        time.sleep(AWAY_S)
+        complaints = front.complaints()
+        assert complaints
+        assert max(complaints.values()) <= 1 + (time.monotonic() - killed_s) // 10, complaints
         if own_broker.kind == "kafka":  # the other one forgets its topics
             own_broker.start()
             front.await_status(200, "/readyz")
