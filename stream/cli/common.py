@@ -48,11 +48,8 @@ _LOOK_EVERY_S = 0.2
 _ORPHAN_ENDS_WITHIN_S = 2.0  # its broker may be gone too
 
 
-class Wait(click.FloatRange):
-    """Seconds that an option waits: above 0, or from `least` on, at most a day, and a number."""
-
-    def __init__(self, least: float = 0.0) -> None:
-        super().__init__(least, 86_400, min_open=not least)
+class Number(click.FloatRange):
+    """A number from one bound to the other."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -60,8 +57,15 @@ class Wait(click.FloatRange):
         """Upstream: click.FloatRange.convert, which lets nan pass."""
         found = float(super().convert(value, param, ctx))
         if math.isnan(found):
-            self.fail(f"{value!r} is no number of seconds", param, ctx)
+            self.fail(f"{value!r} is no number", param, ctx)
         return found
+
+
+class Wait(Number):
+    """Seconds that an option waits: above 0, or from `least` on, and at most a day."""
+
+    def __init__(self, least: float = 0.0) -> None:
+        super().__init__(least, 86_400, min_open=not least)
 
 
 def examples(*lines: str) -> str:

@@ -17,6 +17,8 @@ from kafka import KafkaProducer
 
 from stream.cli.clients import open_consumer, open_producer
 from stream.cli.common import (
+    Number,
+    Wait,
     complete_placement,
     end_when_alone,
     examples,
@@ -54,7 +56,7 @@ def event_record(
     ),
 )
 @click.option("--users", type=click.IntRange(1), default=100, show_default=True)
-@click.option("--rate", type=click.FloatRange(0, min_open=True), default=50.0, show_default=True)
+@click.option("--rate", type=Number(0, 1e6, min_open=True), default=50.0, show_default=True)
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--events", type=click.IntRange(1), help="End after so many events.")
 @click.option(
@@ -66,7 +68,7 @@ def event_record(
 )
 @click.option(
     "--drift",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     default=0.0,
     show_default=True,
     help="Chance that a step begins with another taste.",
@@ -74,7 +76,7 @@ def event_record(
 @click.option(
     "--new-items",
     "new_every_s",
-    type=click.FloatRange(0, min_open=True),
+    type=Wait(),
     metavar="SECONDS",
     help="A new item arrives this often (default: none).",
 )
