@@ -63,7 +63,8 @@ def forgetful_topics(freshet: Freshet) -> list[str]:
                 )
             ]
         )
-    return [*kept, freshet.topic["receipts"]]
+    told = f"{freshet.environ['FRESHET_GROUP']}-statistics"
+    return [*kept, freshet.topic["receipts"], freshet.topic["trending"], told]
 
 
 def click(freshet: Freshet, user: str, *options: str) -> None:
