@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from stream.config import load_settings
 from stream.kafka.broker import free_port
@@ -11,6 +12,7 @@ from stream.kafka.topics import create_topics
 from tests.bench.interest import PARTITIONS, Spec
 
 METRICS_PORT = free_port()
+POLICY = Path(__file__).with_name("policy.toml")
 
 
 def metrics_url() -> str:
@@ -31,6 +33,11 @@ def make_topics(spec: Spec) -> None:
 def overwriting(spec: Spec) -> Mapping[str, str]:
     """The same settings, and memory that is freed is overwritten."""
     return {**environment(spec), "FRESHET_PRIVACY_OVERWRITE_MEMORY": "true"}
+
+
+def with_policy(spec: Spec) -> Mapping[str, str]:
+    """The same settings, and lists by `policy.toml`."""
+    return {**environment(spec), "FRESHET_CONFIG": str(POLICY)}
 
 
 def environment(spec: Spec) -> Mapping[str, str]:

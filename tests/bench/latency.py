@@ -15,7 +15,7 @@ import msgspec
 
 from tests.bench import machine
 from tests.bench.latency_client import Load, Result
-from tests.bench.peers import FULL, KAFKA_STREAMS, STATE_ONLY, Peer, streams_command
+from tests.bench.peers import FULL, FULL_POLICY, KAFKA_STREAMS, STATE_ONLY, Peer, streams_command
 from tests.bench.runner import JobError, JobProcess, end_with_parent
 from tests.bench.stages import Stages, between, read_stages
 
@@ -40,6 +40,7 @@ class Subject:
 SUBJECTS: tuple[Subject, ...] = (
     Subject("latency_floor", "floor_ms", "floor: one hop, librdkafka to librdkafka", "floor"),
     Subject("latency_full", "latency_ms", "Freshet, full engine", "list", FULL),
+    Subject("latency_full_policy", "latency_policy_ms", "Freshet, a policy", "list", FULL_POLICY),
     Subject("latency_state", "state_latency_ms", "Freshet, state only", "echo", STATE_ONLY),
     Subject(
         "latency_streams",

@@ -208,6 +208,14 @@ FULL_OVERWRITING = replace(
     environment=full_engine.overwriting,
 )
 
+FULL_POLICY = replace(
+    FULL,
+    name="full_policy",
+    title="Freshet, full engine with a policy",
+    includes="as `full` with diversity and adaptive exploring (policy.toml)",
+    environment=full_engine.with_policy,
+)
+
 PEERS: tuple[Peer, ...] = (
     PLAIN_FAUST,
     KAFKA_STREAMS,
@@ -216,4 +224,5 @@ PEERS: tuple[Peer, ...] = (
     USER_STATE,
     FULL,
     FULL_OVERWRITING,
+    FULL_POLICY,
 )

@@ -203,6 +203,7 @@ _KEYS = {
     "user_state": "user_state_eps",
     "full": "full_eps",
     "full_overwriting": "full_overwriting_eps",
+    "full_policy": "full_policy_eps",
 }
 
 
