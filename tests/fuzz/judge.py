@@ -168,7 +168,7 @@ _NULLABLE: Final[dict[str, dict[str, Callable[[Any], None]]]] = {
         "embedding": _list_of(_number),
     },
     "requests": {
-        "placement": _one_of(("home",)),
+        "placement": _label,
         "k": _k,
         "item_id": _id,
         "candidates": _list_of(_id, 1, 1000),
@@ -220,6 +220,7 @@ def judge(
 
 def _request(found: dict[str, Any]) -> None:
     """Fields of a request that depend on each other."""
+    _require(found.get("placement") in (None, "home"))  # a name is looked up of what counts alone
     needed = _NEEDS.get(found["type"])
     _require(needed is None or found.get(needed) is not None)
     candidates, relevance = found.get("candidates") or [], found.get("relevance")

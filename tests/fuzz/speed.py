@@ -22,7 +22,7 @@ TENTH = 0.1
 ONE_USER = "good, of one user alone"
 AT_ONCE = 512
 LARGE = 2_000  # bytes
-TOPICS = ("clicks", "purchases", "items", "erasures")
+TOPICS = ("clicks", "purchases", "items", "requests", "erasures")
 
 
 class Speed(NamedTuple):
