@@ -41,8 +41,7 @@ class Bids:
         """Take note of changed bids."""
         logs = np.log(self._attributes.bids)
         logs = logs[np.isfinite(logs)]
-        levels = np.floor(logs * (_PER_OCTAVE / np.log(2))).astype(np.int64)
-        found, at = np.unique(levels, return_inverse=True)
+        found, at = np.unique(_levels(logs).astype(np.int64), return_inverse=True)
         highest = np.full(len(found), -np.inf)
         np.maximum.at(highest, at, logs)
         self.levels = list(zip(found.tolist(), highest.tolist(), strict=True))[::-1]
@@ -52,7 +51,7 @@ class Bids:
         logs = self._logs(rows)
         if level is None:
             return np.isfinite(logs)
-        there: NDArray[np.bool_] = np.floor(logs * (_PER_OCTAVE / np.log(2))) == level
+        there: NDArray[np.bool_] = _levels(logs) == level
         return there
 
     def worth(self, rows: NDArray[np.int64], scores: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -96,6 +95,12 @@ class Bids:
         bids = self._attributes.bids
         logs: NDArray[np.float64] = np.log(bids[np.minimum(rows, len(bids) - 1)])
         return logs
+
+
+def _levels(logs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Levels of bids, by their logarithms; NaN for none. Of the same shape."""
+    levels: NDArray[np.float64] = np.floor(logs * (_PER_OCTAVE / np.log(2)))
+    return levels
 
 
 def _picked(before: NDArray[Any], found: NDArray[Any], order: NDArray[np.int64]) -> NDArray[Any]:
