@@ -169,11 +169,11 @@ def test_tls_alone_makes_a_client_without_a_name(
     site.kafka.forbid(mine)
 
 
-def until(true: Callable[[], bool]) -> None:
-    """Wait for a change of ACLs to reach the authorizer."""
+def until(true: Callable[[], bool], said: Callable[[], object] = lambda: "") -> None:
+    """Wait for a change of ACLs to reach the authorizer; fail with what was `said` last."""
     deadline_s = time.monotonic() + WITHIN_S
     while not true():
-        assert time.monotonic() < deadline_s
+        assert time.monotonic() < deadline_s, said()
         time.sleep(0.05)
 
 
@@ -336,9 +336,12 @@ def test_a_worker_names_each_right_that_it_lacks(site: Site) -> None:
             rf"worker .*FRESHET_SECURITY_USERNAME.*--operation {word(acl)} .*deploy/SECURE.md"
             for acl in taken
         ]
-        until(lambda: all(re.search(line, lacks(settings)) for line in missing))  # noqa: B023
+        until(
+            lambda: all(re.search(line, lacks(settings)) for line in missing),  # noqa: B023
+            lambda: lacks(settings),
+        )
         site.kafka.allow(taken)
-        until(lambda: not lacks(settings))
+        until(lambda: not lacks(settings), lambda: lacks(settings))
 
 
 def lacks(settings: Settings) -> str:
@@ -437,6 +440,7 @@ def test_the_trainer_names_each_right_that_it_lacks(
 ) -> None:
     acls = [acl for acl in page_acls() if acl.principal == "User:trainer"]
     assert len(acls) == 4
+    assert run(site.login("shop"), "send", "click", "--user", "u4", "--item", "85123A") == 0
 
     def lacks_of() -> tuple[int, str]:
         code = export(site.login("trainer"), *DESCRIBE)
@@ -452,9 +456,9 @@ def test_the_trainer_names_each_right_that_it_lacks(
             rf"topic {acl.resource_pattern.resource_name} does not allow Read to user trainer "
             rf".*FRESHET_SECURITY_USERNAME.*User:trainer.*--operation Read .*deploy/SECURE.md"
         )
-        until(lambda: re.search(line, lacks_of()[1]) is not None)  # noqa: B023
+        until(lambda: re.search(line, lacks_of()[1]) is not None, lacks_of)  # noqa: B023
         site.kafka.allow([acl])
-        until(lambda: lacks_of()[0] == 0)
+        until(lambda: lacks_of()[0] == 0, lacks_of)
 
 
 def read(environ: Environ, topic: str) -> int:

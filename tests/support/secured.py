@@ -19,6 +19,7 @@ from kafka.admin import (
     ResourcePattern,
     ResourceType,
 )
+from kafka.errors import NoError
 
 from stream.config import Security
 from stream.kafka.admin import open_admin
@@ -93,7 +94,9 @@ class SecuredKafka(ApacheKafka):
     def forbid(self, acls: Iterable[ACL]) -> None:
         """Take rights away again."""
         with open_admin(self.cluster) as admin:
-            admin.delete_acls(list(acls))
+            for acl, gone, error in admin.delete_acls(list(acls)):
+                assert error is NoError, (acl, error)
+                assert gone, acl
 
     def _configuration(self) -> str:
         plain = super()._configuration()
