@@ -175,7 +175,7 @@ class Engine:
         An erasure from before a crash changes no state: its user may be back. One that left no mark
         then was refused, for a time too far ahead, which it may not be any more: it is again.
         """
-        batch, shard = part.batch, part.shard
+        batch, shard, users = part.batch, part.shard, len(part.shard)
         erasures, rejections = decode_erasures(batch.keys, batch.values, now_ms)
         states: dict[bytes, bytes | None] = {}
         lists: dict[bytes, None] = {}
@@ -183,7 +183,6 @@ class Engine:
             user_id = erasure.user.encode()
             key = self.pseudonyms.key_of(user_id)
             if batch.offsets[at] >= part.applied:
-                changes.removed += shard.find(key) is not None
                 states.update(shard.erase(key, erasure.event_time_ms))
             elif shard.marks.erased_ms(key) < erasure.event_time_ms:
                 rejections.append(Rejection(at, "event_time_ahead", "event_time_ms"))
@@ -192,6 +191,7 @@ class Engine:
                 lists[user_id] = None
             user_hash = shard.marks.hash_of(key)
             changes.erased.append(ErasedUser(user_id, user_hash, erasure, batch.offsets[at]))
+        changes.removed += users - len(shard)
         changes.state_keys, changes.state_values = list(states), list(states.values())
         changes.list_keys, changes.list_values = list(lists), list(lists.values())
         changes.reject(batch, rejections)
@@ -207,7 +207,7 @@ class Engine:
         if not len(events) or not (folded or len(shard.marks)):
             return events
         keys = self.pseudonyms.keys_of(events.users)
-        strangers = {key: shard.marks.erased_ms(key) for key in keys if shard.find(key) is None}
+        strangers = {key: shard.marks.erased_ms(key) for key in shard.unknown(keys)}
         if not strangers:
             return events
         never_ms = np.iinfo(np.int64).min

@@ -9,7 +9,7 @@ nothing of states and Kafka.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -56,7 +56,7 @@ class Lifecycle:
         self._queue: OrderedDict[bytes, int] = OrderedDict()
 
     def expired(
-        self, keys: list[bytes], clock_ms: int, events: int, most: int, stay: Set[bytes]
+        self, keys: Sequence[bytes], clock_ms: int, events: int, most: int, stay: Set[bytes]
     ) -> list[bytes]:
         """The next few users that are inactive for too long, at most `most`.
 
@@ -90,8 +90,8 @@ class Lifecycle:
 
     def evicted(
         self,
-        keys: list[bytes],
-        find: Callable[[bytes], int | None],
+        keys: Sequence[bytes],
+        find: Callable[[Sequence[bytes]], NDArray[np.int64]],
         most: int,
         stay: Set[bytes],
     ) -> list[bytes]:
@@ -102,6 +102,7 @@ class Lifecycle:
         Parameters
         ----------
         keys : of all slots
+        find : slots of some keys, -1 where there is none: int64, shape (m,)
         """
         excess = min(len(keys) - self.limits.max_users, most) if self.limits.max_users else 0
         found: list[bytes] = []
@@ -111,21 +112,24 @@ class Lifecycle:
                 if looked:
                     break  # the rest of them stay
                 looked = True
-                taken = [slot for key in found if (slot := find(key)) is not None]
-                self._look_for_the_least_active(keys, taken)
+                self._look_for_the_least_active(keys, find(found))
                 continue
-            key, newest_ms = self._queue.popitem(last=False)
-            slot = find(key)
-            unmoved = slot is not None and self._newest_ms(slice(slot, slot + 1))[0] == newest_ms
-            if unmoved and key not in stay:
-                found.append(key)
+            next_few = min(len(self._queue), excess - len(found))
+            due = [self._queue.popitem(last=False) for _ in range(next_few)]
+            slots = find([key for key, _ in due])
+            active_ms = np.where(slots < 0, -1, self._newest_ms(slice(0, len(keys)))[slots])
+            found += [
+                key
+                for (key, newest_ms), ms in zip(due, active_ms.tolist(), strict=True)
+                if ms == newest_ms and key not in stay
+            ]
         return found
 
     def forget(self, key: bytes) -> None:
         """Hold the key of a user no longer who was erased."""
         self._queue.pop(key, None)
 
-    def _look_for_the_least_active(self, keys: list[bytes], taken: list[int]) -> None:
+    def _look_for_the_least_active(self, keys: Sequence[bytes], taken: NDArray[np.int64]) -> None:
         newest_ms = self._newest_ms(slice(0, len(keys))).copy()
         newest_ms[taken] = np.iinfo(np.int64).max
         wanted = len(keys) - len(taken) - self.limits.max_users

@@ -24,6 +24,7 @@ from stream.core.standing import Standing
 from stream.core.statistics.counts import Counts
 from stream.core.statistics.fading import KeyedRows
 from stream.core.statistics.segments import SegmentCounts
+from stream.core.user_keys import UserKeys
 from stream.core.wire import MISROUTED, UNFLAGGED, Layout, decode_values, fit_states, shape_of
 
 Slots = NDArray[np.int64]
@@ -44,7 +45,7 @@ class UserShard:
     layout : sizes of a state
     counts, segments : of items, and of what came of lists; of no user, so who leaves changes
         nothing
-    keys : user key of each slot
+    keys : user key of each slot, and the slot of each key
     marks : who was forgotten, and since when
     newest_ms : newest event time of the partition's users
     shown : their newest lists; forgotten with them
@@ -61,8 +62,7 @@ class UserShard:
         self.standing = Standing()
         self._partition = partition
         self._partitions = partitions
-        self._slot_by_key: dict[bytes, int] = {}
-        self.keys: list[bytes] = []
+        self.keys = UserKeys()
         self.marks = Marks()
         self.newest_ms = 0
         self._rows = Rows(layout.max_bytes)  # a row is one `layout.full`
@@ -96,22 +96,21 @@ class UserShard:
 
     def _slots(self, keys: Sequence[bytes]) -> tuple[Slots, list[int]]:
         """Slots of the users, and the positions of those whose rows are not prepared yet."""
-        known = self._slot_by_key.get
-        found = [known(key, -1) for key in keys]
-        new = []
-        if -1 in found:
-            for position, key in enumerate(keys):
-                if found[position] < 0:
-                    found[position] = self._slot_by_key.setdefault(key, len(self.keys))
-                    if found[position] == len(self.keys):
-                        self.keys.append(key)
-                        new.append(position)
-            self._rows.reserve(len(self.keys))
-        return np.array(found, dtype=np.int64), new
+        users = len(self.keys)
+        slots = self.keys.find_or_add(keys)
+        if len(self.keys) == users:
+            return slots, []
+        self._rows.reserve(len(self.keys))
+        return slots, np.unique(slots, return_index=True)[1][users - len(self.keys) :].tolist()
 
     def find(self, key: bytes) -> int | None:
         """The user's slot, or None for a user never seen."""
-        return self._slot_by_key.get(key)
+        slot = int(self.keys.find([key])[0])
+        return None if slot < 0 else slot
+
+    def unknown(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Which of the keys belong to no user."""
+        return {keys[at] for at in np.flatnonzero(self.keys.find(keys) < 0).tolist()}
 
     def _welcome(self, ids: list[bytes]) -> None:
         """Prepare the rows of the users that came last, by their ids."""
@@ -135,25 +134,19 @@ class UserShard:
         """A view of `HEADER`s; let go of it before the shard grows."""
         return self._rows.bytes[slots].view(self.layout.full)[:, 0]["header"]
 
-    def forget(self, keys: Iterable[bytes]) -> list[bytes]:
+    def forget(self, keys: Sequence[bytes]) -> list[bytes]:
         """Remove users; answers those that were here."""
-        return [key for key in keys if self._forget(key)]
-
-    def _forget(self, key: bytes) -> bool:
-        slot = self._slot_by_key.pop(key, None)
-        if slot is None:
-            return False
-        self.shown.forget(key)
-        last = len(self.keys) - 1
-        last_key = self.keys.pop()
-        self.standing.leave(slot, last)
-        rows = self._rows.bytes
-        if slot != last:
-            rows[slot] = rows[last]
-            self.keys[slot] = last_key
-            self._slot_by_key[last_key] = slot
-        rows[last] = 0
-        return True
+        last, rows = len(self.keys), self._rows.bytes
+        gone = []
+        for key, slot in zip(keys, self.keys.remove(keys).tolist(), strict=True):
+            if slot >= 0:
+                last -= 1
+                self.shown.forget(key)
+                self.standing.leave(slot, last)
+                rows[slot] = rows[last]
+                rows[last] = 0
+                gone.append(key)
+        return gone
 
     # -- rows ------------------------------------------------------------------------------
 
@@ -166,7 +159,7 @@ class UserShard:
 
         uint8, shape (len(keys), layout.max_bytes).
         """
-        slots = np.array([self._slot_by_key.get(key, -1) for key in keys], np.int64)
+        slots = self.keys.find(keys)
         known = slots >= 0
         rows = np.tile(self._blank, (len(keys), 1))
         rows[known] = self._rows.bytes[slots[known]]
@@ -200,7 +193,7 @@ class UserShard:
         -------
         what the changelog must have: the tombstone, the mark
         """
-        self._forget(key)
+        self.forget([key])
         self._lifecycle.forget(key)
         return [(key, None), *self.marks.add(key, erased_ms)]
 
@@ -224,7 +217,7 @@ class UserShard:
         stay = set(busy)
         most = leave_at_most(events)
         lifecycle = self._lifecycle
-        evicted = self.forget(lifecycle.evicted(self.keys, self.find, most, stay))
+        evicted = self.forget(lifecycle.evicted(self.keys, self.keys.find, most, stay))
         most -= len(evicted)
         clock_ms = min(self.newest_ms, now_ms)
         expired = lifecycle.expired(self.keys, clock_ms, events, most, stay)
@@ -258,6 +251,7 @@ class UserShard:
         by_shape: dict[tuple[int, bytes], list[tuple[bytes, bytes]]] = {}
         counts: dict[bytes, bytes | None] = {}
         segments: dict[bytes, bytes | None] = {}
+        gone: list[bytes] = []
         for key, value in newest.items():
             kind = kind_of(key)
             if kind is Kind.ITEM:
@@ -267,12 +261,13 @@ class UserShard:
             elif kind is Kind.MARK:
                 self.marks.load(key, value)
             elif value is None:
-                self._forget(key)
+                gone.append(key)
             else:
                 by_shape.setdefault(shape_of(value), []).append((key, value))
         if counts:
             self.counts.load(list(counts), list(counts.values()))
         self.segments.load(segments)
+        self.forget(gone)
         for records in by_shape.values():
             self._load_alike([key for key, _ in records], [value for _, value in records])
 
