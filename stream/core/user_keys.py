@@ -83,27 +83,16 @@ class UserKeys(Sequence[bytes]):
         ------
         StateError : a key of 16 MiB or more
         """
-        hashes, joined, ends = _told(keys)
-        if len(joined) > _MAX_KEY_BYTES and max(map(len, keys)) > _MAX_KEY_BYTES:
+        hashes, lengths, joined = _told(keys)
+        if len(joined) > _MAX_KEY_BYTES and lengths.max() > _MAX_KEY_BYTES:
             raise StateError("the changelog holds a user's key of 16 MiB or more")
         slots = np.empty(len(keys), np.int64)
         self._reserve(len(keys), len(joined))
-        users = self._users
-        entries = self._all_entries()
-        self._users += _find_or_add(
-            hashes,
-            joined,
-            ends,
-            self._buckets,
-            entries,
-            self._all_arena(),
-            slots,
-            users,
-            self._arena_end,
-        )
-        if self._users > users:
-            last = int(entries["span"][self._users - 1])
-            self._arena_end = (last >> 24) + (last & _MAX_KEY_BYTES)
+        into = (self._buckets, self._all_entries(), self._all_arena(), slots)
+        users = _find_or_add(hashes, lengths, joined, *into, self._users, self._arena_end)
+        if users > self._users:
+            last = int(into[1]["span"][users - 1])
+            self._users, self._arena_end = users, (last >> 24) + (last & _MAX_KEY_BYTES)
         return slots
 
     # -- removing --------------------------------------------------------------------------
@@ -159,18 +148,11 @@ class UserKeys(Sequence[bytes]):
         self._arena, self._arena_free = packed, 0
 
 
-def _told(keys: Sequence[bytes]) -> tuple[Ints, Bytes, Ints]:
-    """Hashes of the keys, the keys joined, and where each ends."""
-    ends = np.fromiter(map(len, keys), np.int64, len(keys)).cumsum()
-    return _hashes(keys), np.frombuffer(b"".join(keys), np.uint8), ends
-
-
-def _hashes(keys: Sequence[bytes]) -> Ints:
-    """31 bits of each, in the upper half."""
+def _told(keys: Sequence[bytes]) -> tuple[Ints, Ints, Bytes]:
+    """Hashes of the keys, their lengths, and the keys joined."""
     hashes = np.fromiter(map(hash, keys), np.int64, len(keys))
-    hashes &= 0x7FFF_FFFF
-    hashes <<= 32
-    return hashes
+    lengths = np.fromiter(map(len, keys), np.int64, len(keys))
+    return hashes, lengths, np.frombuffer(b"".join(keys), np.uint8)
 
 
 # -- loops ---------------------------------------------------------------------------------
@@ -183,20 +165,24 @@ _BYTES_OUT = array("u1", written=True, contiguous=True)
 
 
 @part_of_compiled
-def _bucket_of(
-    hashed: int, joined: Bytes, start: int, end: int, buckets: Ints, entries: Entries, arena: Bytes
-) -> int:
+def _upper(hashed: int) -> int:
+    """31 bits of a hash, in a bucket's upper half."""
+    return (hashed & 0x7FFF_FFFF) << 32
+
+
+@part_of_compiled
+def _bucket_of(upper: int, key: Bytes, buckets: Ints, entries: Entries, arena: Bytes) -> int:
     """The bucket of a key, or the free one where it would be."""
     mask = len(buckets) - 1
-    at = (hashed >> 32) & mask
+    at = (upper >> 32) & mask
     while buckets[at] != 0:
-        if (buckets[at] ^ hashed) >> 32 == 0:
+        if (buckets[at] ^ upper) >> 32 == 0:
             span = entries[(buckets[at] & 0xFFFF_FFFF) - 1]["span"]
             there = span >> 24
-            same = span & 0xFF_FFFF == end - start
-            number = start
-            while same and number < end:
-                same = joined[number] == arena[there + number - start]
+            same = span & 0xFF_FFFF == len(key)
+            number = 0
+            while same and number < len(key):
+                same = key[number] == arena[there + number]
                 number += 1
             if same:
                 break
@@ -204,11 +190,11 @@ def _bucket_of(
     return at
 
 
-@compiled(NOTHING, _INTS, _BYTES, _INTS, _INTS_OUT, _ENTRIES_OUT, _BYTES_OUT, _INTS_OUT)
+@compiled(NOTHING, _INTS, _INTS, _BYTES, _INTS_OUT, _ENTRIES_OUT, _BYTES_OUT, _INTS_OUT)
 def _find(
     hashes: Ints,
+    lengths: Ints,
     joined: Bytes,
-    ends: Ints,
     buckets: Ints,
     entries: Entries,
     arena: Bytes,
@@ -216,17 +202,18 @@ def _find(
 ) -> None:
     """`UserKeys.find`, into `slots`."""
     start = 0
-    for key in range(len(hashes)):
-        at = _bucket_of(hashes[key], joined, start, ends[key], buckets, entries, arena)
-        slots[key] = (buckets[at] & 0xFFFF_FFFF) - 1
-        start = ends[key]
+    for number in range(len(hashes)):
+        key = joined[start : start + lengths[number]]
+        start += lengths[number]
+        at = _bucket_of(_upper(hashes[number]), key, buckets, entries, arena)
+        slots[number] = (buckets[at] & 0xFFFF_FFFF) - 1
 
 
-@compiled(INT, _INTS, _BYTES, _INTS, _INTS_OUT, _ENTRIES_OUT, _BYTES_OUT, _INTS_OUT, INT, INT)
+@compiled(INT, _INTS, _INTS, _BYTES, _INTS_OUT, _ENTRIES_OUT, _BYTES_OUT, _INTS_OUT, INT, INT)
 def _find_or_add(
     hashes: Ints,
+    lengths: Ints,
     joined: Bytes,
-    ends: Ints,
     buckets: Ints,
     entries: Entries,
     arena: Bytes,
@@ -234,31 +221,30 @@ def _find_or_add(
     users: int,
     arena_end: int,
 ) -> int:
-    """`UserKeys.find_or_add`, into `slots`, with room enough; answers how many are new."""
-    start, added = 0, 0
-    for key in range(len(hashes)):
-        end = ends[key]
-        at = _bucket_of(hashes[key], joined, start, end, buckets, entries, arena)
+    """`UserKeys.find_or_add`, into `slots`, with room enough; answers how many users there are."""
+    start = 0
+    for number in range(len(hashes)):
+        key = joined[start : start + lengths[number]]
+        start += lengths[number]
+        upper = _upper(hashes[number])
+        at = _bucket_of(upper, key, buckets, entries, arena)
         if buckets[at] == 0:
-            slot = users + added
-            buckets[at] = hashes[key] | (slot + 1)
-            entries[slot]["span"] = arena_end << 24 | (end - start)
-            entries[slot]["hash"] = hashes[key] >> 32
-            for number in range(start, end):
-                arena[arena_end] = joined[number]
-                arena_end += 1
-            added += 1
-        slots[key] = (buckets[at] & 0xFFFF_FFFF) - 1
-        start = end
-    return added
+            buckets[at] = upper | (users + 1)
+            entries[users]["span"] = arena_end << 24 | len(key)
+            entries[users]["hash"] = upper >> 32
+            arena[arena_end : arena_end + len(key)] = key
+            arena_end += len(key)
+            users += 1
+        slots[number] = (buckets[at] & 0xFFFF_FFFF) - 1
+    return users
 
 
 @part_of_compiled
-def _bucket_with(hashed: np.int64, slot: int, buckets: Ints) -> np.int64:
+def _bucket_with(upper: int, slot: int, buckets: Ints) -> int:
     """The bucket of a slot that is taken."""
     mask = len(buckets) - 1
-    at = (hashed >> 32) & mask
-    while buckets[at] != hashed | (slot + 1):
+    at = (upper >> 32) & mask
+    while buckets[at] != upper | (slot + 1):
         at = (at + 1) & mask
     return at
 
@@ -277,11 +263,11 @@ def _close(gap: int, buckets: Ints) -> None:
     buckets[gap] = 0
 
 
-@compiled(INT, _INTS, _BYTES, _INTS, _INTS_OUT, _ENTRIES_OUT, _BYTES_OUT, _INTS_OUT, INT)
+@compiled(INT, _INTS, _INTS, _BYTES, _INTS_OUT, _ENTRIES_OUT, _BYTES_OUT, _INTS_OUT, INT)
 def _remove(
     hashes: Ints,
+    lengths: Ints,
     joined: Bytes,
-    ends: Ints,
     buckets: Ints,
     entries: Entries,
     arena: Bytes,
@@ -289,22 +275,22 @@ def _remove(
     users: int,
 ) -> int:
     """`UserKeys.remove`, into `slots`; answers how many bytes of the arena became free."""
-    key_start, freed = 0, 0
-    for key in range(len(hashes)):
-        at = _bucket_of(hashes[key], joined, key_start, ends[key], buckets, entries, arena)
-        key_start = ends[key]
+    start, freed = 0, 0
+    for number in range(len(hashes)):
+        key = joined[start : start + lengths[number]]
+        start += lengths[number]
+        at = _bucket_of(_upper(hashes[number]), key, buckets, entries, arena)
         slot = (buckets[at] & 0xFFFF_FFFF) - 1
-        slots[key] = slot
+        slots[number] = slot
         if slot >= 0:
-            start = entries[slot]["span"] >> 24
-            length = entries[slot]["span"] & 0xFF_FFFF
-            arena[start : start + length] = 0
-            freed += length
+            there = entries[slot]["span"] >> 24
+            arena[there : there + len(key)] = 0
+            freed += len(key)
             _close(at, buckets)
             users -= 1
             if slot < users:
-                moving = np.int64(entries[users]["hash"]) << 32
-                buckets[_bucket_with(moving, users, buckets)] = moving | (slot + 1)
+                upper = _upper(entries[users]["hash"])
+                buckets[_bucket_with(upper, users, buckets)] = upper | (slot + 1)
                 entries[slot]["span"] = entries[users]["span"]
                 entries[slot]["hash"] = entries[users]["hash"]
     return freed
