@@ -29,7 +29,7 @@ UPGRADE ?= --upgrade
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-export lint quality regret bench gpu chaos faults soak fuzz kafka local model audit sbom lock clean check-python
+.PHONY: help demo test test-export lint quality regret bench memory recovery gpu chaos faults soak fuzz kafka local model audit sbom lock clean check-python
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -59,6 +59,12 @@ regret: $(DEV) ## what exploring costs and brings, on simulated shoppers: build/
 
 bench: $(DEV) ## events per second and latency beside the peers'
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+memory: $(DEV) ## what a million users take of memory, and whether it is too much; USERS=1000000
+	@$(BIN)/python -m tests.bench.state $(if $(USERS),--users $(USERS)) $(ARGS)
+
+recovery: $(DEV) ## how long a worker takes to take a million users over, state by state; USERS=1000000
+	@$(BIN)/python -m tests.bench.recovery $(if $(USERS),--users $(USERS)) $(ARGS)
 
 gpu: $(DEV) ## CUDA against NumPy, and how fast: build/gpu.json; ARGS="--cpu --items 20000" without one
 	@$(BIN)/python -m tests.gpu $(ARGS)

@@ -1,9 +1,12 @@
-"""How long a takeover of 1,000,000 users takes: `python -m tests.bench.recovery [--bootstrap ...]`.
+"""How long a takeover of 1,000,000 users takes, and whether each state comes back.
+
+    make recovery [USERS=1000000] [ARGS="--bootstrap HOST:PORT"]
 
 Writes their states to a changelog of four partitions, in micro-batches with `applied` records as
 the engine does, then takes all four over as a restarted worker would: states of the demo's bundle,
 once with a few interactions in each ring and once with full rings. Included: connecting, reading,
-decoding into `UserShard`, the fence. Without --bootstrap it starts an Apache Kafka.
+decoding into `UserShard`, the fence. Then every state is compared with what was written. Without
+--bootstrap it starts an Apache Kafka.
 """
 
 from __future__ import annotations
@@ -11,10 +14,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import hashlib
 import os
 import tempfile
 import time
 import uuid
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +68,20 @@ def states_of(keys: list[bytes], remembered: int) -> list[bytes]:
     return users.store()
 
 
+def digest(keys: Iterable[bytes], values: Iterable[bytes]) -> int:
+    """A number for these states, in whatever order: the sum of 64 bits of each."""
+    return sum(
+        int.from_bytes(hashlib.blake2b(value, key=key, digest_size=8).digest())
+        for key, value in zip(keys, values, strict=True)
+    )
+
+
+def digest_of(shard: UserShard) -> int:
+    """That number of a shard's states, as they would be written."""
+    chunks = (shard.keys[at : at + BATCH_USERS] for at in range(0, len(shard), BATCH_USERS))
+    return sum(digest(chunk, Users.of(shard, chunk).store()) for chunk in chunks)
+
+
 def make_takeover(bootstrap: str, topic: str, writer: Writer) -> Takeover:
     return Takeover(
         Cluster(bootstrap),
@@ -74,7 +93,8 @@ def make_takeover(bootstrap: str, topic: str, writer: Writer) -> Takeover:
     )
 
 
-async def measure(bootstrap: str, users: int, remembered: int) -> None:
+async def measure(bootstrap: str, users: int, remembered: int, times: int = 3) -> list[float]:
+    """Write users and take them over `times` times, printing each; seconds of each."""
     topic = f"recovery-{uuid.uuid4().hex[:8]}"
     admin = KafkaAdminClient(bootstrap_servers=bootstrap)
     config = changelog_config(Settings())
@@ -82,45 +102,56 @@ async def measure(bootstrap: str, users: int, remembered: int) -> None:
     print(f"{users:,} users with {remembered} interactions each")
     writer = Writer(Cluster(bootstrap))
     await writer.start()
+    took_s = []
     try:
-        await write(bootstrap, topic, writer, users, remembered)
-        for _ in range(3):
+        wrote = await write(bootstrap, topic, writer, users, remembered)
+        for _ in range(times):
             holdings: dict[int, Holding] = {}
             began_s, began_cpu_s = time.perf_counter(), time.process_time()
             await make_takeover(bootstrap, topic, writer).run(list(range(PARTITIONS)), holdings)
-            took_s, cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
+            took_s.append(time.perf_counter() - began_s)
+            cpu_s = time.process_time() - began_cpu_s
             found = sum(len(holding.shard) for holding in holdings.values())
             assert found == users, f"{found} users came back"
-            print(f"  recovered in {took_s:.2f} s (CPU {cpu_s:.2f} s)")
+            restored = sum(digest_of(holding.shard) for holding in holdings.values())
+            assert restored == wrote, "a state is another than the one that was written"
+            print(f"  recovered in {took_s[-1]:.2f} s (CPU {cpu_s:.2f} s)")
     finally:
         await writer.stop()
         admin.delete_topics([topic])
         admin.close()
+    return took_s
 
 
-async def write(bootstrap: str, topic: str, writer: Writer, users: int, remembered: int) -> None:
+async def write(bootstrap: str, topic: str, writer: Writer, users: int, remembered: int) -> int:
+    """Write their states to the changelog; their `digest`."""
     holdings: dict[int, Holding] = {}
     await make_takeover(bootstrap, topic, writer).run(list(range(PARTITIONS)), holdings)
     keys = [b"user-%07d" % number for number in range(users)]
     homes = partitions_of(keys, PARTITIONS)
-    written = 0
+    written = wrote = 0
     for partition, holding in holdings.items():
         mine = [keys[i] for i in np.flatnonzero(homes == partition).tolist()]
         for start in range(0, len(mine), BATCH_USERS):
             chunk = mine[start : start + BATCH_USERS]
+            states = states_of(chunk, remembered)
+            wrote += digest(chunk, states)
             applied = encode_applied(holding.applied_record("bench"))
-            records = Records([*chunk, APPLIED_KEY], [*states_of(chunk, remembered), applied])
+            records = Records([*chunk, APPLIED_KEY], [*states, applied])
             batch = await writer.one_batch(records, topic, int(time.time() * 1000))
             written += batch.size()
             await (await writer.send(batch, topic, partition, holding.fence))
     print(f"  changelog: {written / 1e6:.0f} MB, {written / users:.0f} bytes a user")
+    return wrote
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--bootstrap", help="a running Apache Kafka; default: start one")
     parser.add_argument("--users", type=int, default=1_000_000)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     with contextlib.ExitStack() as stack:
         bootstrap = options.bootstrap
         if bootstrap is None:

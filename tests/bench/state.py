@@ -1,12 +1,12 @@
 """What a million users cost in memory, and whether anybody waits while they come and go.
 
-    python -m tests.bench.state [--users 1000000]
+    make memory [USERS=1000000]
 
 States of the demo's bundle with full rings, in shards of six partitions, as a worker has them that
 serves all. Prints the resident memory that the process grew by, the longest single step while the
 shards grow, and the steps while everybody expires and while the limit evicts; then what erasures
 leave in memory, as many as there are users, and how long a batch of them takes. No broker, no
-model.
+model. Exit code 1: users take more than `MOST_BYTES_A_USER` each.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import gc
 import os
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,9 @@ from stream.demo import sample
 
 PARTITIONS = 6
 BATCH_USERS = 500
+# What a user with a full ring may take: the state, its key and its place in the index.
+MOST_BYTES_A_USER = 1_150
+BESIDES_BYTES = 1 << 20  # what the process may take while they come, however many they are
 _STATE = read_manifest(sample.BUNDLE).state
 LAYOUT = Layout(_STATE.size, _STATE.storage, ring=50, model=1)
 BATCH_ERASURES = 2048  # what `batch.max_events` lets into a step
@@ -98,15 +101,22 @@ def mark(shard: UserShard, partition: int, erasures: int) -> None:
             shard.erase(key, NOW_MS + number * BATCH_USERS + at)  # each has a time of its own
 
 
+def is_too_much(grown_bytes: int, users: int) -> bool:
+    """Whether memory grew by more than so many users may take."""
+    return grown_bytes > MOST_BYTES_A_USER * users + BESIDES_BYTES
+
+
 def told(took_s: list[float] | NDArray[np.float64]) -> str:
     ms = np.array(took_s) * 1000
     return f"{len(ms):,} steps, median {np.median(ms):.2f} ms, longest {ms.max():.1f} ms"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--users", type=int, default=1_000_000)
-    users = parser.parse_args().users
+    users = parser.parse_args(arguments).users
     each = users // PARTITIONS
     # Before anything is freed that marks could be put into, and kept, so that no user is either.
     marked = [UserShard(LAYOUT, number, PARTITIONS) for number in range(PARTITIONS)]
@@ -125,7 +135,8 @@ def main() -> None:
     grown = resident_bytes() - before
     held = sum(map(len, shards))
     print(f"{held:,} users with full rings of {LAYOUT.ring}, {LAYOUT.max_bytes} bytes a state")
-    print(f"  resident memory grew by {grown / 2**20:,.0f} MiB: {grown / held:,.0f} bytes a user")
+    told_bytes = f"{grown / held:,.0f} bytes a user of at most {MOST_BYTES_A_USER:,}"
+    print(f"  resident memory grew by {grown / 2**20:,.0f} MiB: {told_bytes}")
     print(f"  coming, {BATCH_USERS} at a time: {told(steps)}")
     shard = shards[0]
     shard.newest_ms += 31 * DAY_MS
@@ -144,7 +155,8 @@ def main() -> None:
     took_ms = 1000 * erase(limited, gone)
     print(f"  erasing {len(gone):,} of a partition of {each:,}: {took_ms:.1f} ms")
     print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    return int(is_too_much(grown, held))
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())
