@@ -18,7 +18,7 @@ from stream.core.micro_batch import Batch, ErasedUser
 from stream.kafka.batches import Records
 from stream.kafka.cluster import Cluster
 from stream.kafka.retention import Retention
-from stream.kafka.specs import changelog_topic
+from stream.kafka.specs import changelog_topic, statistics_topic
 
 # What fetched and sent record batches leave in cycles holds ids, and a worker collects seldom. Some
 # time after the receipt, since its own sending leaves such cycles too.
@@ -32,6 +32,8 @@ class Receipts:
         names = settings.topics
         self._topics = names
         self._removed = (changelog_topic(settings), names.recommendations)
+        # Counts by hash of an item, items that trend, salted hashes: no record is of a user.
+        self._without_user_ids = (statistics_topic(settings), names.trending, names.receipts)
         # Where a user's records may still stand, by what these topics are set to keep.
         self._copies = (
             names.clicks,
@@ -75,6 +77,7 @@ class Receipts:
                 copies_until_ms=until_ms,
                 completed_ms=now_ms,
                 copies_unknown=unknown,
+                without_user_ids=self._without_user_ids,
             )
             for key, user in zip(keys, erased, strict=True)
         ]

@@ -7,6 +7,7 @@ another one (see `freshet_misrouted_records_total`) left a state there.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -127,6 +128,12 @@ def _show(user: str, receipts: list[Receipt], took_s: float) -> None:
         f"{printable(user)} is forgotten in all {len(receipts)} partitions, after {took_s:.1f} s. "
         f"Events from before will not bring the user back."
     )
+    for topics, what in (
+        ([one.removed for one in receipts], "Removed from"),
+        ([one.without_user_ids for one in receipts], "No id of a user stands on"),
+    ):
+        if names := dict.fromkeys(itertools.chain.from_iterable(topics)):
+            click.echo(f"{what} {', '.join(map(printable, names))}.")
     click.echo("Until the topics' own settings let go of them, copies may stand in")
     until_ms: dict[str, int | None] = {}
     for receipt in receipts:

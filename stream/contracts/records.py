@@ -19,7 +19,6 @@ MIN_EVENT_TIME_MS: Final = 946_684_800_000  # 2000-01-01: a smaller number is se
 MAX_AHEAD_MS: Final = 86_400_000  # a day: more than any time zone mistaken for UTC
 
 MAX_AMOUNT: Final = 1e15  # of one purchase that counts: sums of them stay finite
-
 MIN_INT64: Final = -(2**63)
 MAX_INT64: Final = 2**63 - 1
 
@@ -288,8 +287,8 @@ class Receipt(Struct, frozen=True, gc=False):
     copies_until_ms : topic -> when its last copy of the user's records will be gone by the topic's
         own settings, as they are now; null where these keep it for ever
     completed_ms : when the last removal was acknowledged
-    copies_unknown : topics that may hold copies too, for nobody knows how long: the brokers did not
-        tell their settings
+    copies_unknown : topics that may hold copies too; the brokers did not tell their settings
+    without_user_ids : what else Freshet keeps: topics on which no record holds an id of a user
     """
 
     user_hash: str
@@ -298,3 +297,4 @@ class Receipt(Struct, frozen=True, gc=False):
     copies_until_ms: dict[str, int | None]
     completed_ms: int
     copies_unknown: tuple[str, ...] = ()
+    without_user_ids: tuple[str, ...] = ()

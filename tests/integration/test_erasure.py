@@ -31,6 +31,8 @@ WORKER = {
     "FRESHET_BROKER_SESSION_TIMEOUT_S": "6",
     "FRESHET_BROKER_HEARTBEAT_S": "1",
     "FRESHET_PRIVACY_OVERWRITE_MEMORY": "true",
+    "FRESHET_STATISTICS_TELL_EVERY_S": "1",
+    "FRESHET_STATISTICS_TRENDING_EVERY_S": "1",
 }
 GONE_WITHIN_S = 40.0
 SECRET = "swordfish-" * 4
@@ -49,7 +51,7 @@ def changelog(freshet: Freshet) -> str:
 
 
 def forgetful_topics(freshet: Freshet) -> list[str]:
-    """Topics that Freshet keeps, set to compact at once."""
+    """Topics that Freshet clears, set to compact at once."""
     freshet.run("topics", "create")
     kept = [changelog(freshet), freshet.topic["recommendations"], freshet.topic["erasures"]]
     with open_admin(Cluster(freshet.bootstrap)) as admin:
@@ -63,8 +65,7 @@ def forgetful_topics(freshet: Freshet) -> list[str]:
                 )
             ]
         )
-    told = f"{freshet.environ['FRESHET_GROUP']}-statistics"
-    return [*kept, freshet.topic["receipts"], freshet.topic["trending"], told]
+    return kept
 
 
 def click(freshet: Freshet, user: str, *options: str) -> None:
@@ -133,19 +134,22 @@ def test_nothing_is_left_of_a_forgotten_user_but_a_hash(
     own_broker: BrokerProcess, unique: str
 ) -> None:
     freshet = Freshet(own_broker.bootstrap, unique)
-    kept = forgetful_topics(freshet)
+    cleared = forgetful_topics(freshet)
     somebody, needle = f"somebody-{unique}-{unique}", f"somebody-{unique}".encode()
     data = own_broker.data  # type: ignore[attr-defined]
     with working(freshet) as worker:
         for _ in range(3):
             click(freshet, somebody, "--wait")
         click(freshet, "else", "--wait")
-        assert files_with(data, kept, needle), "the search finds what is there"
+        assert files_with(data, cleared, needle), "the search finds what is there"
         assert in_memory(worker.pid, needle)
         shown = freshet.run("forget", somebody, "--json")
         receipts = [json.loads(line) for line in shown.splitlines()]
         assert len(receipts) == 3, "one a partition"
         assert all(HASH.fullmatch(receipt["user_hash"]) for receipt in receipts)
+        others = receipts[0]["without_user_ids"]
+        assert {*receipts[0]["removed"], freshet.topic["erasures"]} == set(cleared)
+        kept = [*cleared, *others]
 
         assert "new list" not in freshet.run(
             "send",
@@ -167,11 +171,11 @@ def test_nothing_is_left_of_a_forgotten_user_but_a_hash(
             click(freshet, "else")  # a segment is closed when something follows it
             for partition in range(3):
                 with producing(freshet.bootstrap) as producer:
-                    for topic in kept[1:3]:
+                    for topic in cleared[1:3]:
                         producer.send(topic, key=b"else", value=None, partition=partition)
             time.sleep(1)
         assert any(
-            files_with(data, kept, bytes.fromhex(receipt["user_hash"])) for receipt in receipts
+            files_with(data, cleared, bytes.fromhex(receipt["user_hash"])) for receipt in receipts
         ), "the mark stays"
         deadline = time.monotonic() + GONE_WITHIN_S
         while left := in_memory(worker.pid, needle):
@@ -179,6 +183,8 @@ def test_nothing_is_left_of_a_forgotten_user_but_a_hash(
             others_click(freshet)
             time.sleep(0.5)
         interrupt(worker)
+        assert all(records_of(freshet, topic) for topic in others), "what was searched is there"
+        assert not files_with(data, others, needle)
 
 
 @pytest.mark.kafka_only

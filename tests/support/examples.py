@@ -78,6 +78,7 @@ BY_NAME: Final[Mapping[str, Sequence[Any]]] = {
     "removed": [[Topics().recommendations]],
     "copies_until_ms": [{Topics().recommendations: TIME_MS + 86_400_000, Topics().clicks: None}],
     "copies_unknown": [[Topics().answers]],
+    "without_user_ids": [[Topics().trending, Topics().receipts]],
 }
 KEYS: Final[Mapping[str, str]] = {"lists": "home"}  # of objects with names of their own
 # What a bundle must have been made for.

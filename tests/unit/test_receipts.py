@@ -15,6 +15,7 @@ from stream.core.micro_batch import ErasedUser
 from stream.kafka.batches import RecordBatch, Records
 from stream.kafka.cluster import Cluster
 from stream.kafka.retention import Retention
+from stream.kafka.specs import wanted_topics
 from stream.kafka.told import settings_told
 from stream.receipts import Receipts
 
@@ -97,6 +98,26 @@ def test_no_topic_is_unknown_when_the_brokers_tell_of_all(monkeypatch: pytest.Mo
     receipt = receipt_of(monkeypatch, dict.fromkeys(ALL, TOLD | {"retention.ms": "-1"}))
     assert receipt.copies_until_ms == dict.fromkeys(ALL)
     assert receipt.copies_unknown == ()
+
+
+def test_every_topic_that_may_hold_an_id_or_that_freshet_keeps_is_named_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    receipt = receipt_of(monkeypatch, dict.fromkeys(ALL, TOLD))
+    wanted = {spec.name for spec in wanted_topics(Settings())} - {"items"}
+    assert ALL | set(receipt.without_user_ids) == wanted
+    assert ALL.isdisjoint(receipt.without_user_ids)
+    assert ALL.issuperset(receipt.removed)
+
+
+def test_forget_shows_what_was_done_for_each_topic(capsys: pytest.CaptureFixture[str]) -> None:
+    cause = Cause("erasures", 0, 4, NOW_MS)
+    receipt = Receipt("00", cause, ("lists",), {}, NOW_MS, (), ("trending", "receipts"))
+    forget._show("u1", [receipt, receipt], 1.0)
+    assert capsys.readouterr().out.splitlines()[1:3] == [
+        "Removed from lists.",
+        "No id of a user stands on trending, receipts.",
+    ]
 
 
 def test_forget_shows_what_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:

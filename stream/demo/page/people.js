@@ -64,7 +64,9 @@ function tellReceipt(receipt) {
         ["Salted hash", receipt.user_hash],
         ["Done", when(receipt.completed_ms)],
         ["Removed from", receipt.removed.join(", ")],
+        ["Without ids of users", receipt.without_user_ids.join(", ")],
         ...Object.entries(receipt.copies_until_ms).map(([topic, ms]) => [`Copies on ${topic} until`, when(ms)]),
+        ...receipt.copies_unknown.map((topic) => [`Copies on ${topic} until`, "nobody knows: its settings are not told"]),
       ]
     : [];
   at("receipt-fields").replaceChildren(...told.map(([name, value]) => make("div", {}, make("dt", { text: name }), make("dd", { text: value }))));
