@@ -1,7 +1,8 @@
 """Records in a batch that is not compressed, byte by byte. In: the batch. Out: records.
 
 For those that aiokafka refuses, and for headers, which it makes objects of whatever their number.
-Knows nothing of compressions and of what the records mean.
+Knows nothing of compressions and of what the records mean. Of the compiled loops (`walk.py`) it
+makes use only where records are very many: to load them takes the commands half a second.
 """
 
 from __future__ import annotations
@@ -64,13 +65,22 @@ class _Cursor:
         return None if size < 0 else self.take(size)
 
 
-def records_of(plain: bytes) -> Iterator[Record]:
-    """The records of a batch that is not compressed; names of headers may be any bytes."""
+def records_of(plain: bytes, skip: int = 0) -> Iterator[Record]:
+    """The records of a batch that is not compressed; names of headers may be any bytes.
+
+    Parameters
+    ----------
+    skip : how many of the first to leave out
+
+    Raises
+    ------
+    IndexError, ValueError : the next one is damaged, or one of those left out
+    """
     fields = _HEADER.unpack_from(plain, ATTRIBUTES_AT)
     attributes, _, first_ms, newest_ms, *_, count = fields
     base = struct.unpack_from(">q", plain)[0]
-    cursor = _Cursor(plain, HEADER_BYTES)
-    for _ in range(count):
+    cursor = _Cursor(plain, _end_of(plain, skip))
+    for _ in range(count - skip):
         end = cursor.number() + cursor.at
         cursor.number()  # its attributes: one byte in Kafka, but aiokafka takes any number
         timestamp = first_ms + cursor.number()
@@ -99,13 +109,19 @@ def has_too_many_headers(plain: bytes) -> bool:
 
     Raises
     ------
-    IndexError, ValueError : a record is damaged, and before it are not too many
+    ValueError : a record is damaged, and before it are not too many
     """
     if len(plain) < _LEAST_BYTES * MAX_HEADERS:
         return False
     if _small_bytes(plain) + len(plain) // _LEAST_BYTES_WITHOUT_SMALL <= MAX_HEADERS:
         return False
-    return _goes_beyond(MAX_HEADERS, plain)
+    from stream.kafka.walk import DAMAGED, has_more_headers
+
+    records = _HEADER.unpack_from(plain, ATTRIBUTES_AT)[-1]
+    found = has_more_headers(np.frombuffer(plain, np.uint8), HEADER_BYTES, records, MAX_HEADERS)
+    if found == DAMAGED:
+        raise ValueError("a record of another length than it says")
+    return bool(found)
 
 
 def _small_bytes(plain: bytes) -> int:
@@ -116,23 +132,13 @@ def _small_bytes(plain: bytes) -> int:
     )
 
 
-def _goes_beyond(most: int, plain: bytes) -> bool:
-    """Whether the records have more than `most` headers, as `records_of` and aiokafka read them."""
-    number, at, found = decode_varint_py, HEADER_BYTES, 0
-    for _ in range(_HEADER.unpack_from(plain, ATTRIBUTES_AT)[-1]):
-        length, at = number(plain, at)
-        end = at + length
-        for _ in range(3):  # attributes, timestamp, offset
-            while plain[at] > 0x7F:
-                at += 1
-            at += 1
-        key_bytes, at = number(plain, at)
-        value_bytes, at = number(plain, at + max(0, key_bytes))
-        headers, at = number(plain, at + max(0, value_bytes))
-        found += headers
-        if found > most:
-            return True
-        if headers < 0 or end < at:
-            raise ValueError("a record of another length than it says")
-        at = end
-    return False
+def _end_of(plain: bytes, records: int) -> int:
+    """Where the first so many records end, which were read before."""
+    if not records:
+        return HEADER_BYTES
+    from stream.kafka.walk import DAMAGED, end_of
+
+    end = end_of(np.frombuffer(plain, np.uint8), HEADER_BYTES, records)
+    if end == DAMAGED:
+        raise ValueError("a record of another length than it says")
+    return end

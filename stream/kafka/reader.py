@@ -17,6 +17,7 @@ from aiokafka.errors import ConsumerStoppedError
 
 from stream.contracts import Headers
 from stream.errors import BrokerError
+from stream.kafka import walk  # noqa: F401  compiled when it is imported: before events wait
 from stream.kafka.batches import RecordBatch
 from stream.kafka.cluster import Cluster
 from stream.kafka.stopping import stop_consumer
@@ -137,7 +138,8 @@ class Reader:
     ) -> dict[TopicPartition, RecordBatch]:
         """What was fetched for `partitions`; waits at most `timeout_s` for something to come.
 
-        Takes nothing once `still_wanted()` is false.
+        Nothing at once: it looked at records from before the position, and there are more. Takes
+        nothing once `still_wanted()` is false.
 
         Upstream: aiokafka Fetcher.fetched_records (0.14).
 
@@ -146,11 +148,14 @@ class Reader:
         KafkaError : the broker answered a fetch with an error that repeating does not mend
         """
         fetcher = self.consumer._fetcher
+        await asyncio.sleep(0)  # a look takes time; others have their turn before each
         if self.consumer._closed or fetcher._closed:
             raise ConsumerStoppedError()
+        if not still_wanted():
+            return {}
         with fetcher._subscriptions.fetch_context():
             batches = drain(fetcher, partitions)
-            if batches:
+            if batches or _is_amid(fetcher, partitions):
                 return batches
             waiter = fetcher._create_fetch_waiter()
             await asyncio.wait([waiter], timeout=timeout_s)
@@ -173,11 +178,10 @@ def drain(
     """
     subscriptions = fetcher._subscriptions
     taken: dict[TopicPartition, RecordBatch] = {}
+    room, room_bytes = TAKEN_AT_ONCE, MAX_UNPACKED_BYTES
     if subscriptions.reassignment_in_progress:
         return taken
     for tp in list(fetcher._records):
-        room = TAKEN_AT_ONCE - sum(map(len, taken.values()))
-        room_bytes = MAX_UNPACKED_BYTES - sum(batch.unpacked_bytes for batch in taken.values())
         if room <= 0 or room_bytes <= 0:
             break  # the next call begins with those left
         if tp not in partitions:
@@ -191,17 +195,29 @@ def drain(
             _release(fetcher, tp)
             result.check_raise()
         if result.check_assignment(tp) and result.has_more():
-            batch, is_all = _unpack(tp, result._partition_records, room, room_bytes)
+            fetched = result._partition_records
+            batch, is_all = _unpack(tp, fetched, room, room_bytes)
+            room_bytes -= fetched.spent_bytes
             result._update_position()
             if is_all:
                 result._partition_records = None
             else:  # behind the others: what is packed small must not hold them up
                 fetcher._records[tp] = fetcher._records.pop(tp)
+            room -= fetched.seen
             if batch is not None:
                 taken[tp] = batch
         if not result.has_more():
             _release(fetcher, tp)
     return taken
+
+
+def _is_amid(fetcher: Any, partitions: Collection[TopicPartition]) -> bool:
+    """Whether a look that took nothing left records of these partitions that it may take."""
+    return not fetcher._subscriptions.reassignment_in_progress and any(
+        type(result) is FetchResult and result.has_more()
+        for tp, result in fetcher._records.items()
+        if tp in partitions
+    )
 
 
 def _release(fetcher: Any, tp: TopicPartition) -> None:
@@ -213,13 +229,15 @@ def _release(fetcher: Any, tp: TopicPartition) -> None:
 def _unpack(
     tp: TopicPartition, fetched: Any, most: int, most_bytes: int = MAX_UNPACKED_BYTES
 ) -> tuple[RecordBatch | None, bool]:
-    """Turn one fetch response of a partition into columns, at most so many records of it.
+    """Turn one fetch response of a partition into columns, by a look at so many records at most.
 
-    What comes compressed ends with the record batch by which it unpacks to `most_bytes`.
+    Those from before the position count, too: `fetched.seen` is how many it looked at. What comes
+    compressed ends with the record batch by which it unpacks to `most_bytes`, that which is refused
+    for it included: `fetched.spent_bytes` is how much it was.
 
     Returns
     -------
-    None when it holds no data records, and whether that was all of it
+    None when it saw no data records from the position on, and whether that was all of it
 
     Raises
     ------
@@ -231,14 +249,14 @@ def _unpack(
     offsets: list[int] = []
     timestamps: list[int] = []
     headers: dict[int, Headers] = {}
-    unpacked_bytes = 0
+    unpacked_bytes = worked_bytes = seen = 0
     # Upstream's own way through the records, which we do not go: the two hold each other, and with
     # them all that was fetched until Python looks for cycles, which is seldom.
     fetched._records_iterator = None
     begun = getattr(fetched, "begun", None)  # the batch that the call before had not room for
     while (
-        (room := most - len(offsets))
-        and unpacked_bytes < most_bytes
+        (room := most - seen)
+        and max(unpacked_bytes, worked_bytes) < most_bytes
         and (begun or fetched._records.has_next())
     ):
         record_batch = begun or fetched._records.next_batch()
@@ -251,9 +269,11 @@ def _unpack(
         if record_batch.is_control_batch:
             after = record_batch.next_offset
             continue
-        counted = record_batch.taken_bytes
+        counted, worked = record_batch.taken_bytes, record_batch.worked_bytes
         records = record_batch.take(room)
         unpacked_bytes += record_batch.taken_bytes - counted
+        worked_bytes += record_batch.worked_bytes - worked
+        seen += len(records)
         begun = record_batch if len(records) == room else None
         after = record_batch.next_offset if begun is None else records[-1].offset + 1
         if records and records[0].offset < start:  # the broker answers with whole record batches
@@ -266,7 +286,9 @@ def _unpack(
         offsets += [record.offset for record in records]
         timestamps += [record.timestamp for record in records]
     fetched.begun = begun
-    fetched.next_fetch_offset = after
+    fetched.next_fetch_offset = after = max(start, after)
+    fetched.seen = seen
+    fetched.spent_bytes = max(unpacked_bytes, worked_bytes)
     is_all = begun is None and not fetched._records.has_next()
     if not offsets:
         return None, is_all

@@ -52,6 +52,7 @@ class StoredBatch:
     unpacked_bytes : what its payload unpacked to, and what the headers take that were taken. The
         payload counts once it is read, and only if it came compressed.
     taken_bytes : of these, the part of the records that were taken
+    worked_bytes : what was unpacked so far, kept or not; the most, where it is not known how much
     """
 
     def __init__(self, stored: bytes) -> None:
@@ -66,7 +67,9 @@ class StoredBatch:
         )
         self._records: Iterator[Any] | None = None
         self._taken = 0
+        self._after = 0 if self._legacy else self._batch.base_offset
         self._payload_bytes = self._payload_bytes_taken = self._headers_bytes = 0
+        self.worked_bytes = 0
 
     @property
     def unpacked_bytes(self) -> int:
@@ -94,6 +97,8 @@ class StoredBatch:
             self._records = self._with_care(error)
             records = list(islice(self._records, limit))
         self._taken += len(records)
+        if records:
+            self._after = records[-1].offset + 1
         self._count(records, is_end=len(records) < limit)
         if self._legacy:  # the oldest have no timestamp
             records = [
@@ -112,37 +117,39 @@ class StoredBatch:
             self._payload_bytes_taken += sum(map(len, filter(None, chain(*parts))))
 
     def _open(self) -> Iterator[Any]:
+        """The records by aiokafka, whose batches refuse to be gone on with by a second `iter`."""
         if self._legacy:
             codec = self._stored[_LEGACY_ATTRIBUTES_AT] & _CODEC
             if codec:  # aiokafka unpacks it once more; nobody writes these since Kafka 0.11
                 plain = unpacked(codec, _legacy_value(self._stored), MAX_UNPACKED_BYTES)
                 self._payload_bytes = len(plain)
-            return iter(self._batch)
+            return chain(self._batch)
         codec = self._batch.compression_type
         if not codec:
-            return iter(self._batch)
+            return chain(self._batch)
         header = bytearray(self._stored[:HEADER_BYTES])
         header[ATTRIBUTES_AT + 1] &= ~_CODEC & 0xFF
+        self.worked_bytes = MAX_UNPACKED_BYTES  # unless it comes to its end
         payload = memoryview(self._stored)[HEADER_BYTES:]
         plain = b"".join((header, unpacked(codec, payload, MAX_UNPACKED_BYTES)))
         self._plain, self._payload_bytes = plain, len(plain) - HEADER_BYTES
+        self.worked_bytes = self._payload_bytes
         if has_too_many_headers(plain):
             self._plain, self._payload_bytes = self._stored, 0
             raise TooLargeError
-        return iter(DefaultRecordBatch(plain))
+        return chain(DefaultRecordBatch(plain))
 
     def _with_care(self, error: Exception) -> Iterator[Record]:
         """The records after those taken, as far as they can be read, and an `Unreadable`."""
         packed = self._plain is self._stored and self._codec()
         reason = "batch_too_large" if isinstance(error, TooLargeError) else "batch_unreadable"
         last = self._batch.next_offset - 1
-        following = last if self._legacy else self._batch.base_offset
+        following = last if self._legacy else self._after
         if not self._legacy and not packed:
             try:
-                for number, record in enumerate(records_of(self._plain)):
+                for record in records_of(self._plain, skip=self._taken):
                     following = record.offset + 1
-                    if number >= self._taken:
-                        yield record
+                    yield record
                 return
             except (IndexError, ValueError):
                 pass

@@ -60,7 +60,11 @@ def test_the_image_runs_as_nobody_in_particular() -> None:
     assert dict(steps)["USER"] == "10001:10001"
     assert dict(steps)["ENTRYPOINT"] == '["freshet"]'
     # Loops are compiled as the user that runs them: another's would not be found.
-    assert any("import stream.core.engine" in rest for word, rest in steps[last:] if word == "RUN")
+    assert any(
+        "import stream.core.engine, stream.kafka.walk" in rest
+        for word, rest in steps[last:]
+        if word == "RUN"
+    )
     assert not any(word == "COPY" for word, _ in steps[last:])
 
 
