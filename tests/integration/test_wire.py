@@ -5,6 +5,7 @@ One broker with a listener for each way; the ACLs are those of deploy/SECURE.md 
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import os
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import pytest
+from aiokafka import TopicPartition as AsyncTopicPartition
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ACL, ResourceType
 from kafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFailedError
@@ -32,6 +34,7 @@ from stream.demo import sample
 from stream.errors import BrokerError, TopicError
 from stream.kafka.admin import open_admin
 from stream.kafka.cluster import Cluster
+from stream.kafka.reader import Reader
 from stream.kafka.rights import serving, told_rights
 from stream.kafka.specs import wanted_topics
 from stream.kafka.topics import require_topics
@@ -141,17 +144,39 @@ def no_secret(text: str) -> None:
 
 # -- each way in ---------------------------------------------------------------------------
 
+WAYS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "certificate")
+in_each_way = pytest.mark.parametrize("way", WAYS)
 
-@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
-def test_a_login_lets_a_command_in(
-    site: Site, mechanism: str, capsys: pytest.CaptureFixture[str]
+
+def by(site: Site, way: str, role: str) -> Environ:
+    """A role's settings for a way in."""
+    return site.mutual(role) if way == "certificate" else site.login(role, way)
+
+
+@in_each_way
+def test_each_way_lets_a_command_in(
+    site: Site, way: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(site.login("operator", mechanism), "topics", "check") == 0
+    assert run(by(site, way, "operator"), "topics", "check") == 0
     assert "12 topics are as a worker needs them" in capsys.readouterr().out
 
 
-def test_a_certificate_lets_a_command_in(site: Site) -> None:
-    assert run(site.mutual("operator"), "topics", "check") == 0
+@in_each_way
+def test_each_way_lets_a_worker_in(site: Site, way: str) -> None:
+    """By both of its clients: the one that looks at topics at its start, and the one of events."""
+    settings = settings_of(by(site, way, "worker"))
+    require_topics(settings)
+    clicks = AsyncTopicPartition("clicks", 0)
+
+    async def read() -> int:
+        reader = Reader(Cluster.of(settings))
+        await reader.start()
+        try:
+            return (await reader.ends([clicks]))[clicks]
+        finally:
+            await reader.stop()
+
+    assert asyncio.run(read()) >= 0
 
 
 def test_tls_alone_makes_a_client_without_a_name(
@@ -418,7 +443,7 @@ def test_the_gateway_reads_lists_sends_and_does_no_more(site: Site, tmp_path: Pa
 DESCRIBE = ("describe", "-", "--format", "kafka", "--json")
 
 
-@pytest.mark.parametrize("way", ["login", "certificate"])
+@in_each_way
 def test_the_trainer_reads_what_it_trains_on_and_does_no_more(
     site: Site, way: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -426,7 +451,7 @@ def test_the_trainer_reads_what_it_trains_on_and_does_no_more(
         sent = run(site.login("shop"), "send", kind, "--user", "u3", "--item", item)
         assert sent == 0
     capfd.readouterr()
-    environ = site.login("trainer") if way == "login" else site.mutual("trainer")
+    environ = by(site, way, "trainer")
     assert export(environ, *DESCRIBE) == 0
     said = capfd.readouterr()
     assert json.loads(said.out)["events"] >= 2
