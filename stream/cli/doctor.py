@@ -19,6 +19,7 @@ from stream.cli.common import connection_options, examples, load, print_json, pr
 from stream.cli.examining.brokers import examine_brokers
 from stream.cli.examining.configuration import examine_configuration
 from stream.cli.examining.finding import Finding
+from stream.cli.examining.gateways import examine_gateway
 from stream.cli.examining.machine import examine_machine
 from stream.cli.examining.model import examine_bundle
 from stream.cli.examining.topics import examine_partitioner, examine_rights, examine_topics
@@ -29,7 +30,8 @@ from stream.kafka.admin import open_admin
 from stream.kafka.cluster import Cluster
 from stream.kafka.topics import look_at_topics
 
-AT_THE_BROKER: Final = ("clock", "topics", "rights", "lag", "partitioner")
+AT_THE_BROKER: Final = ("clock", "topics", "rights", "gateway rights", "lag", "partitioner")
+ON_THIS_MACHINE: Final = ("worker", "gateway", "bundle", "provider", "disk")
 _COLOURS: Final = {"ok": "green", "note": "yellow", "fault": "red"}
 
 
@@ -46,8 +48,8 @@ def command(config: Path | None, bootstrap: str | None, as_json: bool) -> int:
     """Check everything that a supporter would ask for, and report it.
 
     Versions, machine, settings and their sources (secrets as stars), brokers, clocks, topics,
-    rights, lag, partitioner, worker, bundle, provider and disk. Changes nothing. The exit code is
-    1 when there is a fault.
+    rights, lag, partitioner, worker, gateway, bundle, provider and disk. Changes nothing. The exit
+    code is 1 when there is a fault.
     """
     faults = 0
     found = []
@@ -85,11 +87,12 @@ def examine(
         yield examine_configuration(settings, origins())
     except FreshetError as error:
         yield Finding("configuration", "fault", str(error))
-        for check in ("broker", *AT_THE_BROKER, "worker", "bundle", "provider", "disk"):
+        for check in ("broker", *AT_THE_BROKER, *ON_THIS_MACHINE):
             yield Finding(check, "skip", "needs the configuration")
         return
     yield from _at_the_broker(settings)
     yield examine_endpoint(settings)
+    yield examine_gateway(settings)
     yield from examine_bundle(settings)
 
 
@@ -105,9 +108,10 @@ def _at_the_broker(settings: Settings) -> Iterator[Finding]:
             seen = look_at_topics(admin, settings)
             topics = examine_topics(settings, seen)
             yield topics
-            yield examine_rights(settings, seen)
             due.remove("topics")
-            due.remove("rights")
+            for finding in examine_rights(settings, seen):
+                due.remove(finding.check)
+                yield finding
             if topics.status == "ok":
                 yield examine_lag(settings, admin, consumer)
                 due.remove("lag")

@@ -14,6 +14,7 @@ from stream.cli.common import connection_options, examples, load
 from stream.config import log_format_asked
 from stream.gateway.access import check_open
 from stream.kafka.cluster import Cluster
+from stream.kafka.rights import passing_on
 from stream.log_lines import start_logging
 
 if TYPE_CHECKING:
@@ -63,10 +64,10 @@ def command(
     )
     start_logging(settings.log_level, settings.log_format)
     check_open(settings.gateway)
-    topics, cluster = settings.topics, Cluster.of(settings)
-    require_usable(cluster, [topics.recommendations, topics.answers, topics.receipts], "Read")
-    written = [topics.clicks, topics.purchases, topics.items, topics.requests, topics.erasures]
-    require_usable(cluster, written, "Write")
+    cluster, rights = Cluster.of(settings), passing_on(settings)
+    for right in ("Read", "Write"):
+        needed = [topic for topic, allowed in rights.items() if right in allowed]
+        require_usable(cluster, needed, right)
     with ends_at_once():
         from stream.gateway.service import Service
 

@@ -27,6 +27,7 @@ from stream.kafka.follower import TopicFollower
 from stream.kafka.pulse import BrokerPulse
 from stream.kafka.reader import FETCH_WAIT_MS
 from stream.kafka.repeats import hold_back_repeats
+from stream.kafka.rights import passing_on
 from stream.listening import Listener, is_loopback
 from stream.metrics import GATEWAY_READY
 
@@ -72,9 +73,7 @@ class Service:
                 (topics.receipts, replies.put_receipts),
             )
         )
-        written = (topics.clicks, topics.purchases, topics.items, topics.requests, topics.erasures)
-        read = (topics.recommendations, topics.answers, topics.receipts)
-        self._pulse = BrokerPulse(cluster, (*read, *written), topics.partitions)
+        self._pulse = BrokerPulse(cluster, tuple(passing_on(settings)), topics.partitions)
         self.app = gateway_app(settings, self.view, self._producer, readiness=self.readiness)
         self._listener = Listener(
             self.app,

@@ -1,7 +1,7 @@
 """Who may do what with which topic. In: what the broker tells of this client's rights. Out: faults.
 
-What each role needs stands in deploy/SECURE.md; the worker's share of it here as well, so that a
-worker says at its start what it lacks. Opens no connection.
+What each role needs stands in deploy/SECURE.md; the worker's and the gateway's share of it here as
+well, so that they say at their start what they lack. Opens no connection.
 """
 
 from __future__ import annotations
@@ -47,6 +47,17 @@ def serving(settings: Settings) -> Rights:
         | ({"Read"} if name in read | own else frozenset())
         | ({"Write"} if name in written | own else frozenset())
         for name, rights in checking(settings).items()
+    }
+
+
+def passing_on(settings: Settings) -> Rights:
+    """What a gateway needs: it reads what workers publish, and writes what it is sent."""
+    topics = settings.topics
+    read = (topics.recommendations, topics.answers, topics.receipts)
+    written = (topics.clicks, topics.purchases, topics.items, topics.requests, topics.erasures)
+    return {
+        **dict.fromkeys(read, frozenset({SEE, "Read"})),
+        **dict.fromkeys(written, frozenset({SEE, "Write"})),
     }
 
 

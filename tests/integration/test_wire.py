@@ -416,7 +416,9 @@ def test_the_subscriber_reads_lists_and_does_no_more(site: Site) -> None:
     refused_writer(environ, *TOPICS)
 
 
-def test_the_gateway_reads_lists_sends_and_does_no_more(site: Site, tmp_path: Path) -> None:
+def test_the_gateway_reads_lists_sends_and_does_no_more(
+    site: Site, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     log = tmp_path / "gateway.log"
     environ = site.login("gateway") | {"FRESHET_GATEWAY_PORT": "0", "FRESHET_LOG_LEVEL": "debug"}
     process = start(environ, "gateway", log=log)
@@ -436,6 +438,10 @@ def test_the_gateway_reads_lists_sends_and_does_no_more(site: Site, tmp_path: Pa
     no_secret(said)
     assert SHOPPER not in said
     environ = site.login("gateway")
+    assert run(environ | {"FRESHET_GATEWAY_PORT": "0"}, "doctor", "--json") == 1  # no bundle
+    findings = {one["check"]: one for one in json.loads(capfd.readouterr().out)["findings"]}
+    assert (findings["gateway"]["status"], findings["gateway rights"]["status"]) == ("ok", "ok")
+    assert findings["rights"]["status"] == "note", "it could not run a worker"
     refused_reader(environ, "freshet-interests-changelog", "clicks", "dead-letters")
     refused_writer(environ, "freshet-interests-changelog", "recommendations", "answers")
 
@@ -574,7 +580,8 @@ def test_the_autoscaler_sees_how_far_the_group_is_behind_and_no_more(site: Site)
 
 def test_the_operators_commands(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     environ = site.login("operator")
-    assert run(environ | {"FRESHET_BUNDLE": str(sample.BUNDLE)}, "doctor") == 0
+    here = {"FRESHET_BUNDLE": str(sample.BUNDLE), "FRESHET_GATEWAY_PORT": "0"}
+    assert run(environ | here, "doctor") == 0
     shown = capsys.readouterr()
     assert "no fault found" in shown.out
     assert run(environ, "doctor", "--json") == 1  # no bundle
@@ -584,7 +591,7 @@ def test_the_operators_commands(site: Site, capsys: pytest.CaptureFixture[str]) 
     assert findings["configuration"]["facts"]["security.password"]["value"] in ("***", None)
     # It could not run a worker, and need not.
     status = {check: one["status"] for check, one in findings.items()}
-    assert status["rights"] == "note"
+    assert (status["rights"], status["gateway rights"]) == ("note", "note")
     assert {status[check] for check in ("clock", "topics", "partitioner")} == {"ok"}
     assert status["lag"] in ("ok", "note"), "note: no worker is in the group"
     assert abs(findings["clock"]["facts"]["ahead_s"]) < 1.0, "one machine"

@@ -45,6 +45,7 @@ class Freshet:
             "FRESHET_BOOTSTRAP": bootstrap,
             "FRESHET_GROUP": f"freshet-{unique}",
             "FRESHET_METRICS_PORT": "0",
+            "FRESHET_GATEWAY_PORT": "0",
             "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",
         }

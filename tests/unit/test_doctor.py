@@ -25,6 +25,7 @@ from stream.cli import doctor, main
 from stream.cli.examining import brokers, machine
 from stream.cli.examining.configuration import examine_configuration
 from stream.cli.examining.finding import size
+from stream.cli.examining.gateways import examine_gateway
 from stream.cli.examining.model import examine_bundle
 from stream.cli.examining.topics import examine_rights, examine_topics
 from stream.cli.examining.workers import examine_endpoint, examine_lag
@@ -32,6 +33,7 @@ from stream.config import Settings, given_origins, load_settings
 from stream.demo import sample
 from stream.kafka.rights import serving
 from stream.kafka.topics import TopicsSeen, wanted_topics
+from stream.settings.gateway import Gateway
 from tests.support.freshet import ROOT
 
 ROOM = ROOT / "stream" / "cli" / "examining"
@@ -39,9 +41,9 @@ ROOM = ROOT / "stream" / "cli" / "examining"
 
 def test_the_room_says_what_each_check_is() -> None:
     text = (ROOM / "README.md").read_text(encoding="utf-8")
-    nobody = Settings(bootstrap="127.0.0.1:1", metrics_port=0)
+    nobody = Settings(bootstrap="127.0.0.1:1", metrics_port=0, gateway=Gateway(port=0))
     checks = [one.check for one in doctor.examine(lambda: nobody)]
-    assert len(checks) == len(set(checks)) == 13
+    assert len(checks) == len(set(checks)) == 15
     for name in (*checks, *(path.name for path in ROOM.glob("[!_]*.py"))):
         assert f"`{name}`" in text
 
@@ -208,17 +210,27 @@ def test_topics_are_told_as_they_are_and_as_they_are_wanted() -> None:
     assert {"clicks: missing", "receipts: hidden"} <= set(found.more)
 
 
-def test_rights_that_a_worker_lacks_are_noted() -> None:
-    assert examine_rights(Settings(), seen()).status == "ok"
-    other = seen()
-    other.described["clicks"]["authorized_operations"] = ["DESCRIBE", "DESCRIBE_CONFIGS"]
-    found = examine_rights(Settings(), other)
-    assert found.status == "note"
-    assert len(found.more) == 1
-    assert "clicks does not allow Read" in found.more[0]
-    for topic in other.described.values():
-        topic["authorized_operations"] = None
-    assert examine_rights(Settings(), other).status == "skip"
+def test_rights_that_a_worker_or_a_gateway_lacks_are_noted() -> None:
+    own = seen()
+    worker, gateway = examine_rights(Settings(), own)
+    assert (worker.check, worker.status) == ("rights", "ok")
+    assert (gateway.check, gateway.status) == ("gateway rights", "note")
+    needs = {"clicks": "Write", "purchases": "Write", "items": "Write", "requests": "Write"}
+    needs |= {"recommendations": "Read", "answers": "Read", "receipts": "Read"}
+    assert {line.split(" to ")[0] for line in gateway.more} == {
+        f"{topic} does not allow {right}" for topic, right in needs.items()
+    }
+    for topic, right in needs.items():
+        own.described[topic]["authorized_operations"].append(right.upper())
+    assert [one.status for one in examine_rights(Settings(), own)] == ["ok", "ok"]
+    own.described["clicks"]["authorized_operations"] = ["DESCRIBE", "DESCRIBE_CONFIGS", "WRITE"]
+    worker, gateway = examine_rights(Settings(), own)
+    assert (worker.status, gateway.status) == ("note", "ok")
+    assert len(worker.more) == 1
+    assert "clicks does not allow Read" in worker.more[0]
+    for seen_topic in own.described.values():
+        seen_topic["authorized_operations"] = None
+    assert [one.status for one in examine_rights(Settings(), own)] == ["skip", "skip"]
 
 
 # Lag
@@ -343,6 +355,93 @@ def test_no_worker_is_no_fault() -> None:
         found = examine_endpoint(Settings(metrics_port=taken.getsockname()[1]))
     assert (found.status, found.cure) == ("note", None)
     assert examine_endpoint(Settings(metrics_port=0)).status == "skip"
+
+
+# The gateway on this machine
+
+
+def gateway_of(**given: Any) -> Any:
+    return examine_gateway(Settings(gateway=Gateway(**given)))
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "detail"),
+    [
+        (b'{"ready": true, "lists": true}', "ok", "serves"),
+        (
+            b'{"ready": false, "lists": false, "reason": "the lists are being read"}',
+            "note",
+            "waits: the lists are being read",
+        ),
+        (b'{"ready": true, "model": true}', "fault", "is no gateway"),  # a worker
+        (b"<html>", "fault", "is no gateway"),
+    ],
+)
+def test_a_gateway_says_how_it_is(
+    body: bytes, status: str, detail: str, answering: tuple[int, dict[str, bytes]]
+) -> None:
+    port, says = answering
+    says["body"] = body
+    found = gateway_of(port=port)
+    assert (found.status, found.detail[-len(detail) :]) == (status, detail)
+    assert (found.cure is not None) == (status == "fault")
+
+
+def test_a_gateways_port_is_free_or_taken() -> None:
+    assert gateway_of(port=0).status == "ok"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        found = gateway_of(port=port)
+    assert (found.status, found.detail) == (
+        "fault",
+        f"127.0.0.1:{port} is taken, and answers nothing",
+    )
+    assert "FRESHET_GATEWAY_PORT" in str(found.cure)
+    found = gateway_of(port=port)
+    assert (found.status, found.cure) == ("note", None)
+    assert found.detail == f"none answers at 127.0.0.1:{port} on this machine"
+    found = gateway_of(host="192.0.2.1", open=True)  # of documents: no machine has it
+    assert found.status == "note"
+    assert "192.0.2.1:8420 is no address of this machine" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("given", "part"),
+    [
+        ({"host": "0.0.0.0"}, "no token is asked for"),
+        ({"partitions": "0-6"}, "must lie within 0-5"),
+        ({"tokens_file": "/no/such/file"}, "cannot be read"),
+    ],
+)
+def test_what_a_gateway_would_refuse_is_a_fault(given: dict[str, Any], part: str) -> None:
+    found = gateway_of(port=0, **given)
+    assert found.status == "fault"
+    assert part in found.detail
+
+
+def test_a_gateways_tokens_are_read_and_not_told(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.write_text("one-token-of-32-characters-or-so\n")
+    file.chmod(0o600)
+    found = gateway_of(port=0, tokens_file=str(file))
+    assert found.status == "ok"
+    assert "one-token" not in json.dumps(found.as_dict())
+    file.chmod(0o644)
+    found = gateway_of(port=0, tokens_file=str(file))
+    assert found.status == "note"
+    assert "every user of this machine may read or change its tokens" in found.detail
+    assert f"chmod 600 {file}" in str(found.cure)
+    file.write_text("short\n")
+    assert "could be guessed" in gateway_of(port=0, tokens_file=str(file)).detail
+
+
+def test_a_gateway_that_just_ended_is_no_obstacle() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with socket.create_connection(listener.getsockname()):
+            listener.accept()[0].close()  # its side closes first: the address waits for a minute
+        port = listener.getsockname()[1]
+    assert gateway_of(port=port).status == "note"
 
 
 # Bundle

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from kafka import KafkaConsumer
@@ -11,7 +12,7 @@ from stream.cli.examining.finding import Finding
 from stream.config import Settings
 from stream.contracts import partition_of
 from stream.kafka.cluster import Cluster
-from stream.kafka.rights import right_faults, serving, told_rights, who
+from stream.kafka.rights import Rights, passing_on, right_faults, serving, told_rights, who
 from stream.kafka.topics import TopicsSeen, faults_of, wanted_topics
 
 TAIL_RECORDS = 1000  # looked at in each partition
@@ -69,25 +70,30 @@ def _line(row: dict[str, Any]) -> str:
     return f"{row['topic']}: {', '.join(told)}"
 
 
-def examine_rights(settings: Settings, seen: TopicsSeen) -> Finding:
-    """What of a worker's rights on topics this login has; who looks may well have fewer."""
+def examine_rights(settings: Settings, seen: TopicsSeen) -> Iterator[Finding]:
+    """What of a worker's and of a gateway's rights this login has; who looks may have fewer."""
+    yield _rights(settings, seen, "rights", "a worker", serving(settings))
+    yield _rights(settings, seen, "gateway rights", "a gateway", passing_on(settings))
+
+
+def _rights(settings: Settings, seen: TopicsSeen, check: str, role: str, wanted: Rights) -> Finding:
     cluster = Cluster.of(settings)
-    told = {name: told_rights(topic) for name, topic in seen.described.items()}
+    described = {name: topic for name, topic in seen.described.items() if name in wanted}
+    told = {name: told_rights(topic) for name, topic in described.items()}
     facts = {"rights": {name: sorted(rights or ()) for name, rights in told.items()}}
     if not any(told.values()):
-        return Finding("rights", "skip", "the brokers tell none", facts=facts)
-    wanted = serving(settings)
+        return Finding(check, "skip", "the brokers tell none", facts=facts)
     lacking = [
         fault
-        for name, topic in seen.described.items()
+        for name, topic in described.items()
         for fault in right_faults(cluster, topic, wanted[name])
     ]
     if not lacking:
-        detail = f"{who(cluster)}: all that a worker needs on topics"
-        return Finding("rights", "ok", detail, facts=facts)
-    detail = f"{who(cluster)} could not run a worker, which needs more than this look"
+        detail = f"{who(cluster)}: all that {role} needs on topics"
+        return Finding(check, "ok", detail, facts=facts)
+    detail = f"{who(cluster)} could not run {role}, which needs more than this look"
     more = tuple(f"{fault.topic} {fault.fault}" for fault in lacking)
-    return Finding("rights", "note", detail, more=more, facts=facts)
+    return Finding(check, "note", detail, more=more, facts=facts)
 
 
 def examine_partitioner(settings: Settings, consumer: KafkaConsumer) -> Finding:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import http.client
-import json
 import re
 from typing import Any, Final
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.errors import AuthorizationError, KafkaError
 
+from stream.cli.examining.endpoints import StrangerError, asked, asked_readiness, reason
 from stream.cli.examining.finding import Finding
 from stream.config import Settings
 from stream.kafka.rights import PAGE
 from stream.revision import revision_of
 
-_ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-_ANSWER_WITHIN_S: Final = 5.0
-_MAX_BYTES: Final = 65_536
 _MAX_METRICS: Final = 8 << 20  # a worker of a thousand partitions tells one
 
 
@@ -85,41 +82,31 @@ def examine_endpoint(settings: Settings) -> Finding:
     if port == 0:
         return Finding("worker", "skip", "its port is any free one")
     at = f"{host}:{port}"
-    connection = http.client.HTTPConnection(_ANYWHERE.get(host, host), port, _ANSWER_WITHIN_S)
     try:
-        connection.request("GET", "/readyz")
-        answer = connection.getresponse()
-        told = json.loads(answer.read(_MAX_BYTES))
-        ready, reason = told["ready"], told.get("reason", "it starts")
-    except (OSError, http.client.HTTPException):
-        return Finding("worker", "note", f"none answers at {at} on this machine")
-    except (ValueError, TypeError, KeyError):
+        told = asked_readiness(host, port)
+    except StrangerError:
         detail = f"what answers at {at} is no worker"
         cure = "give metrics_port (FRESHET_METRICS_PORT) a free port"
         return Finding("worker", "fault", detail, cure)
-    finally:
-        connection.close()
-    facts = {"readyz": told, "settings": _in_force(_ANYWHERE.get(host, host), port)}
+    if told is None:
+        return Finding("worker", "note", f"none answers at {at} on this machine")
+    facts = {"readyz": told, "settings": _in_force(host, port)}
     wanted = revision_of(settings.placements)
     if facts["settings"] not in (None, wanted):
         detail = f"the one at {at} has placements' settings {facts['settings']} in force, and what "
         detail += f"is set here is {wanted}"
         cure = "its log says why it took others: it refused its file, follows another, or has none"
         return Finding("worker", "fault", detail, cure, facts=facts)
-    if ready is True:
+    if told["ready"] is True:
         return Finding("worker", "ok", f"the one at {at} serves", facts=facts)
-    return Finding("worker", "note", f"the one at {at} waits: {reason}", facts=facts)
+    return Finding("worker", "note", f"the one at {at} waits: {reason(told)}", facts=facts)
 
 
 def _in_force(host: str, port: int) -> str | None:
     """The revision of the placements' settings that a worker tells; None: it tells none."""
-    connection = http.client.HTTPConnection(host, port, _ANSWER_WITHIN_S)
     try:
-        connection.request("GET", "/metrics")
-        told = connection.getresponse().read(_MAX_METRICS).decode("utf-8", "replace")
+        told = asked(host, port, "/metrics", _MAX_METRICS).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException):
         return None
-    finally:
-        connection.close()
     found = re.search(r'(?m)^freshet_settings_info\{revision="([0-9a-f]+)"\} 1', told)
     return None if found is None else found[1]
