@@ -59,9 +59,11 @@ def rendered(overlay: Path) -> list[Manifest]:
     return copy.deepcopy(_rendered(overlay))
 
 
-def of_kind(overlay: Path, kind: str) -> Manifest:
-    """The one manifest of a kind."""
-    (found,) = [one for one in rendered(overlay) if one["kind"] == kind]
+def of_kind(overlay: Path, kind: str, name: str = "freshet-worker") -> Manifest:
+    """The one manifest of a kind and name."""
+    (found,) = [
+        one for one in rendered(overlay) if (one["kind"], one["metadata"]["name"]) == (kind, name)
+    ]
     return found
 
 

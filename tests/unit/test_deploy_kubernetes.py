@@ -210,7 +210,7 @@ def test_the_autoscaler_scales_what_is_there(overlay: Path) -> None:
     assert [one["metadata"]["topic"] for one in spec["triggers"]] == [
         *(topics.clicks, topics.purchases)
     ]
-    secret = of_kind(overlay, "TriggerAuthentication")
+    secret = of_kind(overlay, "TriggerAuthentication", "freshet-autoscaler")
     for trigger in spec["triggers"]:
         told = trigger["metadata"]
         assert told["consumerGroup"] == settings.group
