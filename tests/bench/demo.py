@@ -3,7 +3,8 @@
 First list: from `make demo` in a fresh clone, which sets up an environment of its own, to the first
 list that it prints. Click to list: from just before the send to the receipt of the list whose cause
 is that click, by one clock; each click is a `freshet send ... --wait` of its own, pasted from what
-the demo prints, on an item of the newest list. Needs nothing but Python, git and make.
+the demo prints, on an item of the newest list. Needs nothing but Python, git and make; `--browser`,
+which clicks in the page as well, takes playwright and a Chromium.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from queue import Empty, Queue
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 ROOT = Path(__file__).parents[2]
 FIRST_LIST_WITHIN_S = 60.0
@@ -38,6 +42,7 @@ STOP_WITHIN_S = 10.0
 TAIL_LINES = 15
 
 HINT = re.compile(r"^  (\S.* send click) --user you --item (\S+) (--bootstrap \S+)$")
+PAGE = re.compile(r"page     (http://[\w.:]+/)")
 LIST = re.compile(r"new list in [0-9.]+ ms$")
 # What would lead the demo to another broker, other code or another environment.
 NOT_PASSED_ON = ("FRESHET_", "PYTHON", "VIRTUAL_ENV", "MAKE", "MFLAGS")
@@ -136,8 +141,41 @@ def click(demo: Demo, command: list[str], item_id: str) -> tuple[float, list[str
     return answer["event_to_list_ms"], [i["item_id"] for i in answer["lists"]["home"]["items"]]
 
 
-def measure(here: bool, clicks: int) -> dict[str, Any]:
+@contextlib.contextmanager
+def browsing() -> Iterator[Browser]:
+    """A Chromium, open before the demo starts, as a visitor's is."""
+    try:
+        from tests.support.browser import found, launched
+    except ImportError as error:
+        raise NotMeasuredError(f"--browser needs the extra `dev`: {error}") from error
+    program = found()
+    if program is None:
+        raise NotMeasuredError("--browser needs a Chromium on the PATH (Debian: chromium)")
+    with launched(program) as browser:
+        yield browser
+
+
+def click_in_page(demo: Demo, browser: Browser) -> dict[str, float]:
+    """Open the page as soon as its address is printed, and click; seconds are since the start."""
+    from playwright.sync_api import Error
+
+    from tests.bench.demo_page import first_click
+
+    _, address = demo.wait_for(PAGE)
+    try:
+        found = first_click(browser, address[1])
+    except Error as error:
+        raise NotMeasuredError(f"the demo's page: {error}") from error
+    return {
+        "page_s": round(found.page_at_s - demo.started_s, 2),
+        "first_click_s": round(found.list_at_s - demo.started_s, 2),
+        "list_changed_ms": round(found.list_changed_ms, 1),
+    }
+
+
+def measure(here: bool, clicks: int, browser: Browser | None = None) -> dict[str, Any]:
     with running(here) as demo:
+        in_page = {} if browser is None else click_in_page(demo, browser)
         _, hint = demo.wait_for(HINT)
         at_s, _ = demo.wait_for(LIST)
         program, item_id, broker = hint.groups()
@@ -160,12 +198,20 @@ def measure(here: bool, clicks: int) -> dict[str, Any]:
         "click_to_list_p50_ms": round(statistics.median(took_ms), 1),
         "click_to_list_max_ms": round(max(took_ms), 1),
         "clicks_too_late": sum(one_ms >= CLICK_TO_LIST_WITHIN_MS for one_ms in took_ms),
+        **in_page,
     }
 
 
 def report(found: dict[str, Any]) -> str:
     where = "a fresh clone and environment" if found["fresh_clone"] else "this checkout"
-    return (
+    in_page = (
+        ""
+        if "page_s" not in found
+        else f"page           {found['page_s']:.1f} s to its lists in a browser\n"
+        f"first click    {found['first_click_s']:.1f} s to the list that it rearranged, "
+        f"{found['list_changed_ms']:.0f} ms after the click\n"
+    )
+    return in_page + (
         f"first list     {found['first_list_s']:.1f} s from {where} "
         f"(promised: {FIRST_LIST_WITHIN_S:g} s with a warm package cache)\n"
         f"click to list  p50 {found['click_to_list_p50_ms']:.1f} ms, max "
@@ -179,11 +225,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
     parser.add_argument("--here", action="store_true", help="this checkout and its environment")
     parser.add_argument("--clicks", type=int, default=CLICKS)
+    parser.add_argument("--browser", action="store_true", help="click in the page, too (Chromium)")
     parser.add_argument("--json", action="store_true", help="one JSON line")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: leave nothing behind
     try:
-        found = measure(options.here, max(1, options.clicks))
+        with browsing() if options.browser else contextlib.nullcontext() as browser:
+            found = measure(options.here, max(1, options.clicks), browser)
     except NotMeasuredError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

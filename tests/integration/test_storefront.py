@@ -25,6 +25,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from stream.core.manifest import read_manifest
 from stream.demo import sample
+from tests.bench.demo_page import first_click
 from tests.support.brokers import must_run, why_missing
 from tests.support.browser import (
     COUNT_ANIMATIONS,
@@ -171,6 +172,13 @@ def test_a_click_rearranges_the_lists_and_opens_the_product(visit: Open) -> None
     assert f"You clicked {title}" in reasons(page, "home") + reasons(page, "mail")
     # The interest that came of it: one category stands out.
     expect(page.locator("#interest li.top")).to_have_count(1)
+
+
+def test_the_first_click_of_a_visit_is_timed(browser: Browser, url: str) -> None:
+    before_s = time.monotonic()
+    found = first_click(browser, url)
+    assert before_s < found.page_at_s < found.list_at_s <= time.monotonic()
+    assert 0 < found.list_changed_ms <= 1000 * (found.list_at_s - found.page_at_s)
 
 
 def test_what_is_bought_or_disliked_leaves(visit: Open) -> None:

@@ -72,14 +72,26 @@ def must_run() -> bool:
     return os.environ.get("REQUIRE_BROWSER", "") not in ("", "0")
 
 
+def found() -> str | None:
+    """The path of a Chromium, where there is one."""
+    return next(filter(None, map(shutil.which, PROGRAMS)), None)
+
+
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """Skips without Chromium; REQUIRE_BROWSER=1 makes that a failure."""
-    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    program = found()
     if program is None:
         if must_run():
             pytest.fail("a browser is required here: no Chromium on the PATH", pytrace=False)
         pytest.skip("no browser: no Chromium on the PATH")
+    with launched(program) as browser:
+        yield browser
+
+
+@contextmanager
+def launched(program: str) -> Iterator[Browser]:
+    """That Chromium, without a window; closed at the end."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
         try:

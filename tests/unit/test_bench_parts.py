@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stream.config import load_settings
-from tests.bench import contexts, report, scale_out
+from tests.bench import contexts, demo, report, scale_out
 from tests.bench.interest import Spec
 from tests.bench.peers import FULL, FULL_OVERWRITING
 from tests.bench.runner import Measurement
@@ -135,3 +135,26 @@ def test_what_contexts_cost_is_printed(
     ]
     assert lines[2].endswith("; 300 counts")  # 50 items, and each in 2 countries, 2 campaigns, now
     assert lines[3].endswith("; 3,000 counts")
+
+
+# The demo
+
+
+def test_the_demos_first_click_is_told_where_there_was_one() -> None:
+    found = {"fresh_clone": True, "first_list_s": 30.12, "clicks": 2, "lists_changed": 2}
+    found |= {"click_to_list_p50_ms": 9.0, "click_to_list_max_ms": 12.0, "clicks_too_late": 0}
+    assert "page" not in demo.report(found)
+    found |= {"page_s": 31.94, "first_click_s": 32.31, "list_changed_ms": 48.6}
+    page, click, *_ = demo.report(found).splitlines()
+    assert page == "page           31.9 s to its lists in a browser"
+    assert click.startswith("first click    32.3 s ")
+    assert click.endswith(" 49 ms after the click")
+
+
+def test_without_a_browser_nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with (
+        pytest.raises(demo.NotMeasuredError, match="needs a Chromium on the PATH"),
+        demo.browsing(),
+    ):
+        pytest.fail("there is none")
