@@ -139,9 +139,11 @@ QUALITY_HITS_TOTAL: Final = bulk_counter(
 )
 QUALITY_RECIPROCAL_RANK_TOTAL: Final = bulk_counter(
     "freshet_quality_reciprocal_rank_total",
-    "Sum of 1 / place of these hits: over outcomes, the mean reciprocal rank.",
+    "Sum of 1 / place of these hits: over outcomes, the mean reciprocal rank, of which explored "
+    "places and the others bring a part each.",
     *_ARM,
     "event",
+    "explored",
 )
 QUALITY_EXPECTED_TOTAL: Final = bulk_counter(
     "freshet_quality_expected_total",
@@ -149,6 +151,7 @@ QUALITY_EXPECTED_TOTAL: Final = bulk_counter(
     "looked up. A list whose user does nothing more is in none of it. Hits over this are 1 where "
     "scores are probabilities of the next view, click or purchase.",
     *_ARM,
+    "explored",
 )
 QUALITY_SHOWN_TOTAL: Final = bulk_counter(
     "freshet_quality_shown_total",

@@ -19,6 +19,13 @@ from deploy.grafana.panels import (
 )
 
 
+def _parts(counted: str, of_all: str) -> str:
+    """What explored places and the others each bring of a ratio, by arm: they add up to it."""
+    part = f"sum by (placement, variant, explored) (increase({of(counted)}[1h]))"
+    whole = f"sum by (placement, variant) (increase({of(of_all)}[1h]))"
+    return f"{part} / on (placement, variant) group_left () {whole}"
+
+
 def quality() -> build.Dashboard:
     """The dashboard."""
     what = "Views, clicks and purchases, looked up in the list that their user had before them."
@@ -27,6 +34,7 @@ def quality() -> build.Dashboard:
     of_quality = "freshet_quality_{}_total".format
     hits, outcomes, shown = of_quality("hits"), of_quality("outcomes"), of_quality("shown")
     clicked, places = of_quality("clicked"), of_quality("places")
+    rank, expected = of_quality("reciprocal_rank"), of_quality("expected")
     explored = (
         f"sum by (placement, variant) (increase({of(places, explored='true')}[1h]))"
         f" / sum by (placement, variant) (increase({of(places)}[1h]))"
@@ -52,8 +60,21 @@ def quality() -> build.Dashboard:
             lines(
                 "Reciprocal rank",
                 RATIO,
-                [Query(ratio(of_quality("reciprocal_rank"), outcomes, *arm), told)],
+                [Query(ratio(rank, outcomes, *arm), told)],
                 "Mean of 1/place, 0 where the item was not on the list (MRR), in an hour.",
+            ),
+            lines(
+                "Hit rate, explored or not",
+                RATIO,
+                [Query(_parts(hits, outcomes), chosen)],
+                "How much of the hit rate explored places bring, and how much the others; in an "
+                "hour. Explored places that bring less than their share cost hits.",
+            ),
+            lines(
+                "Reciprocal rank, explored or not",
+                RATIO,
+                [Query(_parts(rank, outcomes), chosen)],
+                "The same of the reciprocal rank.",
             ),
             lines(
                 "Click-through",
@@ -67,8 +88,15 @@ def quality() -> build.Dashboard:
             lines(
                 "Hits over promised hits",
                 PLAIN,
-                [Query(ratio(hits, of_quality("expected"), *arm), told)],
+                [Query(ratio(hits, expected, *arm), told)],
                 "1 where scores are probabilities of the next event, below 1 where they are high.",
+                limit=1,
+            ),
+            lines(
+                "Hits over promised hits, explored or not",
+                PLAIN,
+                [Query(ratio(hits, expected, *arm, "explored"), chosen)],
+                "The same apart: whether scores of explored places keep what they promise, too.",
                 limit=1,
             ),
             lines(

@@ -101,8 +101,8 @@ def named(outcomes: Outcomes) -> Counter[tuple[str, ...]]:
         "made": [list(EXPLORED)],
         "looked_up": [TYPES],
         "hits": [TYPES, list(EXPLORED)],
-        "reciprocal_rank": [TYPES],
-        "expected": [],
+        "reciprocal_rank": [TYPES, list(EXPLORED)],
+        "expected": [list(EXPLORED)],
         "shown": [list(EXPLORED), PROBABILITIES],
         "clicked": [list(EXPLORED), PROBABILITIES],
         "impressions": [],
@@ -160,12 +160,12 @@ class Reference:
             for listed in ranked.items[:PLACES]:
                 way = str(listed.explored).lower()
                 bound = next(f"{bound:g}" for bound in BOUNDS if listed.score <= bound)
-                self.counts["expected", *arm] += listed.score  # type: ignore[assignment]
+                self.counts["expected", *arm, way] += listed.score  # type: ignore[assignment]
                 self.counts["shown", *arm, way, bound] += 1
                 if listed.item_id == event["item_id"]:
                     self.counts["hits", *arm, kind, way] += 1
                     self.counts["clicked", *arm, way, bound] += 1
-                    self.counts["reciprocal_rank", *arm, kind] += 1 / listed.rank  # type: ignore[assignment]
+                    self.counts["reciprocal_rank", *arm, kind, way] += 1 / listed.rank  # type: ignore[assignment]
 
     def make(self, result: StepResult) -> None:
         for part in result.parts:
@@ -411,8 +411,8 @@ def test_every_count_has_its_series(decay_bundle: Bundle) -> None:
         "made": ("freshet_quality_places_total", ["explored"]),
         "looked_up": ("freshet_quality_outcomes_total", ["event"]),
         "hits": ("freshet_quality_hits_total", ["event", "explored"]),
-        "reciprocal_rank": ("freshet_quality_reciprocal_rank_total", ["event"]),
-        "expected": ("freshet_quality_expected_total", []),
+        "reciprocal_rank": ("freshet_quality_reciprocal_rank_total", ["event", "explored"]),
+        "expected": ("freshet_quality_expected_total", ["explored"]),
         "shown": ("freshet_quality_shown_total", ["explored", "probability"]),
         "clicked": ("freshet_quality_clicked_total", ["explored", "probability"]),
         "impressions": ("freshet_quality_impressions_total", []),

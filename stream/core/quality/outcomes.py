@@ -62,8 +62,8 @@ class Outcomes(NamedTuple):
     made : int64, shape (arms, 2); places of the lists made in the step: not explored, explored
     looked_up : int64, shape (arms, looked up types); events
     hits : int64, shape (arms, looked up types, 2); those whose item the list held, by its place
-    reciprocal_rank : float64, shape (arms, looked up types); sum of 1 / place of the hits
-    expected : float64, shape (arms,); sum of the stated probabilities of the places shown
+    reciprocal_rank : float64, shape (arms, looked up types, 2); sum of 1 / place of the hits
+    expected : float64, shape (arms, 2); sum of the stated probabilities of the places shown
     shown : int64, shape (arms, 2, bounds); places shown, by stated probability
     clicked : int64, shape (arms, 2, bounds); those of them that were hits
     impressions, clickthroughs : int64, shape (arms,); of events that name the placement themselves
@@ -89,8 +89,8 @@ class Outcomes(NamedTuple):
             np.zeros((n, ways), np.int64),
             np.zeros((n, types), np.int64),
             np.zeros((n, types, ways), np.int64),
-            np.zeros((n, types)),
-            np.zeros(n),
+            np.zeros((n, types, ways)),
+            np.zeros((n, ways)),
             np.zeros((n, ways, bounds), np.int64),
             np.zeros((n, ways, bounds), np.int64),
             np.zeros(n, np.int64),
@@ -130,8 +130,8 @@ class Outcomes(NamedTuple):
     array("i8"),
     array("i8", 2, written=True),
     array("i8", 3, written=True),
+    array("f8", 3, written=True),
     array("f8", 2, written=True),
-    array("f8", written=True),
     array("i8", 3, written=True),
     array("i8", 3, written=True),
     array("i8", written=True),
@@ -185,9 +185,9 @@ def _look_up(
                 bucket = 0
                 while bucket < len(bounds) - 1 and score > bounds[bucket]:
                     bucket += 1
-                expected[arm] += score
+                expected[arm, to_learn] += score
                 shown[arm, to_learn, bucket] += 1
                 if abs(row) == rows[event]:
                     hits[arm, code, to_learn] += 1
-                    reciprocal_rank[arm, code] += 1.0 / (at - first + 1)
+                    reciprocal_rank[arm, code, to_learn] += 1.0 / (at - first + 1)
                     clicked[arm, to_learn, bucket] += 1
