@@ -38,6 +38,7 @@ from stream.errors import SettingsError
 from stream.feed import CatalogueFeed
 from stream.kafka import transport
 from stream.kafka.batches import RecordBatch, Records
+from stream.kafka.holding import longest_wait_s
 from stream.kafka.specs import INTERESTS
 from stream.kafka.table import InterestTable
 from stream.kafka.topics import require_topics
@@ -102,6 +103,7 @@ def build_app(settings: Settings, file: SettingsFile | None = None) -> BatchApp:
     if settings.statistics.contexts:
         engine.answers.contexts = tally
     observer = Observer(engine.quality, topics, engine.answers.lists)
+    metrics.UNACKNOWLEDGED_SECONDS.set_function(partial(longest_wait_s, interests.holdings))
     app.sidecar = Sidecar(
         settings,
         feed,

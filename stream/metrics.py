@@ -114,6 +114,11 @@ STATE_BYTES: Final = gauge(
 CHANGELOG_BYTES_TOTAL: Final = counter(
     "freshet_changelog_bytes_total", "Whole record batches written to the changelog."
 )
+UNACKNOWLEDGED_SECONDS: Final = gauge(
+    "freshet_unacknowledged_seconds",
+    "For how long the oldest batch of states, lists and answers has waited for the brokers' "
+    "acknowledgement; 0 where none waits. What they refuse ends the worker at once.",
+)
 # Of `core.quality`. An event that is looked up is a view, click or purchase that was folded, on an
 # item of a kind that the placement lists, of a user whose list from before the micro-batch is
 # remembered and not empty; late events, older than what the list reflects, are left out.

@@ -98,6 +98,19 @@ def kafka() -> build.Dashboard:
                 "States and applied offsets; what the brokers have to keep until compaction.",
             ),
             lines(
+                "Waits for acknowledgement",
+                SECONDS,
+                [
+                    Query(
+                        f"max by (instance) ({of('freshet_unacknowledged_seconds')})",
+                        "{{instance}}",
+                    )
+                ],
+                "For how long the oldest states and lists wait for the brokers. More than 10 s is "
+                "an alert; after 40 s a worker ends itself.",
+                limit=10,
+            ),
+            lines(
                 "Ready",
                 PLAIN,
                 [Query(total("freshet_ready", "instance"), "{{instance}}")],

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from stream.kafka.applied import Applied
@@ -66,6 +67,16 @@ class Holding:
         self.written_s = time.monotonic()
         self.lock = asyncio.Lock()
 
+    @property
+    def waits_s(self) -> float:
+        """For how long the oldest batch sent has waited for its acknowledgement; 0: none waits."""
+        return time.monotonic() - self.turns[0].sent_s if self.turns else 0.0
+
     def applied_record(self, owner: str, keyed_by: str = "") -> Applied:
         right = (-1, -1) if self.fence is None else (self.fence.producer_id, self.fence.epoch)
         return Applied(dict(self.applied), *right, owner, keyed_by)
+
+
+def longest_wait_s(holdings: Mapping[int, Holding]) -> float:
+    """For how long the oldest batch of all has waited for its acknowledgement."""
+    return max((holding.waits_s for holding in list(holdings.values())), default=0.0)

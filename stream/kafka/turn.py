@@ -7,6 +7,7 @@ their answers counted. Knows nothing of what a state or an output means.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ class Turn:
     source : the batch; None for a renewal of the fence, which has none
     holding : what is held of the partition
     records : of the changelog batch, its `applied` record too
+    sent_s : monotonic time at which it was handed to the producer
     log_end : changelog offset after it; None until the broker told it
     on_acked : called once this turn and all before it are acknowledged
     shard : states of the batch's partition
@@ -45,6 +47,7 @@ class Turn:
         "log_end",
         "on_acked",
         "records",
+        "sent_s",
         "shard",
         "source",
     )
@@ -56,6 +59,7 @@ class Turn:
         self.shard: Any = holding.shard
         self.applied = 0 if batch is None else holding.applied.get(batch.topic, 0)
         self.records = 0
+        self.sent_s = 0.0
         self.log_end: int | None = None
         self.on_acked: Callable[[], None] | None = None
         self._afterwards: Callable[[], Awaitable[Mapping[str, Records]]] | None = None
@@ -98,6 +102,7 @@ class Turn:
         self._afterwards = afterwards
         holding = self.holding
         async with holding.lock:
+            self.sent_s = time.monotonic()
             holding.turns.append(self)
             futures = await self._table.send(self, changelog, outputs)
         if self.source is not None:  # a renewal of the fence may pass a batch's turn

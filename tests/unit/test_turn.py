@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaTimeoutError, ProducerFenced
 
 from stream.errors import BrokerError, FencedError, FreshetError
 from stream.kafka.batches import RecordBatch, Records
-from stream.kafka.holding import Holding
+from stream.kafka.holding import Holding, longest_wait_s
 from stream.kafka.table import InterestTable
 from stream.kafka.turn import Turn
 
@@ -188,3 +188,18 @@ async def test_the_end_of_the_changelog_is_known_only_when_the_broker_told_it(de
     (future,) = await commit(desk, holding, 6, outputs=0)
     await answer(future, Answer(-1))
     assert holding.log_end is None
+
+
+@in_a_loop
+async def test_the_oldest_batch_tells_for_how_long_it_waits(desk: Desk) -> None:
+    waiting, idle = Holding(0, Shard()), Holding(1, Shard())
+    holdings = {0: waiting, 1: idle}
+    assert longest_wait_s({}) == longest_wait_s(holdings) == 0
+    first, second = [await commit(desk, waiting, n, outputs=0) for n in (5, 6)]
+    waiting.turns[0].sent_s -= 100
+    waiting.turns[1].sent_s -= 10
+    assert 100 <= longest_wait_s(holdings) < 105
+    await answer(first[0])
+    assert 10 <= longest_wait_s(holdings) < 15
+    await answer(second[0])
+    assert longest_wait_s(holdings) == idle.waits_s == 0

@@ -214,7 +214,8 @@ def units_of(expr: str) -> set[str]:
     """The units that fit what a query answers."""
     names = named(expr)
     divided = " / " in expr
-    if "histogram_quantile" in expr or ("_sum" in expr and divided):
+    waited = any(name.endswith("_seconds") for name in names)
+    if waited or "histogram_quantile" in expr or ("_sum" in expr and divided):
         return {"s"} if any("_seconds" in name for name in names) else {"short"}
     if "process_cpu" in expr or any("ratio" in name for name in names):
         return {"percentunit"}

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from stream import app
 from stream.config import Placement, Settings, State
 from stream.core.lifecycle import Limits
 from stream.core.pseudonyms import Pseudonyms
 from stream.errors import SettingsError
+from stream.kafka.holding import Holding
 from stream.placements import Explore
 from stream.secrets import Secret
 from stream.settings import Privacy
@@ -42,6 +46,15 @@ def test_without_a_secret_ids_are_the_keys(bundle: Path) -> None:
     engine = app.load_engine(Settings(bundle=str(bundle)))
     assert engine.pseudonyms.key_of(b"u") == b"u"
     assert engine.pseudonyms.fingerprint == ""
+
+
+def test_what_waits_for_the_brokers_is_told(bundle: Path) -> None:
+    interests = app.build_app(Settings(bundle=str(bundle))).interests
+    assert interests is not None
+    assert REGISTRY.get_sample_value("freshet_unacknowledged_seconds") == 0
+    holding = interests.holdings[3] = Holding(3, interests._new_shard(3))
+    holding.turns.append(SimpleNamespace(sent_s=time.monotonic() - 7))
+    assert 7 <= (REGISTRY.get_sample_value("freshet_unacknowledged_seconds") or 0) < 12
 
 
 def test_limits_of_users_reach_the_shards(bundle: Path) -> None:
