@@ -125,6 +125,7 @@ def bundle_files(trained: Trained, name: str) -> dict[str, bytes]:
         "event_weights": {t.name.lower(): w for t, w in trained.event_weights.items()},
         "head": msgspec.to_builtins(trained.head),
         "additive": msgspec.to_builtins(trained.additive),
+        "live_weights": trained.live_weights,
         "content": None if trained.content is None else trained.content.spec(),
         "beta": trained.beta,
         "recent": trained.recent,

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.calibration import Calibration
 from stream.core.bundle import NEVER_LISTED
+from stream.core.weighing import EVENT_CODES, FADING_RATES, TYPE_WEIGHTS
 
 OPSET = 18
 IR_VERSION = 9
@@ -33,10 +34,17 @@ def node(op: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: A
     return helper.make_node(op, list(inputs), list(outputs), **attributes)
 
 
-def update_graph(nodes: Sequence[Any], constants: Constants, state_size: int, dim: int) -> bytes:
+def update_graph(
+    nodes: Sequence[Any], constants: Constants, state_size: int, dim: int, live_sums: int = 0
+) -> bytes:
     """`update.onnx`: `nodes` make `next_state` [B, S] from the five inputs.
 
     They may only work row by row, or a batch would not fold like its events one by one.
+
+    Parameters
+    ----------
+    live_sums : above 0 the nodes may use `type_weights` [16] by event code and `fading_rates`
+        [live_sums] per second, too; `Trained.live_weights` must say so
     """
     inputs = [
         _tensor("state", _FLOAT, ["B", state_size]),
@@ -45,6 +53,9 @@ def update_graph(nodes: Sequence[Any], constants: Constants, state_size: int, di
         _tensor("event_type", _INT64, ["B"]),
         _tensor("gap_s", _FLOAT, ["B"]),
     ]
+    if live_sums:
+        inputs.append(_tensor(TYPE_WEIGHTS, _FLOAT, [EVENT_CODES]))
+        inputs.append(_tensor(FADING_RATES, _FLOAT, [live_sums]))
     outputs = [_tensor("next_state", _FLOAT, ["B", state_size])]
     return _serialise("update", nodes, constants, inputs, outputs)
 

@@ -34,6 +34,7 @@ from stream.core.sessions import wanted_provider
 from stream.core.state import UserShard
 from stream.core.statistics.counts import Counts
 from stream.core.statistics.merged import Merged
+from stream.core.weighing import Weighing
 from stream.errors import SettingsError
 from stream.feed import CatalogueFeed
 from stream.kafka import transport
@@ -70,7 +71,7 @@ def build_app(settings: Settings, file: SettingsFile | None = None) -> BatchApp:
 
     Raises
     ------
-    SettingsError : no bundle is named
+    SettingsError : no bundle is named, or it does not take the weights that are set
     BundleError, ProviderError : the bundle cannot be served here
     """
     topics = settings.topics
@@ -157,6 +158,7 @@ def load_engine(settings: Settings, counts: Merged | None = None) -> Engine:
     keep_freed()
     bundle = Bundle.load(settings.bundle)
     model = Model(bundle, settings.provider)
+    model.weigh(Weighing.of(bundle.manifest, settings.weights))
     wanted = wanted_provider(settings.provider)
     metrics.set_model_info(bundle.bundle_id, bundle.manifest.model, model.provider, wanted)
     kinds: dict[str, Source] = {

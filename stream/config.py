@@ -25,6 +25,7 @@ from stream.secrets import FILE_SUFFIX, Secret, from_text, read_secret
 from stream.settings import (
     CONFIG_VARIABLE,
     FIELDS,
+    LISTS,
     NEVER_EMPTY,
     SECRETS,
     SECTIONS,
@@ -98,7 +99,7 @@ def load_settings(
     for path, found in given.items():
         section, _, name = path.rpartition(".")
         (values[section] if section else values)[name] = _convert(
-            FIELDS[path], found, exactly=path in SECRETS
+            FIELDS[path], found, exactly=path in SECRETS, listed=path in LISTS
         )
     for path, secret in _secrets_from_files(given).items():
         section, _, name = path.rpartition(".")
@@ -269,10 +270,12 @@ def _from_flags(overrides: Mapping[str, str | None]) -> dict[str, _Given]:
     return given
 
 
-def _convert(setting: FieldInfo, given: _Given, *, exactly: bool = False) -> Any:
+def _convert(setting: FieldInfo, given: _Given, *, exactly: bool, listed: bool) -> Any:
     value = given.value
     if isinstance(value, str) and not exactly:
         value = value.strip()
+        if given.text and listed:
+            value = [part.strip() for part in value.split(",")]
     try:
         return msgspec.convert(value, setting.type, strict=not given.text, dec_hook=from_text)
     except msgspec.ValidationError:

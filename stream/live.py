@@ -1,8 +1,8 @@
-"""Settings that change while a worker runs: its file is followed, and placements are taken over.
+"""Settings that change while a worker runs: its file is followed, and what changed taken over.
 
 In: the settings file, looked at again and again. Out: lists by what stands in it, within a second;
-or the reason why nothing of it was taken. What is outside of `[placements]` stays as it was at the
-start. Knows nothing of records and users.
+or the reason why nothing of it was taken. What is outside of `[placements]` and `[weights]` stays
+as it was at the start. Knows nothing of records and users.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from msgspec import Struct
+
 from stream import metrics
+from stream.core.weighing import Weighing
 from stream.errors import BrokerError, FreshetError, SettingsError
 from stream.kafka.sizes import lists_bytes
 from stream.kafka.topics import require_topics
@@ -32,6 +35,7 @@ log = logging.getLogger(__name__)
 LOOK_EVERY_S: Final = 0.2
 ASK_AGAIN_EVERY_S: Final = 10.0  # when brokers had the last word
 _AT_ONCE_S: Final = 0.005  # of making ready, before others have their turn
+_LIVE: Final = "weights."  # settings outside of [placements] that change as well
 
 _WHY: Final = {
     "state.ring": "stored states are laid out by it",
@@ -69,7 +73,7 @@ class LiveSettings:
     ----------
     settings : those of the start
     file : None: there is none, and nothing ever changes
-    engine : whose placements change
+    engine : whose placements and weights change
     adopted : called when they did
     """
 
@@ -96,9 +100,9 @@ class LiveSettings:
     async def run(self) -> None:
         """Follow the file until the worker ends."""
         if self._file is None:
-            log.info("placements' settings %s", self._revision)
+            log.info("live settings %s", self._revision)
             return
-        log.info("placements' settings %s; following %s", self._revision, self._file.path)
+        log.info("live settings %s; following %s", self._revision, self._file.path)
         while True:
             await self.look(self._file)
             await asyncio.sleep(LOOK_EVERY_S)
@@ -124,21 +128,25 @@ class LiveSettings:
             self._accept()
 
     async def _take(self, settings: Settings, content: bytes | None) -> None:
-        """Take the placements over.
+        """Take placements and weights over.
 
         Raises
         ------
-        SettingsError : more than the placements changed
+        SettingsError : more than those changed, or the model does not take the weights
         BrokerError : the topic of the lists would not take them
         """
-        self._require_the_rest(settings, content)
-        before, after = self._now.placements, settings.placements
-        if list(before.items()) == list(after.items()):
+        source = self._source(content)
+        self._require_the_rest(settings, source)
+        manifest = self._engine.model.bundle.manifest
+        weighing = Weighing.of(manifest, settings.weights, source.at)
+        changed = _changes(self._now, settings)
+        if not changed:
             return
         if lists_bytes(settings) > self._fit_bytes:
             await asyncio.to_thread(require_topics, settings)
             self._fit_bytes = lists_bytes(settings)
-        change, from_s = self._engine.answers.lists.change_to(after), time.perf_counter()
+        change = self._engine.answers.lists.change_to(settings.placements, weighing)
+        from_s = time.perf_counter()
         for _ in change.pieces(time.time_ns() // 1_000_000):
             if time.perf_counter() - from_s > _AT_ONCE_S:
                 await asyncio.sleep(0)
@@ -149,24 +157,26 @@ class LiveSettings:
         self._adopted()
         metrics.set_settings_info(self._revision)
         log.info(
-            "placements' settings %s instead of %s: %s",
+            "live settings %s instead of %s: %s",
             self._revision,
             old,
-            ", ".join(_changes(before, after)) or "another order of placements",
+            ", ".join(changed),
         )
 
-    def _require_the_rest(self, settings: Settings, content: bytes | None) -> None:
-        """Look whether all else is as it was at the start; secrets apart, which nobody may tell."""
+    def _source(self, content: bytes | None) -> Source:
         assert self._file is not None
+        return Source(str(self._file.path), (content or b"").decode("utf-8", "replace"))
+
+    def _require_the_rest(self, settings: Settings, source: Source) -> None:
+        """Look whether all else is as it was at the start; secrets apart, which nobody may tell."""
         for path in FIELDS:
             was, found = _get(self._start, path), _get(settings, path)
-            if path not in SECRETS and found != was:
-                text = (content or b"").decode("utf-8", "replace")
-                where = Source(str(self._file.path), text).at(tuple(path.split(".")))
-                why = _WHY.get(path, "only [placements] changes while a worker runs")
+            if path not in SECRETS and not path.startswith(_LIVE) and found != was:
+                where = source.at(tuple(path.split(".")))
+                why = _WHY.get(path, "only [placements] and [weights] change while a worker runs")
                 raise SettingsError(
                     f"{where}: is {found!r}, and was {was!r} when this worker started ({why}): put "
-                    "that back to have placements change now, or restart the workers."
+                    "that back to have the others change now, or restart the workers."
                 )
 
     def _refuse(self, why: str) -> None:
@@ -204,14 +214,20 @@ def _get(settings: Settings, path: str) -> Any:
     return found
 
 
-def _changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """What became of each placement, in words."""
+def _changes(was: Settings, now: Settings) -> list[str]:
+    """What became of each placement and of the weights, in words; empty: nothing changed."""
+    before, after = was.placements, now.placements
     told = [f"{name} gone" for name in before if name not in after]
     for name, rules in after.items():
         if name not in before:
             told.append(f"{name} new")
             continue
-        fields = rules.__struct_fields__
-        changed = [of for of in fields if getattr(rules, of) != getattr(before[name], of)]
-        told += [f"{name}.{of}" for of in changed]
-    return told
+        told += [f"{name}.{of}" for of in _differ(before[name], rules)]
+    if not told and list(before) != list(after):
+        told.append("another order of placements")
+    return told + [f"weights.{of}" for of in _differ(was.weights, now.weights)]
+
+
+def _differ(one: Struct, other: Struct) -> list[str]:
+    """Names of the fields that are not the same in both."""
+    return [of for of in one.__struct_fields__ if getattr(one, of) != getattr(other, of)]

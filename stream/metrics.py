@@ -199,7 +199,7 @@ MODEL_INFO: Final = gauge(
     "wanted",
 )
 SETTINGS_INFO: Final = gauge(
-    "freshet_settings_info", "1 for the revision of the placements' settings in force.", "revision"
+    "freshet_settings_info", "1 for the revision of the live settings in force.", "revision"
 )
 SETTINGS_REFUSALS_TOTAL: Final = counter(
     "freshet_settings_refusals_total",

@@ -79,7 +79,7 @@ def model() -> build.Dashboard:
             rows(
                 "Settings in force",
                 of("freshet_settings_info"),
-                "The revision of the placements' settings, as lists have it in `settings`. For a "
+                "The revision of the live settings, as lists have it in `settings`. For a "
                 "second after a change workers may differ.",
                 {"instance": "worker", "revision": "revision"},
                 span=12,

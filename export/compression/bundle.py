@@ -37,6 +37,7 @@ from stream.core.bundle import (
 )
 from stream.core.model import ROWS_MULTIPLE
 from stream.core.packing import Storage, pack
+from stream.core.weighing import Weighing
 from stream.errors import UsageError
 
 States = Literal["float32", "int8"]
@@ -144,6 +145,7 @@ def golden_of(bundle: Bundle) -> Golden:
         ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
         for graph in (bundle.update_onnx, bundle.score_onnx)
     )
+    weights = Weighing.of(manifest).inputs
     states = np.empty_like(golden.states)
     state = np.zeros_like(states[:, 0])
     for t in range(states.shape[1]):
@@ -152,7 +154,7 @@ def golden_of(bundle: Bundle) -> Golden:
             "event_type": golden.event_types[:, t],
             "gap_s": golden.gaps_s[:, t],
         }
-        (state,) = update.run(None, {"state": state, "item_table": table, **event})
+        (state,) = update.run(None, {"state": state, "item_table": table, **event, **weights})
         states[:, t] = state
     asked: dict[str, Any] = {
         "state": state,

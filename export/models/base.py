@@ -78,6 +78,7 @@ class Trained:
     recent : how many of a user's last interactions the score graph takes; 0 = none
     calibration : of the listed items' logits, in the score graph; None where there is none
     content : vectors of items that were not trained on, from their records; None if it has no such
+    live_weights : the update graph takes weights and fading as inputs; needs `additive`
     exclude_seen, exclude_bought, metrics : filled in by `export.training.train.fit`, which measures
         them
     head : what makes scores, for people; None: the model does not say
@@ -104,6 +105,7 @@ class Trained:
     recent: int = 0
     calibration: Calibration | None = None
     content: ContentMap | None = None
+    live_weights: bool = False
     item_storage: Literal["float32", "float16", "int8"] = "float32"
     exclude_seen: bool = False
     exclude_bought: bool = True

@@ -1,8 +1,9 @@
 """The graphs of an ensemble. In: its members' graphs. Out: serialised ONNX of the same signature.
 
-Members keep their nodes, under names that begin with their own. Each gets its columns of the state
-and of the item vectors, and a beta of its own. Queries stand side by side and are multiplied with
-the item table once; what else a member adds to its logits is added to those of the one before.
+Members keep their nodes, under names that begin with their own; live weights become constants. Each
+gets its columns of the state and of the item vectors, and a beta of its own. Queries stand side by
+side and are multiplied with the item table once; what else a member adds to its logits is added to
+those of the one before.
 
 Must not know: which models there are, how weights come about.
 """
@@ -18,8 +19,9 @@ import numpy.typing as npt
 import onnx
 from onnx import compose, numpy_helper
 
-from export.models.base import Trained
+from export.models.base import Float32, Trained
 from export.to_onnx import node, score_graph, update_graph
+from stream.core.weighing import fold_inputs
 
 TABLE = "item_table"
 
@@ -62,6 +64,8 @@ def update(parts: Sequence[Part], dim: int) -> bytes:
         g.columns("state", part.state, f"{part.name}/state")
         for name in ("item_row", "event_type", "gap_s"):
             g.add("Identity", [name], f"{part.name}/{name}")
+        for name, values in _weights(part.trained).items():
+            g.constants[f"{part.name}/{name}"] = values
         for n in g.taken(part, part.trained.update_onnx, "next_state"):
             if part.vectors is None or not _reads(part, n, "Gather"):
                 g.nodes.append(n)
@@ -102,6 +106,13 @@ def score(parts: Sequence[Part], dim: int, recent: int) -> bytes:
         logits = f"{name}/logits"
     g.add("Identity", [logits], "logits")
     return score_graph(g.nodes, g.constants, parts[-1].state.stop, dim, recent)
+
+
+def _weights(trained: Trained) -> dict[str, Float32]:
+    """What a member's update graph takes as inputs, and has inside here."""
+    if trained.additive is None or not trained.live_weights:
+        return {}
+    return fold_inputs(trained.event_weights, trained.additive)
 
 
 def _reads(part: Part, n: Any, kind: str) -> bool:

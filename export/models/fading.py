@@ -4,8 +4,9 @@
 
 The state is one such sum or several side by side, each with its half-life. It is linear in the
 events, and a late event (negative gap) arrives already faded, so the order of arrival does not
-matter. The readout is u = sum over sums of share * s / sqrt(|s|^2 + strength^2): a user of few or
-old events has a short u. An item's score is sigmoid(beta * (u.i) + bias).
+matter. Weights and half-lives are inputs of the graph: they may change while a worker runs. The
+readout is u = sum over sums of share * s / sqrt(|s|^2 + strength^2): a user of few or old events
+has a short u. An item's score is sigmoid(beta * (u.i) + bias).
 
 Must not know: where item vectors come from.
 """
@@ -102,7 +103,8 @@ def assemble(
         additive=Additive(sums=tuple(sums), strength=strength),
         head=head,
         event_weights=EVENT_WEIGHTS,
-        update_onnx=_update(weights, sums, dim),
+        update_onnx=_update(len(sums), dim),
+        live_weights=True,
         score_onnx=_score(sums, strength, dim),
         reference=FadingReference(table, biases, weights, sums, strength),
         created=created,
@@ -110,18 +112,18 @@ def assemble(
     )
 
 
-def _update(weights: Float32, sums: Sequence[FadingSum], dim: int) -> bytes:
+def _update(sums: int, dim: int) -> bytes:
     # Exp works on a number or two a row, and ONNX Runtime's Exp gives the same bits whatever the
     # batch; a test holds that.
     nodes = [
         node("Unsqueeze", ["gap_s", "column"], ["gap_column"]),
-        node("Mul", ["gap_column", "rates"], ["gap"]),  # [B, sums]
+        node("Mul", ["gap_column", "fading_rates"], ["gap"]),  # [B, sums]
         node("Neg", ["gap"], ["minus_gap"]),
         node("Min", ["minus_gap", "nought"], ["elapsed"]),
         node("Min", ["gap", "nought"], ["lateness"]),
         node("Exp", ["elapsed"], ["kept"]),
         node("Exp", ["lateness"], ["arrived"]),
-        node("Gather", ["weights", "event_type"], ["weight"]),
+        node("Gather", ["type_weights", "event_type"], ["weight"]),
         node("Unsqueeze", ["weight", "column"], ["weight_column"]),
         node("Mul", ["weight_column", "arrived"], ["share"]),
         # Broadcast over [B, sums, D]: gathering columns instead made an update eight times as dear.
@@ -135,17 +137,14 @@ def _update(weights: Float32, sums: Sequence[FadingSum], dim: int) -> bytes:
         node("Add", ["faded", "arriving"], ["next_sums"]),
         node("Reshape", ["next_sums", "to_state"], ["next_state"]),
     ]
-    half_lives_s = np.array([s.half_life_s for s in sums])
     constants: dict[str, npt.NDArray[Any]] = {
-        "rates": (np.log(2) / half_lives_s).astype(np.float32),
         "nought": np.array(0, np.float32),
-        "weights": weights,
-        "to_sums": np.array([0, len(sums), dim], np.int64),
-        "to_state": np.array([0, len(sums) * dim], np.int64),
+        "to_sums": np.array([0, sums, dim], np.int64),
+        "to_state": np.array([0, sums * dim], np.int64),
         "last_axis": np.array([2], np.int64),
         "column": np.array([1], np.int64),
     }
-    return update_graph(nodes, constants, len(sums) * dim, dim)
+    return update_graph(nodes, constants, sums * dim, dim, live_sums=sums)
 
 
 def _score(sums: Sequence[FadingSum], strength: float, dim: int) -> bytes:

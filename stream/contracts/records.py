@@ -246,7 +246,7 @@ class Recommendation(Struct, frozen=True, gc=False):
     lists : placement -> list, all placements in one record
     model : bundle id
     variant : of the whole record, always "default": lists name their own
-    settings : revision of the placements' settings that made the lists, 12 hexadecimal digits; not
+    settings : revision of the live settings that made the lists, 12 hexadecimal digits; not
         there in records of earlier versions
     """
 

@@ -164,7 +164,7 @@ class Answer(Struct, frozen=True, gc=False):
     model : bundle id
     variant : of the placement, that the user gets; "default" where it is the placement itself
     basis : of `together`: `users`, the last interactions of this partition's; or `model`
-    settings : revision of the placements' settings that it was made by, 12 hexadecimal digits
+    settings : revision of the live settings that it was made by, 12 hexadecimal digits
     """
 
     request_id: str

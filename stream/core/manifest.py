@@ -118,10 +118,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     `created` is the event time of the newest training event, not the clock's: the same log gives
     the same bundle, with the same id. `additive` is None for a model that is no such sum, `content`
-    for one that knows nothing of what items are. `recent` counts the last interactions that the
-    score graph takes. `item_storage` is how item vectors are kept, see `packing.py`. `exclude_seen`
-    and `exclude_bought` say what placements leave out that do not say it themselves. `head` is None
-    where a bundle does not say.
+    for one that knows nothing of what items are. `live_weights`: the update graph takes the weights
+    and half-lives of `event_weights` and `additive` as inputs, so that settings may give others.
+    `recent` counts the last interactions that the score graph takes. `item_storage` is how item
+    vectors are kept, see `packing.py`. `exclude_seen` and `exclude_bought` say what placements
+    leave out that do not say it themselves. `head` is None where a bundle does not say.
     """
 
     format: int
@@ -138,6 +139,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     event_weights: dict[str, float]
     head: Head | None = None
     additive: Additive | None
+    live_weights: bool = False
     content: ContentSpec | None = None
     beta: float
     recent: int = 0
@@ -191,6 +193,8 @@ def read_manifest(folder: Path) -> Manifest:
     _check_additive(file, manifest)
     if manifest.event_types != EVENT_TYPES:
         raise BundleError(f"{file}: event_types are not those of this Freshet; {AGAIN}")
+    if not manifest.event_weights.keys() <= EVENT_TYPES.keys():
+        raise BundleError(f"{file}: event_weights are of other types than event_types; {AGAIN}")
     _check_files(file, manifest)
     return manifest
 
@@ -239,6 +243,8 @@ def _check_sizes(file: Path, manifest: Manifest) -> None:
 def _check_additive(file: Path, manifest: Manifest) -> None:
     additive = manifest.additive
     if additive is None:
+        if manifest.live_weights:
+            raise BundleError(f"{file}: live_weights need additive sums; {AGAIN}")
         return
     if len(additive.sums) > MAX_SUMS:
         raise BundleError(f"{file}: more than {MAX_SUMS} additive sums; {AGAIN}")

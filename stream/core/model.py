@@ -26,6 +26,7 @@ from stream.core.recent import Recent
 from stream.core.resident import Resident, ResidentBias
 from stream.core.sessions import brief, open_sessions
 from stream.core.table import ItemTable
+from stream.core.weighing import Weighing
 from stream.errors import BundleError
 
 REPLAY_LIMIT_S = 60.0  # of golden sequences; the demo's take 5 ms
@@ -49,6 +50,7 @@ class Model:
     ----------
     content : makes vectors of catalogue records; None where the bundle has no such graph
     recent : R, how many of a user's last interactions `score` takes; 0 = none
+    weighing : the weights that `update` folds with; another one by `weigh`
 
     Raises
     ------
@@ -77,6 +79,7 @@ class Model:
         self._biases: weakref.WeakSet[ResidentBias] = weakref.WeakSet()
         capacity = _blocks(manifest.items + spare_rows)
         self._table = ItemTable(bundle.vectors, manifest.item_storage, capacity, self.provider)
+        self.weigh(Weighing.of(manifest))
         with self._at_most(REPLAY_LIMIT_S):
             self.content = ContentGraph.of(bundle, self._run_options)
             self._replay_golden()
@@ -105,6 +108,13 @@ class Model:
         m is as many as it takes; all of the table, without a copy, where that is float32.
         """
         return self._table.gather(*rows)
+
+    def weigh(self, weighing: Weighing) -> None:
+        """Fold by other weights of this bundle from the next event on; states stay as they are."""
+        self.weighing = weighing
+        self._weights = [Resident(values, self.provider) for values in weighing.inputs.values()]
+        for name, resident in zip(weighing.inputs, self._weights, strict=True):
+            self._update_binding.bind_ortvalue_input(name, resident.device_value)
 
     def update(
         self, state: Float32, item_rows: Int64, event_types: Int64, gaps_s: Float32

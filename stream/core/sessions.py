@@ -23,6 +23,7 @@ from stream.core.bundle import (
     Bundle,
     Content,
 )
+from stream.core.weighing import EVENT_CODES, FADING_RATES, TYPE_WEIGHTS
 from stream.errors import BundleError, ProviderError
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,10 @@ _UPDATE_INPUTS = {
     "item_row": ("tensor(int64)", 1),
     "event_type": ("tensor(int64)", 1),
     "gap_s": ("tensor(float)", 1),
+}
+_WEIGHTS_INPUTS = {
+    TYPE_WEIGHTS: ("tensor(float)", 1),
+    FADING_RATES: ("tensor(float)", 1),
 }
 _SCORE_INPUTS = {
     "state": ("tensor(float)", 2),
@@ -114,7 +119,9 @@ def _graphs(bundle: Bundle, provider: str, threads: int) -> tuple[Any, Any]:
         for name, graph in zip(names, graphs, strict=True)
     )
     table, columns = _table_inputs(bundle, provider)
-    _check_signature(bundle, names[0], update, _UPDATE_INPUTS | table, ["next_state"])
+    update_inputs = _UPDATE_INPUTS | table
+    update_inputs |= _WEIGHTS_INPUTS if bundle.manifest.live_weights else {}
+    _check_signature(bundle, names[0], update, update_inputs, ["next_state"])
     score_inputs = _SCORE_INPUTS | table | columns
     score_inputs |= _RECENT_INPUTS if bundle.manifest.recent else {}
     _check_signature(bundle, names[1], score, score_inputs, ["rows", "scores"])
@@ -201,12 +208,15 @@ def _check_signature(
     if found != inputs or [o.name for o in session.get_outputs()] != outputs:
         raise BundleError(
             f"{bundle.path / name}: inputs or outputs are not those of format {manifest.format} "
-            f"with recent {manifest.recent} and {manifest.item_storage} items; make the bundle "
-            "again with `freshet-export train`"
+            f"with recent {manifest.recent}, {manifest.item_storage} items and live_weights "
+            f"{str(manifest.live_weights).lower()}; make the bundle again with `freshet-export "
+            "train`"
         )
     widths = {"state": manifest.state.size}
     widths |= dict.fromkeys(("item_table", "item_columns"), manifest.embedding_dim)
     widths |= dict.fromkeys(_RECENT_INPUTS, manifest.recent)
+    if manifest.additive is not None:
+        widths |= {TYPE_WEIGHTS: EVENT_CODES, FADING_RATES: len(manifest.additive.sums)}
     for tensor in session.get_inputs():
         width = tensor.shape[0 if tensor.name == "item_columns" else -1]
         if isinstance(width, int) and width != widths.get(tensor.name, width):

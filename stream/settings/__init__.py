@@ -6,6 +6,7 @@
 from stream.settings.whole import (
     CONFIG_VARIABLE,
     FIELDS,
+    LISTS,
     NEVER_EMPTY,
     SECRETS,
     SECTIONS,
@@ -23,6 +24,7 @@ from stream.settings.whole import (
 __all__ = [
     "CONFIG_VARIABLE",
     "FIELDS",
+    "LISTS",
     "NEVER_EMPTY",
     "SECRETS",
     "SECTIONS",

@@ -20,6 +20,7 @@ from stream.settings.gateway import Gateway
 from stream.settings.lists import Lists
 from stream.settings.quality import Quality
 from stream.settings.statistics import Statistics
+from stream.settings.weights import Weights
 from stream.words.settings import Wording
 
 _PORT = r"(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
@@ -247,6 +248,7 @@ class Settings(_Section, frozen=True):
     security: Security = Security()
     privacy: Privacy = Privacy()
     words: Wording = Wording()
+    weights: Weights = Weights()
     gateway: Gateway = Gateway()
     placements: dict[str, Placement] = field(default_factory=lambda: {"home": Placement()})
 
@@ -262,6 +264,7 @@ SECTIONS: Final[dict[str, type[Struct]]] = {
     "security": Security,
     "privacy": Privacy,
     "words": Wording,
+    "weights": Weights,
     "gateway": Gateway,
 }
 
@@ -280,6 +283,7 @@ FIELDS: Final = dict(_leaves())
 SECRETS: Final = frozenset(
     path for path, setting in FIELDS.items() if Secret in get_args(get_args(setting.type)[0])
 )
+LISTS: Final = frozenset({"weights.half_lives_s"})  # of text: with commas between
 
 
 def variable(path: str) -> str:

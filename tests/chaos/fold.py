@@ -46,6 +46,11 @@ class Arithmetic:
         self.manifest = json.loads((bundle.path / "manifest.json").read_text(encoding="utf-8"))
         self.size = bundle.manifest.state.size
         self.version = bundle.version
+        self._weights = _weights(self.manifest, {}, None)
+
+    def weigh(self, weights: Mapping[str, float], half_lives_s: Sequence[float]) -> None:
+        """Go on with these in the place of the bundle's: of types by name, and of all sums."""
+        self._weights = _weights(self.manifest, weights, half_lives_s)
 
     def update(self, state: np.ndarray, event: Event, gap_s: float) -> np.ndarray:
         """float32, shape (size,), to the same."""
@@ -57,9 +62,29 @@ class Arithmetic:
                 "item_row": np.array([self._row.get(event.item_id, 0)]),
                 "event_type": np.array([event.kind]),
                 "gap_s": np.array([gap_s], np.float32),
+                **self._weights,
             },
         )
         return np.asarray(following[0])
+
+
+def _weights(
+    manifest: Mapping[str, Any],
+    others: Mapping[str, float],
+    half_lives_s: Sequence[float] | None,
+) -> dict[str, np.ndarray]:
+    """What the graph takes of them, if its weights are live."""
+    if not manifest.get("live_weights", False):
+        return {}
+    by_code = [0.0] * 16
+    for name, weight in (manifest["event_weights"] | others).items():
+        by_code[TYPES[name]] = weight
+    found = half_lives_s or [fading["half_life_s"] for fading in manifest["additive"]["sums"]]
+    rates = [math.log(2) / half_life_s for half_life_s in found]
+    return {
+        "type_weights": np.array(by_code, np.float32),
+        "fading_rates": np.array(rates, np.float32),
+    }
 
 
 def _unit(given: Sequence[float]) -> list[float]:

@@ -36,8 +36,10 @@ from stream.core.statistics.adding import Columns
 from stream.core.statistics.counts import Counts
 from stream.core.statistics.fading import Fading, KeyedRows
 from stream.core.statistics.segments import Seen, SegmentCounts
+from stream.core.weighing import Weighing
 from stream.kafka.batches import RecordBatch
 from stream.placements import Explore
+from stream.settings.weights import Weights
 from tests.chaos import decode
 from tests.chaos.changelog import Step
 from tests.chaos.decode import At
@@ -76,9 +78,10 @@ class Worker:
     Parameters
     ----------
     keeping : how it keeps states
+    explore : how much its lists explore
     """
 
-    def __init__(self, bundle: Bundle, keeping: Keeping) -> None:
+    def __init__(self, bundle: Bundle, keeping: Keeping, explore: Explore = EXPLORE) -> None:
         self.sources = Sources()
         self.steps: list[Step] = []
         self.lists: list[Owned] = []
@@ -87,7 +90,7 @@ class Worker:
             Model(bundle, "cpu"),
             Catalogue(bundle.item_ids),
             kinds={"clicks": "clicks", "purchases": "purchases", "erasures": "erasures"},
-            placements={PLACEMENT: Placement(k=1, explore=EXPLORE)},
+            placements={PLACEMENT: Placement(k=1, explore=explore)},
             ring=50,
             limits=Served(round(keeping.expire_after_s * 1000), keeping.max_users),
             pseudonyms=Pseudonyms(keeping.secret.encode() or None),
@@ -114,6 +117,13 @@ class Worker:
         self.steps.append(Step([], {}, "a fence", {}, self._rank))
         for batch, now_ms, _ in self._batches[-UNCOMMITTED:]:
             self._step(batch, self._ends[batch.topic], [], now_ms)
+
+    def weigh(self, weights: Weights) -> None:
+        """Take other weights over, as a worker does that follows its settings file."""
+        engine = self._engine
+        weighing = Weighing.of(engine.model.bundle.manifest, weights)
+        rules = {PLACEMENT: Placement(k=1)}
+        engine.adopt(engine.answers.lists.change_to(rules, weighing))
 
     def work(self, topic: str, records: list[dict[str, object]], now_ms: int) -> None:
         """Take a batch in, and write down what came of it."""
@@ -209,6 +219,35 @@ def test_an_engine_without_a_mistake_is_right(bundle: Bundle, keeping: Keeping, 
     assert verdict.list_events > 50
     assert (verdict.items_let_go > 0) == (keeping == BRIEF)
     assert verdict.tombstones > sum(left[:2]), "somebody was erased"
+
+
+WEIGHTS = Weights(click=1.5, dislike=0.0, purchase=-0.3, half_lives_s=(900.0, 20.0))
+
+
+@pytest.mark.parametrize("told_of", [True, False])
+def test_each_event_is_folded_once_by_the_weights_of_its_moment(
+    bundle: Bundle, told_of: bool
+) -> None:
+    """Weights change, and a worker dies before and after; the checker is told of it, or is not."""
+    worker, verdict = Worker(bundle, BRIEF, Explore()), Verdict()
+    changed_at = -1
+    for number, (topic, records, now_ms) in enumerate(traffic(SEED)):
+        if number == STEPS // 2:
+            changed_at = len(worker.steps)
+            worker.weigh(WEIGHTS)
+        elsewhere = [{**record, "placement": None} for record in records]
+        worker.work(topic, elsewhere, now_ms)
+        if number % 20 == 19:
+            worker.die(lists_lost=number % 40 == 19)
+    arithmetic = Arithmetic(bundle, {})
+    states = States(worker.sources, arithmetic, BRIEF, 1, verdict)
+    weights = {name: of for name, of in WEIGHTS.given().items() if isinstance(of, float)}
+    for number, step in enumerate(worker.steps):
+        if number == changed_at and told_of:
+            arithmetic.weigh(weights, WEIGHTS.half_lives_s or ())
+        states.take(step)
+    states.finish(0)
+    assert set(verdict.faults) == (set() if told_of else {"wrong_states"}), verdict.table()
 
 
 @pytest.mark.parametrize(

@@ -12,18 +12,18 @@ from typing import Any
 from kafka import KafkaConsumer, TopicPartition
 
 from stream.config import load_settings
-from stream.demo import sample
 from stream.kafka.broker import BrokerProcess
 from stream.revision import revision_of
+from tests.support.bundles import random_decay_bundle
 from tests.support.freshet import Freshet, interrupt, producing, wait_for
 
 WORKER = {
-    "FRESHET_BUNDLE": str(sample.BUNDLE),
     "FRESHET_BROKER_SESSION_TIMEOUT_S": "6",
     "FRESHET_BROKER_HEARTBEAT_S": "1",
 }
 FIRST = "[placements.home]\nk = 10\n[placements.mail]\nk = 2\n"
-SECOND = "[placements.home]\nk = 4\n[[placements.home.pins]]\nitem = '22423'\nplace = 2\n"
+SECOND = "[placements.home]\nk = 4\n[[placements.home.pins]]\nitem = 'i30'\nplace = 2\n"
+SECOND += "[weights]\nclick = 0.9\nhalf_lives_s = [86400, 600]\n"
 WRONG = SECOND.replace("k = 4", "k = 3").replace("place = 2", "place = 5")
 WITHIN_S = 20.0  # on a machine that does much else; `live.LOOK_EVERY_S` says what it takes
 
@@ -40,7 +40,7 @@ def flowing(freshet: Freshet) -> Iterator[Any]:
             for number in range(10**6):
                 event = {
                     "user_id": f"u{number % 50}",
-                    "item_id": "85123A",
+                    "item_id": "i7",
                     "type": "click",
                     "event_time_ms": time.time_ns() // 1_000_000,
                 }
@@ -68,7 +68,10 @@ def put(path: Path, text: str) -> str:
     new = path.with_suffix(".new")
     new.write_text(text)
     new.replace(path)
-    return "" if text == WRONG else revision_of(load_settings(path, environ={}).placements)
+    if text == WRONG:
+        return ""
+    settings = load_settings(path, environ={})
+    return revision_of(settings.placements, settings.weights)
 
 
 def metrics(url: str) -> set[str]:
@@ -83,7 +86,8 @@ def test_lists_follow_the_file(
     freshet.run("topics", "create")
     path = tmp_path / "freshet.toml"
     first = put(path, FIRST)
-    environ = {**WORKER, "FRESHET_CONFIG": str(path)}
+    bundle = random_decay_bundle(tmp_path / "bundle", 50, dim=16)
+    environ = {**WORKER, "FRESHET_CONFIG": str(path), "FRESHET_BUNDLE": str(bundle.path)}
     with freshet.start("worker", environ=environ) as worker:
         url = wait_for(worker, "metrics and health on").split()[-1]
         wait_for(worker, "took partitions")
@@ -92,7 +96,7 @@ def test_lists_follow_the_file(
         def noted() -> Iterator[Any]:
             for record in flowing(freshet):
                 items = [item["item_id"] for item in record["lists"]["home"]["items"]]
-                seen.setdefault(record["settings"], set()).add((len(items), items[1] == "22423"))
+                seen.setdefault(record["settings"], set()).add((len(items), items[1] == "i30"))
                 yield record
 
         records = noted()
@@ -100,6 +104,7 @@ def test_lists_follow_the_file(
         assert any('placement="mail"' in line for line in metrics(url))
         second = put(path, SECOND)
         record_property("taken_s", until(records, lambda record: record["settings"] == second))
+        assert "weights.click, weights.half_lives_s" in wait_for(worker, f"{second} instead of")
         put(path, WRONG)
         said = wait_for(worker, "nothing of the changed settings is taken")
         assert f"{path}:5: placements.home.pins[0].place: is 5" in said

@@ -3,10 +3,14 @@ that looks at the last interactions and at nothing else."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import onnx
 
 from export.bundle import write_bundle
 from export.calibration import Calibration
@@ -14,11 +18,12 @@ from export.models import decay
 from export.models.base import Trained
 from export.to_onnx import node, score_graph, update_graph
 from export.weights import EVENT_WEIGHTS
-from stream.core.bundle import NEVER_LISTED, Bundle
+from stream.core.bundle import MANIFEST, NEVER_LISTED, UPDATE, Bundle, manifest_id
 from stream.core.manifest import Manifest
 from stream.core.policy.exploring import counts_key
 from stream.core.policy.interest import Interests
 from stream.core.recent import Recent
+from stream.core.weighing import Weighing
 from stream.placements import Explore
 
 
@@ -65,6 +70,27 @@ def random_decay_bundle(
     if calibration is not None:
         trained = trained.calibrated(calibration)
     return write_bundle(trained, folder, "random")
+
+
+def fixed_weights(bundle: Bundle, folder: Path) -> Bundle:
+    """The same model as a bundle of an earlier version, which has its weights inside the graph."""
+    shutil.copytree(bundle.path, folder)
+    inputs = Weighing.of(bundle.manifest).inputs
+    graph = onnx.load_model_from_string(bundle.update_onnx)
+    kept = [given for given in graph.graph.input if given.name not in inputs]
+    del graph.graph.input[:]
+    graph.graph.input.extend(kept)
+    graph.graph.initializer.extend(
+        onnx.numpy_helper.from_array(values, name) for name, values in inputs.items()
+    )
+    update = graph.SerializeToString(deterministic=True)
+    (folder / UPDATE).write_bytes(update)
+    fields = json.loads((folder / MANIFEST).read_text())
+    del fields["live_weights"]
+    fields["files"][UPDATE] = hashlib.sha256(update).hexdigest()
+    fields["id"] = manifest_id(fields)
+    (folder / MANIFEST).write_text(json.dumps(fields))
+    return Bundle.load(folder)
 
 
 class RecentReference:

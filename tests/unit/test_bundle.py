@@ -116,6 +116,7 @@ def test_no_folder_says_how_to_get_one(tmp_path: Path) -> None:
         ("items", 7, "embeddings is float32"),
         ("beta", None, "beta"),
         ("event_types", {"click": 1}, "event_types are not those"),
+        ("event_weights", {"clik": 1.0}, "event_weights are of other types"),
         ("additive", {"sums": [], "strength": 1.0}, "do not fill the state"),
         ("additive", {"sums": SUMS[:1], "strength": 1.0}, "do not fill the state"),
         ("additive", {"sums": SUMS, "strength": 0.0}, "must be positive"),

@@ -34,6 +34,7 @@ from stream.demo import sample
 from stream.kafka.rights import serving
 from stream.kafka.topics import TopicsSeen, wanted_topics
 from stream.settings.gateway import Gateway
+from stream.settings.weights import Weights
 from tests.support.freshet import ROOT
 
 ROOM = ROOT / "stream" / "cli" / "examining"
@@ -459,6 +460,14 @@ def test_the_bundle_is_run_and_weighed() -> None:
     assert found["provider"].facts["provider"] == "cpu"
     files = sum(path.stat().st_size for path in sample.BUNDLE.iterdir())
     assert found["disk"].facts["bundle_bytes"] == files
+
+
+def test_weights_that_the_bundle_does_not_take_are_a_fault() -> None:
+    weights = Weights(half_lives_s=(60.0, 60.0, 60.0))
+    settings = Settings(bundle=str(sample.BUNDLE), provider="cpu", weights=weights)
+    found = {one.check: one for one in examine_bundle(settings)}
+    assert (found["bundle"].status, found["provider"].status) == ("fault", "ok")
+    assert found["bundle"].detail.startswith("weights.half_lives_s: ")
 
 
 def test_the_report_is_one_line_of_json(

@@ -15,13 +15,16 @@ import pytest
 from prometheus_client import REGISTRY
 
 from stream import live
+from stream.app import load_engine
 from stream.cli.examining.configuration import examine_configuration
 from stream.cli.examining.workers import examine_endpoint
 from stream.config import load_settings, settings_file
 from stream.core.bundle import Bundle
-from stream.errors import TopicError
+from stream.core.weighing import Weighing
+from stream.errors import SettingsError, TopicError
 from stream.live import LiveSettings, SettingsFile
 from stream.revision import revision_of
+from tests.support.bundles import fixed_weights
 from tests.unit.test_engine import Shop, lists
 
 FIRST = """\
@@ -46,6 +49,8 @@ class Worker:
         self.path, self.environ = path, environ
         settings = load_settings(path, environ=environ)
         self.shop = Shop(bundle, **settings.placements)
+        self.model = self.shop.engine.model
+        self.model.weigh(Weighing.of(bundle.manifest, settings.weights))
         self.file = SettingsFile(path, partial(load_settings, path, environ=environ))
         self.live = LiveSettings(settings, self.file, self.shop.engine)
         self.refusals = metric("freshet_settings_refusals_total")
@@ -109,7 +114,7 @@ def test_a_changed_file_is_taken_and_told(
     assert worker.length == 4
     (line,) = [record.getMessage() for record in caplog.records]
     after = worker.revision
-    assert line == f"placements' settings {after} instead of {before}: home.k, mail new"
+    assert line == f"live settings {after} instead of {before}: home.k, mail new"
     assert metric("freshet_settings_info", revision=before) is None
     worker.put(OTHER)
     assert caplog.messages[-1].endswith(": mail gone")
@@ -182,6 +187,26 @@ REFUSED = {
         OTHER.replace("ring = 10", ""),
         (":2: state.ring: is 50, and was 10", "restart the workers"),
     ),
+    "a weight": (
+        OTHER + "[weights]\nclick = nan\n",
+        (":8: weights.click: is nan", "from -100 to 100"),
+    ),
+    "a weight out of range": (
+        OTHER + "[weights]\nclick = 101\n",
+        (":8: weights.click: is 101", "to 100"),
+    ),
+    "a type of event": (
+        OTHER + "[weights]\nview = 1\nclik = 0.2\n",
+        (":9: weights.clik: is not a setting", "did you mean weights.click?"),
+    ),
+    "a half-life": (
+        OTHER + "[weights]\nhalf_lives_s = [60, -1]\n",
+        (":8: weights.half_lives_s: is [60, -1]", "a list of seconds, each from 1 to"),
+    ),
+    "half-lives": (
+        OTHER + "[weights]\nclick = 0.5\nhalf_lives_s = [60]\n",
+        (":9: weights.half_lives_s: has 1", "2 (its own: 2.592e+06, 7200)"),
+    ),
     "a secret": (OTHER + "[privacy]\nsecret = 'x'\n", (":8: privacy.secret", "does not belong")),
     "no text": ("\udcff", ("is not UTF-8",)),
 }
@@ -209,6 +234,77 @@ def test_a_wrong_file_is_refused_as_a_whole(
     assert worker.length == 4
     assert worker.refused == (1, False)
     assert "instead of" in caplog.text
+
+
+def score_of_next(worker: Worker, user: str) -> tuple[float, str | None]:
+    """How a first click moves a user's first item, and by which settings."""
+    event = {"user_id": user, "item_id": "i7"}
+    (record,) = lists(worker.shop.step(event))
+    return record.lists["home"].items[0].score, record.settings
+
+
+def test_weights_count_from_the_next_list_on(
+    start: Callable[..., Worker], caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = start()
+    worker.look()
+    before, of_start = score_of_next(worker, "a")
+    worker.put(FIRST + "[weights]\nclick = 1.0\n")
+    assert caplog.messages[-1].endswith(": weights.click")
+    after, of_change = score_of_next(worker, "b")
+    assert after > before
+    settings = load_settings(worker.path, environ={})
+    assert of_change == revision_of(settings.placements, settings.weights) != of_start
+    worker.put(FIRST + "[weights]\nclick = 1.0\nhalf_lives_s = [60, 60]\n")
+    assert caplog.messages[-1].endswith(": weights.half_lives_s")
+    additive = worker.model.weighing.additive
+    assert additive is not None
+    assert [fading.half_life_s for fading in additive.sums] == [60, 60]
+    worker.put(FIRST)
+    assert score_of_next(worker, "c") == (before, of_start)
+    assert worker.refused == (0, False)
+
+
+def test_a_refused_weight_changes_none(start: Callable[..., Worker]) -> None:
+    worker = start(FIRST + "[weights]\nclick = 1.0\n")
+    worker.look()
+    before = score_of_next(worker, "a")
+    worker.put(OTHER + "[weights]\nclick = 0.1\nhalf_lives_s = [60]\n")
+    assert score_of_next(worker, "b") == before
+    assert worker.refused == (1, True)
+
+
+def test_weights_of_a_bundle_that_has_them_fixed_are_refused(
+    decay_bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fixed = fixed_weights(decay_bundle, tmp_path / "fixed")
+    path = tmp_path / "freshet.toml"
+    path.write_text(FIRST)
+    worker = Worker(fixed, path, {})
+    worker.look()
+    before = score_of_next(worker, "a")
+    worker.put(OTHER + "[weights]\nclick = 1.0\n")
+    assert f"{path}:8: weights.click: is set, yet this bundle's model (decay) has" in caplog.text
+    assert "take [weights] out" in caplog.text
+    assert score_of_next(worker, "b") == before
+    assert worker.refused == (1, True)
+    worker.put(OTHER)
+    assert worker.length == 4
+
+
+def test_a_worker_does_not_start_with_weights_that_its_bundle_does_not_take(
+    decay_bundle: Bundle, tmp_path: Path
+) -> None:
+    fixed = fixed_weights(decay_bundle, tmp_path / "fixed")
+    environ = {"FRESHET_BUNDLE": str(fixed.path), "FRESHET_WEIGHTS_VIEW": "0.5"}
+    with pytest.raises(SettingsError, match=r"weights\.view: is set, yet this bundle"):
+        load_engine(load_settings(environ=environ))
+    environ |= {"FRESHET_BUNDLE": str(decay_bundle.path)}
+    environ |= {"FRESHET_WEIGHTS_HALF_LIVES_S": "600, 60"}
+    weighing = load_engine(load_settings(environ=environ)).model.weighing
+    assert weighing.event_weights["view"] == 0.5
+    assert weighing.event_weights["click"] == decay_bundle.manifest.event_weights["click"]
+    assert weighing.given.half_lives_s == (600, 60)
 
 
 def test_a_file_that_goes_away_changes_nothing(
@@ -294,7 +390,7 @@ def test_without_a_file_there_is_nothing_to_follow(
     settings = load_settings(environ={})
     shop = Shop(decay_bundle, **settings.placements)
     asyncio.run(LiveSettings(settings, None, shop.engine).run())
-    assert caplog.messages == [f"placements' settings {shop.engine.answers.lists.revision}"]
+    assert caplog.messages == [f"live settings {shop.engine.answers.lists.revision}"]
     assert settings_file(environ={}) is None
     assert settings_file(environ={"FRESHET_CONFIG": "a.toml"}) == Path("a.toml")
     assert SettingsFile.of(None, load_settings) is None
@@ -336,8 +432,7 @@ def test_doctor_compares_the_file_with_what_a_worker_has_in_force(tmp_path: Path
             found.append(examine_endpoint(settings))
         server.shutdown()
     assert [one.status for one in found] == ["ok", "fault", "ok"]  # the last is of an older version
-    assert (
-        f"has placements' settings 0123456789ab in force, and what is set here is {revision}"
-        in (found[1].detail)
+    assert f"has live settings 0123456789ab in force, and what is set here is {revision}" in (
+        found[1].detail
     )
     assert "its log" in str(found[1].cure)

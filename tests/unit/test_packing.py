@@ -122,6 +122,8 @@ def with_last_items(folder: Path) -> Bundle:
         embeddings=whole.embeddings,
         biases=biases,
         state_size=size,
+        additive=fading.additive,
+        live_weights=True,
         update_onnx=whole.update_onnx,
         score_onnx=score_graph(nodes, constants, size, 16, recent=3),
         reference=Reference(),
@@ -302,6 +304,7 @@ def test_graphs_for_cuda_compute_the_same(bundle: Bundle, packed: Bundle, storag
     rows, types = np.arange(USERS) % 50, np.arange(USERS) % 9 + 1
     gaps_s = np.full(USERS, 60, np.float32)
     event = {"item_row": rows, "event_type": types, "gap_s": gaps_s}
+    event |= model.weighing.inputs
     (following,) = update.run(None, {"state": states, **table, **event})
     assert following.tobytes() == model.update(states, rows, types, gaps_s).tobytes()
     struck = np.arange(USERS * 5).reshape(USERS, 5)

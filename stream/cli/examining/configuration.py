@@ -33,7 +33,7 @@ def examine_configuration(settings: Settings, origins: Mapping[str, str]) -> Fin
         for path, told in facts.items()
         if told["source"] != "default" and path != "placements"
     ]
-    revision = revision_of(settings.placements)
+    revision = revision_of(settings.placements, settings.weights)
     lines.append(f"placements: {', '.join(settings.placements)}, settings {revision}")
     lines.append("the rest are defaults")
     facts["placements"]["revision"] = revision

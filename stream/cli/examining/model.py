@@ -14,7 +14,7 @@ import msgspec
 from stream.cli import ends_at_once
 from stream.cli.examining.finding import Finding, size
 from stream.config import Settings
-from stream.errors import BundleError, ProviderError
+from stream.errors import BundleError, ProviderError, SettingsError
 
 _FULL_BYTES = 1 << 30
 
@@ -37,6 +37,7 @@ def _run(settings: Settings, folder: str) -> Iterator[Finding]:
 
         from stream.core.bundle import Bundle
         from stream.core.model import Model
+        from stream.core.weighing import Weighing
 
     runtime = {
         "onnxruntime": onnxruntime.__version__,
@@ -75,7 +76,12 @@ def _run(settings: Settings, folder: str) -> Iterator[Finding]:
         took_s = time.monotonic() - began_s
         facts |= {"golden": True, "load_s": round(took_s, 3)}
         detail = f"{name}, {manifest.model}, opset {manifest.opset}, golden sequences agree"
-        yield Finding("bundle", "ok", detail, facts=facts)
+        try:
+            Weighing.of(manifest, settings.weights)
+        except SettingsError as error:
+            yield Finding("bundle", "fault", str(error), facts=facts)
+        else:
+            yield Finding("bundle", "ok", detail, facts=facts)
         used = f"{model.provider} (asked for: {settings.provider})"
         more = (f"ONNX Runtime {runtime['onnxruntime']} has {', '.join(runtime['available'])}",)
         facts = {**runtime, "provider": model.provider}

@@ -91,10 +91,10 @@ def examine_endpoint(settings: Settings) -> Finding:
     if told is None:
         return Finding("worker", "note", f"none answers at {at} on this machine")
     facts = {"readyz": told, "settings": _in_force(host, port)}
-    wanted = revision_of(settings.placements)
+    wanted = revision_of(settings.placements, settings.weights)
     if facts["settings"] not in (None, wanted):
-        detail = f"the one at {at} has placements' settings {facts['settings']} in force, and what "
-        detail += f"is set here is {wanted}"
+        detail = f"the one at {at} has live settings {facts['settings']} in force, and what is "
+        detail += f"set here is {wanted}"
         cure = "its log says why it took others: it refused its file, follows another, or has none"
         return Finding("worker", "fault", detail, cure, facts=facts)
     if told["ready"] is True:
@@ -103,7 +103,7 @@ def examine_endpoint(settings: Settings) -> Finding:
 
 
 def _in_force(host: str, port: int) -> str | None:
-    """The revision of the placements' settings that a worker tells; None: it tells none."""
+    """The revision of the live settings that a worker tells; None: it tells none."""
     try:
         told = asked(host, port, "/metrics", _MAX_METRICS).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException):

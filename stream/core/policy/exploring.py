@@ -132,8 +132,8 @@ class Explorer:
         self._catalogue = catalogue
         self._counts = counts
         self.item_bias = model.bundle.biases
-        manifest = model.bundle.manifest
-        self._interests = Interests(manifest.event_weights, manifest.additive)
+        manifest, weighing = model.bundle.manifest, model.weighing
+        self._interests = Interests(weighing.event_weights, weighing.additive)
         self.payoffs = Payoffs(SEGMENTS)
         self.learns = rules.temperature > 0 and rules.adapt and rules.learn
         self._key, self._version = counts_key(arm, rules, manifest.model, self._interests), 0

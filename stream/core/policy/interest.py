@@ -44,7 +44,7 @@ class Interests:
 
     Parameters
     ----------
-    event_weights, additive : of the manifest
+    event_weights, additive : of the model, as they are in force
 
     Attributes
     ----------

@@ -38,18 +38,19 @@ class Reasons:
 
         beta * weight[type] * (interaction . item) * sum_s share_s * 2^(-age / half_life_s) / |s|
 
-    with the softened lengths |s| of the user's sums as they are. Other models have no such sum;
+    with the softened lengths |s| of the user's sums as they are, and the weights that are in force
+    for the model when this is made. Other models have no such sum;
     there the reason is the newest interaction. In both, only the last `LOOK_BACK` interactions
     count and only types of positive weight: a dislike is nobody's reason to look at an item.
     """
 
     def __init__(self, model: Model) -> None:
-        manifest = model.bundle.manifest
+        weighing = model.weighing
         self._model = model
         self._weights = np.zeros(ANY_TYPE, np.float32)
-        for name, weight in manifest.event_weights.items():
+        for name, weight in weighing.event_weights.items():
             self._weights[EVENT_TYPES[name]] = max(weight, 0.0)
-        additive = manifest.additive
+        additive = weighing.additive
         self._additive = additive is not None
         sums = () if additive is None else additive.sums
         self._shares = np.array([fading.share for fading in sums], np.float32)

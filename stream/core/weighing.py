@@ -1,0 +1,110 @@
+"""How much events move interests, and how fast those fade: by the bundle, or by settings instead.
+
+In: a manifest, the table `[weights]` of the settings. Out: the numbers in force, and the inputs of
+an update graph that takes them. Must not know: ONNX Runtime, states, files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from stream.contracts import EVENT_TYPES, EventType
+from stream.core.manifest import Additive, Manifest
+from stream.errors import SettingsError
+from stream.settings.weights import UNSET, Weights
+
+EVENT_CODES: Final = 16  # numbers in `type_weights`
+TYPE_WEIGHTS: Final = "type_weights"
+FADING_RATES: Final = "fading_rates"
+
+Float32 = npt.NDArray[np.float32]
+
+
+def fold_inputs(event_weights: Mapping[EventType, float], additive: Additive) -> dict[str, Float32]:
+    """What an update graph with live weights takes beside events.
+
+    Returns
+    -------
+    `type_weights`: float32, shape (16,), by event code; `fading_rates`: float32, shape (sums,), per
+    second: ln 2 over the half-life
+    """
+    by_code = np.zeros(EVENT_CODES, np.float32)
+    for event_type, weight in event_weights.items():
+        by_code[event_type] = weight
+    half_lives_s = np.array([fading.half_life_s for fading in additive.sums])
+    return {TYPE_WEIGHTS: by_code, FADING_RATES: (np.log(2) / half_lives_s).astype(np.float32)}
+
+
+class Weighing(NamedTuple):
+    """The weights that events are folded with.
+
+    Attributes
+    ----------
+    given : the settings, which may set nothing
+    event_weights : by name of the type
+    additive : the manifest's, with the half-lives in force; None: the state is no such sum
+    inputs : of the update graph, by name; none where the graph has its weights inside
+    """
+
+    given: Weights
+    event_weights: dict[str, float]
+    additive: Additive | None
+    inputs: dict[str, Float32]
+
+    @classmethod
+    def of(
+        cls,
+        manifest: Manifest,
+        weights: Weights = UNSET,
+        at: Callable[[tuple[str, str]], str] = ".".join,
+    ) -> Weighing:
+        """The bundle's, with those in their place that the settings give.
+
+        Parameters
+        ----------
+        at : where a setting was given, in words fit for a message, by its path
+
+        Raises
+        ------
+        SettingsError : the bundle's are fixed, or it has another number of half-lives
+        """
+        given, additive = weights.given(), manifest.additive
+        live = manifest.live_weights and additive is not None
+        if given and not live:
+            raise SettingsError(
+                f"{at(('weights', next(iter(given))))}: is set, yet this bundle's model "
+                f"({manifest.model}) has its weights fixed inside its graph; take [weights] out, "
+                "or train a bundle with live ones: `freshet-export train --model decay`, mf or "
+                "content."
+            )
+        half_lives_s = given.pop("half_lives_s", None)
+        event_weights = {name: float(weight) for name, weight in manifest.event_weights.items()}
+        event_weights |= given  # type: ignore[arg-type]
+        if additive is not None and half_lives_s is not None:
+            additive = _with(additive, weights, at)
+        inputs: dict[str, Float32] = {}
+        if additive is not None and live:
+            by_type = {EVENT_TYPES[name]: weight for name, weight in event_weights.items()}
+            inputs = fold_inputs(by_type, additive)
+        return cls(weights, event_weights, additive, inputs)
+
+
+def _with(additive: Additive, weights: Weights, at: Callable[[tuple[str, str]], str]) -> Additive:
+    """The sums with other half-lives."""
+    half_lives_s, sums = weights.half_lives_s or (), additive.sums
+    if len(half_lives_s) != len(sums):
+        own = ", ".join(f"{fading.half_life_s:g}" for fading in sums)
+        raise SettingsError(
+            f"{at(('weights', 'half_lives_s'))}: has {len(half_lives_s)}; must have as many as the "
+            f"bundle's model has sums, {len(sums)} (its own: {own})."
+        )
+    replaced = (
+        msgspec.structs.replace(fading, half_life_s=half_life_s)
+        for fading, half_life_s in zip(sums, half_lives_s, strict=True)
+    )
+    return Additive(sums=tuple(replaced), strength=additive.strength)
