@@ -92,10 +92,10 @@ model: $(RUNTIME) ## the take-over protocol searched by spin (Debian: spin, gcc)
 faults: $(DEV) ## brokers, networks, clocks, topics that fail, with an absence of 60 s
 	@AWAY_S=60 $(BIN)/python -m pytest tests/chaos/*faults_*.py --broker kafka -s $(ARGS)
 
-audit: $(DEV) build/tools/.made ## known vulnerabilities of everything in the locks
-	@$(BIN)/python -m tests.support.supply audit
+audit: $(DEV) build/tools/.made ## known vulnerabilities of everything in the locks, and a table of them; ADVISORIES=FOLDER
+	@$(BIN)/python -m tests.support.supply audit $(ADVISORIES)
 
-sbom: $(DEV) build/tools/.made build/runtime/.made ## what a worker is made of, with licences: build/sbom.json (CycloneDX)
+sbom: $(DEV) build/tools/.made build/runtime/.made ## what a worker is made of, with licences; jars, npm packages: build/sbom.json (CycloneDX)
 	@$(BIN)/python -m tests.support.supply sbom
 
 lock: | $(BIN)/python ## new requirements*.lock from pyproject.toml (UPGRADE= keeps the versions), for every Python

@@ -1,18 +1,34 @@
 """What Freshet is made of, and what is known against it: `make sbom`, `make audit`.
 
 Both tools run in `build/tools`, an environment of their own that `requirements-tools.lock` fills;
-the bill of materials is of `build/runtime`, which holds what the worker needs and nothing else.
+the bill of materials is of `build/runtime`, which holds what the worker needs and nothing else, and
+of what the broker and the tests take from Maven and npm. An audit may go by a folder of advisories
+in place of the services. `python -m tests.support.supply jars` lists the broker's jars anew.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from packaging.requirements import Requirement
+
+from tests.support.advisories import Looked, Package, look
+from tests.support.foreign import (
+    JARS,
+    NPM_LOCK,
+    jar_components,
+    list_jars,
+    listed_jars,
+    npm_components,
+    npm_packages,
+)
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / "build" / "tools" / "bin"
@@ -24,6 +40,33 @@ LOCKS = (
     "requirements-tools.lock",
     "requirements-uv.lock",
 )
+_VALIDATE = """
+import sys
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+wrong = JsonStrictValidator(SchemaVersion.V1_6).validate_str(sys.stdin.read())
+sys.exit(str(wrong) if wrong else 0)
+"""
+
+
+class Audited(NamedTuple):
+    """What was found of one lock.
+
+    Attributes
+    ----------
+    packages : in it; None where the service did not answer
+    hurt, unknown : with a known vulnerability; those that the service knows nothing of
+    """
+
+    lock: str
+    packages: int | None
+    hurt: int = 0
+    unknown: int = 0
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether every package was looked up and none has a known vulnerability."""
+        return self.packages is not None and not self.hurt and not self.unknown
 
 
 def pins(lock: str) -> list[tuple[str, str]]:
@@ -37,16 +80,74 @@ def pins(lock: str) -> list[tuple[str, str]]:
     ]
 
 
-def audit(lock: str) -> int:
-    """Ask the vulnerability service about every package of a lock; 0 only when all are clean."""
+def audit(folder: str = "") -> int:
+    """Look up everything that is locked, and sum it up; 0 only when all is clean.
+
+    Jars apart, of which no registry tells: without a folder of advisories they are named, no more.
+    """
+    by = ""
+    if folder:
+        looked = look(Path(folder), [one for _, packages in locked() for one in packages])
+        found = [audited_by(looked, lock, packages) for lock, packages in locked()]
+        by = f", by {sum(looked.advisories.values()):,} advisories up to {looked.newest}"
+        is_clean = all(one.is_clean for one in found)
+    else:
+        found = [*map(audit_lock, LOCKS), audit_npm()]
+        is_clean = all(one.is_clean for one in found)
+        found.append(Audited(_name(JARS), None))
+        print(f"{_name(JARS)}: not audited: no registry tells of jars")
+    print()
+    for line in summary(found, time.strftime("%Y-%m-%d", time.gmtime()) + by):
+        print(line)
+    return int(not is_clean)
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def locked() -> list[tuple[str, list[Package]]]:
+    """Every lock, and what it has."""
+    maven = [Package("Maven", f"{jar.group}:{jar.artifact}", jar.version) for jar in listed_jars()]
+    return [
+        *((lock, [Package("PyPI", *pin) for pin in pins(lock)]) for lock in LOCKS),
+        (_name(NPM_LOCK), [Package("npm", *found) for found in npm_packages()]),
+        (_name(JARS), maven),
+    ]
+
+
+def audited_by(looked: Looked, lock: str, packages: list[Package]) -> Audited:
+    """Print what advisories say of a lock."""
+    if packages[0].ecosystem not in looked.advisories:
+        print(f"{lock}: not audited: the folder has no advisories of {packages[0].ecosystem}")
+        return Audited(lock, None)
+    hurt = [package for package in packages if package in looked.holes]
+    for package in hurt:
+        print(f"{lock}: {package.name} {package.version}: {', '.join(looked.holes[package])}")
+    if not hurt:
+        print(f"{lock}: {len(packages)} packages, no known vulnerability")
+    return Audited(lock, len(packages), len(hurt))
+
+
+def summary(found: Iterable[Audited], when: str) -> list[str]:
+    """The table that SECURITY.md has of the last audit."""
+    lines = ["| what | packages | known vulnerabilities | nothing known |", "|---|---|---|---|"]
+    for one in found:
+        counts = ("not audited", "", "") if one.packages is None else one[1:]
+        lines.append(f"| `{one.lock}` | {' | '.join(map(str, counts))} |")
+    return [f"`make audit` on {when}:", "", *lines]
+
+
+def audit_lock(lock: str) -> Audited:
+    """Ask the vulnerability service about every package of a lock."""
     command = [TOOLS / "pip-audit", "--disable-pip", "--require-hashes", "-r", str(ROOT / lock)]
     command += ["--format", "json", "--progress-spinner", "off"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     print(lock, end=": ")
-    return audited(done.stdout)
+    return audited(lock, done.stdout)
 
 
-def audited(said: str) -> int:
+def audited(lock: str, said: str) -> Audited:
     """Print what pip-audit (its JSON) found. A package that it skipped is not a clean one."""
     try:
         found = json.loads(said)["dependencies"]
@@ -59,7 +160,7 @@ def audited(said: str) -> int:
             "the vulnerability service does not answer, or knows none of the packages: not audited."
         )
         print("It is the one that pip-audit asks; try where it can be reached.")
-        return 1
+        return Audited(lock, None)
     for package in hurt:
         for hole in package["vulns"]:
             mended = ", ".join(hole["fix_versions"]) or "no version yet"
@@ -70,11 +171,41 @@ def audited(said: str) -> int:
         )
     elif not hurt:
         print(f"{len(found)} packages, no known vulnerability")
-    return 1 if hurt or unknown else 0
+    return Audited(lock, len(found), len(hurt), len(unknown))
+
+
+def audit_npm() -> Audited:
+    """Ask npm's registry about the packages of the tests."""
+    said, npm = "", shutil.which("npm")
+    if npm is not None:
+        command = [npm, "audit", "--package-lock-only", "--json"]
+        done = subprocess.run(
+            command, cwd=NPM_LOCK.parent, capture_output=True, text=True, check=False
+        )
+        said = done.stdout
+    lock = _name(NPM_LOCK)
+    print(lock, end=": ")
+    return npm_audited(lock, said)
+
+
+def npm_audited(lock: str, said: str) -> Audited:
+    """Print what `npm audit` (its JSON) found."""
+    try:
+        told = json.loads(said)
+        hurt, packages = told["vulnerabilities"], told["metadata"]["dependencies"]["total"]
+    except (ValueError, KeyError, TypeError):
+        print("npm is not installed, or its registry does not answer audits: not audited.")
+        return Audited(lock, None)
+    for name, package in hurt.items():
+        mended = "" if package.get("fixAvailable") else ", not mended yet"
+        print(f"{name} {package['range']}: {package['severity']}{mended}")
+    if not hurt:
+        print(f"{packages} packages, no known vulnerability")
+    return Audited(lock, packages, len(hurt))
 
 
 def sbom() -> int:
-    """Write build/sbom.json (CycloneDX 1.6, valid by its schema): the runtime and its licences."""
+    """Write build/sbom.json (CycloneDX 1.6, valid by its schema)."""
     command = [TOOLS / "cyclonedx-py", "environment", str(RUNTIME), "--validate"]
     command += ["--pyproject", str(ROOT / "pyproject.toml"), "--mc-type", "application"]
     command += ["--sv", "1.6", "--output-reproducible", "--of", "JSON", "-o", str(SBOM)]
@@ -88,7 +219,20 @@ def sbom() -> int:
             f"error: {SBOM} lacks what the lock has, or has another version: {', '.join(missing)}"
         )
         return 1
-    print(f"{SBOM.relative_to(ROOT)}: {len(bill['components'])} components, CycloneDX 1.6")
+    jars, npm = jar_components(), npm_components()
+    python = len(bill["components"])
+    bill["components"] += [*jars, *npm]
+    text = json.dumps(bill, indent=2) + "\n"
+    command = [TOOLS / "python", "-c", _VALIDATE]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(f"error: with jars and npm packages it is no CycloneDX 1.6: {done.stderr.strip()}")
+        return 1
+    SBOM.write_text(text, encoding="utf-8")
+    print(
+        f"{SBOM.relative_to(ROOT)}: {python} components of a worker, {len(jars)} jars of the "
+        f"broker, {len(npm)} npm packages of the tests, CycloneDX 1.6"
+    )
     return 0
 
 
@@ -101,6 +245,4 @@ def missing_from(bill: dict[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["sbom"]:
-        raise SystemExit(sbom())
-    raise SystemExit(max(map(audit, LOCKS)))
+    raise SystemExit({"sbom": sbom, "audit": audit, "jars": list_jars}[sys.argv[1]](*sys.argv[2:]))

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.support import supply
-from tests.support.kafka import CONFIG, KafkaMissingError, fetch_jars
+from tests.support import foreign, supply
+from tests.support.advisories import Package, look
+from tests.support.kafka import CONFIG, ROOT, KafkaMissingError, fetch_jars
 from tests.support.supply import audited, pins
 
 # -- the broker's jars -------------------------------------------------------------------------
@@ -126,8 +128,165 @@ UNKNOWN = {"name": "unknown", "skip_reason": "not found"}
 def test_an_audit_passes_only_when_every_package_was_looked_up(
     said: str, code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert audited(said) == code
+    assert audited("lock", said).is_clean == (code == 0)
     assert message in capsys.readouterr().out
+
+
+def npm_said(hurt: dict[str, Any]) -> str:
+    return json.dumps({"vulnerabilities": hurt, "metadata": {"dependencies": {"total": 3}}})
+
+
+HURT = {"bad": {"range": "<2", "severity": "high", "fixAvailable": False}}
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted", "message"),
+    [
+        (npm_said({}), supply.Audited("lock", 3), "3 packages, no known vulnerability"),
+        (npm_said(HURT), supply.Audited("lock", 3, 1), "bad <2: high, not mended yet"),
+        ('{"message": "405 Method Not Allowed"}', supply.Audited("lock", None), "does not answer"),
+        ("", supply.Audited("lock", None), "not installed"),
+    ],
+)
+def test_what_npm_says_is_summed_up(
+    said: str, wanted: supply.Audited, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert supply.npm_audited("lock", said) == wanted
+    assert message in capsys.readouterr().out
+
+
+def test_an_audit_ends_with_the_table_of_the_page(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`make audit` prints what SECURITY.md has of the last one; only figures may differ."""
+    found = supply.Audited("lock", 9, 1, 2)
+    monkeypatch.setattr(supply, "audit_lock", lambda lock: found._replace(lock=lock))
+    monkeypatch.setattr(supply, "audit_npm", lambda: supply.Audited("npm", None))
+    assert supply.audit() == 1
+    said = capsys.readouterr().out
+    assert "| `requirements-uv.lock` | 9 | 1 | 2 |\n| `npm` | not audited |  |  |\n" in said
+    assert said.endswith("| `deploy/kafka/jars.txt` | not audited |  |  |\n")
+    assert re.search(r"^`make audit` on \d{4}-\d\d-\d\d:$", said, re.MULTILINE)
+    page = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    assert re.search(r"^`make audit` on \d{4}-\d\d-\d\d(, by .*)?:$", page, re.MULTILINE)
+    for lock in (
+        *supply.LOCKS,
+        "tests/support/packages/package-lock.json",
+        "deploy/kafka/jars.txt",
+    ):
+        assert re.search(rf"^\| `{re.escape(lock)}` \|", page, re.MULTILINE), lock
+    monkeypatch.setattr(supply, "audit_npm", lambda: supply.Audited("npm", 3))
+    assert supply.audit() == 1
+    monkeypatch.setattr(supply, "audit_lock", lambda lock: supply.Audited(lock, 9))
+    assert supply.audit() == 0
+
+
+def advisory(ecosystem: str, name: str, **affected: Any) -> dict[str, Any]:
+    package = {"ecosystem": ecosystem, "name": name}
+    told = {"id": f"A-{name}", "modified": "2026-01-02T03:04:05Z"}
+    return {**told, "affected": [{"package": package, **affected}]}
+
+
+def within(**events: str) -> list[dict[str, Any]]:
+    return [{"type": "ECOSYSTEM", "events": [{what: at} for what, at in events.items()]}]
+
+
+@pytest.mark.parametrize(
+    ("affected", "named"),
+    [
+        ({"versions": ["1.9.2"]}, True),
+        ({"versions": ["1.9"], "ranges": within(introduced="0", fixed="1.9.2")}, False),
+        ({"ranges": within(introduced="0", fixed="1.9.3")}, True),
+        ({"ranges": within(introduced="0", fixed="1.9.3-rc1")}, True),
+        ({"ranges": within(introduced="0", fixed="1.9.2-rc1")}, False),
+        ({"ranges": within(introduced="1.10.0")}, False),
+        ({"ranges": within(introduced="0", last_affected="1.9.2")}, True),
+        ({"ranges": within(introduced="0", last_affected="1.9.1")}, False),
+        ({"ranges": [{"type": "GIT", "events": [{"introduced": "0"}]}]}, False),
+    ],
+)
+@pytest.mark.parametrize("ecosystem", ["PyPI", "npm", "Maven"])
+def test_an_advisory_names_the_versions_of_its_ranges(
+    tmp_path: Path, ecosystem: str, affected: dict[str, Any], named: bool
+) -> None:
+    package = Package(ecosystem, "some:part" if ecosystem == "Maven" else "some-part", "1.9.2")
+    others = [package._replace(name="other"), package._replace(ecosystem="Hex")]
+    name = "Some_Part" if ecosystem == "PyPI" else package.name  # there they are alike
+    told = advisory(ecosystem, name, **affected)
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "a.json").write_text(json.dumps(told))
+    (tmp_path / "deep" / "b.yaml").write_text(yaml.safe_dump({**told, "withdrawn": "2026-01-03"}))
+    looked = look(tmp_path, [package, *others])
+    assert looked.holes == ({package: [told["id"]]} if named else {})
+    assert (looked.advisories, looked.newest) == ({ecosystem: 2}, "2026-01-02")
+
+
+def test_an_audit_goes_by_a_folder_of_advisories(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, version = pins("requirements-uv.lock")[0]
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(advisory("PyPI", name, versions=[version])))
+    assert supply.audit(str(tmp_path)) == 1
+    said = capsys.readouterr().out
+    assert f"requirements-uv.lock: {name} {version}: A-{name}\n" in said
+    assert "requirements-gpu.lock: " in said
+    assert "jars.txt: not audited: the folder has no advisories of Maven" in said
+    assert re.search(r"^`make audit` on .*, by 1 advisories up to 2026-01-02:$", said, re.MULTILINE)
+    assert "| `requirements-uv.lock` | 1 | 1 | 0 |" in said
+    for ecosystem in ("PyPI", "npm", "Maven"):
+        (tmp_path / f"{ecosystem}.yaml").write_text(yaml.safe_dump(advisory(ecosystem, "none")))
+    (tmp_path / "a.yaml").unlink()
+    assert supply.audit(str(tmp_path)) == 0
+
+
+# -- jars and npm packages ---------------------------------------------------------------------
+
+
+def test_the_jars_that_are_listed_are_those_with_a_sum() -> None:
+    jars = foreign.listed_jars()
+    assert {jar.file for jar in jars} == foreign.sums().keys()
+    assert len({jar.file for jar in jars}) == len(jars)
+
+
+def test_jars_are_listed_by_what_maven_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = (
+        "The following files have been resolved:\n   org.b:b_2.13:jar:1.0-2:compile -- module b\n"
+    )
+    told += "   a:a:jar:3:runtime\n   c:c:jar:1:test\n"
+    program = tmp_path / "mvn"
+    program.write_text(
+        f"#!/bin/sh\nfor given; do case $given in\n"
+        f"-DoutputFile=*) cat > ${{given#*=}} <<'END'\n{told}END\n;;\nesac; done\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(foreign, "ROOT", tmp_path)
+    monkeypatch.setattr(foreign, "JARS", tmp_path / "jars.txt")
+    assert foreign.list_jars() == 0
+    assert foreign.listed_jars() == [
+        foreign.Jar("a", "a", "3"),
+        foreign.Jar("org.b", "b_2.13", "1.0-2"),
+    ]
+    assert "jars.txt: 2 jars" in capsys.readouterr().out
+
+
+def test_a_jar_and_an_npm_package_are_components_with_version_and_hash() -> None:
+    parts = [*foreign.jar_components(), *foreign.npm_components()]
+    assert len({part["bom-ref"] for part in parts}) == len(parts) > 40
+    sizes = {"SHA-256": 64, "SHA-512": 128}
+    for part in parts:
+        (digest,) = part["hashes"]
+        assert re.fullmatch(rf"[0-9a-f]{{{sizes[digest['alg']]}}}", digest["content"])
+        assert re.fullmatch(r"pkg:(maven|npm)/[\w.%-]+(/[\w.-]+)?@[\w.-]+", part["purl"])
+        assert part["purl"].endswith(f"/{part['name']}@{part['version']}")
+        assert part["scope"] == "excluded", "a worker needs none of them"
+    told = {part["name"]: part for part in parts}
+    assert told["specs"]["purl"].startswith("pkg:npm/%40asyncapi/specs@")
+    assert (told["specs"]["group"], "group" in told["kafkajs"]) == ("@asyncapi", False)
+    assert told["kafka-clients"]["purl"].startswith("pkg:maven/org.apache.kafka/kafka-clients@")
+    assert told["kafkajs"]["licenses"] == [{"expression": "MIT"}]
 
 
 def test_a_bill_of_materials_holds_what_the_lock_holds() -> None:
