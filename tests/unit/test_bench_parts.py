@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stream.config import load_settings
-from tests.bench import contexts, demo, report, scale_out
+from tests.bench import contexts, demo, drawn, report, scale_out
 from tests.bench.interest import Spec
 from tests.bench.peers import FULL, FULL_OVERWRITING
 from tests.bench.runner import Measurement
@@ -135,6 +135,23 @@ def test_what_contexts_cost_is_printed(
     ]
     assert lines[2].endswith("; 300 counts")  # 50 items, and each in 2 countries, 2 campaigns, now
     assert lines[3].endswith("; 3,000 counts")
+
+
+# The picture
+
+
+def test_the_picture_is_of_the_readmes_table() -> None:
+    page = drawn.README.read_text(encoding="utf-8")
+    told = drawn.PICTURE.read_text(encoding="utf-8")
+    assert told == drawn.picture(page), "run `python -m tests.bench.drawn`"
+    rates, costs, kinds = drawn.figures(page)
+    assert (rates["full engine"], costs["full engine"]) == (23_000, 42)
+    assert kinds["plain Faust agent with a table"].startswith("peers")
+    assert sum(kind == "Freshet" for kind in kinds.values()) == 3
+    with pytest.raises(ValueError, match="no table"):
+        drawn.figures("# Nothing")
+    with pytest.raises(ValueError, match="other cells"):
+        drawn.figures(page.replace("| 23,000 | 42 us |", "| 23,000 |"))
 
 
 # The demo

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.comparing.plots import chart
+from export.comparing.plots import bars, chart
 from export.data.dataset import Cases, Log, read_cases
 from export.data.splits import folds, moments, rolling
 from export.measuring import evaluate
@@ -289,6 +289,23 @@ def test_rolling_origin_trains_on_nothing_of_the_future() -> None:
             turned_to = log.item[window & (log.user == log.users.index(user))]
             assert len(targets)
             assert set(targets.tolist()) <= set(turned_to.tolist())
+
+
+def test_bars_are_xml_and_as_long_as_their_values() -> None:
+    panels = {"rate": {"<ours>": 200_000.0, "other": 50_000.0}, "cost": {"<ours>": 5, "other": 20}}
+    root = ET.fromstring(bars("A < B", panels, {"<ours>": "we", "other": "they"}))
+    _, *rects = root.findall("{*}rect")
+    widths = [float(rect.get("width", "nan")) for rect in rects]
+    assert widths[0] / widths[1] == pytest.approx(4, rel=0.01)
+    assert widths[3] / widths[2] == pytest.approx(4, rel=0.01)
+    fills = [rect.get("fill") for rect in rects]
+    assert fills[:2] == fills[2:]
+    assert fills[0] != fills[1]
+    assert {text.text for text in root.findall("{*}text")} >= {"<ours>", "200,000", "20", "they"}
+    for rect in rects:
+        assert float(rect.get("x", "nan")) + float(rect.get("width", "nan")) < 640
+        assert float(rect.get("y", "nan")) < float(root.get("height", "nan"))
+    assert ET.fromstring(bars("empty", {"x": {"a": 0.0}}, {"a": "b"})).tag.endswith("svg")
 
 
 def test_a_chart_is_xml_with_its_points_inside() -> None:
