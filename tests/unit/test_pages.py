@@ -22,6 +22,7 @@ from stream.cli import main
 from stream.config import load_settings
 from stream.demo import sample
 from stream.words.templates import parse
+from tests.support import mermaid
 from tests.support.commands import parse_freshet, words_of
 from tests.support.pages import PROGRAMS, ROOT, Block, blocks, command_lines, pages, program_of
 
@@ -222,6 +223,48 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert led_to.exists(), target
         if anchor:
             assert anchor in anchors(led_to), target
+
+
+# Diagrams
+
+DIAGRAMS = [block for block in blocks() if block.kind == "mermaid"]
+ILLUSTRATED = ("README.md", "stream/README.md", "deploy/README.md", "tests/README.md")
+
+
+def test_what_explains_a_whole_has_a_picture() -> None:
+    has = {str(block.page.relative_to(ROOT)) for block in DIAGRAMS}
+    assert has >= {*ILLUSTRATED, "stream/kafka/README.md"}
+    assert "](tests/bench/peers.svg)" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("block", DIAGRAMS, ids=lambda block: str(block.page.relative_to(ROOT)))
+def test_a_diagram_is_one(block: Block) -> None:
+    found = mermaid.parse(block.text)
+    assert len(found.nodes) > 2
+    # A test or a folder of tests that it names is there.
+    named = set(re.findall(r"test_\w+", block.text))
+    assert named <= {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("graph LR\na[x] --> b[y]", "no kind of diagram"),
+        ("flowchart LR\na[x] --> b", "b has no words"),
+        ("flowchart LR\na[x] -> b[y]", "no arrow at '-> b"),
+        ("flowchart LR\na[x (y)] --> b[y]", "no arrow at"),
+        ("flowchart LR\na[x] --> end[y]", "no node at 'end"),
+        ("flowchart LR\na[x] -->|(y)| b[y]", "no node at"),
+        ("flowchart LR\na[x] --> b[y]\nc[z]", "c is alone"),
+        ("flowchart LR\nsubgraph g [G]\na[x] --> b[y]", "1 groups are not ended"),
+        ("sequenceDiagram\nparticipant A as a\nA->>B: x", "nobody declared B"),
+        ("sequenceDiagram\nparticipant A as a\nparticipant B as b\nA->>A: x", "B is alone"),
+        ("sequenceDiagram\nparticipant A as a\nA->>A: x; y", "no line of a sequence"),
+    ],
+)
+def test_a_slip_in_a_diagram_is_told(text: str, told: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)):
+        mermaid.parse(text)
 
 
 # Python, TOML, JSON
