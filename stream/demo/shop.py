@@ -67,6 +67,8 @@ class _Told(Struct, forbid_unknown_fields=True):
     title: str
     category: str
     bid: float | None = None
+    budget: float | None = None
+    budget_period_s: float | None = None
 
 
 class _MadeUp(Struct, forbid_unknown_fields=True):
@@ -170,8 +172,11 @@ def _others(made_up: _MadeUp, vectors: Vectors) -> Iterator[Item]:
         fields = {
             **_of_category(ad.category, vectors),
             "shop": made_up.categories[ad.category].shop,
+            "bid": ad.bid,
+            "budget": ad.budget,
+            "budget_period_s": ad.budget_period_s,
         }
-        yield Item(f"ad-{_slug(ad.title)}", kind="ad", title=ad.title, bid=ad.bid, **fields)
+        yield Item(f"ad-{_slug(ad.title)}", kind="ad", title=ad.title, **fields)
     for article in made_up.content:
         fields = _of_category(article.category, vectors)
         yield Item(f"read-{_slug(article.title)}", kind="content", title=article.title, **fields)

@@ -8,21 +8,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from stream.config import Placement, load_settings
 from stream.contracts import ITEM_KINDS, ListedItem, Recommendation, decode_item
 from stream.core.bundle import Bundle
 from stream.demo import sample, shop
-from stream.placements import Caps, Explore, PriceBand
+from stream.placements import Caps, Explore, Frequency, PriceBand
 from tests.unit.test_engine import NOW_MS, Shop, lists
 
 BUNDLE = Bundle.load(sample.BUNDLE)
 ITEMS = {item.item_id: item for item in shop.assortment(BUNDLE)}
 PRODUCTS = [item for item in ITEMS.values() if item.kind == "product"]
-PLACEMENTS = load_settings(shop.SETTINGS, environ={}).placements
+SETTINGS = load_settings(shop.SETTINGS, environ={})
+PLACEMENTS = SETTINGS.placements
 
 LUNCH_BAG, NOTEBOOK, CAKESTAND, NAPKINS = "20727", "20685", "22423", "21080"
+PEGS = "22558"  # bought with the notebook
 
 
 class Did(NamedTuple):
@@ -83,6 +85,8 @@ BOUGHT_BAGS = [Did("purchase", item_id) for item_id in in_category("Bags", 3)]
 CHRISTMAS = [Did("purchase", item_id) for item_id in in_category("Christmas", 2)]
 DEAR = [Did("purchase", i.item_id) for i in PRODUCTS if (i.price or 0) > 8][:3]
 TEA_AD = "ad-loose-leaf-tea-by-post"
+LIGHTS_AD = "ad-starlight-chains-ten-metres"
+LIGHTS = [Did("click", item_id) for item_id in in_category("Candles & lights", 3)]
 BAKING = [Did("click", item_id) for item_id in in_category("Baking", 3)]
 TEA = [Did("click", item_id) for item_id in in_category("Tea & mugs", 3)]
 ARTICLE = "read-what-your-mug-says-about-you"
@@ -135,6 +139,24 @@ CASES: dict[str, Case] = {
         LOOKED,
         lambda found: any(one.explored for one in found),
     ),
+    "home: exploring a little": Case(
+        "home",
+        having(explore=Explore()),
+        LOOKED,
+        lambda found: any(one.propensity < 1 for one in found),
+    ),
+    "product: bought is bought": Case(
+        "product",
+        having(exclude_bought=False),
+        [Did("purchase", CAKESTAND)],
+        lambda found: CAKESTAND not in ids(found),
+    ),
+    "product: not what is in the cart": Case(
+        "product",
+        having(exclude_in_cart=False),
+        [Did("add_to_cart", CAKESTAND)],
+        lambda found: CAKESTAND not in ids(found),
+    ),
     "product: no giveaways": Case(
         "product",
         without_rule(0),
@@ -146,6 +168,18 @@ CASES: dict[str, Case] = {
         having(based_on="history"),
         [*BOUGHT_BAGS, Did("add_to_cart", NOTEBOOK)],
         lambda found: {one.reason.item_id for one in found} == {NOTEBOOK},
+    ),
+    "cart: bought is bought": Case(
+        "cart",
+        having(exclude_bought=False),
+        [Did("purchase", PEGS), Did("add_to_cart", NOTEBOOK)],
+        lambda found: PEGS not in ids(found),
+    ),
+    "cart: not what is in it": Case(
+        "cart",
+        having(exclude_in_cart=False),
+        [Did("add_to_cart", PEGS)],
+        lambda found: PEGS not in ids(found),
     ),
     "cart: small things": Case(
         "cart",
@@ -195,20 +229,53 @@ CASES: dict[str, Case] = {
         [Did("click", TEA_AD, s=90), Did("click", in_category("Tea & mugs", 1)[0])],
         lambda found: TEA_AD in ids(found),
     ),
+    "ads: not a fourth time": Case(
+        "ads",
+        having(frequency=Frequency()),
+        [*[Did("impression", TEA_AD)] * 3, *TEA],
+        lambda found: TEA_AD not in ids(found),
+    ),
+    "ads: until two minutes have passed": Case(
+        "ads",
+        having(frequency=Frequency(most=3)),
+        [*[Did("impression", TEA_AD, s=150)] * 3, *TEA],
+        lambda found: TEA_AD in ids(found),
+    ),
     "content: read is read": Case(
         "content",
         having(exclude_seen=False),
         [*TEA, Did("click", ARTICLE)],
         lambda found: ARTICLE not in ids(found),
     ),
+    "content: and comes back": Case(
+        "content",
+        having(seen_window_s=None),
+        [Did("click", ARTICLE, s=2 * 3600), *TEA],
+        lambda found: ARTICLE in ids(found),
+    ),
     "shops: ratings": Case(
         "shops", having(rating_weight=0.0), SHED, lambda found: found[0].item_id != "potting-shed"
     ),
-    "mail: a price band": Case(
+    "mail: nothing too cheap": Case(
         "mail",
-        having(price_band=PriceBand()),
+        having(price_band=PriceBand(high=2.5)),
         DEAR,
         lambda found: all((ITEMS[one.item_id].price or 0) >= 0.4 * 8 for one in found),
+    ),
+    "mail: nothing too dear": Case(
+        "mail",
+        having(price_band=PriceBand(low=0.4)),
+        CHEAP,
+        lambda found: all((ITEMS[one.item_id].price or 0) <= 2.5 * 0.4 for one in found),
+    ),
+    "mail: diversity": Case(
+        "mail", having(diversity=0.0), LOOKED, lambda found: likeness(found) < 0.2
+    ),
+    "mail: bought is bought": Case(
+        "mail",
+        having(exclude_bought=False),
+        [Did("purchase", CAKESTAND)],
+        lambda found: CAKESTAND not in ids(found),
     ),
     "mail: nothing that was seen": Case(
         "mail",
@@ -232,7 +299,8 @@ def shown() -> dict[str, Recommendation]:
     variants = {
         f"off-{at}": case.off(PLACEMENTS[case.placement]) for at, case in enumerate(CASES.values())
     }
-    demo = Shop(BUNDLE, 50, **PLACEMENTS, **variants)
+    impressions = SETTINGS.state.impressions
+    demo = Shop(BUNDLE, 50, impressions=impressions, **PLACEMENTS, **variants)
     for item in ITEMS.values():
         demo.catalogue.put(item)
     did = [(name, done) for name, case in CASES.items() for done in case.after]
@@ -249,6 +317,47 @@ def test_a_rule_of_the_demo_is_seen_to_act(shown: dict[str, Recommendation], nam
     off = f"off-{list(CASES).index(name)}"
     assert case.seen(shown[name].lists[case.placement].items)
     assert not case.seen(shown[name].lists[off].items)
+
+
+def parts(placement: Placement) -> dict[str, Any]:
+    """What is set of a placement, by names: of what has settings of its own, each of these."""
+    told: dict[str, Any] = {}
+    for name, value in asdict(placement).items():
+        if name in ("caps", "price_band"):
+            told |= {f"{name}.{part}": of for part, of in asdict(value).items()}
+        else:
+            told[name] = value
+    return told
+
+
+def test_every_rule_of_the_demo_has_a_case() -> None:
+    usual, steady = parts(Placement()), PLACEMENTS["home-steady"]
+    for name, placement in PLACEMENTS.items():
+        told = parts(placement)
+        ruled = {part for part in told if told[part] != usual[part]} - {"k", "kinds"}
+        if name in ("home", "home-curious"):  # what they have in common is seen of the steady one
+            assert replace(placement, explore=steady.explore) == steady
+            ruled = {"explore"}
+        off = [case.off(placement) for case in CASES.values() if case.placement == name]
+        changed = {part for one in off for part, of in parts(one).items() if of != told[part]}
+        assert ruled <= changed, f"{name}: {ruled - changed}"
+        without = {one.rules for one in off} - {placement.rules}
+        assert "rules" not in ruled or len(without) == len(placement.rules), name
+
+
+@pytest.mark.parametrize("budget", [ITEMS[LIGHTS_AD].budget, None])
+def test_an_ad_leaves_the_lists_once_its_budget_is_spent(budget: float | None) -> None:
+    demo = Shop(BUNDLE, 50, ads=PLACEMENTS["ads"])
+    for item in ITEMS.values():
+        if item.kind == "ad" or item.category == "Candles & lights":
+            demo.catalogue.put(replace(item, budget=budget if item.item_id == LIGHTS_AD else None))
+    shown = []
+    for clicks in range(4):
+        looked = [done.event(f"visitor {clicks}") for done in LIGHTS]
+        (record,) = lists(demo.step(*looked, now_ms=NOW_MS + 2000 * clicks))
+        shown.append(LIGHTS_AD in ids(record.lists["ads"].items))
+        demo.step(Did("click", LIGHTS_AD).event(f"visitor {clicks}"), now_ms=NOW_MS + 2000 * clicks)
+    assert shown == [True, True, True, budget is None]
 
 
 def test_products_are_real_and_the_rest_is_of_every_kind() -> None:
