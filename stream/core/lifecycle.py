@@ -9,11 +9,13 @@ nothing of states and Kafka.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Set
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from stream.core.user_keys import UserKeys
 
 _LEAVE_AT_LEAST: Final = 64  # a step lets so many users go, and as many more as it has events
 # A step looks at so many slots, and at so many more an event, so that the hand comes round.
@@ -56,7 +58,7 @@ class Lifecycle:
         self._queue: OrderedDict[bytes, int] = OrderedDict()
 
     def expired(
-        self, keys: Sequence[bytes], clock_ms: int, events: int, most: int, stay: Set[bytes]
+        self, keys: UserKeys, clock_ms: int, events: int, most: int, stay: Set[bytes]
     ) -> list[bytes]:
         """The next few users that are inactive for too long, at most `most`.
 
@@ -78,7 +80,7 @@ class Lifecycle:
         start = min(self._hand, users)
         stop = min(start + _LOOK_AT_LEAST + _LOOK_PER_EVENT * events, users)
         old = start + np.flatnonzero(self._newest_ms(slice(start, stop)) < clock_ms - limit_ms)
-        found = [key for slot in old.tolist() if (key := keys[slot]) not in stay]
+        found = [key for key in keys.some(old) if key not in stay]
         if found:  # whoever takes their slots comes from the end: look here again
             self._hand = start
         elif stop == users:
@@ -90,8 +92,7 @@ class Lifecycle:
 
     def evicted(
         self,
-        keys: Sequence[bytes],
-        find: Callable[[Sequence[bytes]], NDArray[np.int64]],
+        keys: UserKeys,
         most: int,
         stay: Set[bytes],
     ) -> list[bytes]:
@@ -102,7 +103,6 @@ class Lifecycle:
         Parameters
         ----------
         keys : of all slots
-        find : slots of some keys, -1 where there is none: int64, shape (m,)
         """
         excess = min(len(keys) - self.limits.max_users, most) if self.limits.max_users else 0
         found: list[bytes] = []
@@ -112,11 +112,11 @@ class Lifecycle:
                 if looked:
                     break  # the rest of them stay
                 looked = True
-                self._look_for_the_least_active(keys, find(found))
+                self._look_for_the_least_active(keys, keys.find(found))
                 continue
             next_few = min(len(self._queue), excess - len(found))
             due = [self._queue.popitem(last=False) for _ in range(next_few)]
-            slots = find([key for key, _ in due])
+            slots = keys.find([key for key, _ in due])
             active_ms = np.where(slots < 0, -1, self._newest_ms(slice(0, len(keys)))[slots])
             found += [
                 key
@@ -129,7 +129,7 @@ class Lifecycle:
         """Hold the key of a user no longer who was erased."""
         self._queue.pop(key, None)
 
-    def _look_for_the_least_active(self, keys: Sequence[bytes], taken: NDArray[np.int64]) -> None:
+    def _look_for_the_least_active(self, keys: UserKeys, taken: NDArray[np.int64]) -> None:
         newest_ms = self._newest_ms(slice(0, len(keys))).copy()
         newest_ms[taken] = np.iinfo(np.int64).max
         wanted = len(keys) - len(taken) - self.limits.max_users
@@ -139,7 +139,7 @@ class Lifecycle:
             return
         at = np.argpartition(newest_ms, wanted - 1)[:wanted]
         at = at[np.argsort(newest_ms[at], kind="stable")]
-        self._queue.update((keys[slot], int(newest_ms[slot])) for slot in at.tolist())
+        self._queue.update(zip(keys.some(at), newest_ms[at].tolist(), strict=True))
 
 
 def leave_at_most(events: int) -> int:

@@ -217,7 +217,7 @@ class UserShard:
         stay = set(busy)
         most = leave_at_most(events)
         lifecycle = self._lifecycle
-        evicted = self.forget(lifecycle.evicted(self.keys, self.keys.find, most, stay))
+        evicted = self.forget(lifecycle.evicted(self.keys, most, stay))
         most -= len(evicted)
         clock_ms = min(self.newest_ms, now_ms)
         expired = lifecycle.expired(self.keys, clock_ms, events, most, stay)

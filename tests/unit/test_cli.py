@@ -183,6 +183,7 @@ def test_bundle_show_and_check(capsys: pytest.CaptureFixture[str]) -> None:
         "item_storage": "float32",
         "recent": 0,
         "head": None,
+        "live_weights": False,
         **written,
     }  # which a bundle from before it does not say
     assert main(["bundle", "check", str(sample.BUNDLE), "--json"]) == 0
