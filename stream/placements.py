@@ -272,6 +272,9 @@ class Placement(Section, frozen=True):
         ),
     ] = 0.0
     explore: Explore = Explore()
+    reason_shares: Annotated[
+        bool, Meta(description="reasons say how much of its score an item owes to what they name")
+    ] = False
     caps: Caps = Caps()
     pins: tuple[Pin, ...] = ()
     rules: Annotated[tuple[Rule, ...], Meta(max_length=MAX_RULES)] = ()

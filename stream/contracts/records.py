@@ -17,7 +17,6 @@ MAX_ID_BYTES: Final = 256
 MAX_VALUE_BYTES: Final = 64 * 1024
 MIN_EVENT_TIME_MS: Final = 946_684_800_000  # 2000-01-01: a smaller number is seconds, or a bug
 MAX_AHEAD_MS: Final = 86_400_000  # a day: more than any time zone mistaken for UTC
-
 MAX_AMOUNT: Final = 1e15  # of one purchase that counts: sums of them stay finite
 MIN_INT64: Final = -(2**63)
 MAX_INT64: Final = 2**63 - 1
@@ -188,11 +187,13 @@ class Reason(Struct, frozen=True, gc=False):
     Attributes
     ----------
     words : the same for people to read, where the settings want it here
+    share : the score less the score without that interaction, in lists whose placement wants it
     """
 
     code: str
     item_id: str | None = None
     words: str | UnsetType = UNSET
+    share: float | UnsetType = UNSET
 
 
 class ListedItem(Struct, frozen=True, gc=False):
@@ -203,8 +204,7 @@ class ListedItem(Struct, frozen=True, gc=False):
     score : in [0, 1]
     rank : from 1
     explored : placed here to learn, not because of its score
-    propensity : probability in (0, 1] with which this item was drawn for its place, given the items
-        before it
+    propensity : probability in (0, 1] of this item at its place, given the items before it
     price : as the catalogue has it; not there when it has none
     """
 

@@ -7,66 +7,30 @@ largest thing that the engine writes, once per user and micro-batch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from msgspec import UNSET
 
 from stream.compiled import INT, array, compiled, part_of_compiled
-from stream.contracts.codec import encode_record
+from stream.contracts.phrases import CODES, Worded, fixed_pieces
 from stream.contracts.pieces import FIRST_ROOM, WORD, Pieces, Places, Words, words_of
-from stream.contracts.records import (
-    EVENT_TYPES,
-    PLAIN_REASONS,
-    ListedItem,
-    Reason,
-    Recommendation,
-)
+from stream.contracts.records import EVENT_TYPES, Recommendation
 
-_MAX_DIGITS: Final = 48  # of a score, a rank and a propensity, with commas and braces
+_MAX_DIGITS: Final = 72  # of a score, a rank, a propensity and a share, with commas and braces
 
 # Numbers of the pieces; then reasons by their code (of an event type the beginning), what comes
 # after the item's id, what comes after its title (empty: none is wanted), then three for each item.
-_OPEN, _ITEM, _SCORE, _RANK, _REASON, _END, _FALSE, _TRUE, _CLOSE, _FIRST_CODE = range(10)
-_COMMA, _POINT, _BRACE, _ZERO = b",.}0"
+_OPEN, _ITEM, _SCORE, _RANK, _REASON, _SHARE, _END, _FALSE, _TRUE, _CLOSE, _FIRST_CODE = range(11)
+_COMMA, _POINT, _BRACE, _ZERO, _MINUS = b",.}0-"
 _WORD: Final = 8  # as `WORD`: compiled code does not notice a change in another module
 assert _WORD == WORD
 _EVENT_TYPE_CODES: Final = 1 + max(EVENT_TYPES.values())
-_CODES: Final = 1 + max(PLAIN_REASONS.values())
 # Arguments of `_write`, since they are made of another module's.
-_FIRST_ID: Final = _FIRST_CODE + 3 * _CODES  # of row r: the id at + 3 r, then price and title
-
-Worded = Mapping[str, tuple[str, str | None]]  # code -> words before the title, and after it
-
-
-def _fixed_pieces(words: Worded) -> list[bytes]:
-    """What is the same in all lists, cut out of an encoded item: the codec knows how one looks."""
-    popular = Reason("popular")
-    shown = encode_record(ListedItem("X", 0.5, 1, popular))
-    explored = encode_record(ListedItem("X", 0.5, 1, popular, explored=True, propensity=0.5))
-    item, _, rest = shown.partition(b'"X"')
-    score, _, rest = rest.partition(b"0.5")
-    rank, _, rest = rest.partition(b"1")
-    reason, _, rest = rest.partition(encode_record(popular))
-    end = rest.removesuffix(b"}")
-    told = explored.partition(encode_record(popular))[2].partition(b"0.5")[0]
-    flags = [told.replace(b"true", flag) for flag in (b"false", b"true")]
-    codes, after_id, after_title = [b""] * _CODES, [b""] * _CODES, [b""] * _CODES
-    for name, code in EVENT_TYPES.items():
-        before, after = words.get(name, ("", None))
-        told = encode_record(Reason(name, "X", before or UNSET))
-        codes[code], _, after_id[code] = told.partition(b'"X"')
-        if after is not None:
-            titled = encode_record(Reason(name, "X", before + "\0" + after)).partition(b'"X"')[2]
-            after_id[code], _, after_title[code] = titled.partition(b"\\u0000")
-    for name, plain in PLAIN_REASONS.items():
-        codes[plain] = encode_record(Reason(name, None, words.get(name, ("",))[0] or UNSET))
-    by_code = [*codes, *after_id, *after_title]
-    return [b'{"items":[', item, score, rank, reason, end, *flags, b"]}", *by_code]
+_FIRST_ID: Final = _FIRST_CODE + 3 * CODES  # of row r: the id at + 3 r, then price and title
 
 
 class RawRecommendation(Recommendation, frozen=True, gc=False):
@@ -85,7 +49,7 @@ class ListWriter:
 
     def __init__(self, words: Worded | None = None) -> None:
         self._pieces = Pieces()
-        fixed = _fixed_pieces(words or {})
+        fixed = fixed_pieces(words or {})
         self._pieces.put(np.arange(len(fixed)), fixed)
         self._fixed_bytes = sum(map(len, fixed))
         self._out = np.empty(FIRST_ROOM, np.uint8)  # kept: new memory is dear to touch
@@ -119,6 +83,7 @@ class ListWriter:
         reason_types: npt.NDArray[np.uint8],
         explored: npt.NDArray[np.bool_] | None = None,
         propensities: npt.NDArray[np.float32] | None = None,
+        shares: npt.NDArray[np.float32] | None = None,
     ) -> list[msgspec.Raw]:
         """A `RankedList` for each user.
 
@@ -130,6 +95,8 @@ class ListWriter:
             of `PLAIN_REASONS`
         explored, propensities : shape (users, k), the latter in (0, 1], written with nine digits
             and never as 0; None: false and 1 for all
+        shares : float32, shape (users, k), in [-1, 1]; what scores owe to the interactions behind
+            them, NaN where that is not told; None: nowhere
 
         Raises
         ------
@@ -144,7 +111,9 @@ class ListWriter:
         ends = np.empty(users, np.int64)
         if explored is None or propensities is None:
             explored, propensities = np.zeros((0, 0), np.bool_), np.zeros((0, 0), np.float32)
-        columns = (rows, scores, reason_rows, reason_types, explored, propensities)
+        if shares is None:
+            shares = np.zeros((0, 0), np.float32)
+        columns = (rows, scores, reason_rows, reason_types, explored, propensities, shares)
         text, out = words_of(pieces.text), words_of(self._out)
         told = (_EVENT_TYPE_CODES, _FIRST_ID, text, pieces.places)
         unknown = _write(*columns, *told, self._out, out, ends)
@@ -188,6 +157,22 @@ def _put_number(
 
 
 @part_of_compiled
+def _put_fraction(
+    out: npt.NDArray[np.uint8], at: np.int64, value: np.float64, digits: int
+) -> np.int64:
+    """Write a number with so many digits behind its point."""
+    one = np.int64(10**digits)
+    parts = np.int64(np.rint(value * one))
+    if parts < 0:
+        out[at] = _MINUS
+        at += 1
+        parts = -parts
+    at = _put_number(out, at, parts // one, 1)
+    out[at] = _POINT
+    return _put_number(out, at + 1, parts % one, digits)
+
+
+@part_of_compiled
 def _unknown(
     rows: npt.NDArray[np.int64],
     scores: npt.NDArray[np.float32],
@@ -222,6 +207,7 @@ def _unknown(
     array("u1", 2),
     array("?", 2),
     array("f4", 2),
+    array("f4", 2),
     INT,
     INT,
     array("u8"),
@@ -237,6 +223,7 @@ def _write(
     reason_types: npt.NDArray[np.uint8],
     explored: npt.NDArray[np.bool_],
     propensities: npt.NDArray[np.float32],
+    shares: npt.NDArray[np.float32],
     event_types: int,
     first_id: int,
     text: Words,
@@ -266,10 +253,7 @@ def _write(
             at = _put(words, at, text, places, _ITEM)
             at = _put(words, at, text, places, first_id + 3 * rows[user, place])
             at = _put(words, at, text, places, _SCORE)
-            millionths = np.int64(np.rint(np.float64(score) * 1e6))
-            at = _put_number(out, at, millionths // 1_000_000, 1)
-            out[at] = _POINT
-            at = _put_number(out, at + 1, millionths % 1_000_000, 6)
+            at = _put_fraction(out, at, np.float64(score), 6)
             at = _put(words, at, text, places, _RANK)
             at = _put_number(out, at, np.int64(place + 1), 1)
             at = _put(words, at, text, places, _REASON)
@@ -283,15 +267,17 @@ def _write(
                 if places[behind + codes, 1] > places[behind + codes, 0]:
                     at = _put(words, at, text, places, item + 2)
                     at = _put(words, at, text, places, behind + codes)
+                if shares.shape[0] > 0 and not np.isnan(shares[user, place]):
+                    at = _put(words, at - 1, text, places, _SHARE)  # inside the reason's braces
+                    at = _put_fraction(out, at, np.float64(shares[user, place]), 6)
+                    out[at] = _BRACE
+                    at += 1
             if propensities.shape[0] == 0:
                 at = _put(words, at, text, places, _END)
             else:
                 at = _put(words, at, text, places, _TRUE if explored[user, place] else _FALSE)
                 propensity = min(max(np.float64(propensities[user, place]), 1e-9), 1.0)
-                billionths = np.int64(np.rint(propensity * 1e9))
-                at = _put_number(out, at, billionths // 1_000_000_000, 1)
-                out[at] = _POINT
-                at = _put_number(out, at + 1, billionths % 1_000_000_000, 9)
+                at = _put_fraction(out, at, np.float64(propensity), 9)
             at = _put(words, at, text, places, first_id + 3 * rows[user, place] + 1)
             out[at] = _BRACE
             at += 1

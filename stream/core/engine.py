@@ -33,12 +33,12 @@ from stream.core.counting import count_events, count_items, count_segments, coun
 from stream.core.fold import fold, rebuild
 from stream.core.lifecycle import Limits
 from stream.core.micro_batch import Decoded, ErasedUser, Part, PartResult, StepResult
-from stream.core.model import Model
+from stream.core.model import USERS_AT_ONCE, Model
 from stream.core.numbering import number_users
 from stream.core.policy.changing import Change
 from stream.core.policy.exploring import ShopCounts
 from stream.core.policy.learning import Happened
-from stream.core.policy.lists import USERS_AT_ONCE, Lists
+from stream.core.policy.lists import Lists
 from stream.core.policy.made import EncodedLists
 from stream.core.pseudonyms import Pseudonyms
 from stream.core.quality.live import Quality

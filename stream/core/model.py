@@ -30,6 +30,10 @@ from stream.core.weighing import Weighing
 from stream.errors import BundleError
 
 REPLAY_LIMIT_S = 60.0  # of golden sequences; the demo's take 5 ms
+# Users to be scored at once. The item table is packed anew for each product, since it may change
+# between two, and more users share that: 234 us a user at 1, 56 at 32, 44 at 128, 43 at 256 (10,112
+# items, 64 dimensions, one busy core).
+USERS_AT_ONCE = 128
 ROWS_MULTIPLE = 128  # capacities are multiples of it, as the score graphs of all block sizes want
 
 Float32 = npt.NDArray[np.float32]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stream.contracts import Item, decode_answer
-from stream.core.answers.candidates import mixed
+from stream.core.answers.judging import mixed
 from stream.core.bundle import Bundle
 from tests.support.desk import Desk, ids, scores
 

@@ -19,8 +19,7 @@ from stream.core.catalogue import Catalogue
 from stream.core.engine import Engine
 from stream.core.lifecycle import Limits
 from stream.core.micro_batch import StepResult
-from stream.core.model import Model
-from stream.core.policy.lists import USERS_AT_ONCE
+from stream.core.model import USERS_AT_ONCE, Model
 from stream.core.quality.live import LATELY_S
 from stream.core.quality.memory import WAYS, Memory
 from stream.core.quality.outcomes import BOUNDS, EXPLORED, LOOKED_UP, Outcomes

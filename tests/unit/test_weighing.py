@@ -28,6 +28,7 @@ from tests.unit.test_model import random_log
 
 OTHER = Weights(click=-0.7, view=3.0, half_lives_s=(3600.0, 60.0))
 HOUR_MS = 3_600_000
+HOME = Placement(k=10)
 
 
 def folded(model: Model, *events: tuple[EventType, float]) -> np.ndarray:
@@ -121,10 +122,10 @@ def test_what_the_manifest_says_must_be_what_the_graph_takes(tmp_path: Path) -> 
         write_bundle(dataclasses.replace(trained, additive=one_sum), tmp_path / "one sum")
 
 
-def adopt(shop: Shop, weights: Weights) -> None:
+def adopt(shop: Shop, weights: Weights, home: Placement = HOME) -> None:
     lists_ = shop.engine.answers.lists
     weighing = Weighing.of(shop.engine.model.bundle.manifest, weights)
-    change = lists_.change_to({"home": Placement(k=10)}, weighing)
+    change = lists_.change_to({"home": home}, weighing)
     list(change.pieces(NOW_MS))
     shop.engine.adopt(change)
 

@@ -159,6 +159,25 @@ def test_what_was_explored_says_so_and_how_likely_it_was() -> None:
     assert list(items[1]) == list(json.loads(encode_record(wanted)))
 
 
+def test_a_reason_says_its_share_where_it_is_known() -> None:
+    for words in (None, WORDS):
+        writer = ListWriter(words)
+        ids = ["a", 'b"', "c", "d", "e", "f"]
+        writer.put_items([1, 2, 3, 4, 5, 6], ids, [None, 2, *[None] * 4], ids)
+        rows, scores = np.array([[1, 2, 3, 4, 5, 6]]), np.full((1, 6), 0.5, np.float32)
+        codes = ["click", "like", "cancel", "click", "popular", "click"]
+        types = np.array([[EVENT_TYPES.get(code, 0) for code in codes]], np.uint8)
+        shares = np.array([[0.25, -0.0316, np.nan, 1.0, np.nan, 4e-7]], np.float32)
+        (home,) = writer.ranked_lists(rows, scores, rows, types, shares=shares)
+        reasons = [item["reason"] for item in json.loads(bytes(home))["items"]]
+        told = [reason.get("share") for reason in reasons]
+        assert told == [0.25, -0.0316, None, 1.0, None, 0.0]
+        said = reasons[1].get("words", msgspec.UNSET)
+        wanted = Reason("like", 'b"', said, -0.0316)
+        assert list(reasons[1].items()) == list(json.loads(encode_record(wanted)).items())
+        assert bytes(home).count(b"share") == 4
+
+
 def test_a_list_ends_before_the_first_item_that_is_not_to_be_listed() -> None:
     writer = ListWriter()
     writer.put_items([1], ["a"], [None])

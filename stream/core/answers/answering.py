@@ -29,8 +29,8 @@ from stream.core.answers.beside import similar_to, together
 from stream.core.answers.judging import explain, rank
 from stream.core.catalogue import Catalogue
 from stream.core.micro_batch import Asked, Part, PartResult
-from stream.core.model import Model
-from stream.core.policy.lists import USERS_AT_ONCE, Lists
+from stream.core.model import USERS_AT_ONCE, Model
+from stream.core.policy.lists import Lists
 from stream.core.policy.variants import placement_and_variant
 from stream.core.pseudonyms import Pseudonyms
 from stream.core.wire import Layout

@@ -22,7 +22,6 @@ from stream.contracts import (
     Reason,
     Status,
 )
-from stream.core.answers.candidates import Candidates
 from stream.core.bundle import NEVER_LISTED
 from stream.core.catalogue import NO_ITEM, Catalogue
 from stream.core.fold import rebuild
@@ -88,7 +87,7 @@ class Room:
         self.catalogue = catalogue
         self.lists = lists
         self.layout = layout
-        self.candidates = Candidates(model)
+        self.candidates = lists.candidates
 
     def crowd(self, asked: Sequence[Asked], placement: str) -> Crowd:
         """Look at the users of some requests; states of another model are rebuilt in the copy."""

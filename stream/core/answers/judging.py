@@ -6,6 +6,7 @@ Nothing that was asked about is left out: what a list would not have held says w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,6 @@ from numpy.typing import NDArray
 
 from stream.contracts import Answer, AnsweredItem, Mark
 from stream.core.answers.asking import Crowd, Room, Standing, rounded
-from stream.core.answers.candidates import mixed
 from stream.core.answers.explaining import shares
 from stream.core.catalogue import NO_ITEM
 
@@ -42,7 +42,13 @@ class Judged(NamedTuple):
         standing = room.standing(crowd.audience, crowd.placement)
         ids = [one.request.candidate_ids for one in crowd.asked]
         rows = [room.catalogue.rows(of_user) for of_user in ids]
-        scores = _scores(room, crowd.placement, rows, standing)
+        scores = room.candidates.by_rules(
+            rows,
+            standing.bits,
+            partial(room.bias, crowd.placement),
+            room.lists.placement(crowd.placement).beta,
+            standing.basis,
+        )
         padded = np.zeros((len(rows), max(map(len, rows))), np.int64)
         for user, mine in enumerate(rows):
             padded[user, : len(mine)] = mine
@@ -97,26 +103,6 @@ def explain(room: Room, crowd: Crowd) -> list[Answer]:
     return answers
 
 
-def _scores(
-    room: Room, placement: str, rows: list[NDArray[np.int64]], standing: Standing
-) -> list[NDArray[np.float32]]:
-    """What each user's candidates score, by the rules in force for each."""
-    beta, basis = room.lists.placement(placement).beta, standing.basis
-    found = [np.empty(0, np.float32)] * len(rows)
-    for bits in np.unique(standing.bits).tolist():
-        who = np.flatnonzero(standing.bits == bits)
-        scores = room.candidates.scores(
-            [rows[user] for user in who.tolist()],
-            room.bias(placement, bits),
-            beta,
-            basis.states[who],
-            basis.ring.take(who),
-        )
-        for user, of_user in zip(who.tolist(), scores, strict=True):
-            found[user] = of_user
-    return found
-
-
 def _marks(
     ids: Sequence[str],
     rows: NDArray[np.int64],
@@ -138,3 +124,36 @@ def _marks(
         before.add(item_id)
         marks.append(mark)
     return marks
+
+
+def mixed(
+    scores: NDArray[np.float32],
+    known: NDArray[np.bool_],
+    relevance: Sequence[float] | None,
+    weight: float,
+) -> NDArray[np.float64]:
+    """What candidates are ordered by: (1 - weight) * interest + weight * relevance.
+
+    Both are scaled to [0, 1] by the smallest and the largest among these candidates, since neither
+    a probability of a hundredth nor a search engine's score of 17 says anything beside the other.
+    Where all are alike they are 1. An item that nobody knows has no interest.
+
+    Parameters
+    ----------
+    scores : float32, shape (m,)
+    known : bool, shape (m,); of which candidates there is a score
+    relevance : m numbers; None: the scores alone, as they are
+    """
+    if relevance is None:
+        return scores.astype(np.float64)
+    interest = np.zeros(len(scores))
+    if known.any():
+        interest[known] = _scaled(scores[known].astype(np.float64))
+    return (1 - weight) * interest + weight * _scaled(np.array(relevance, np.float64))
+
+
+def _scaled(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    largest = np.abs(numbers).max()
+    numbers = numbers / largest if largest > 0 else numbers  # a difference may not be finite else
+    span = numbers.max() - numbers.min()
+    return (numbers - numbers.min()) / span if span > 0 else np.ones(len(numbers))

@@ -67,13 +67,25 @@ class Basis(NamedTuple):
     states : float32, shape (n, state_size)
     ring : the interactions that they are of
     struck : int64, shape (n, m); rows to leave out besides those of the ring; None: none
+    behind_s : float32, shape (n,); how long before a user's newest event the state is of; None: it
+        is of that event
     """
 
     states: NDArray[np.float32]
     ring: Ring
     struck: NDArray[np.int64] | None = None
+    behind_s: NDArray[np.float32] | None = None
+
+    @property
+    def as_of_states(self) -> Ring:
+        """The ring, with ages against the moment that the states are of."""
+        if self.behind_s is None:
+            return self.ring
+        ages_s = np.maximum(self.ring.ages_s - self.behind_s[:, None], np.float32(0))
+        return self.ring._replace(ages_s=ages_s)
 
     def take(self, who: NDArray[np.int64]) -> Basis:
         """That of some of these users."""
         struck = None if self.struck is None else self.struck[who]
-        return Basis(self.states[who], self.ring.take(who), struck)
+        behind_s = None if self.behind_s is None else self.behind_s[who]
+        return Basis(self.states[who], self.ring.take(who), struck, behind_s)

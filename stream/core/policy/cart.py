@@ -60,6 +60,15 @@ class Cart(NamedTuple):
         first = np.argsort(others, axis=1, kind="stable")[:, : ring.newest.shape[1]]
         return ring._replace(rows=rows, newest=np.take_along_axis(self.order, first, axis=1))
 
+    def behind_s(self, ring: Ring) -> NDArray[np.float32]:
+        """How long before the users' newest events the newest thing was put inside.
+
+        float32, shape (n,); 0 for empty carts.
+        """
+        ages_s = np.where(self.inside, ring.ages_s, np.float32(np.inf)).min(axis=1, initial=np.inf)
+        behind_s: NDArray[np.float32] = np.where(np.isfinite(ages_s), ages_s, np.float32(0))
+        return behind_s
+
     def states(self, model: Model, ring: Ring, states: NDArray[np.float32]) -> NDArray[np.float32]:
         """States of users who did nothing but fill their carts; of an empty one as it is.
 

@@ -20,6 +20,7 @@ from stream.core.model import Model
 from stream.core.policy.arranging import Arranging, Picked, pool_of
 from stream.core.policy.audience import Audience, Basis
 from stream.core.policy.biases import Biases, item_biases
+from stream.core.policy.candidates import Candidates
 from stream.core.policy.changing import Change, place
 from stream.core.policy.exploring import ShopCounts
 from stream.core.policy.learning import Happened, learn
@@ -29,6 +30,7 @@ from stream.core.policy.placement import Placement
 from stream.core.policy.plain import name_others
 from stream.core.policy.reasons import ReasonColumns, Reasons
 from stream.core.policy.ring import Ring
+from stream.core.policy.shares import shares_of
 from stream.core.policy.shops import Shops
 from stream.core.policy.variants import Deal, arms_of, columns_of, together
 from stream.core.standing import extended
@@ -40,10 +42,6 @@ from stream.placements import Placement as PlacementRules
 from stream.revision import revision_of
 from stream.words.templates import Words
 
-# Users scored at once. The item table is packed anew for each product, since it may change between
-# two, and more users share that: 234 us a user at 1, 56 at 32, 44 at 128, 43 at 256 (10,112 items,
-# 64 dimensions, one busy core).
-USERS_AT_ONCE = 128
 _ROWS_GROW_BY = 1.5
 
 
@@ -59,6 +57,7 @@ class Lists:
     ----------
     item_bias : float32, shape (rows,); the model's bias of every row of the item table
     reasons : finds the interaction that speaks for an item
+    candidates : scores items that are named
     revision : of the settings in force
     trends : bool, shape (n,); what trends in the shop, by row; told from outside
     hashes : somebody asks for hashes of what records show
@@ -75,6 +74,7 @@ class Lists:
         self._catalogue = catalogue
         self._counts = counts
         self.reasons = Reasons(model)
+        self.candidates = Candidates(model)
         self.hashes = False
         self._pacing = Pacing(catalogue, counts)
         self._shops = Shops(model, catalogue)
@@ -213,7 +213,7 @@ class Lists:
         self, placement: Placement, rows: NDArray[np.int64], basis: Basis, audience: Audience
     ) -> ReasonColumns:
         """Why items may be listed: int64, shape (users, k)."""
-        reasons = self.reasons.of(rows, basis.ring, basis.states)
+        reasons = self.reasons.of(rows, basis.as_of_states, basis.states)
         name_others(reasons.types, rows, placement, audience, self.trends)
         return reasons
 
@@ -223,6 +223,7 @@ class Lists:
         reasons = self.why(placement, shown.rows, basis, audience)
         if shown.codes is not None:
             reasons.types[:] = np.where(shown.codes > 0, shown.codes, reasons.types)
+            reasons.at[shown.codes > 0] = -1
         return reasons
 
     def learn(self, happened: Happened) -> list[Seen]:
@@ -259,10 +260,13 @@ class Lists:
         # By other settings a list is sent once more, since it says which.
         shows = np.full(len(causes), int(self.revision, 16) if self.hashes else 0, np.uint64)
         for one, basis, shown in zip(dealt, bases, picked, strict=True):
-            reasons = self._why(self._placements[one.arm], shown, basis, one.audience)
-            written = self._writer.ranked_lists(
-                shown.rows, shown.scores, *reasons, shown.explored, shown.propensities
-            )
+            placement, whose = self._placements[one.arm], one.audience
+            why, shares = self._why(placement, shown, basis, whose), None
+            if placement.reason_shares:
+                told = (self.candidates, self.reasons, placement, shown, why, basis, whose)
+                shares = shares_of(*told)
+            columns = (why.rows, why.types, shown.explored, shown.propensities, shares)
+            written = self._writer.ranked_lists(shown.rows, shown.scores, *columns)
             of_users = lists
             if one.who is not None and one.variant is not None:
                 of_users = [lists[user] for user in one.who.tolist()]

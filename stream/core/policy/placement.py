@@ -61,6 +61,7 @@ class Placement:
     Attributes
     ----------
     beta : weight of the interest against the bias
+    reason_shares : lists say how much of their scores items owe to what is named as the reason
     by_rules : biases of its items, by the rules in force
     bids : what items are ordered by besides their scores; None: nothing
     rules : what is done with some items on some users' lists; None: nothing
@@ -82,6 +83,7 @@ class Placement:
         self.name, self._pool = name, pool or rules.k
         self.theta = max(rules.theta, LEAST_SCORE)
         self.beta = manifest.beta if rules.beta is None else rules.beta
+        self.reason_shares = rules.reason_shares
         self._model, self._catalogue = model, catalogue
         self.excluded_types = np.zeros(ANY_TYPE, np.bool_)
         self.excluded_types[list(_SEEN)] = leaves_out.seen
@@ -123,14 +125,16 @@ class Placement:
         limit = self._frequency
         struck = [shown_enough(limit, audience, self._catalogue)] if limit.most else []
         if not (self._by_cart or self._exclude_in_cart):
-            return Basis(states, ring, *struck)
+            return Basis(states, ring, struck[0] if struck else None)
         cart = Cart.of(audience)
         if self._exclude_in_cart:
             struck.append(cart.rows(ring))
+        behind_s = None
         if self._by_cart:
             struck.append(self.excluded(ring))
+            behind_s = cart.behind_s(ring)
             states, ring = cart.states(self._model, ring, states), cart.ring(ring)
-        return Basis(states, ring, np.concatenate(struck, axis=1))
+        return Basis(states, ring, np.concatenate(struck, axis=1), behind_s)
 
     def find(
         self, audience: Audience, pool: int | None = None, basis: Basis | None = None
@@ -143,14 +147,14 @@ class Placement:
         """
         basis = basis or self.basis(audience)
         if self.rules is None:
-            return self.rank(*basis, pool=pool)
+            return self.rank(*basis[:3], pool=pool)
         in_force = self.in_force(audience)
         different = np.unique(in_force).tolist()
         if len(different) == 1:
-            return self.rank(*basis, pool=pool, bits=different[0])
+            return self.rank(*basis[:3], pool=pool, bits=different[0])
         parts = [np.flatnonzero(in_force == bits) for bits in different]
         found = [
-            self.rank(*basis.take(who), pool=pool, bits=bits)
+            self.rank(*basis.take(who)[:3], pool=pool, bits=bits)
             for bits, who in zip(different, parts, strict=True)
         ]
         back = np.argsort(np.concatenate(parts))

@@ -24,10 +24,12 @@ class ReasonColumns(NamedTuple):
     ----------
     rows : int64, shape (users, k); the row of the interaction's item
     types : uint8, shape (users, k); its `EventType`, or 0: none speaks for the item
+    at : int64, shape (users, k); where in the ring it is, -1 where its share cannot be told
     """
 
     rows: NDArray[np.int64]
     types: NDArray[np.uint8]
+    at: NDArray[np.int64]
 
 
 class Reasons:
@@ -67,7 +69,9 @@ class Reasons:
         listed : int64, shape (users, k); item rows
         states : float32, shape (users, state_size); what the items were scored with
         """
-        found = ReasonColumns(np.zeros(listed.shape, np.int64), np.zeros(listed.shape, np.uint8))
+        shape = listed.shape
+        at = np.full(shape, -1, np.int64)
+        found = ReasonColumns(np.zeros(shape, np.int64), np.zeros(shape, np.uint8), at)
         newest = ring.newest[:, :LOOK_BACK]
         if self._additive:
             done = np.take_along_axis(ring.rows, newest, axis=1)
@@ -88,8 +92,26 @@ class Reasons:
                 *found,
             )
         else:
-            _newest(ring.rows, ring.types, newest, self._weights, *found)
+            _newest(ring.rows, ring.types, newest, self._weights, found.rows, found.types)
         return found
+
+    def without(
+        self, states: NDArray[np.float32], ring: Ring, at: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """States as they would be without an interaction each; of an additive model.
+
+        Parameters
+        ----------
+        states : float32, shape (n, state_size)
+        ring : of the same users
+        at : int64, shape (n,); where in the ring the interaction is that `of` named
+        """
+        each = np.arange(len(at))
+        table, (rows,) = self._model.embeddings_of(ring.rows[each, at])
+        faded = np.exp2(-ring.ages_s[each, at, None] / self._half_lives_s)
+        left = self._weights[ring.types[each, at], None] * faded
+        lacking: NDArray[np.float32] = left[:, :, None] * table[rows][:, None, :]
+        return states - lacking.reshape(states.shape)
 
 
 @sum_in_any_order
@@ -116,6 +138,7 @@ def _dot(a: NDArray[np.float32], b: NDArray[np.float32]) -> np.float32:
     array("f4", 2, contiguous=True),
     array("i8", 2, written=True),
     array("u1", 2, written=True),
+    array("i8", 2, written=True),
 )
 def _largest_shares(
     listed_at: NDArray[np.int64],
@@ -132,12 +155,13 @@ def _largest_shares(
     table: NDArray[np.float32],
     reason_rows: NDArray[np.int64],
     reason_types: NDArray[np.uint8],
+    reason_at: NDArray[np.int64],
 ) -> None:
     """The interaction with the largest share in each listed item's score, if that is above 0.
 
     The formula is that of `Reasons`, but for beta. `rows`, `types`, `ages_s`: shape (users, ring);
     `newest`: (users, n), positions in them; `table`: (m, dim), in which the vectors of what is
-    listed are at `listed_at`, those of the newest at `done_at`; the last two: (users, k).
+    listed are at `listed_at`, those of the newest at `done_at`; the last three: (users, k).
     """
     looked_at = newest.shape[1]
     remaining = np.empty(looked_at, np.float32)  # what is left of each interaction's weight
@@ -169,6 +193,7 @@ def _largest_shares(
                         best = share
                         reason_rows[user, place] = rows[user, at]
                         reason_types[user, place] = types[user, at]
+                        reason_at[user, place] = at
 
 
 @compiled(

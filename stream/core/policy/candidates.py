@@ -1,4 +1,4 @@
-"""Scores of items that the caller names. In: states, item rows. Out: their scores, exactly.
+"""Scores of items that are named. In: states, item rows. Out: their scores, exactly.
 
 The score graph ranks the whole item table. With a bias that bars all items but those asked for, the
 k best of k candidates are the candidates, with the scores that lists have.
@@ -6,14 +6,14 @@ k best of k candidates are the candidates, with the scores that lists have.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream.core.bundle import NEVER_LISTED
-from stream.core.model import Model
-from stream.core.policy.lists import USERS_AT_ONCE
+from stream.core.model import USERS_AT_ONCE, Model
+from stream.core.policy.audience import Basis
 from stream.core.policy.ring import Ring
 from stream.core.recent import Recent
 
@@ -24,6 +24,33 @@ class Candidates:
     def __init__(self, model: Model) -> None:
         self._model = model
         self._bias = model.new_bias(np.empty(0, np.float32))  # nothing is listed
+
+    def by_rules(
+        self,
+        rows: Sequence[NDArray[np.int64]],
+        bits: NDArray[np.int64],
+        bias: Callable[[int], NDArray[np.float32]],
+        beta: float,
+        basis: Basis,
+    ) -> list[NDArray[np.float32]]:
+        """What each user's candidates score, by the rules in force for each.
+
+        Parameters
+        ----------
+        rows, beta : as of `scores`
+        bits : int64, shape (users,); which rules are in force
+        bias : of all rows, where some rules are in force
+        basis : of the same users
+        """
+        found = [np.empty(0, np.float32)] * len(rows)
+        for some in np.unique(bits).tolist():
+            who = np.flatnonzero(bits == some)
+            mine = [rows[user] for user in who.tolist()]
+            states, ring = basis.states[who], basis.ring.take(who)
+            scores = self.scores(mine, bias(some), beta, states, ring)
+            for user, of_user in zip(who.tolist(), scores, strict=True):
+                found[user] = of_user
+        return found
 
     def scores(
         self,
@@ -79,36 +106,3 @@ class Candidates:
         np.put_along_axis(by_row, np.searchsorted(wanted, listed), scores, axis=1)
         at = [np.where(mine > 0, np.searchsorted(wanted, mine), len(wanted)) for mine in rows]
         return [of_user[places] for of_user, places in zip(by_row, at, strict=True)]
-
-
-def mixed(
-    scores: NDArray[np.float32],
-    known: NDArray[np.bool_],
-    relevance: Sequence[float] | None,
-    weight: float,
-) -> NDArray[np.float64]:
-    """What candidates are ordered by: (1 - weight) * interest + weight * relevance.
-
-    Both are scaled to [0, 1] by the smallest and the largest among these candidates, since neither
-    a probability of a hundredth nor a search engine's score of 17 says anything beside the other.
-    Where all are alike they are 1. An item that nobody knows has no interest.
-
-    Parameters
-    ----------
-    scores : float32, shape (m,)
-    known : bool, shape (m,); of which candidates there is a score
-    relevance : m numbers; None: the scores alone, as they are
-    """
-    if relevance is None:
-        return scores.astype(np.float64)
-    interest = np.zeros(len(scores))
-    if known.any():
-        interest[known] = _scaled(scores[known].astype(np.float64))
-    return (1 - weight) * interest + weight * _scaled(np.array(relevance, np.float64))
-
-
-def _scaled(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-    largest = np.abs(numbers).max()
-    numbers = numbers / largest if largest > 0 else numbers  # a difference may not be finite else
-    span = numbers.max() - numbers.min()
-    return (numbers - numbers.min()) / span if span > 0 else np.ones(len(numbers))
