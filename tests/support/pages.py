@@ -21,6 +21,32 @@ PROGRAMS: Final = frozenset(
         *("python", "sh", "sha256sum", "source", "spin", "systemctl", "useradd"),
     }
 )
+# Why lines of these programs are not run as they stand; those of all others are, by `runner_of`.
+NOT_RUN: Final = {
+    "(cd": "writes sums into the checkout, of jars that not every machine has",
+    "acl": "wants brokers with rights: integration/test_wire.py gives it to one",
+    "acl()": "a name for what the lines after it call",
+    "docker": "wants an engine",
+    "install": "writes to /etc",
+    "kubectl": "wants a cluster",
+    "make": "takes minutes, or makes an environment: unit/test_pages.py has make plan each",
+    "pip": "installs packages from afar",
+    "python": "takes minutes, or wants a Prometheus: unit/test_pages.py looks its options up",
+    "spin": "takes long: model/test_takeover.py has the same run",
+    "systemctl": "wants systemd",
+    "useradd": "makes a user",
+}
+# The pages that speak of a broker, in the order in which a reader comes to them.
+READ: Final = ("README.md", "stream/RECORDS.md", "stream/cli/README.md")
+# What stands for something of the reader's: in a synopsis, and as a word in capitals.
+SYNOPSIS: Final = re.compile(r"\[--|\.\.\.\]| \| ")
+_PLACE: Final = re.compile(r"(?<= )(?:LOG|DIR|FILE|FOLDER|OVERLAY|[A-Z])(?= |$)")
+# Why some lines of programs that are run are not.
+_LEFT_OUT: Final = {
+    "--format online-retail": "wants a log of half a million lines",
+    "online_retail_sample": "trains on the whole sample, and writes the demo's bundle",
+    "bundles/shop freshet worker": "the embedded broker has room for one worker",
+}
 _FENCE: Final = re.compile(r"^(```|~~~)(\w*)\n(.*?)^\1 *$\n?", re.MULTILINE | re.DOTALL)
 _INDENTED: Final = re.compile(r"(?:(?<=\n\n)|\A)((?:    [^\n]*\n(?:\n(?=    ))?)+)")
 _ASSIGNED: Final = re.compile(r"^\w+=\S*$")
@@ -91,3 +117,19 @@ def command_lines(block: Block) -> list[str]:
     """A shell block's commands, each on a line of its own, without comments."""
     joined = re.sub(r"\\\n\s*", " ", block.text)
     return [line for line in joined.splitlines() if words_of(line)]
+
+
+def runner_of(block: Block) -> str:
+    """The test that runs those of a shell's lines that are run."""
+    read = str(block.page.relative_to(ROOT)) in READ
+    return "integration/test_pages_typed.py" if read else "unit/test_pages.py"
+
+
+def why_not_run(line: str) -> str | None:
+    """Why a shell's line is not run as it stands; None: it is."""
+    program, bare = program_of(line), line.split(" # ", maxsplit=1)[0].strip()
+    if program in NOT_RUN:
+        return NOT_RUN[program]
+    if SYNOPSIS.search(bare) or _PLACE.search(bare):
+        return "has words that stand for the reader's own"
+    return next((why for part, why in _LEFT_OUT.items() if part in bare), None)

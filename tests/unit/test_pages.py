@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import importlib.util
+import itertools
 import json
 import os
 import re
@@ -18,19 +20,29 @@ import pytest
 
 from export.cli import main as export_main
 from export.commands import parser
-from stream.cli import main
 from stream.config import load_settings
 from stream.demo import sample
 from stream.words.templates import parse
 from tests.support import mermaid
 from tests.support.commands import parse_freshet, words_of
-from tests.support.pages import PROGRAMS, ROOT, Block, blocks, command_lines, pages, program_of
+from tests.support.pages import (
+    NOT_RUN,
+    PROGRAMS,
+    ROOT,
+    SYNOPSIS,
+    Block,
+    blocks,
+    command_lines,
+    pages,
+    program_of,
+    runner_of,
+    why_not_run,
+)
+from tests.support.prometheus import program
 
 SHELL = [block for block in blocks() if block.kind == "shell"]
 PYTHON = [block for block in blocks() if block.kind == "python"]
 LINES = [(block, line) for block in SHELL for line in command_lines(block)]
-# What stands for something of the reader's, in a synopsis.
-SYNOPSIS = re.compile(r"\[--|\.\.\.\]| \| ")
 
 
 def lines_of(*programs: str) -> list[str]:
@@ -168,23 +180,101 @@ def test_files_that_commands_name_are_there() -> None:
 # Run
 
 
+HERE = [
+    line
+    for block, line in LINES
+    if runner_of(block) == "unit/test_pages.py" and why_not_run(line) is None
+]
+
+
+def test_each_line_is_run_or_says_why_not() -> None:
+    told = {program_of(line) for _, line in LINES}
+    assert set(NOT_RUN) <= told, "no line begins so: take it out"
+    assert {program_of(line) for line in HERE} <= {"freshet-export", "promtool"}
+    for block in SHELL:
+        runner = ROOT / "tests" / runner_of(block)
+        assert runner.exists()
+    why = {line: why_not_run(line) for _, line in LINES}
+    assert sum(one is None for one in why.values()) >= 25
+    assert why_not_run("freshet-export train LOG --out x") is not None
+    assert why_not_run("freshet-export train log.jsonl --out x # like LOG") is None
+
+
+@pytest.mark.timeout(120)
 def test_what_needs_no_broker_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In a folder that holds what the pages speak of: a bundle and a log."""
-    (tmp_path / "bundles").mkdir()
-    shutil.copytree(sample.BUNDLE, tmp_path / "bundles" / "shop")
-    shutil.copy(sample.EVENTS, tmp_path / "events.jsonl.gz")
+    """Page by page in a folder that holds what they speak of: the beginning of a log."""
+    with gzip.open(sample.EVENTS, "rb") as log, gzip.open(tmp_path / "events.jsonl.gz", "wb") as to:
+        to.writelines(itertools.islice(log, 400))
+    with gzip.open(tmp_path / "test_prefixes.txt.gz", "wt") as prefixes:
+        prefixes.write("85123A 22423\t22086\n84879\t22423\n")
     monkeypatch.chdir(tmp_path)
-    ran = []
-    for line in (*lines_of("freshet", "source"), *lines_of("freshet-export")):
-        given = typed(line) if program_of(line) != "source" else words_of(line)[1:]
-        if given[0] in ("completion", "bundle") and not SYNOPSIS.search(line):
-            run = export_main if program_of(line) == "freshet-export" else main
-            assert run(given) == 0, line
-            assert capsys.readouterr().out
-            ran.append(given[0])
-    assert set(ran) == {"completion", "bundle"}
+    for line in HERE:
+        if program_of(line) == "freshet-export":
+            assert export_main(typed(line)) == 0, line
+            assert capsys.readouterr().out, line
+
+
+def test_promtool_takes_the_rules_that_a_page_names() -> None:
+    for line in HERE:
+        if program_of(line) == "promtool":
+            done = subprocess.run(
+                [program("promtool"), *typed(line)],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+
+
+# What tells the options of a line that is not run, by how it begins; the first tells whether the
+# tool is here.
+_COMPOSE = ("docker", "compose")
+_KUBECTL = ("kubectl", "options")
+HELP = {
+    "docker compose": ((*_COMPOSE, "version"), (*_COMPOSE, "--help"), (*_COMPOSE, "up", "--help")),
+    "install": (("install", "--help"),),
+    "kubectl apply": (_KUBECTL, ("kubectl", "apply", "--help")),
+    "kubectl create namespace": (_KUBECTL, ("kubectl", "create", "namespace", "--help")),
+    "kubectl create secret generic": (
+        *(_KUBECTL, ("kubectl", "create", "secret", "generic", "--help")),
+    ),
+    "kubectl scale": (_KUBECTL, ("kubectl", "scale", "--help")),
+    "kubectl wait": (_KUBECTL, ("kubectl", "wait", "--help")),
+    "pip install": ((sys.executable, "-m", "pip", "install", "--help"),),
+    "systemctl": (("systemctl", "--help"),),
+    "useradd": (("useradd", "--help"),),
+}
+
+
+def help_on(line: str) -> str | None:
+    """What a line's program tells of its options; None: it is not here."""
+    words = [program_of(line), *typed(line)]
+    bare = " ".join(words).replace("kubectl -n freshet ", "kubectl ")
+    (commands,) = [commands for begins, commands in HELP.items() if bare.startswith(begins)]
+    if shutil.which(commands[0][0]) is None or _help(commands[0])[0]:
+        return None
+    return "\n".join(_help(command)[1] for command in commands)
+
+
+@pytest.mark.parametrize(
+    "line", lines_of("docker", "install", "kubectl", "pip", "systemctl", "useradd")
+)
+def test_a_line_that_is_not_run_has_options_that_are_there(line: str) -> None:
+    told = help_on(line)
+    if told is None:
+        pytest.skip(f"no {program_of(line)} here that tells its options")
+    for option in re.findall(r"(?<!\S)(-[a-zA-Z]|--[a-z][a-z-]*)(?=[ =]|$)", line):
+        assert re.search(rf"(?<![\w-]){option}(?![\w-])", told), f"there is no {option}"
+
+
+@functools.cache
+def _help(command: tuple[str, ...]) -> tuple[int, str]:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout + done.stderr
 
 
 def test_the_plan_of_faults_is_told_without_a_run() -> None:
