@@ -12,6 +12,7 @@ import itertools
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -98,6 +99,8 @@ def run(text: str, folder: Path, environ: dict[str, str]) -> tuple[int, str]:
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
     """One for all pages, in their order: what a page made is there for the next."""
+    if lacking := [name for name in ("bash", "curl") if shutil.which(name) is None]:
+        pytest.skip(f"not installed: {', '.join(lacking)}")
     if reason := why_missing("embedded"):
         if must_run("embedded"):
             pytest.fail(f"embedded is required here: {reason}", pytrace=False)
