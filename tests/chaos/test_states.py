@@ -31,6 +31,7 @@ from stream.core.policy.learning import Happened
 from stream.core.policy.lists import Lists
 from stream.core.pseudonyms import Pseudonyms
 from stream.core.state import UserShard
+from stream.core.user_keys import UserKeys
 from stream.core.statistics import counts, segments
 from stream.core.statistics.adding import Columns
 from stream.core.statistics.counts import Counts
@@ -269,9 +270,7 @@ def test_whoever_leaves_too_early_is_seen(bundle: Bundle, does: Keeping, told: K
 def test_whoever_leaves_in_the_place_of_others_is_seen(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def newest(
-        self: Lifecycle, keys: list[bytes], find: object, most: int, stay: set[bytes]
-    ) -> list[bytes]:
+    def newest(self: Lifecycle, keys: UserKeys, most: int, stay: set[bytes]) -> list[bytes]:
         excess = min(len(keys) - self.limits.max_users, most)
         times_ms = dict(zip(keys, self._newest_ms(slice(0, len(keys))).tolist(), strict=True))
         others = sorted(times_ms.keys() - stay, key=lambda key: -times_ms[key])
