@@ -31,12 +31,12 @@ from stream.core.policy.learning import Happened
 from stream.core.policy.lists import Lists
 from stream.core.pseudonyms import Pseudonyms
 from stream.core.state import UserShard
-from stream.core.user_keys import UserKeys
 from stream.core.statistics import counts, segments
 from stream.core.statistics.adding import Columns
 from stream.core.statistics.counts import Counts
 from stream.core.statistics.fading import Fading, KeyedRows
 from stream.core.statistics.segments import Seen, SegmentCounts
+from stream.core.user_keys import UserKeys
 from stream.core.weighing import Weighing
 from stream.kafka.batches import RecordBatch
 from stream.placements import Explore
