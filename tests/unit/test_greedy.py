@@ -162,6 +162,14 @@ def test_the_loop_does_what_it_says(seed: int) -> None:
     assert (made.length < 12).any()  # caps and gaps leave too little
 
 
+def test_draws_stay_sharp_where_the_best_falls_by_many_temperatures() -> None:
+    case = Case(20, 25, 20)
+    case.chance.temperatures[:] = 0.002
+    assert_as_plainly(case)
+    fell = case.pool.worth[:, 0] - case.pool.worth[:, 19]
+    assert (np.exp(-fell / 0.002) == 0).all()
+
+
 def test_a_pin_moves_up_where_nothing_else_is_left() -> None:
     case = Case(1, 3, 6)
     case.pins.rows[0, 5], case.pins.scores[0, 5] = 50, 0.2

@@ -183,6 +183,16 @@ def test_equal_items_come_in_the_order_of_their_rows(
         np.testing.assert_array_equal(rows, np.tile(wanted, (3, 1)))
 
 
+def test_more_items_than_there_are_blocks_are_still_the_best(model: Model) -> None:
+    """Where every block holds a good one, the least of their maxima bounds nothing."""
+    values = np.random.default_rng(9).normal(0, 1, model.rows).astype(np.float32)
+    values[7::32] += 20
+    values[0] = NEVER_LISTED
+    bias, k = model.new_bias(values), model.rows // 32 + 4
+    rows, _ = model.score(some_states(model, 3), bias, np.zeros((3, 1), np.int64), 0.0, k)
+    np.testing.assert_array_equal(rows, np.tile(np.argsort(-values)[:k], (3, 1)))
+
+
 def test_everything_excluded_scores_nothing(model: Model) -> None:
     excluded = np.arange(model.rows)[None, :]
     _, scores = model.score(some_states(model, 1), model.new_bias(), excluded, 5.0, 10)

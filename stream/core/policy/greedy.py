@@ -13,6 +13,9 @@ Goldstein 1998, in logits). Without a temperature that is the one of the highest
 entry is drawn with probability softmax(value / temperature) over those entries: place by place
 that is Plackett and Luce's model, and the probability of what was drawn, given the places before
 it, is its propensity.
+
+Listing an item leaves most of the others as like the list as they were, and so what they weigh in
+the draw: weights are found anew of those alone whose values fell.
 """
 
 from __future__ import annotations
@@ -24,6 +27,9 @@ from numpy.typing import NDArray
 
 from stream.compiled import FLOAT64, NOTHING, array, compiled, part_of_compiled, sum_in_any_order
 from stream.core.policy.pools import Caps, Chance, Likeness, Made, Pins, Pool
+
+_UNKNOWN = -1.0  # a weight that has to be found
+_FALLEN = 30.0  # temperatures by which the best fell, when weights are found by another measure
 
 
 def go_on(
@@ -40,57 +46,72 @@ def go_on(
 
 
 @sum_in_any_order
-def _dot(a: NDArray[np.float32], b: NDArray[np.float32]) -> np.float32:
-    total = np.float32(0.0)
-    for at in range(len(a)):
-        total += a[at] * b[at]
+def _sum(numbers: NDArray[np.float64]) -> float:
+    total = 0.0
+    for at in range(len(numbers)):
+        total += numbers[at]
     return total
 
 
-@part_of_compiled
-def _find_lengths(
-    table: NDArray[np.float32], pool_at: NDArray[np.int64], lengths: NDArray[np.float32]
-) -> None:
-    for entry in range(len(pool_at)):
-        vector = table[pool_at[entry]]
-        lengths[entry] = np.sqrt(_dot(vector, vector))
+@sum_in_any_order
+def _direct(table: NDArray[np.float32], at: NDArray[np.int64], directions: Any) -> None:
+    """Some of the vectors with a length of 1, or as they are where they have none."""
+    for entry in range(len(at)):
+        row, square = at[entry], np.float32(0.0)
+        for number in range(table.shape[1]):
+            square += table[row, number] * table[row, number]
+        scale = np.float32(1.0) / np.sqrt(square) if square > 0 else np.float32(1.0)
+        for number in range(table.shape[1]):
+            directions[entry, number] = table[row, number] * scale
 
 
-@part_of_compiled
-def _penalize(
-    table: NDArray[np.float32],
-    pool_at: NDArray[np.int64],
-    lengths: NDArray[np.float32],
-    listed_at: np.int64,
+@sum_in_any_order
+def _compare(
+    directions: NDArray[np.float32],
+    listed: NDArray[np.float32],
     strength: float,
-    is_open: NDArray[np.bool_],
-    penalty: NDArray[np.float64],
+    left: NDArray[np.float64],
+    likeness: NDArray[np.float32],
+    cosines: NDArray[np.float32],
+    value: NDArray[np.float64],
+    weights: NDArray[np.float64],
 ) -> None:
-    """Count an entry's likeness to what was just listed, where that is its largest."""
-    listed = table[listed_at]
-    length = np.sqrt(_dot(listed, listed))
-    for entry in range(len(pool_at)):
-        if is_open[entry] and length * lengths[entry] > 0:
-            cosine = _dot(table[pool_at[entry]], listed) / (length * lengths[entry])
-            penalty[entry] = max(penalty[entry], strength * np.float64(cosine))
+    """Count the entries' likeness to what was just listed, where that is their largest."""
+    for entry in range(len(cosines)):
+        cosine = np.float32(0.0)
+        for number in range(listed.shape[1]):
+            cosine += directions[entry, number] * listed[0, number]
+        cosines[entry] = cosine
+    # Apart, and without a branch: nobody could foretell it.
+    for entry in range(len(cosines)):
+        more = cosines[entry] > likeness[entry]
+        weights[entry] = _UNKNOWN if more else weights[entry]
+        likeness[entry] = cosines[entry] if more else likeness[entry]
+        value[entry] = left[entry] - strength * np.float64(likeness[entry])
 
 
 @part_of_compiled
 def _open(
-    scores: NDArray[np.float32],
+    worth: NDArray[np.float64],
     allowed: NDArray[np.bool_],
-    rows: NDArray[np.int64],
     pin_rows: NDArray[np.int64],
     pin_scores: NDArray[np.float32],
-    is_open: NDArray[np.bool_],
+    rows: NDArray[np.int64],
+    scores: NDArray[np.float32],
+    left: NDArray[np.float64],
+    value: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    likeness: NDArray[np.float32],
 ) -> None:
-    """What may be listed at first; what is pinned waits for its place."""
+    """What may be listed at first, like nothing yet; what is pinned waits for its place."""
     for entry in range(len(rows)):
-        is_open[entry] = allowed[entry] and scores[entry] > 0
+        left[entry] = worth[entry] if allowed[entry] and scores[entry] > 0 else -np.inf
     for place in range(len(pin_rows)):
         if pin_scores[place] > 0:
             for entry in range(len(rows)):
-                is_open[entry] = is_open[entry] and rows[entry] != pin_rows[place]
+                if rows[entry] == pin_rows[place]:
+                    left[entry] = -np.inf
+    value[:], weights[:], likeness[:] = left, _UNKNOWN, 0
 
 
 @part_of_compiled
@@ -100,12 +121,14 @@ def _close(
     rows: NDArray[np.int64],
     codes: NDArray[np.int32],
     limits: NDArray[np.int64],
-    is_open: NDArray[np.bool_],
+    left: NDArray[np.float64],
+    value: NDArray[np.float64],
+    weights: NDArray[np.float64],
 ) -> None:
     """Close what may not be listed any more, once `row`, the last of `listed`, is."""
     for entry in range(len(rows)):
         if rows[entry] == row:
-            is_open[entry] = False
+            left[entry], value[entry], weights[entry] = -np.inf, -np.inf, 0.0
     for cap in range(len(limits)):
         code = codes[cap, row]
         if code == 0:
@@ -116,37 +139,41 @@ def _close(
         if count >= limits[cap]:
             for entry in range(len(rows)):
                 if codes[cap, rows[entry]] == code:
-                    is_open[entry] = False
+                    left[entry], value[entry], weights[entry] = -np.inf, -np.inf, 0.0
+
+
+@part_of_compiled
+def _best(value: NDArray[np.float64]) -> np.int64:
+    """The first entry of the highest value, -1 when none is open."""
+    best, top = np.int64(-1), -np.inf
+    for entry in range(len(value)):
+        if value[entry] > top:
+            best, top = np.int64(entry), value[entry]
+    return best
 
 
 @part_of_compiled
 def _draw(
-    worth: NDArray[np.float64],
-    penalty: NDArray[np.float64],
-    is_open: NDArray[np.bool_],
+    value: NDArray[np.float64],
+    measure: float,
     temperature: float,
     uniform: float,
+    best: np.int64,
     weights: NDArray[np.float64],
     explored: NDArray[np.bool_],
     propensities: NDArray[np.float32],
     place: int,
 ) -> np.int64:
-    """The entry for a place, -1 when none is open; notes what drawing it says of the place."""
-    best = np.int64(-1)
-    top = -np.inf
-    for entry in range(len(worth)):
-        if is_open[entry] and worth[entry] - penalty[entry] > top:
-            best, top = np.int64(entry), worth[entry] - penalty[entry]
-    if best < 0 or not temperature > 0:
-        return best
-    total = 0.0
-    for entry in range(len(worth)):
-        weights[entry] = 0.0
-        if is_open[entry]:
-            weights[entry] = np.exp((worth[entry] - penalty[entry] - top) / temperature)
-        total += weights[entry]
+    """The entry for a place; notes what drawing it says of the place.
+
+    Weights are the softmax's but for a factor that `measure` makes common to them.
+    """
+    for entry in range(len(value)):
+        if weights[entry] < 0:
+            weights[entry] = np.exp((value[entry] - measure) / temperature)
+    total = _sum(weights)
     chosen, below = best, 0.0
-    for entry in range(len(worth)):
+    for entry in range(len(weights)):
         below += weights[entry]
         if below > uniform * total:
             chosen = np.int64(entry)
@@ -226,33 +253,30 @@ def _go_on(
     """`go_on`, with the columns of its arguments."""
     users, size = rows.shape
     k = made_rows.shape[1]
-    is_open = np.empty(size, np.bool_)
-    penalty = np.empty(size, np.float64)
-    weights = np.empty(size, np.float64)
-    lengths = np.empty(size, np.float32)
+    left, value, weights = np.empty(size), np.empty(size), np.empty(size)  # left: worth of the open
+    likeness, cosines = np.empty(size, np.float32), np.empty(size, np.float32)  # 0 at least
+    directions = np.empty((size if strength > 0 else 0, table.shape[1]), np.float32)
+    listed_direction = np.empty((1, table.shape[1]), np.float32)
     vector_at = np.empty(k, np.int64)
     for user in range(users):
-        _open(scores[user], allowed[user], rows[user], pin_rows[user], pin_scores[user], is_open)
-        penalty[:] = 0.0
+        pool = (worth[user], allowed[user], pin_rows[user], pin_scores[user], rows[user])
+        _open(*pool, scores[user], left, value, weights, likeness)
+        measure, temperature = np.inf, np.float64(temperatures[user])
         vector_at[:] = listed_at[user]
         if strength > 0:
-            _find_lengths(table, pool_at[user], lengths)
+            _direct(table, pool_at[user], directions)
         for place in range(k):
             if place >= length[user]:
                 pins = (pin_rows[user], pin_scores[user], made_rows[user, :place])
                 chosen, pin = np.int64(-1), _pin(*pins, place, place + 1)
                 if pin < 0:
-                    chosen = _draw(
-                        worth[user],
-                        penalty,
-                        is_open,
-                        np.float64(temperatures[user]),
-                        uniforms[user, place],
-                        weights,
-                        explored[user],
-                        propensities[user],
-                        place,
-                    )
+                    chosen = _best(value)
+                if chosen >= 0 and temperature > 0:
+                    if measure - value[chosen] > _FALLEN * temperature:
+                        measure = value[chosen]
+                        weights[:] = _UNKNOWN
+                    at, into = uniforms[user, place], (explored[user], propensities[user])
+                    chosen = _draw(value, measure, temperature, at, chosen, weights, *into, place)
                 if pin < 0 and chosen < 0 and whole[user]:
                     pin = _pin(*pins, place + 1, k)
                 if pin >= 0:
@@ -268,7 +292,8 @@ def _go_on(
                     break
                 length[user] = place + 1
             listed = made_rows[user, : place + 1]
-            _close(listed[place], listed, rows[user], codes, limits, is_open)
-            if strength > 0:
-                at = vector_at[place]
-                _penalize(table, pool_at[user], lengths, at, strength, is_open, penalty)
+            _close(listed[place], listed, rows[user], codes, limits, left, value, weights)
+            if strength > 0 and place + 1 < k:
+                _direct(table, vector_at[place : place + 1], listed_direction)
+                so_far = (left, likeness, cosines, value, weights)
+                _compare(directions, listed_direction, strength, *so_far)
