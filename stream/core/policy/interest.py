@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.compiled import FLOAT32, NOTHING, array, compiled, sum_in_any_order
+from stream.compiled import FLOAT32, INT, NOTHING, array, compiled, sum_in_any_order
 from stream.contracts import ANY_TYPE, EVENT_TYPES
 from stream.core.manifest import Additive
 from stream.core.policy.ring import Ring
@@ -91,14 +91,10 @@ class Interests:
         return Interest(evidence, fresh, self._drift(states))
 
     def _drift(self, states: NDArray[np.float32]) -> NDArray[np.float32]:
-        if self._fast == self._slow:
-            return np.zeros(len(states), np.float32)
-        sums = states.reshape(len(states), self._sums, -1)
-        fast, slow = sums[:, self._fast], sums[:, self._slow]
-        lengths = np.sqrt(np.einsum("nd,nd->n", fast, fast) * np.einsum("nd,nd->n", slow, slow))
-        along = np.einsum("nd,nd->n", fast, slow)
-        cosine = np.divide(along, lengths, out=np.ones_like(along), where=lengths > 0)
-        drift: NDArray[np.float32] = np.clip(0.5 - 0.5 * cosine, 0.0, 1.0).astype(np.float32)
+        drift = np.zeros(len(states), np.float32)
+        if self._fast != self._slow:
+            dim = states.shape[1] // self._sums
+            _find_drift(states, dim, self._fast * dim, self._slow * dim, drift)
         return drift
 
 
@@ -109,11 +105,29 @@ def _add(total: NDArray[np.float32], vector: NDArray[np.float32], times: np.floa
 
 
 @sum_in_any_order
-def _square(vector: NDArray[np.float32]) -> np.float32:
+def _dot(a: NDArray[np.float32], b: NDArray[np.float32]) -> np.float32:
     total = np.float32(0.0)
-    for at in range(len(vector)):
-        total += vector[at] * vector[at]
+    for at in range(len(a)):
+        total += a[at] * b[at]
     return total
+
+
+@compiled(NOTHING, array("f4", 2), INT, INT, INT, array("f4", written=True))
+def _find_drift(
+    states: NDArray[np.float32],
+    dim: int,
+    fast_at: int,
+    slow_at: int,
+    drift: NDArray[np.float32],
+) -> None:
+    """`Interest.drift`, into the last one, of sums that begin at two places of each state."""
+    for user in range(len(states)):
+        fast = states[user, fast_at : fast_at + dim]
+        slow = states[user, slow_at : slow_at + dim]
+        length = np.sqrt(_dot(fast, fast)) * np.sqrt(_dot(slow, slow))
+        if length > 0:
+            apart = np.float32(0.5) - np.float32(0.5) * _dot(fast, slow) / length
+            drift[user] = min(max(apart, np.float32(0.0)), np.float32(1.0))
 
 
 @compiled(
@@ -161,9 +175,9 @@ def _look_back(
             newer_s = age_s
             weight = weights[types[user, place]] * np.exp2(-age_s / half_life_s)
             vector = table[at[user, back]]
-            square = _square(vector)
+            square = _dot(vector, vector)
             if rows[user, place] != 0 and weight != 0 and square > 0:
                 _add(total, vector, weight / np.sqrt(square))
                 weight_of_all += abs(weight)
-        evidence[user] = _square(total) / weight_of_all if weight_of_all > 0 else 0
+        evidence[user] = _dot(total, total) / weight_of_all if weight_of_all > 0 else 0
         fresh[user] = np.float32(1.0) / max(in_session, 1)
