@@ -28,8 +28,12 @@ from numpy.typing import NDArray
 from stream.compiled import FLOAT64, NOTHING, array, compiled, part_of_compiled, sum_in_any_order
 from stream.core.policy.pools import Caps, Chance, Likeness, Made, Pins, Pool
 
-_UNKNOWN = -1.0  # a weight that has to be found
-_FALLEN = 30.0  # temperatures by which the best fell, when weights are found by another measure
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
+Rows = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+_FALLEN = 30.0  # temperatures by which the best fell, when all weights are found anew
 
 
 def go_on(
@@ -46,15 +50,7 @@ def go_on(
 
 
 @sum_in_any_order
-def _sum(numbers: NDArray[np.float64]) -> float:
-    total = 0.0
-    for at in range(len(numbers)):
-        total += numbers[at]
-    return total
-
-
-@sum_in_any_order
-def _direct(table: NDArray[np.float32], at: NDArray[np.int64], directions: Any) -> None:
+def _direct(table: Singles, at: Rows, directions: Singles) -> None:
     """Some of the vectors with a length of 1, or as they are where they have none."""
     for entry in range(len(at)):
         row, square = at[entry], np.float32(0.0)
@@ -67,41 +63,55 @@ def _direct(table: NDArray[np.float32], at: NDArray[np.int64], directions: Any) 
 
 @sum_in_any_order
 def _compare(
-    directions: NDArray[np.float32],
-    listed: NDArray[np.float32],
+    directions: Singles,
+    listed: Singles,
     strength: float,
-    left: NDArray[np.float64],
-    likeness: NDArray[np.float32],
-    cosines: NDArray[np.float32],
-    value: NDArray[np.float64],
-    weights: NDArray[np.float64],
-) -> None:
-    """Count the entries' likeness to what was just listed, where that is their largest."""
+    left: Floats,
+    likeness: Singles,
+    cosines: Singles,
+    changed: Rows,
+    value: Floats,
+) -> int:
+    """Count the entries' likeness to what was just listed, where that is their largest.
+
+    Answers of how many it is, and which ones they are into `changed`.
+    """
     for entry in range(len(cosines)):
         cosine = np.float32(0.0)
         for number in range(listed.shape[1]):
             cosine += directions[entry, number] * listed[0, number]
         cosines[entry] = cosine
     # Apart, and without a branch: nobody could foretell it.
+    count = 0
     for entry in range(len(cosines)):
-        more = cosines[entry] > likeness[entry]
-        weights[entry] = _UNKNOWN if more else weights[entry]
-        likeness[entry] = cosines[entry] if more else likeness[entry]
+        changed[count] = entry
+        count += cosines[entry] > likeness[entry]
+    for entry in range(len(cosines)):
+        likeness[entry] = max(likeness[entry], cosines[entry])
         value[entry] = left[entry] - strength * np.float64(likeness[entry])
+    return count
+
+
+@part_of_compiled
+def _weigh(
+    entries: Rows, value: Floats, measure: float, temperature: float, weights: Floats
+) -> None:
+    """Some of the softmax's weights, but for a factor that `measure` makes common to all."""
+    for entry in entries if temperature > 0 else entries[:0]:
+        weights[entry] = np.exp((value[entry] - measure) / temperature)
 
 
 @part_of_compiled
 def _open(
-    worth: NDArray[np.float64],
-    allowed: NDArray[np.bool_],
-    pin_rows: NDArray[np.int64],
-    pin_scores: NDArray[np.float32],
-    rows: NDArray[np.int64],
-    scores: NDArray[np.float32],
-    left: NDArray[np.float64],
-    value: NDArray[np.float64],
-    weights: NDArray[np.float64],
-    likeness: NDArray[np.float32],
+    worth: Floats,
+    allowed: Flags,
+    pin_rows: Rows,
+    pin_scores: Singles,
+    rows: Rows,
+    scores: Singles,
+    left: Floats,
+    value: Floats,
+    likeness: Singles,
 ) -> None:
     """What may be listed at first, like nothing yet; what is pinned waits for its place."""
     for entry in range(len(rows)):
@@ -111,19 +121,19 @@ def _open(
             for entry in range(len(rows)):
                 if rows[entry] == pin_rows[place]:
                     left[entry] = -np.inf
-    value[:], weights[:], likeness[:] = left, _UNKNOWN, 0
+    value[:], likeness[:] = left, 0
 
 
 @part_of_compiled
 def _close(
     row: np.int64,
-    listed: NDArray[np.int64],
-    rows: NDArray[np.int64],
+    listed: Rows,
+    rows: Rows,
     codes: NDArray[np.int32],
-    limits: NDArray[np.int64],
-    left: NDArray[np.float64],
-    value: NDArray[np.float64],
-    weights: NDArray[np.float64],
+    limits: Rows,
+    left: Floats,
+    value: Floats,
+    weights: Floats,
 ) -> None:
     """Close what may not be listed any more, once `row`, the last of `listed`, is."""
     for entry in range(len(rows)):
@@ -143,7 +153,7 @@ def _close(
 
 
 @part_of_compiled
-def _best(value: NDArray[np.float64]) -> np.int64:
+def _best(value: Floats) -> np.int64:
     """The first entry of the highest value, -1 when none is open."""
     best, top = np.int64(-1), -np.inf
     for entry in range(len(value)):
@@ -152,27 +162,19 @@ def _best(value: NDArray[np.float64]) -> np.int64:
     return best
 
 
-@part_of_compiled
+@sum_in_any_order
 def _draw(
-    value: NDArray[np.float64],
-    measure: float,
-    temperature: float,
-    uniform: float,
     best: np.int64,
-    weights: NDArray[np.float64],
-    explored: NDArray[np.bool_],
-    propensities: NDArray[np.float32],
+    uniform: float,
+    weights: Floats,
+    explored: Flags,
+    propensities: Singles,
     place: int,
 ) -> np.int64:
-    """The entry for a place; notes what drawing it says of the place.
-
-    Weights are the softmax's but for a factor that `measure` makes common to them.
-    """
-    for entry in range(len(value)):
-        if weights[entry] < 0:
-            weights[entry] = np.exp((value[entry] - measure) / temperature)
-    total = _sum(weights)
-    chosen, below = best, 0.0
+    """The entry for a place; notes what drawing it says of the place."""
+    total, chosen, below = 0.0, best, 0.0
+    for entry in range(len(weights)):
+        total += weights[entry]
     for entry in range(len(weights)):
         below += weights[entry]
         if below > uniform * total:
@@ -184,13 +186,7 @@ def _draw(
 
 
 @part_of_compiled
-def _pin(
-    pin_rows: NDArray[np.int64],
-    pin_scores: NDArray[np.float32],
-    listed: NDArray[np.int64],
-    first: int,
-    stop: int,
-) -> np.int64:
+def _pin(pin_rows: Rows, pin_scores: Singles, listed: Rows, first: int, stop: int) -> np.int64:
     """The first of these places with a pin that is not listed yet, -1 when there is none."""
     for place in range(first, stop):
         known = pin_scores[place] <= 0
@@ -227,40 +223,42 @@ def _pin(
     array("i8", written=True),
 )
 def _go_on(
-    rows: NDArray[np.int64],
-    scores: NDArray[np.float32],
-    worth: NDArray[np.float64],
-    allowed: NDArray[np.bool_],
-    whole: NDArray[np.bool_],
-    pin_rows: NDArray[np.int64],
-    pin_scores: NDArray[np.float32],
-    temperatures: NDArray[np.float32],
-    uniforms: NDArray[np.float64],
+    rows: Rows,
+    scores: Singles,
+    worth: Floats,
+    allowed: Flags,
+    whole: Flags,
+    pin_rows: Rows,
+    pin_scores: Singles,
+    temperatures: Singles,
+    uniforms: Floats,
     codes: NDArray[np.int32],
-    limits: NDArray[np.int64],
+    limits: Rows,
     strength: float,
-    table: NDArray[np.float32],
-    pool_at: NDArray[np.int64],
-    pinned_at: NDArray[np.int64],
-    listed_at: NDArray[np.int64],
-    made_rows: NDArray[np.int64],
-    made_scores: NDArray[np.float32],
-    made_pinned: NDArray[np.bool_],
-    explored: NDArray[np.bool_],
-    propensities: NDArray[np.float32],
-    length: NDArray[np.int64],
+    table: Singles,
+    pool_at: Rows,
+    pinned_at: Rows,
+    listed_at: Rows,
+    made_rows: Rows,
+    made_scores: Singles,
+    made_pinned: Flags,
+    explored: Flags,
+    propensities: Singles,
+    length: Rows,
 ) -> None:
     """`go_on`, with the columns of its arguments."""
     users, size = rows.shape
     k = made_rows.shape[1]
-    left, value, weights = np.empty(size), np.empty(size), np.empty(size)  # left: worth of the open
-    likeness, cosines = np.empty(size, np.float32), np.empty(size, np.float32)  # 0 at least
+    # `left`: worth of what is open; `likeness`: to what is listed, at least 0
+    left, value, weights = np.empty(size), np.empty(size), np.empty(size)
+    likeness, cosines = np.empty(size, np.float32), np.empty(size, np.float32)
+    entries, changed = np.arange(size), np.empty(size, np.int64)
     directions = np.empty((size if strength > 0 else 0, table.shape[1]), np.float32)
     listed_direction = np.empty((1, table.shape[1]), np.float32)
     vector_at = np.empty(k, np.int64)
     for user in range(users):
         pool = (worth[user], allowed[user], pin_rows[user], pin_scores[user], rows[user])
-        _open(*pool, scores[user], left, value, weights, likeness)
+        _open(*pool, scores[user], left, value, likeness)
         measure, temperature = np.inf, np.float64(temperatures[user])
         vector_at[:] = listed_at[user]
         if strength > 0:
@@ -274,9 +272,9 @@ def _go_on(
                 if chosen >= 0 and temperature > 0:
                     if measure - value[chosen] > _FALLEN * temperature:
                         measure = value[chosen]
-                        weights[:] = _UNKNOWN
-                    at, into = uniforms[user, place], (explored[user], propensities[user])
-                    chosen = _draw(value, measure, temperature, at, chosen, weights, *into, place)
+                        _weigh(entries, value, measure, temperature, weights)
+                    into = (explored[user], propensities[user])
+                    chosen = _draw(chosen, uniforms[user, place], weights, *into, place)
                 if pin < 0 and chosen < 0 and whole[user]:
                     pin = _pin(*pins, place + 1, k)
                 if pin >= 0:
@@ -295,5 +293,6 @@ def _go_on(
             _close(listed[place], listed, rows[user], codes, limits, left, value, weights)
             if strength > 0 and place + 1 < k:
                 _direct(table, vector_at[place : place + 1], listed_direction)
-                so_far = (left, likeness, cosines, value, weights)
-                _compare(directions, listed_direction, strength, *so_far)
+                so_far = (left, likeness, cosines, changed, value)
+                count = _compare(directions, listed_direction, strength, *so_far)
+                _weigh(changed[:count], value, measure, temperature, weights)
