@@ -26,7 +26,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Described(NamedTuple):
-    """A row of the README's table of metrics."""
+    """A row of the table in METRICS.md."""
 
     name: str
     type: str

@@ -1,4 +1,4 @@
-"""The settings in words: what each may be, and the rows of the README's table.
+"""The settings in words: what each may be, and the rows of the table in SETTINGS.md.
 
 In: the types of `settings`. Out: texts. Knows no value that somebody set.
 """
@@ -16,7 +16,7 @@ from stream.settings import CONFIG_VARIABLE, FIELDS, SECRETS, variable
 
 
 class Described(NamedTuple):
-    """A row of the README's table of settings; no path: not in the file."""
+    """A row of the table in SETTINGS.md; no path: not in the file."""
 
     path: str
     environment: str
@@ -57,7 +57,7 @@ def _words(kind: inspect.Type) -> str:
 
 
 def describe_settings() -> list[Described]:
-    """Every setting, for the README's table and the test that compares the two."""
+    """Every setting, for the table in SETTINGS.md and the test that compares the two."""
     rows = [Described("", CONFIG_VARIABLE, "", "this TOML file")]
     rows += [
         Described(

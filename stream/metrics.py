@@ -109,7 +109,7 @@ CONSUMER_POSITION: Final = gauge(
 )
 STATE_USERS: Final = gauge("freshet_state_users", "Users with a state.", "partition")
 STATE_BYTES: Final = gauge(
-    "freshet_state_bytes", "Memory of the users' states, without their keys.", "partition"
+    "freshet_state_bytes", "Memory of the users' states and keys.", "partition"
 )
 CHANGELOG_BYTES_TOTAL: Final = counter(
     "freshet_changelog_bytes_total", "Whole record batches written to the changelog."
@@ -290,5 +290,5 @@ def set_settings_info(revision: str) -> None:
 
 
 def describe_metrics() -> list[Described]:
-    """Every metric, for the README's table and the test that compares the two."""
+    """Every metric, for the table of METRICS.md and the test that compares the two."""
     return list(DESCRIBED)

@@ -100,7 +100,7 @@ def model() -> build.Dashboard:
         ],
         "State": [
             number("Users", COUNT, users, "Users with a state."),
-            number("States", BYTES, taken, "Memory of the states, without their keys."),
+            number("States", BYTES, taken, "Memory of the states and their keys."),
             number("A user", BYTES, f"{taken} / {users}", "Memory of a state, in the mean."),
             number(
                 "Fullest worker",

@@ -23,7 +23,7 @@ from stream.cli.examining.gateways import examine_gateway
 from stream.cli.examining.machine import examine_machine
 from stream.cli.examining.model import examine_bundle
 from stream.cli.examining.topics import examine_partitioner, examine_rights, examine_topics
-from stream.cli.examining.workers import examine_endpoint, examine_lag
+from stream.cli.examining.workers import examine_lag, examine_worker
 from stream.config import Settings, given_origins
 from stream.errors import FreshetError
 from stream.kafka.admin import open_admin
@@ -91,7 +91,7 @@ def examine(
             yield Finding(check, "skip", "needs the configuration")
         return
     yield from _at_the_broker(settings)
-    yield examine_endpoint(settings)
+    yield examine_worker(settings)
     yield examine_gateway(settings)
     yield from examine_bundle(settings)
 

@@ -80,7 +80,7 @@ class Lifecycle:
         start = min(self._hand, users)
         stop = min(start + _LOOK_AT_LEAST + _LOOK_PER_EVENT * events, users)
         old = start + np.flatnonzero(self._newest_ms(slice(start, stop)) < clock_ms - limit_ms)
-        found = [key for key in keys.some(old) if key not in stay]
+        found = [key for key in keys.of_slots(old) if key not in stay]
         if found:  # whoever takes their slots comes from the end: look here again
             self._hand = start
         elif stop == users:
@@ -139,7 +139,7 @@ class Lifecycle:
             return
         at = np.argpartition(newest_ms, wanted - 1)[:wanted]
         at = at[np.argsort(newest_ms[at], kind="stable")]
-        self._queue.update(zip(keys.some(at), newest_ms[at].tolist(), strict=True))
+        self._queue.update(zip(keys.of_slots(at), newest_ms[at].tolist(), strict=True))
 
 
 def leave_at_most(events: int) -> int:

@@ -76,8 +76,8 @@ class UserShard:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the rows in use; keys and their index not counted."""
-        return len(self.keys) * self.layout.max_bytes
+        """Bytes of the rows in use, and of keys with their index."""
+        return len(self.keys) * self.layout.max_bytes + self.keys.nbytes
 
     # -- slots -----------------------------------------------------------------------------
 

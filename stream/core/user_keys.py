@@ -2,11 +2,11 @@
 
 In: user keys. Out: slots, and back. Knows nothing of states.
 
-A dict and a list of `bytes` take 108 bytes a user beside the key itself; this takes 25. Keys
-stand end to end in an arena; open addressing with linear probing finds them. A bucket holds 31 bits
-of the key's hash and the slot, so that a probe that misses touches nothing else, and growing reads
-no key. Hashes are Python's, which are salted for each process: a producer cannot choose ids that
-collide.
+A dict and a list of `bytes` take 108 bytes a user beside the key itself; this takes 22 to 32, by
+how full the buckets are. Keys stand end to end in an arena; open addressing with linear probing
+finds them. A bucket holds 31 bits of the key's hash and the slot, so that a probe that misses
+touches nothing else, and growing reads no key. Hashes are Python's, which are salted for each
+process: a producer cannot choose ids that collide.
 
     buckets   int64    hash << 32 | slot + 1; 0: free
     entries   `ENTRY`  of each slot: the hash; where its key begins in the arena << 24 | its length
@@ -51,20 +51,18 @@ class UserKeys(Sequence[bytes]):
     def __getitem__(self, slot: slice) -> list[bytes]: ...
     def __getitem__(self, slot: int | slice) -> bytes | list[bytes]:
         if isinstance(slot, slice):
-            return self.some(np.arange(self._users)[slot])
-        return self.some(np.array([range(self._users)[slot]]))[0]
+            return self.of_slots(np.arange(self._users)[slot])
+        return self.of_slots(np.array([range(self._users)[slot]]))[0]
 
-    def __eq__(self, other: object) -> bool:
-        return list(self) == other
-
-    __hash__ = None  # type: ignore[assignment]  # it changes
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, bytes) and bool(self.find([key])[0] >= 0)
 
     @property
     def nbytes(self) -> int:
         """Memory in use; what is reserved for users to come was not touched yet."""
         return self._buckets.nbytes + ENTRY.itemsize * self._users + self._arena_end
 
-    def some(self, slots: Ints) -> list[bytes]:
+    def of_slots(self, slots: Ints) -> list[bytes]:
         """Keys of some slots: int64, shape (m,)."""
         arena = self._all_arena().data
         spans = self._all_entries()["span"][slots].tolist()
@@ -77,7 +75,7 @@ class UserKeys(Sequence[bytes]):
     def find(self, keys: Sequence[bytes]) -> Ints:
         """Slots, -1 for a key that is not there: int64, shape (len(keys),)."""
         slots = np.empty(len(keys), np.int64)
-        probing.find(*_told(keys), self._buckets, self._all_entries(), self._all_arena(), slots)
+        probing.find(*_hashed(keys), self._buckets, self._all_entries(), self._all_arena(), slots)
         return slots
 
     def find_or_add(self, keys: Sequence[bytes]) -> Ints:
@@ -87,9 +85,9 @@ class UserKeys(Sequence[bytes]):
         ------
         StateError : a key of 16 MiB or more
         """
-        hashes, lengths, joined = _told(keys)
+        hashes, lengths, joined = _hashed(keys)
         if len(joined) > _MAX_KEY_BYTES and lengths.max() > _MAX_KEY_BYTES:
-            raise StateError("the changelog holds a user's key of 16 MiB or more")
+            raise StateError("a user's key has 16 MiB or more")
         slots = np.empty(len(keys), np.int64)
         self._reserve(len(keys), len(joined))
         into = (self._buckets, self._all_entries(), self._all_arena(), slots)
@@ -113,7 +111,7 @@ class UserKeys(Sequence[bytes]):
         slots = np.empty(len(keys), np.int64)
         entries, arena = self._all_entries(), self._all_arena()
         self._arena_free += probing.remove(
-            *_told(keys), self._buckets, entries, arena, slots, self._users
+            *_hashed(keys), self._buckets, entries, arena, slots, self._users
         )
         self._users -= int(np.count_nonzero(slots >= 0))
         if self._arena_free > max(self._arena_end - self._arena_free, _FREE_AT_LEAST):
@@ -149,7 +147,7 @@ class UserKeys(Sequence[bytes]):
         self._arena, self._arena_free = packed, 0
 
 
-def _told(keys: Sequence[bytes]) -> tuple[Ints, Ints, Bytes]:
+def _hashed(keys: Sequence[bytes]) -> tuple[Ints, Ints, Bytes]:
     """Hashes of the keys, their lengths, and the keys joined."""
     hashes = np.fromiter(map(hash, keys), np.int64, len(keys))
     lengths = np.fromiter(map(len, keys), np.int64, len(keys))

@@ -28,7 +28,7 @@ from stream.cli.examining.finding import size
 from stream.cli.examining.gateways import examine_gateway
 from stream.cli.examining.model import examine_bundle
 from stream.cli.examining.topics import examine_rights, examine_topics
-from stream.cli.examining.workers import examine_endpoint, examine_lag
+from stream.cli.examining.workers import examine_lag, examine_worker
 from stream.config import Settings, given_origins, load_settings
 from stream.demo import sample
 from stream.kafka.rights import serving
@@ -346,16 +346,16 @@ def test_a_worker_says_how_it_is(
 ) -> None:
     port, says = answering
     says["body"] = body
-    found = examine_endpoint(Settings(metrics_host="0.0.0.0", metrics_port=port))
+    found = examine_worker(Settings(metrics_host="0.0.0.0", metrics_port=port))
     assert (found.status, found.detail[-len(detail) :]) == (status, detail)
 
 
 def test_no_worker_is_no_fault() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        found = examine_endpoint(Settings(metrics_port=taken.getsockname()[1]))
+        found = examine_worker(Settings(metrics_port=taken.getsockname()[1]))
     assert (found.status, found.cure) == ("note", None)
-    assert examine_endpoint(Settings(metrics_port=0)).status == "skip"
+    assert examine_worker(Settings(metrics_port=0)).status == "skip"
 
 
 # The gateway on this machine

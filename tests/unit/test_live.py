@@ -17,7 +17,7 @@ from prometheus_client import REGISTRY
 from stream import live
 from stream.app import load_engine
 from stream.cli.examining.configuration import examine_configuration
-from stream.cli.examining.workers import examine_endpoint
+from stream.cli.examining.workers import examine_worker
 from stream.config import load_settings, settings_file
 from stream.core.bundle import Bundle
 from stream.core.weighing import Weighing
@@ -429,7 +429,7 @@ def test_doctor_compares_the_file_with_what_a_worker_has_in_force(tmp_path: Path
         found = []
         for in_force in (revision, "0123456789ab", "none"):
             _Endpoints.told = f'freshet_settings_info{{revision="{in_force}"}} 1.0\n'.encode()
-            found.append(examine_endpoint(settings))
+            found.append(examine_worker(settings))
         server.shutdown()
     assert [one.status for one in found] == ["ok", "fault", "ok"]  # the last is of an older version
     assert f"has live settings 0123456789ab in force, and what is set here is {revision}" in (

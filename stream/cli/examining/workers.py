@@ -76,7 +76,7 @@ def _in_words(state: str | None, members: int | None) -> str:
     return f" ({state}, workers: {members})" if members else " (no worker)"
 
 
-def examine_endpoint(settings: Settings) -> Finding:
+def examine_worker(settings: Settings) -> Finding:
     """What a worker of these settings on this machine says of itself."""
     host, port = settings.metrics_host, settings.metrics_port
     if port == 0:
