@@ -30,8 +30,8 @@ FOLDER = Path(__file__).parent
 BOARDS = FOLDER / "grafana" / "json"
 RULES = tuple(FOLDER / "prometheus" / name for name in ("recording.yaml", "alerts.yaml"))
 URL = "http://127.0.0.1:9090"
-# What Grafana fills in.
-VARIABLES = {"$__rate_interval": "1m", "$__range": "1h", "$job": ".+", "$worker": ".+"}
+# What Grafana fills in. The workers' job must be called so; the rules ask for it, too.
+VARIABLES = {"$__rate_interval": "1m", "$__range": "1h", "$job": "freshet", "$worker": ".+"}
 _TIMEOUT_S = 10
 # A proxy for the world outside must not be asked for this machine.
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -103,6 +103,13 @@ def of_rules(files: Sequence[Path] = RULES) -> Iterator[Query]:
                     yield Query(file.stem, rule["alert"], "", asked)
                 else:
                     yield Query(file.stem, rule["record"], "", rule["expr"])
+
+
+def alerts(files: Sequence[Path] = RULES) -> set[str]:
+    """The names of all alerts."""
+    groups = [yaml.safe_load(file.read_text(encoding="utf-8"))["groups"] for file in files]
+    rules = [rule for file in groups for group in file for rule in group["rules"]]
+    return {rule["alert"] for rule in rules if "alert" in rule}
 
 
 def ask(url: str, path: str, **parameters: str) -> Any:

@@ -19,6 +19,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
+
 from stream.core.bundle import MANIFEST, Bundle, manifest_id
 from stream.core.model import Model
 from stream.errors import BundleError
@@ -48,6 +51,37 @@ def seal(folder: Path, change: Callable[[Fields], object] = lambda fields: None)
     except (ValueError, TypeError):
         fields["id"] = "0" * 64
     (folder / MANIFEST).write_text(json.dumps(fields))
+
+
+def spoiled(folder: Path) -> str:
+    """A copy of the demo's bundle at `folder`, sound by its golden sequences, whose model makes
+    states of NaN of events on one item; answers that item's id.
+    """
+    shutil.copytree(DEMO, folder)
+    with np.load(folder / "golden.npz") as golden, np.load(folder / "items.npz") as items:
+        ids = items["item_ids"]
+        row = max(set(range(1, len(ids))) - set(golden["item_rows"].ravel().tolist()))
+    model = onnx.load(folder / "update.onnx")
+    graph = model.graph
+    *_, last = graph.node
+    assert list(last.output) == [graph.output[0].name]
+    last.output[0] = "sound"
+    for name, value in (
+        ("bad_row", np.array(row, np.int64)),
+        ("nan", np.array(np.nan, np.float32)),
+        ("last_axis", np.array([-1], np.int64)),
+    ):
+        graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    graph.node.extend(
+        [
+            onnx.helper.make_node("Equal", ["item_row", "bad_row"], ["bad"]),
+            onnx.helper.make_node("Unsqueeze", ["bad", "last_axis"], ["bad_users"]),
+            onnx.helper.make_node("Where", ["bad_users", "nan", "sound"], [graph.output[0].name]),
+        ]
+    )
+    onnx.save(model, folder / "update.onnx")
+    seal(folder)
+    return str(ids[row])
 
 
 def _field(folder: Path, rng: random.Random) -> str:

@@ -5,9 +5,10 @@
         broker.proxy.blackhole()        # connections stay, nothing passes
         broker.proxy.forward()          # all is well again; what was held back passes now
 
-What else it can do: `refuse`, `cut_all`, `delay`, `limit`, and `cut` in the middle of a request or
-response of one kind. It reads the frames of the Kafka protocol: no TLS, and no producer that goes
-without acknowledgements. It runs in a thread of its own; any thread may call its methods.
+What else it can do: `refuse`, `cut_all`, `delay`, `limit`, `hold` requests of one kind, and `cut`
+in the middle of a request or response of one kind. It reads the frames of the Kafka protocol: no
+TLS, and no producer that goes without acknowledgements. It runs in a thread of its own; any thread
+may call its methods.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from stream.kafka.broker import HOST, free_port
+from stream.kafka.broker import HOST, EmbeddedBroker, free_port
 from tests.support.kafka import ApacheKafka
 
 Way = Literal["request", "response"]
@@ -63,10 +64,12 @@ class Proxy:
         self._bytes_per_s = 0.0
         self._free_s = dict.fromkeys(WAYS, 0.0)
         self._cut: _Cut | None = None
+        self._held: tuple[int, bytes] | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._loop = asyncio.new_event_loop()
         self._flows = asyncio.Event()
+        self._released = asyncio.Event()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._thread.start()
         self.forward()
@@ -96,6 +99,15 @@ class Proxy:
     def limit(self, bytes_per_s: float) -> None:
         """Pass so many bytes a second each way, of all connections together; 0 is no limit."""
         self._do(self._set(lambda: setattr(self, "_bytes_per_s", bytes_per_s)))
+
+    def hold(self, api: str, topic: str) -> None:
+        """Keep back requests of a kind that name a topic, and what comes behind them.
+
+        Parameters
+        ----------
+        api : a name of `API_KEYS`
+        """
+        self._do(self._hold(API_KEYS[api], topic.encode()))
 
     def cut(
         self,
@@ -139,10 +151,16 @@ class Proxy:
         self._delay_s.update(request=0.0, response=0.0)
         self._bytes_per_s = 0.0
         self._cut = None
+        self._held = None
+        self._released.set()
         self._flows.set()
         if self._server is None:
             listening = _bound(self.port)
             self._server = await asyncio.start_server(self._accept, sock=listening)
+
+    async def _hold(self, api: int, topic: bytes) -> None:
+        self._released.clear()
+        self._held = (api, topic)
 
     async def _refuse(self) -> None:
         server, self._server = self._server, None
@@ -232,6 +250,8 @@ class Proxy:
             if way == "request":
                 api = int.from_bytes(frame[4:6], "big")
                 asked.append(api)
+                if self._held is not None and self._held[0] == api and self._held[1] in frame:
+                    await self._released.wait()
             else:
                 api = asked.popleft() if asked else -1
             cut = self._take_cut(api, way, len(frame))
@@ -262,6 +282,35 @@ class Proxy:
             starts_s = max(self._loop.time(), self._free_s[way])
             self._free_s[way] = starts_s + size / self._bytes_per_s
             await asyncio.sleep(self._free_s[way] - self._loop.time())
+
+
+class ProxiedEmbedded(EmbeddedBroker):
+    """The embedded broker, all of whose clients come through `proxy`: it tells no other address."""
+
+    def __init__(self, log: Path | None = None) -> None:
+        super().__init__(free_port(), log=log)
+        self.proxy = Proxy(self.port)
+
+    @property
+    def proxied(self) -> str:
+        """Where clients find it: HOST:PORT."""
+        return f"{HOST}:{self.proxy.port}"
+
+    def _prepare(self) -> list[str]:
+        told = "--advertised-listener-url="
+        return [
+            f"{told}tcp://{self.proxied}" if word.startswith(told) else word
+            for word in super()._prepare()
+        ]
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        self.proxy.close()
 
 
 def _bound(port: int) -> socket.socket:

@@ -113,6 +113,24 @@ def test_a_blackhole_keeps_connections_and_passes_nothing(proxy: Proxy) -> None:
         assert read(peer, 100) == frame("fetch"), "what was held back comes"
 
 
+def test_holds_requests_of_one_kind_that_name_a_topic(proxy: Proxy) -> None:
+    held, other = frame("produce"), frame("fetch")
+    named = held[:50] + b"changelog" + held[59:]
+    with connect(proxy) as peer, connect(proxy) as beside:
+        proxy.hold("produce", "changelog")
+        assert asked(beside, held) == held, "another topic"
+        assert asked(beside, other[:50] + b"changelog" + other[59:]), "another kind"
+        peer.sendall(named)
+        peer.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            peer.recv(1)
+        assert asked(beside, other) == other
+        proxy.forward()
+        peer.settimeout(5)
+        assert read(peer, 100) == named, "what was held back comes"
+        assert asked(peer, named) == named
+
+
 def test_refuses_and_takes_connections_again(proxy: Proxy) -> None:
     with connect(proxy) as peer:
         assert asked(peer, frame("fetch"))
