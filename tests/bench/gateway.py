@@ -1,21 +1,29 @@
 """How long reads of the gateway take: `python -m tests.bench.gateway --rate 1000 --seconds 20`.
 
 A process serves the application over a view of many users, into which new lists come meanwhile; no
-broker. This process asks at Poisson times over connections that stay open, whether or not earlier
-answers came, and counts from when a request was due. `/healthz`, which reads nothing, is the floor.
-Prints a table and asserts nothing; the figures also go to build/bench-gateway.json.
+broker. With `--kafka` it is `freshet gateway` itself, which reads the users' records from Apache
+Kafka; a process more produces the new ones. This process asks at Poisson times over connections
+that stay open, whether or not earlier answers came, and counts from when a request was due.
+`/healthz`, which reads nothing, is the floor. Prints a table and asserts nothing; the figures also
+go to build/bench-gateway.json, those with `--kafka` to build/bench-gateway-kafka.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import json
 import random
+import re
 import subprocess
 import sys
+import tempfile
 import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -25,11 +33,16 @@ from aiohttp import web
 
 from stream.gateway.app import gateway_app
 from stream.gateway.view import View
+from stream.kafka.broker import free_port
 from tests.bench.machine import Usage, describe_machine
+from tests.support.freshet import Freshet, producing
 from tests.support.gateway import PARTITIONS, FakeProducer, record_of, settings_with
+from tests.support.kafka import ApacheKafka
 
 ROOT = Path(__file__).parents[2]
 RESULT = ROOT / "build" / "bench-gateway.json"
+RESULT_KAFKA = ROOT / "build" / "bench-gateway-kafka.json"
+LOADED_WITHIN_S = 300.0
 ITEMS = 20
 CONNECTIONS = 32
 WARM_UP_S = 2.0
@@ -58,6 +71,85 @@ async def serve(users: int, lists: float) -> None:
         due = int((time.monotonic() - began_s) * lists)
         view.put(next(newer) for _ in range(due - put))
         put = due
+
+
+def feed(bootstrap: str, topic: str, users: int, lists: float) -> None:
+    """Produce a record of each user, say so, then `lists` new ones a second until killed."""
+    with producing(bootstrap) as producer:
+        for user in range(users):
+            record = record_of(f"u{user}", ITEMS)
+            producer.send(topic, record.value, record.key)
+        producer.flush()
+        print("fed", flush=True)
+        newer = cycle([record_of(f"u{user}", ITEMS, offset=1) for user in range(min(users, 1000))])
+        began_s, sent = time.monotonic(), 0
+        while True:
+            time.sleep(0.002)
+            due = int((time.monotonic() - began_s) * lists)
+            for record in (next(newer) for _ in range(due - sent)):
+                producer.send(topic, record.value, record.key)
+            sent = due
+
+
+@contextlib.contextmanager
+def fed_by_hand(users: int, lists: float) -> Iterator[tuple[int, list[int]]]:
+    """The application over a made-up view: its port, and its process."""
+    with child("--serve", "--users", str(users), "--lists", str(lists)) as server:
+        assert server.stdout is not None
+        yield int(server.stdout.readline()), [server.pid]
+
+
+@contextlib.contextmanager
+def fed_by_kafka(users: int, lists: float) -> Iterator[tuple[int, list[int]]]:
+    """`freshet gateway` before Apache Kafka: its port; its process, the feed's, the broker's."""
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-gateway-"))
+        broker = stack.enter_context(ApacheKafka(Path(folder) / "kafka"))
+        freshet = Freshet(broker.bootstrap, "bench-gateway")
+        freshet.run("topics", "create", anew=True)
+        topic, port = freshet.topic["recommendations"], free_port()
+        told = ["--feed", broker.bootstrap, topic, "--users", str(users), "--lists", str(lists)]
+        feeding = stack.enter_context(child(*told))
+        assert feeding.stdout is not None
+        assert feeding.stdout.readline() == "fed\n"
+        command = ("gateway", "--port", str(port), "--log-level", "error")
+        unlimited = {"FRESHET_GATEWAY_RATE": "0"}
+        gateway = stack.enter_context(freshet.start(*command, environ=unlimited, anew=True))
+        await_users(port, users)
+        assert broker.pid is not None
+        yield port, [gateway.pid, feeding.pid, broker.pid]
+
+
+@contextlib.contextmanager
+def child(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """This module as another process, killed at the end."""
+    command = [sys.executable, "-m", "tests.bench.gateway", *arguments]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def await_users(port: int, users: int) -> None:
+    """Wait until the gateway is ready and holds all users.
+
+    Raises
+    ------
+    TimeoutError : it does not within `LOADED_WITHIN_S`
+    """
+    deadline, held = time.monotonic() + LOADED_WITHIN_S, 0
+    while time.monotonic() < deadline:
+        with contextlib.suppress(urllib.error.URLError, ConnectionError):
+            url = f"http://127.0.0.1:{port}"
+            with urllib.request.urlopen(f"{url}/metrics", timeout=5) as answer:
+                found = re.search(r"^freshet_gateway_users (\S+)", answer.read().decode(), re.M)
+            held = int(float(found[1])) if found else 0
+            if held == users:
+                urllib.request.urlopen(f"{url}/readyz", timeout=5).close()
+                return
+        time.sleep(0.2)
+    raise TimeoutError(f"the gateway holds {held:,} of {users:,} users")
 
 
 class Connection:
@@ -120,29 +212,34 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20, help="of each row, after the warm-up")
     parser.add_argument("--users", type=int, default=100_000)
     parser.add_argument("--lists", type=float, default=1000, help="new lists a second meanwhile")
+    parser.add_argument("--kafka", action="store_true", help="`freshet gateway` before a broker")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--feed", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
         asyncio.run(serve(options.users, options.lists))
         return
-    command = [sys.executable, "-m", "tests.bench.gateway", "--serve"]
-    command += ["--users", str(options.users), "--lists", str(options.lists)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        port = int(server.stdout.readline())
+    if options.feed:
+        feed(*options.feed, options.users, options.lists)
+        return
+    serving = fed_by_kafka if options.kafka else fed_by_hand
+    with serving(options.users, options.lists) as (port, pids):
         gc.collect()
         gc.freeze()
-        print(f"{describe_machine()}\n{options.users:,} users, lists of {ITEMS}; each row")
+        source = "freshet gateway, Apache Kafka" if options.kafka else "no broker"
+        print(
+            f"{describe_machine()}\n{source}, {options.users:,} users, lists of {ITEMS}; each row"
+        )
         print(f"{options.rate:,.0f} requests/s for {options.seconds:g} s beside ", end="")
         print(f"{options.lists:,.0f} new lists/s\n")
         print(f"{'':26}{'p50':>7}{'p90':>7}{'p99':>7}{'p99.9':>7}{'max':>7}{'late p99':>9}", end="")
         print(f"{'bytes':>7}{'CPU %':>6}{'steal %':>8}{'others %':>9}")
         results = {}
         for name, path in PATHS.items():
-            before, wall_s = Usage([server.pid]), time.monotonic()
+            before, wall_s = Usage(pids), time.monotonic()
             run = asyncio.run(measure(port, path, options.rate, options.seconds, options.users))
             passed_s = time.monotonic() - wall_s
-            after = Usage([server.pid])
+            after = Usage(pids)
             run["cpu_percent"] = 100 * (after.cpu_s[0] - before.cpu_s[0]) / passed_s
             run["steal_percent"] = after.steal_percent_since(before)
             run["others_percent"] = after.others_percent_since(before)
@@ -154,9 +251,9 @@ def main() -> None:
                 f"{run['late_p99_ms']:9.2f}{run['body_bytes']:7}{run['cpu_percent']:6.0f}", end=""
             )
             print(f"{run['steal_percent']:8.1f}{run['others_percent']:9.1f}", flush=True)
-        server.kill()
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps({"machine": describe_machine(), "rows": results}, indent=1))
+    result = RESULT_KAFKA if options.kafka else RESULT
+    result.parent.mkdir(parents=True, exist_ok=True)
+    result.write_text(json.dumps({"machine": describe_machine(), "rows": results}, indent=1))
 
 
 if __name__ == "__main__":

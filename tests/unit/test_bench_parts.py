@@ -1,11 +1,14 @@
-"""What the benchmark says of streamed and offline lists."""
+"""What the benchmark says of streamed and offline lists, and what it waits for."""
 
 from __future__ import annotations
+
+import io
+from urllib.error import URLError
 
 import pytest
 
 from stream.config import load_settings
-from tests.bench import contexts, demo, drawn, report, scale_out
+from tests.bench import contexts, demo, drawn, gateway, report, scale_out
 from tests.bench.interest import Spec
 from tests.bench.peers import FULL, FULL_OVERWRITING
 from tests.bench.runner import Measurement
@@ -175,3 +178,26 @@ def test_without_a_browser_nothing_is_started(monkeypatch: pytest.MonkeyPatch) -
         demo.browsing(),
     ):
         pytest.fail("there is none")
+
+
+# The gateway
+
+
+def test_a_gateway_is_measured_once_it_holds_every_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = iter([None, 2.0, 3.0])
+    asked: list[str] = []
+
+    def urlopen(url: str, timeout: float) -> io.BytesIO:
+        asked.append(url.rpartition("/")[2])
+        users = next(held) if asked[-1] == "metrics" else 0
+        if users is None:
+            raise URLError("not yet")
+        return io.BytesIO(f"# HELP x y\nfreshet_gateway_users {users}\n".encode())
+
+    monkeypatch.setattr(gateway.urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr(gateway.time, "sleep", lambda seconds: None)
+    gateway.await_users(1, 3)
+    assert asked == ["metrics", "metrics", "metrics", "readyz"]
+    monkeypatch.setattr(gateway, "LOADED_WITHIN_S", 0.0)
+    with pytest.raises(TimeoutError, match="holds 0 of 3 users"):
+        gateway.await_users(1, 3)
