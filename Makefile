@@ -29,7 +29,7 @@ UPGRADE ?= --upgrade
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-export lint quality regret bench memory recovery gpu chaos faults soak fuzz kafka local model audit sbom lock clean check-python
+.PHONY: help demo test test-export lint quality regret bench memory recovery gpu chaos faults soak fuzz kafka local panels model audit sbom lock clean check-python
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -85,6 +85,9 @@ kafka: $(RUNTIME) ## Apache Kafka on 127.0.0.1:9092 in the foreground (needs Jav
 
 local: $(DEV) ## Kafka, topics and workers as the Compose file has them, without containers; ARGS="--workers 2"
 	@$(BIN)/python -m deploy.local $(ARGS)
+
+panels: $(DEV) ## the dashboards as pictures, with a Prometheus' data: build/dashboards/; ARGS="--minutes 5"
+	@$(BIN)/python -m deploy.drawn --png build/dashboards $(ARGS)
 
 model: $(RUNTIME) ## the take-over protocol searched by spin (Debian: spin, gcc); ARGS=--whole takes minutes
 	@$(BIN)/python -m tests.model.spin $(ARGS)

@@ -96,6 +96,7 @@ def kafka() -> build.Dashboard:
                 BYTES_S,
                 [Query(rate("freshet_changelog_bytes_total", "instance"), "{{instance}}")],
                 "States and applied offsets; what the brokers have to keep until compaction.",
+                span=8,
             ),
             lines(
                 "Waits for acknowledgement",
@@ -108,6 +109,7 @@ def kafka() -> build.Dashboard:
                 ],
                 "For how long the oldest states and lists wait for the brokers. More than 10 s is "
                 "an alert; after 40 s a worker ends itself.",
+                span=8,
                 limit=10,
             ),
             lines(
@@ -115,6 +117,7 @@ def kafka() -> build.Dashboard:
                 PLAIN,
                 [Query(total("freshet_ready", "instance"), "{{instance}}")],
                 "1 while a worker serves.",
+                span=8,
                 most=1,
             ),
         ],
@@ -125,7 +128,7 @@ def kafka() -> build.Dashboard:
                 [
                     Query(
                         f"{rate('freshet_dead_letters_total', 'topic', 'reason')} > 0 "
-                        f"or {rate('freshet_dead_letters_total', 'topic')}",
+                        f"or {rate('freshet_dead_letters_total', 'topic')} == 0",
                         "{{topic}} {{reason}}",
                     )
                 ],

@@ -33,6 +33,11 @@ from deploy.grafana.panels import (
 def overview() -> build.Dashboard:
     """The dashboard."""
     what = "Is all well? Numbers that should be green, then what the workers do."
+    fired, waited = (
+        "max by (alertname, alertstate, severity) "
+        f'(max_over_time(ALERTS{{alertname=~"Freshet.+", alertstate="{state}"}}[$__range]))'
+        for state in ("firing", "pending")
+    )
     alerts = 'ALERTS{alertname=~"Freshet.+", alertstate="firing"}'
     up = 'sum (up{job=~"$job", instance=~"$worker"})'
     letters = f"sum (increase({of('freshet_dead_letters_total')}[1h]))"
@@ -126,9 +131,8 @@ def overview() -> build.Dashboard:
             ),
             rows(
                 "Alerts of the time shown",
-                "max by (alertname, alertstate, severity) "
-                '(max_over_time(ALERTS{alertname=~"Freshet.+"}[$__range]))',
-                "What was pending or fired. deploy/RUNBOOKS.md says what to do.",
+                f"{fired} or on (alertname) {waited}",
+                "What fired, or was pending alone. deploy/RUNBOOKS.md says what to do.",
                 {"alertname": "alert", "alertstate": "state", "severity": "severity"},
                 span=8,
             ),

@@ -135,18 +135,21 @@ def quality() -> build.Dashboard:
                 [Query(f"max by (kind) ({of('freshet_impressions_coverage_ratio')})", "{{kind}}")],
                 "Share of the items that may be listed of which an impression still counts, of all "
                 "workers together. Without impressions it stays at 0.",
+                span=8,
             ),
             lines(
                 "Looked up",
                 EVENTS_S,
                 [Query(rate(outcomes, "placement", "event"), "{{placement}}, {{event}}")],
                 "What all of this rests on: ratios of few events say little.",
+                span=8,
             ),
             lines(
                 "Places listed",
                 A_SECOND,
                 [Query(rate(places, "placement", "variant"), told)],
                 "The first places of each list, which count as shown.",
+                span=8,
             ),
         ],
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from deploy.grafana.panels import MAY_BE_LATE, OBJECTIVE_S
 from stream.kafka.broker import free_port
 from stream.metrics import describe_metrics
 from tests.support.kafka import ROOT
-from tests.support.prometheus import program, shortened
+from tests.support.prometheus import NOT_LIVE, program, shortened
 
 DEPLOY = ROOT / "deploy"
 PROMETHEUS = DEPLOY / "prometheus"
@@ -351,7 +352,10 @@ def test_every_panel_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
         if "freshet_ready" in query:
             return {"result": []}
         labels = {"le": "0.5", "topic": "<clicks>"}
-        return {"result": [{"metric": labels, "values": [[0, "1"], [30, "2"], [60, "NaN"]]}]}
+        if path == "query":
+            return {"result": [{"metric": labels, "value": [60, "1"]}]}
+        points = [[0, "1"], [30, "2"], [45, "+Inf"], [60, "NaN"]]
+        return {"result": [{"metric": labels, "values": points}]}
 
     monkeypatch.setattr(queries, "ask", ask)
     page = drawn.page("", 0.0, 60.0)
@@ -361,6 +365,59 @@ def test_every_panel_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert page.count("no data") == len(empty) > 0
     assert "<clicks>" not in page
     assert "&lt;clicks&gt;" in page
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "end"),
+    [
+        (0.97, "percentunit", 1.0),
+        (0.0, "short", 1.0),
+        (0.612, "recps", 0.8),
+        (188.0, "short", 200.0),
+        (5713.0, "binBps", 8 * 1024.0),
+        (2.2, "s", 4.0),
+        (15_600.0, "eps", 20_000.0),
+    ],
+)
+def test_the_quarters_of_an_axis_are_round(value: float, unit: str, end: float) -> None:
+    assert drawn.rounded_up(value, unit) == pytest.approx(end)
+
+
+def test_a_long_legend_names_the_lines_that_tell_most() -> None:
+    lines = [drawn.Line(f"line {n}", {}, [(0.0, n), (60.0, 0.0)]) for n in range(30)]
+    panel = {"fieldConfig": {"defaults": {"unit": "short"}}, "gridPos": {"w": 8}}
+    shown = drawn.curves(panel, lines, 0.0, 60.0)
+    named = re.findall(r"line (\d+)", shown)
+    assert named == [str(n) for n in range(29, 29 - drawn.NAMED, -1)]
+    assert f"and {30 - drawn.NAMED} more" in shown
+    assert shown.count("<polyline") == 30
+    assert "00:00:30" in shown, "the middle of the time shown"
+
+
+def test_each_dashboard_becomes_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.html"
+    board = '<section id="{}"><h1>x</h1><div style="height: 50px"></div></section>'
+    page.write_text("".join(map(board.format, ("kafka", "model"))), encoding="utf-8")
+    given = ["--page", str(page), "--png", str(tmp_path / "pictures")]
+    if any(map(shutil.which, drawn.CHROMIUMS)):
+        assert drawn.main(given) == 0
+        taken = [tmp_path / "pictures" / f"{name}.png" for name in ("kafka", "model")]
+        assert capsys.readouterr().out.split() == list(map(str, taken))
+        assert all(file.read_bytes().startswith(b"\x89PNG") for file in taken)
+    assert drawn.main(["--page", str(tmp_path / "none.html")]) == 2
+    assert "--page: " in capsys.readouterr().err
+    monkeypatch.setattr(drawn.shutil, "which", lambda name: None)
+    assert drawn.main(given) == 2
+    assert "apt install chromium" in capsys.readouterr().err
+
+
+def test_what_no_live_run_shows_is_said() -> None:
+    assert set(NOT_LIVE) <= queries.alerts()
+    told = (ROOT / "tests" / "README.md").read_text("utf-8")
+    for alert in NOT_LIVE:
+        assert f"`{alert}`" in told
 
 
 def test_a_prometheus_that_is_not_there_is_told_in_a_line(
