@@ -1,8 +1,7 @@
 """Records in a batch that is not compressed, byte by byte. In: the batch. Out: records.
 
 For those that aiokafka refuses, and for headers, which it makes objects of whatever their number.
-Knows nothing of compressions and of what the records mean. Of the compiled loops (`walk.py`) it
-makes use only where records are very many: to load them takes the commands half a second.
+Knows nothing of compressions and of what the records mean.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import numpy as np
 from aiokafka.record.util import decode_varint_py
 
 from stream.contracts import Headers
+from stream.kafka.walk import DAMAGED, end_of, has_more_headers
 
 MAX_HEADERS: Final = 1 << 19  # of a batch
 
@@ -115,8 +115,6 @@ def has_too_many_headers(plain: bytes) -> bool:
         return False
     if _small_bytes(plain) + len(plain) // _LEAST_BYTES_WITHOUT_SMALL <= MAX_HEADERS:
         return False
-    from stream.kafka.walk import DAMAGED, has_more_headers
-
     records = _HEADER.unpack_from(plain, ATTRIBUTES_AT)[-1]
     found = has_more_headers(np.frombuffer(plain, np.uint8), HEADER_BYTES, records, MAX_HEADERS)
     if found == DAMAGED:
@@ -136,8 +134,6 @@ def _end_of(plain: bytes, records: int) -> int:
     """Where the first so many records end, which were read before."""
     if not records:
         return HEADER_BYTES
-    from stream.kafka.walk import DAMAGED, end_of
-
     end = end_of(np.frombuffer(plain, np.uint8), HEADER_BYTES, records)
     if end == DAMAGED:
         raise ValueError("a record of another length than it says")

@@ -17,7 +17,6 @@ from aiokafka.errors import ConsumerStoppedError
 
 from stream.contracts import Headers
 from stream.errors import BrokerError
-from stream.kafka import walk  # noqa: F401  compiled when it is imported: before events wait
 from stream.kafka.batches import RecordBatch
 from stream.kafka.cluster import Cluster
 from stream.kafka.stopping import stop_consumer
