@@ -25,9 +25,6 @@ HEADER_BYTES: Final = ATTRIBUTES_AT + _HEADER.size
 _LOG_APPEND_TIME: Final = 0x08
 
 _LEAST_BYTES: Final = 2  # of a header
-_SMALL: Final = 32  # a byte below it stands in each header of less than these bytes, in no text:
-_LEAST_BYTES_WITHOUT_SMALL: Final = 18
-_LOOKED_AT_BYTES: Final = 1 << 20  # at once, for headers
 
 
 class Record(NamedTuple):
@@ -102,10 +99,7 @@ def records_of(plain: bytes, skip: int = 0) -> Iterator[Record]:
 def has_too_many_headers(plain: bytes) -> bool:
     """Whether a batch that was unpacked has more than `MAX_HEADERS`.
 
-    The records are gone through where the batch may hold so many. Most batches tell by their bytes
-    that they do not: a name of less than 16 bytes has a length that is written with a byte below
-    32. A header without such a byte thus takes 18 bytes: the name's length, 16 of the name, and the
-    value's length.
+    The records are gone through where its bytes are enough for so many.
 
     Raises
     ------
@@ -113,21 +107,11 @@ def has_too_many_headers(plain: bytes) -> bool:
     """
     if len(plain) < _LEAST_BYTES * MAX_HEADERS:
         return False
-    if _small_bytes(plain) + len(plain) // _LEAST_BYTES_WITHOUT_SMALL <= MAX_HEADERS:
-        return False
     records = _HEADER.unpack_from(plain, ATTRIBUTES_AT)[-1]
     found = has_more_headers(np.frombuffer(plain, np.uint8), HEADER_BYTES, records, MAX_HEADERS)
     if found == DAMAGED:
         raise ValueError("a record of another length than it says")
     return bool(found)
-
-
-def _small_bytes(plain: bytes) -> int:
-    data = np.frombuffer(plain, np.uint8)
-    return sum(
-        int(np.count_nonzero(data[at : at + _LOOKED_AT_BYTES] < _SMALL))
-        for at in range(HEADER_BYTES, len(data), _LOOKED_AT_BYTES)
-    )
 
 
 def _end_of(plain: bytes, records: int) -> int:

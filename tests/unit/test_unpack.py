@@ -29,7 +29,6 @@ from tests.support.stored import (
     pack,
     seal,
     stored,
-    varint,
 )
 
 SENT = [
@@ -146,14 +145,6 @@ def test_a_number_beyond_64_bits_is_damage(monkeypatch: pytest.MonkeyPatch) -> N
     spoilt = plain[:cut] + b"\x82" + b"\x80" * 8 + b"\x02" + plain[cut + 1 :]
     raw = stored([Sent(None, None)], codec="zstd", records=spoilt)
     assert only_unreadable(raw).reason == "batch_unreadable"
-
-
-@pytest.mark.parametrize("length", [0, 15, 16, 17, 63, 64])
-@pytest.mark.parametrize("value", [-17, -1, 0, 15, 16, 64])
-def test_the_least_that_headers_without_small_bytes_take(length: int, value: int) -> None:
-    header = varint(length) + b"n" * length + varint(value) + b"v" * max(0, value)
-    small = sum(byte < framing._SMALL for byte in header)
-    assert small + len(header) / framing._LEAST_BYTES_WITHOUT_SMALL >= 1
 
 
 def test_headers_are_charged_as_what_they_take() -> None:
