@@ -54,7 +54,7 @@ def has_more_headers(data: NDArray[np.uint8], at: int, records: int, most: int) 
     for _ in range(records):
         length, at = _number(data, at)
         if at < 0:
-            return -1
+            return DAMAGED
         end = at + length if length <= len(data) - at else len(data) + 1
         for _ in range(3):  # attributes, timestamp, offset
             while at < len(data) and data[at] > 0x7F:
@@ -63,16 +63,16 @@ def has_more_headers(data: NDArray[np.uint8], at: int, records: int, most: int) 
         for _ in range(2):  # key, value
             size, at = _number(data, at)
             if at < 0 or size > len(data) - at:
-                return -1
+                return DAMAGED
             at += max(0, size)
         headers, at = _number(data, at)
         if at < 0:
-            return -1
+            return DAMAGED
         if headers > most - found:
             return 1
         found += headers
         if headers < 0 or end < at or end > len(data):
-            return -1
+            return DAMAGED
         at = end
     return 0
 
@@ -88,6 +88,6 @@ def end_of(data: NDArray[np.uint8], at: int, records: int) -> int:
     for _ in range(records):
         length, at = _number(data, at)
         if at < 0 or length < 0 or length > len(data) - at:
-            return -1
+            return DAMAGED
         at += length
     return at
