@@ -1,8 +1,8 @@
 """The records of a batch gone through by their lengths, compiled. In: its bytes. Out: numbers.
 
-A batch may hold 4.6 million records, and nothing else happens meanwhile: 4 s as Python, some
-hundredths of one here. Makes no objects. Knows nothing of compressions and of what the records
-mean.
+A batch may hold 4.6 million records, and nothing else happens meanwhile: 4 s as Python. Here it is
+about a tenth of a second at most, with unpacking. Makes no objects. Knows nothing of compressions
+and of what the records mean.
 """
 
 from __future__ import annotations
