@@ -44,6 +44,23 @@ class Progress(NamedTuple):
         return max(0, self.end - self.position)
 
 
+class Look(NamedTuple):
+    """What a look at a partition's fetch response found.
+
+    Attributes
+    ----------
+    batch : None where there was no data record from the position on
+    is_all : nothing is left of the response
+    seen : records, those from before the position as well
+    spent_bytes : what was decompressed, or what the records hold, whichever is more
+    """
+
+    batch: RecordBatch | None
+    is_all: bool
+    seen: int
+    spent_bytes: int
+
+
 class Reader:
     """Fetches whole record batches from assigned partitions.
 
@@ -137,8 +154,8 @@ class Reader:
     ) -> dict[TopicPartition, RecordBatch]:
         """What was fetched for `partitions`; waits at most `timeout_s` for something to come.
 
-        Nothing at once: it looked at records from before the position, and there are more. Takes
-        nothing once `still_wanted()` is false.
+        Returns {} at once, without waiting, when a look passed only records from before the
+        position and more of them are left. Takes nothing once `still_wanted()` is false.
 
         Upstream: aiokafka Fetcher.fetched_records (0.14).
 
@@ -195,16 +212,16 @@ def drain(
             result.check_raise()
         if result.check_assignment(tp) and result.has_more():
             fetched = result._partition_records
-            batch, is_all = _unpack(tp, fetched, room, room_bytes)
-            room_bytes -= fetched.spent_bytes
+            look = _unpack(tp, fetched, room, room_bytes)
+            room -= look.seen
+            room_bytes -= look.spent_bytes
             result._update_position()
-            if is_all:
+            if look.is_all:
                 result._partition_records = None
             else:  # behind the others: what is packed small must not hold them up
                 fetcher._records[tp] = fetcher._records.pop(tp)
-            room -= fetched.seen
-            if batch is not None:
-                taken[tp] = batch
+            if look.batch is not None:
+                taken[tp] = look.batch
         if not result.has_more():
             _release(fetcher, tp)
     return taken
@@ -227,16 +244,10 @@ def _release(fetcher: Any, tp: TopicPartition) -> None:
 
 def _unpack(
     tp: TopicPartition, fetched: Any, most: int, most_bytes: int = MAX_UNPACKED_BYTES
-) -> tuple[RecordBatch | None, bool]:
+) -> Look:
     """Turn one fetch response of a partition into columns, by a look at so many records at most.
 
-    Those from before the position count, too: `fetched.seen` is how many it looked at. What comes
-    compressed ends with the record batch by which it unpacks to `most_bytes`, that which is refused
-    for it included: `fetched.spent_bytes` is how much it was.
-
-    Returns
-    -------
-    None when it saw no data records from the position on, and whether that was all of it
+    What comes compressed ends with the record batch by which `most_bytes` are spent.
 
     Raises
     ------
@@ -248,16 +259,12 @@ def _unpack(
     offsets: list[int] = []
     timestamps: list[int] = []
     headers: dict[int, Headers] = {}
-    unpacked_bytes = worked_bytes = seen = 0
+    unpacked_bytes = decompressed_bytes = spent_bytes = seen = 0
     # Upstream's own way through the records, which we do not go: the two hold each other, and with
     # them all that was fetched until Python looks for cycles, which is seldom.
     fetched._records_iterator = None
     begun = getattr(fetched, "begun", None)  # the batch that the call before had not room for
-    while (
-        (room := most - seen)
-        and max(unpacked_bytes, worked_bytes) < most_bytes
-        and (begun or fetched._records.has_next())
-    ):
+    while seen < most and spent_bytes < most_bytes and (begun or fetched._records.has_next()):
         record_batch = begun or fetched._records.next_batch()
         if begun is None and fetched._check_crcs and not record_batch.validate_crc():
             raise BrokerError(
@@ -268,28 +275,26 @@ def _unpack(
         if record_batch.is_control_batch:
             after = record_batch.next_offset
             continue
-        counted, worked = record_batch.taken_bytes, record_batch.worked_bytes
-        records = record_batch.take(room)
-        unpacked_bytes += record_batch.taken_bytes - counted
-        worked_bytes += record_batch.worked_bytes - worked
+        before = record_batch.taken_bytes, record_batch.decompressed_bytes
+        records = record_batch.take(most - seen)
+        unpacked_bytes += record_batch.taken_bytes - before[0]
+        decompressed_bytes += record_batch.decompressed_bytes - before[1]
+        # Of a batch read in pieces the first look has the work, each look its part of the memory.
+        spent_bytes = max(unpacked_bytes, decompressed_bytes)
         seen += len(records)
-        begun = record_batch if len(records) == room else None
+        begun = record_batch if seen == most else None
         after = record_batch.next_offset if begun is None else records[-1].offset + 1
         if records and records[0].offset < start:  # the broker answers with whole record batches
             records = [record for record in records if record.offset >= start]
         if any(map(_headers, records)):
-            sent = enumerate(map(_headers, records), len(offsets))
-            headers.update(filter(itemgetter(1), sent))
+            headers.update(filter(itemgetter(1), enumerate(map(_headers, records), len(offsets))))
         keys += [record.key for record in records]
         values += [record.value for record in records]
         offsets += [record.offset for record in records]
         timestamps += [record.timestamp for record in records]
     fetched.begun = begun
     fetched.next_fetch_offset = after = max(start, after)
-    fetched.seen = seen
-    fetched.spent_bytes = max(unpacked_bytes, worked_bytes)
     is_all = begun is None and not fetched._records.has_next()
-    if not offsets:
-        return None, is_all
     columns = (keys, values, offsets, timestamps, headers, unpacked_bytes)
-    return RecordBatch(tp.topic, tp.partition, offsets[0], after, *columns), is_all
+    batch = RecordBatch(tp.topic, tp.partition, offsets[0], after, *columns) if offsets else None
+    return Look(batch, is_all, seen, spent_bytes)

@@ -52,7 +52,8 @@ class StoredBatch:
     unpacked_bytes : what its payload unpacked to, and what the headers take that were taken. The
         payload counts once it is read, and only if it came compressed.
     taken_bytes : of these, the part of the records that were taken
-    worked_bytes : what was unpacked so far, kept or not; the most, where it is not known how much
+    decompressed_bytes : what was unpacked so far, kept or not; the most that may be, where it is
+        not known how much
     """
 
     def __init__(self, stored: bytes) -> None:
@@ -69,7 +70,7 @@ class StoredBatch:
         self._taken = 0
         self._after = 0 if self._legacy else self._batch.base_offset
         self._payload_bytes = self._payload_bytes_taken = self._headers_bytes = 0
-        self.worked_bytes = 0
+        self.decompressed_bytes = 0
 
     @property
     def unpacked_bytes(self) -> int:
@@ -117,7 +118,8 @@ class StoredBatch:
             self._payload_bytes_taken += sum(map(len, filter(None, chain(*parts))))
 
     def _open(self) -> Iterator[Any]:
-        """The records by aiokafka, whose batches refuse to be gone on with by a second `iter`."""
+        """The records, as aiokafka reads them."""
+        # `chain`: islice() asks for `iter` at each take; aiokafka's batches refuse it once begun.
         if self._legacy:
             codec = self._stored[_LEGACY_ATTRIBUTES_AT] & _CODEC
             if codec:  # aiokafka unpacks it once more; nobody writes these since Kafka 0.11
@@ -129,11 +131,11 @@ class StoredBatch:
             return chain(self._batch)
         header = bytearray(self._stored[:HEADER_BYTES])
         header[ATTRIBUTES_AT + 1] &= ~_CODEC & 0xFF
-        self.worked_bytes = MAX_UNPACKED_BYTES  # unless it comes to its end
+        self.decompressed_bytes = MAX_UNPACKED_BYTES  # unless it comes to its end
         payload = memoryview(self._stored)[HEADER_BYTES:]
         plain = b"".join((header, unpacked(codec, payload, MAX_UNPACKED_BYTES)))
         self._plain, self._payload_bytes = plain, len(plain) - HEADER_BYTES
-        self.worked_bytes = self._payload_bytes
+        self.decompressed_bytes = self._payload_bytes
         if has_too_many_headers(plain):
             self._plain, self._payload_bytes = self._stored, 0
             raise TooLargeError

@@ -91,9 +91,9 @@ def test_a_batch_that_is_read_in_pieces_counts_once(sent: list[Sent]) -> None:
     tp = TopicPartition("clicks", 0)
     raw = stored(sent, codec="zstd")
     whole = PartitionRecords(tp, Stretch(raw), [], 0, None, None, True, 0)
-    at_once, _ = _unpack(tp, whole, len(sent) + 1)
+    at_once = _unpack(tp, whole, len(sent) + 1).batch
     fetched = PartitionRecords(tp, Stretch(raw), [], 0, None, None, True, 0)
-    pieces = [piece for _ in range(3) if (piece := _unpack(tp, fetched, 10)[0])]
+    pieces = [piece for _ in range(3) if (piece := _unpack(tp, fetched, 10).batch)]
     assert [len(piece) for piece in pieces] == [10, 10, 5]
     charged = [piece.unpacked_bytes for piece in pieces]
     held = [_held(piece) for piece in pieces]

@@ -124,12 +124,13 @@ def test_a_fetch_is_taken_some_records_at_a_time() -> None:
     data = stored(first, base=10, codec="lz4") + stored(first[:3], base=17)
     fetched = Fetched(data + bomb("zstd", 64 << 20, base=20) + stored(first[:1], base=21), 12)
     batches: list[RecordBatch] = []
-    is_all = False
-    while not is_all:
-        batch, is_all = reader._unpack(TopicPartition("clicks", 1), fetched, 4)
-        assert batch is not None
-        assert fetched.next_fetch_offset == batch.next
-        batches.append(batch)
+    looks: list[reader.Look] = []
+    while not looks or not looks[-1].is_all:
+        looks.append(look := reader._unpack(TopicPartition("clicks", 1), fetched, 4))
+        assert look.batch is not None
+        assert fetched.next_fetch_offset == look.batch.next
+        batches.append(look.batch)
+    assert [look.seen for look in looks] == [4, 4, 3, 1]
     # Those before the position were looked at, too; the bomb is all that its look unpacks.
     assert [batch.offsets for batch in batches] == [
         [12, 13],
