@@ -80,10 +80,10 @@ def records_of(plain: bytes, skip: int = 0) -> Iterator[Record]:
     for _ in range(count - skip):
         end = cursor.number() + cursor.at
         cursor.number()  # its attributes: one byte in Kafka, but aiokafka takes any number
-        timestamp = first_ms + cursor.number()
+        timestamp = _int64(first_ms + cursor.number())
         if attributes & _LOG_APPEND_TIME:
             timestamp = newest_ms
-        offset = base + cursor.number()
+        offset = _int64(base + cursor.number())
         key, value = cursor.nullable(), cursor.nullable()
         headers: Headers = []
         for _ in range(cursor.number()):
@@ -94,6 +94,11 @@ def records_of(plain: bytes, skip: int = 0) -> Iterator[Record]:
         yield Record(offset, timestamp, 0, key, value, headers)
     if cursor.at != len(plain):
         raise ValueError("more than the records")
+
+
+def _int64(number: int) -> int:
+    """A sum as Kafka's clients have it, which add in 64 bits."""
+    return (number + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def has_too_many_headers(plain: bytes) -> bool:

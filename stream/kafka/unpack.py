@@ -12,7 +12,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from itertools import chain, islice
-from operator import attrgetter
+from operator import attrgetter, lt
 from typing import Any, Final
 
 from aiokafka.consumer import fetcher
@@ -39,7 +39,7 @@ _AFTER_LENGTH: Final = 12
 _MAGIC_AT: Final = 16
 _LEGACY_ATTRIBUTES_AT: Final = 17
 _CODEC: Final = 0x07
-_key, _value, _headers = map(attrgetter, ("key", "value", "headers"))
+_offset, _key, _value, _headers = map(attrgetter, ("offset", "key", "value", "headers"))
 
 
 class StoredBatch:
@@ -94,6 +94,8 @@ class StoredBatch:
             if self._records is None:
                 self._records = self._open()
             records = list(islice(self._records, limit))
+            if not self._rise(records):
+                raise CorruptRecordException("offsets that do not rise, or are not the batch's")
         except Exception as error:  # whatever aiokafka, or a codec, has against these bytes
             self._records = self._with_care(error)
             records = list(islice(self._records, limit))
@@ -107,6 +109,15 @@ class StoredBatch:
                 for r in records
             ]
         return records
+
+    def _rise(self, records: list[Any]) -> bool:
+        """Whether offsets go on from those taken, each above the one before, within the batch's.
+
+        A broker looks at no more than the last one of a batch that is not compressed. Whoever reads
+        goes by them: what is below the offset that was applied, he takes for folded.
+        """
+        offsets = [self._after - 1, *map(_offset, records), self._batch.next_offset]
+        return all(map(lt, offsets, islice(offsets, 1, None)))
 
     def _count(self, records: list[Any], *, is_end: bool) -> None:
         if any(map(_headers, records)):
@@ -150,6 +161,8 @@ class StoredBatch:
         if not self._legacy and not packed:
             try:
                 for record in records_of(self._plain, skip=self._taken):
+                    if not following <= record.offset <= last:
+                        raise ValueError("an offset that does not follow")
                     following = record.offset + 1
                     yield record
                 return

@@ -26,11 +26,16 @@ _COMPRESS: dict[str, Callable[[bytes], bytes]] = {
 
 @dataclass
 class Sent:
-    """A record; names of headers are text with `surrogateescape`."""
+    """A record; names of headers are text with `surrogateescape`.
+
+    `offset`, from the batch's first, is its place where it is None; `time_ms` is from the batch's.
+    """
 
     key: bytes | None
     value: bytes | None
     headers: list[tuple[str, bytes | None]] = field(default_factory=list)
+    offset: int | None = None
+    time_ms: int = 0
 
 
 SMALLEST_HEADER = b"\0\1"  # no name, and null
@@ -55,8 +60,9 @@ def pack(records: Sequence[Sent]) -> bytes:
     """The records one after the other, not compressed."""
     packed = []
     for number, record in enumerate(records):
-        parts = [b"\0", varint(0), varint(number), _nullable(record.key), _nullable(record.value)]
-        parts.append(varint(len(record.headers)))
+        offset = number if record.offset is None else record.offset
+        parts = [b"\0", varint(record.time_ms), varint(offset)]
+        parts += [_nullable(record.key), _nullable(record.value), varint(len(record.headers))]
         for name, value in record.headers:
             raw = name.encode("utf-8", "surrogateescape")
             parts += [varint(len(raw)), raw, _nullable(value)]

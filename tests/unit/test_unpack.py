@@ -242,6 +242,46 @@ def test_what_stands_before_the_damage_is_read(codec: str, at_once: int) -> None
     assert (rest.reason, rest.first_offset, rest.last_offset) == ("batch_unreadable", 13, 13)
 
 
+NOT_TEXT = [(b"\xff".decode("utf-8", "surrogateescape"), b"")]  # which aiokafka refuses
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("at_once", [1, 2, 10])
+@pytest.mark.parametrize("headers", [[], NOT_TEXT], ids=["plain", "with care"])
+@pytest.mark.parametrize(
+    ("offsets", "good"),
+    [
+        ([0, 1, 2, 3], 4),
+        ([0, -50, -50, 3], 1),
+        ([2, 0, 1, 3], 1),
+        ([0, 1, 1, 3], 2),
+        ([0, 1, 9, 3], 2),
+        ([0, 1, 2, 4], 3),
+        ([-1, 0, 1, 3], 0),
+        ([0, 1, 2**63 - 1, 3], 2),
+    ],
+)
+def test_offsets_that_do_not_rise_within_the_batch_end_it(
+    offsets: list[int], good: int, headers: Any, at_once: int, codec: str
+) -> None:
+    """Brokers take them where nothing is compressed."""
+    sent = [Sent(b"u", b"v", headers, offset) for offset in offsets]
+    found = read(StoredBatch(stored(sent, codec=codec, base=10)), at_once)
+    assert [record.offset for record in found[:good]] == [10 + at for at in offsets[:good]]
+    if good < len(offsets):
+        (rest,) = found[good:]
+        assert isinstance(rest.value, Unreadable)
+        assert (rest.value.reason, rest.offset) == ("batch_unreadable", 13)
+        assert good == 0 or rest.value.first_offset == found[good - 1].offset + 1
+
+
+@pytest.mark.parametrize("headers", [[], NOT_TEXT], ids=["plain", "with care"])
+def test_a_timestamp_is_a_number_of_64_bits(headers: Any) -> None:
+    sent = [Sent(b"u", b"v", headers, time_ms=time_ms) for time_ms in (0, 2**63 - 1, -(2**63))]
+    found = read(StoredBatch(stored(sent, timestamp_ms=1 << 62)))
+    assert [record.timestamp for record in found] == [2**62, 2**62 - 2**63 - 1, 2**62 - 2**63]
+
+
 @pytest.mark.parametrize("codec", CODECS)
 def test_a_header_may_have_any_name(codec: str) -> None:
     """Brokers take them, Java replaces what is not UTF-8; aiokafka refuses the whole batch."""
