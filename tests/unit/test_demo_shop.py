@@ -345,6 +345,27 @@ def test_every_rule_of_the_demo_has_a_case() -> None:
         assert "rules" not in ruled or len(without) == len(placement.rules), name
 
 
+def test_no_visitor_sees_an_ad_a_fourth_time_within_its_window() -> None:
+    """However often they come: a look each three seconds, at every ad that there is."""
+    demo = Shop(BUNDLE, 50, impressions=SETTINGS.state.impressions, ads=PLACEMENTS["ads"])
+    for item in ITEMS.values():
+        demo.catalogue.put(item)
+    most, window_s = PLACEMENTS["ads"].frequency.most, PLACEMENTS["ads"].frequency.window_s
+    shown_at: dict[str, list[int]] = {}
+    for look in range(45):
+        now_ms = NOW_MS + 3_000 * look
+        view = {"user_id": "v", "item_id": LUNCH_BAG, "type": "view", "event_time_ms": now_ms}
+        (record,) = lists(demo.step(view, now_ms=now_ms))
+        seen = ids(record.lists["ads"].items)
+        for ad in seen:
+            before = shown_at.setdefault(ad, [])
+            assert sum(now_ms - at_ms < window_s * 1000 for at_ms in before) < most, (look, ad)
+            before.append(now_ms)
+        done = [view | {"item_id": ad, "type": "impression"} for ad in seen]
+        demo.step(*done, now_ms=now_ms)
+    assert max(map(len, shown_at.values())) > most, "and comes back"
+
+
 @pytest.mark.parametrize("budget", [ITEMS[LIGHTS_AD].budget, None])
 def test_an_ad_leaves_the_lists_once_its_budget_is_spent(budget: float | None) -> None:
     demo = Shop(BUNDLE, 50, ads=PLACEMENTS["ads"])
