@@ -3,6 +3,7 @@ that looks at the last interactions and at nothing else."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -167,6 +168,64 @@ def recent_model(items: int, recent: int, *, width: int | None = None) -> Traine
         training={},
         recent=recent,
     )
+
+
+def with_last_items(folder: Path, items: int) -> Bundle:
+    """A bundle of `decay` that also adds to the logits of a user's last three items, as `glr` does.
+
+    Parameters
+    ----------
+    items : "i1" to "i<items>", rows besides "no item"
+    """
+    rng = np.random.default_rng(5)
+    whole = random_decay_bundle(folder / "decay", items, dim=16)
+    made = recent_model(items, 3)
+    nodes = [
+        node("Slice", ["state", "first", "stop", "column"], ["interest"]),
+        node("Mul", ["interest", "beta"], ["query"]),
+        node("Gemm", ["query", "item_table", "bias"], ["by_vectors"], transB=1),
+        node("Gather", ["type_weights", "recent_types"], ["again"]),
+        node(
+            "ScatterElements",
+            ["by_vectors", "recent_rows", "again"],
+            ["logits"],
+            axis=1,
+            reduction="add",
+        ),
+    ]
+    constants = {
+        "first": np.array([0], np.int64),
+        "stop": np.array([16], np.int64),
+        "column": np.array([1], np.int64),
+        "type_weights": rng.uniform(0, 3, 16).astype(np.float32),
+    }
+    weights, biases = constants["type_weights"], whole.biases
+    size = whole.manifest.state.size
+    fading = decay.assemble(
+        decay.Parameters(dim=16), whole.item_ids, whole.embeddings, biases, created="", training={}
+    )
+
+    class Reference:
+        def update(self, *event: np.ndarray) -> np.ndarray:
+            return fading.reference.update(*event)
+
+        def logits(self, state: np.ndarray, beta: float, recent: Recent) -> np.ndarray:
+            logits = beta * state[:, :16].astype(np.float64) @ whole.embeddings.T.astype(float)
+            np.add.at(logits, (np.arange(len(state))[:, None], recent.rows), weights[recent.types])
+            return (logits + biases).astype(np.float32)
+
+    trained = dataclasses.replace(
+        made,
+        embeddings=whole.embeddings,
+        biases=biases,
+        state_size=size,
+        additive=fading.additive,
+        live_weights=True,
+        update_onnx=whole.update_onnx,
+        score_onnx=score_graph(nodes, constants, size, 16, recent=3),
+        reference=Reference(),
+    )
+    return write_bundle(trained, folder / "recent")
 
 
 def counts_key_in(manifest: Manifest, arm: str, rules: Explore) -> bytes:

@@ -18,9 +18,8 @@ from hypothesis.extra import numpy as hnp
 from export.bundle import npz, write_bundle, write_files
 from export.compression.bundle import compress, packed_files
 from export.compression.graphs import CONSIDERED, NotPackableError
-from export.models import cooccurrence, decay
+from export.models import cooccurrence
 from export.models.base import Trained
-from export.to_onnx import node, score_graph
 from stream.core import sessions
 from stream.core.bundle import ITEMS as ITEMS_FILE
 from stream.core.bundle import MANIFEST, SCORE, SCORE_CUDA, UPDATE, Bundle, manifest_id
@@ -30,7 +29,7 @@ from stream.core.policy.reasons import Reasons
 from stream.core.policy.ring import Ring
 from stream.core.recent import Recent
 from stream.errors import BundleError, ProviderError, UsageError
-from tests.support.bundles import random_decay_bundle, recent_model
+from tests.support.bundles import random_decay_bundle, recent_model, with_last_items
 from tests.unit.test_model import random_log
 
 ITEMS = 3_000
@@ -78,66 +77,13 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return random_decay_bundle(tmp_path_factory.mktemp("packing") / "plain", ITEMS)
 
 
-def with_last_items(folder: Path) -> Bundle:
-    """A bundle of a model that also adds to the logits of a user's last items, as `glr` does."""
-    rng = np.random.default_rng(5)
-    whole = random_decay_bundle(folder / "decay", ITEMS, dim=16)
-    made = recent_model(ITEMS, 3)
-    nodes = [
-        node("Slice", ["state", "first", "stop", "column"], ["interest"]),
-        node("Mul", ["interest", "beta"], ["query"]),
-        node("Gemm", ["query", "item_table", "bias"], ["by_vectors"], transB=1),
-        node("Gather", ["type_weights", "recent_types"], ["again"]),
-        node(
-            "ScatterElements",
-            ["by_vectors", "recent_rows", "again"],
-            ["logits"],
-            axis=1,
-            reduction="add",
-        ),
-    ]
-    constants = {
-        "first": np.array([0], np.int64),
-        "stop": np.array([16], np.int64),
-        "column": np.array([1], np.int64),
-        "type_weights": rng.uniform(0, 3, 16).astype(np.float32),
-    }
-    weights, biases = constants["type_weights"], whole.biases
-    size = whole.manifest.state.size
-    fading = decay.assemble(
-        decay.Parameters(dim=16), whole.item_ids, whole.embeddings, biases, created="", training={}
-    )
-
-    class Reference:
-        def update(self, *event: np.ndarray) -> np.ndarray:
-            return fading.reference.update(*event)
-
-        def logits(self, state: np.ndarray, beta: float, recent: Recent) -> np.ndarray:
-            logits = beta * state[:, :16].astype(np.float64) @ whole.embeddings.T.astype(float)
-            np.add.at(logits, (np.arange(len(state))[:, None], recent.rows), weights[recent.types])
-            return (logits + biases).astype(np.float32)
-
-    trained = dataclasses.replace(
-        made,
-        embeddings=whole.embeddings,
-        biases=biases,
-        state_size=size,
-        additive=fading.additive,
-        live_weights=True,
-        update_onnx=whole.update_onnx,
-        score_onnx=score_graph(nodes, constants, size, 16, recent=3),
-        reference=Reference(),
-    )
-    return write_bundle(trained, folder / "recent")
-
-
 @pytest.fixture(scope="module", params=["decay", "last items"])
 def bundle(
     request: pytest.FixtureRequest, plain: Bundle, tmp_path_factory: pytest.TempPathFactory
 ) -> Bundle:
     if request.param == "decay":
         return plain
-    return with_last_items(tmp_path_factory.mktemp("packing"))
+    return with_last_items(tmp_path_factory.mktemp("packing"), ITEMS)
 
 
 @pytest.fixture(params=PACKED)

@@ -16,7 +16,7 @@ from stream.contracts import EVENT_TYPES, RankedList
 from stream.core.bundle import Bundle
 from stream.placements import Explore, Items, Rule, Shoppers
 from stream.settings.weights import Weights
-from tests.support.bundles import random_decay_bundle, recent_model
+from tests.support.bundles import random_decay_bundle, recent_model, with_last_items
 from tests.unit.test_engine import NOW_MS, Shop, lists
 from tests.unit.test_weighing import adopt
 
@@ -118,6 +118,16 @@ def test_a_model_that_is_no_sum_tells_none(tmp_path: Path) -> None:
     (record,) = lists(shop.step({"item_id": "i7"}))
     assert {item.reason.code for item in record.lists["home"].items} == {"click"}
     assert all(item.reason.share is UNSET for item in record.lists["home"].items)
+
+
+def test_a_sum_that_is_scored_with_the_last_items_beside_it_tells_none(tmp_path: Path) -> None:
+    """The score owes them more than what goes with their part of the sum."""
+    home = Placement(k=10, reason_shares=True, exclude_seen=False)
+    shop = Shop(with_last_items(tmp_path, 200), home=home)
+    (record,) = lists(shop.step({"item_id": "i7", "type": "like"}))
+    told = [item for item in record.lists["home"].items if item.reason.code == "like"]
+    assert told[0].item_id == "i7"
+    assert all(item.reason.share is UNSET for item in told)
 
 
 def test_users_of_one_batch_have_the_shares_that_they_have_alone(bundle: Bundle) -> None:

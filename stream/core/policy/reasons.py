@@ -44,6 +44,8 @@ class Reasons:
     for the model when this is made. Other models have no such sum;
     there the reason is the newest interaction. In both, only the last `LOOK_BACK` interactions
     count and only types of positive weight: a dislike is nobody's reason to look at an item.
+    Where the score graph takes the last interactions beside the sum, an item owes them more than
+    their part of it, and no share can be told.
     """
 
     def __init__(self, model: Model) -> None:
@@ -91,6 +93,8 @@ class Reasons:
                 table,
                 *found,
             )
+            if self._model.recent:
+                at[:] = -1
         else:
             _newest(ring.rows, ring.types, newest, self._weights, found.rows, found.types)
         return found

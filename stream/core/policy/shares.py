@@ -1,7 +1,8 @@
 """How much of its score a listed item owes to the interaction that is named as its reason.
 
 In: lists, their reasons. Out: a number for each item: its score less what the graph scores it
-without that interaction. For states that are sums alone, where taking one out is a subtraction.
+without that interaction. For models that score by a state which is a sum, and by nothing else that
+a user did: there, taking one out is a subtraction.
 """
 
 from __future__ import annotations
