@@ -145,14 +145,14 @@ class LiveSettings:
         if lists_bytes(settings) > self._fit_bytes:
             await asyncio.to_thread(require_topics, settings)
             self._fit_bytes = lists_bytes(settings)
-        change = self._engine.answers.lists.change_to(settings.placements, weighing)
+        change = self._engine.answers.lists.change_to(settings.placements)
         from_s = time.perf_counter()
         for _ in change.pieces(time.time_ns() // 1_000_000):
             if time.perf_counter() - from_s > _AT_ONCE_S:
                 await asyncio.sleep(0)
                 from_s = time.perf_counter()
         old = self._revision
-        self._engine.adopt(change)
+        self._engine.adopt(change, weighing)
         self._now = settings
         self._adopted()
         metrics.set_settings_info(self._revision)

@@ -46,6 +46,7 @@ from stream.core.state import UserShard
 from stream.core.statistics.counts import Counts
 from stream.core.statistics.merged import Merged
 from stream.core.users import Users
+from stream.core.weighing import Weighing
 from stream.core.wire import Layout
 from stream.placements import Placement as PlacementRules
 from stream.settings.quality import Quality as QualityRules
@@ -105,8 +106,9 @@ class Engine:
         self._new_counts = new_counts
         self.quality = Quality(catalogue, placements, quality or QualityRules(users=0))
 
-    def adopt(self, change: Change) -> None:
-        """Make lists by other settings from the next step on, and watch what comes of those."""
+    def adopt(self, change: Change, weighing: Weighing | None = None) -> None:
+        """Go by other settings from the next step on, and by other weights; None: as before."""
+        self.model.weigh(weighing or self.model.weighing)
         self._lists.adopt(change)
         self.quality.follow(change.rules)
 
@@ -164,8 +166,7 @@ class Engine:
         if kind == "requests":
             changes.reject(batch, self.answers.take_in(part, now_ms, changes))
             return Events.none()
-        columns = (batch.keys, batch.values, batch.offsets)
-        events, rejections = decode_events(kind, *columns, now_ms)
+        events, rejections = decode_events(kind, batch.keys, batch.values, batch.offsets, now_ms)
         changes.reject(batch, rejections)
         return self._without_strangers(part, events, changes)
 
@@ -296,5 +297,4 @@ class Engine:
                 due = shard.standing.renew(slots, show, now_ms, self._resend_after_ms)
                 changes.send_only(due)
                 sent = sent[due]
-            counts = sent.sum(axis=0).tolist()
-            changes.lists_by_arm = dict(zip(self._lists.arms, counts, strict=True))
+            changes.lists_by_arm = dict(zip(self._lists.arms, sent.sum(0).tolist(), strict=True))

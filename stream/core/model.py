@@ -114,7 +114,10 @@ class Model:
         return self._table.gather(*rows)
 
     def weigh(self, weighing: Weighing) -> None:
-        """Fold by other weights of this bundle from the next event on; states stay as they are."""
+        """Fold by the weights of other settings from the next event on; states stay as they are.
+
+        Lists that there are go by them after `Lists.adopt`; `Engine.adopt` does both.
+        """
         self.weighing = weighing
         self._weights = [Resident(values, self.provider) for values in weighing.inputs.values()]
         for name, resident in zip(weighing.inputs, self._weights, strict=True):

@@ -37,7 +37,6 @@ from stream.core.statistics.counts import Counts
 from stream.core.statistics.fading import Fading, KeyedRows
 from stream.core.statistics.segments import Seen, SegmentCounts
 from stream.core.user_keys import UserKeys
-from stream.core.weighing import Weighing
 from stream.kafka.batches import RecordBatch
 from stream.placements import Explore
 from stream.settings.weights import Weights
@@ -53,6 +52,7 @@ from tests.chaos.outputs import Owned, check_lists
 from tests.chaos.segments import HALF_LIFE_MS, PLACEMENT, TEMPERATURE
 from tests.chaos.states import IN_FLIGHT, Sources, States
 from tests.chaos.verdict import Verdict
+from tests.support.adopting import adopt
 from tests.support.bundles import random_decay_bundle
 from tests.support.parts import Part
 from tests.support.seed import SEED
@@ -121,10 +121,7 @@ class Worker:
 
     def weigh(self, weights: Weights) -> None:
         """Take other weights over, as a worker does that follows its settings file."""
-        engine = self._engine
-        weighing = Weighing.of(engine.model.bundle.manifest, weights)
-        rules = {PLACEMENT: Placement(k=1)}
-        engine.adopt(engine.answers.lists.change_to(rules, weighing))
+        adopt(self._engine, {PLACEMENT: Placement(k=1)}, weights, NOW_MS)
 
     def work(self, topic: str, records: list[dict[str, object]], now_ms: int) -> None:
         """Take a batch in, and write down what came of it."""

@@ -23,7 +23,9 @@ from stream.core.model import Model
 from stream.core.state import UserShard
 from stream.core.statistics.merged import Merged
 from stream.core.users import EVERYONE, Users
+from stream.core.weighing import Weighing
 from stream.kafka.batches import RecordBatch
+from stream.settings.weights import UNSET, Weights
 from tests.support.bundles import random_decay_bundle
 from tests.support.parts import Part
 
@@ -41,11 +43,14 @@ class Shop:
         counts: Merged | None = None,
         resend_after_s: float = 0.0,
         impressions: int = 0,
+        weights: Weights = UNSET,
         **placements: Placement,
     ) -> None:
         self.catalogue = Catalogue(bundle.item_ids, bundle.repurchase_s)
+        model = Model(bundle, "cpu")
+        model.weigh(Weighing.of(bundle.manifest, weights))
         self.engine = Engine(
-            Model(bundle, "cpu"),
+            model,
             self.catalogue,
             kinds={"clicks": "clicks", "purchases": "purchases"},
             placements=placements or {"home": Placement(k=10, exclude_seen=True)},

@@ -20,7 +20,6 @@ from stream.cli.examining.configuration import examine_configuration
 from stream.cli.examining.workers import examine_worker
 from stream.config import load_settings, settings_file
 from stream.core.bundle import Bundle
-from stream.core.weighing import Weighing
 from stream.errors import SettingsError, TopicError
 from stream.live import LiveSettings, SettingsFile
 from stream.revision import revision_of
@@ -48,9 +47,8 @@ class Worker:
     def __init__(self, bundle: Bundle, path: Path, environ: dict[str, str]) -> None:
         self.path, self.environ = path, environ
         settings = load_settings(path, environ=environ)
-        self.shop = Shop(bundle, **settings.placements)
+        self.shop = Shop(bundle, weights=settings.weights, **settings.placements)
         self.model = self.shop.engine.model
-        self.model.weigh(Weighing.of(bundle.manifest, settings.weights))
         self.file = SettingsFile(path, partial(load_settings, path, environ=environ))
         self.live = LiveSettings(settings, self.file, self.shop.engine)
         self.refusals = metric("freshet_settings_refusals_total")
@@ -269,6 +267,8 @@ def test_a_refused_weight_changes_none(start: Callable[..., Worker]) -> None:
     worker = start(FIRST + "[weights]\nclick = 1.0\n")
     worker.look()
     before = score_of_next(worker, "a")
+    settings = load_settings(worker.path, environ={})
+    assert worker.revision == revision_of(settings.placements, settings.weights)
     worker.put(OTHER + "[weights]\nclick = 0.1\nhalf_lives_s = [60]\n")
     assert score_of_next(worker, "b") == before
     assert worker.refused == (1, True)

@@ -16,9 +16,9 @@ from stream.contracts import EVENT_TYPES, RankedList
 from stream.core.bundle import Bundle
 from stream.placements import Explore, Items, Rule, Shoppers
 from stream.settings.weights import Weights
+from tests.support.adopting import adopt
 from tests.support.bundles import random_decay_bundle, recent_model, with_last_items
 from tests.unit.test_engine import NOW_MS, Shop, lists
-from tests.unit.test_weighing import adopt
 
 HOUR_MS = 3_600_000
 KINDS = ["click", "add_to_cart", "view", "add_to_cart", "dislike", "add_to_cart", "like"]
@@ -102,7 +102,8 @@ def test_what_is_no_interaction_has_none(bundle: Bundle) -> None:
 
 def test_shares_go_by_the_weights_in_force(bundle: Bundle) -> None:
     shop = Shop(bundle, home=PLACEMENTS["plain"])
-    adopt(shop, Weights(click=1.0, half_lives_s=(7200.0, 60.0)), PLACEMENTS["plain"])
+    weights = Weights(click=1.0, half_lives_s=(7200.0, 60.0))
+    adopt(shop.engine, {"home": PLACEMENTS["plain"]}, weights, NOW_MS)
     (record,) = lists(shop.step({"item_id": "i7"}))
     (nothing,) = lists(Shop(bundle, home=structs.replace(PLACEMENTS["plain"], k=200)).step(NOW))
     scores = {item.item_id: item.score for item in nothing.lists["home"].items}

@@ -22,6 +22,7 @@ from stream.errors import BundleError, SettingsError
 from stream.placements import Explore
 from stream.revision import revision_of
 from stream.settings.weights import Weights
+from tests.support.adopting import adopt
 from tests.support.bundles import fixed_weights
 from tests.unit.test_engine import NOW_MS, Shop, items, lists
 from tests.unit.test_model import random_log
@@ -122,21 +123,15 @@ def test_what_the_manifest_says_must_be_what_the_graph_takes(tmp_path: Path) -> 
         write_bundle(dataclasses.replace(trained, additive=one_sum), tmp_path / "one sum")
 
 
-def adopt(shop: Shop, weights: Weights, home: Placement = HOME) -> None:
-    lists_ = shop.engine.answers.lists
-    weighing = Weighing.of(shop.engine.model.bundle.manifest, weights)
-    change = lists_.change_to({"home": home}, weighing)
-    list(change.pieces(NOW_MS))
-    shop.engine.adopt(change)
+def weigh(shop: Shop, weights: Weights) -> None:
+    adopt(shop.engine, {"home": HOME}, weights, NOW_MS)
 
 
 def test_lists_reasons_and_provenance_follow(decay_bundle: Bundle) -> None:
-    mine, other = (Shop(decay_bundle, home=Placement(k=10)) for _ in range(2))
-    other.engine.model.weigh(Weighing.of(decay_bundle.manifest, OTHER))
+    mine, other = Shop(decay_bundle, home=HOME), Shop(decay_bundle, weights=OTHER, home=HOME)
     began = mine.step({"item_id": "i7", "type": "like"})
     (of_start,) = lists(began)
-    adopt(mine, OTHER)
-    adopt(other, OTHER)
+    weigh(mine, OTHER)
     events = [
         {"user_id": "v", "item_id": "i7"},
         {"user_id": "v", "item_id": "i9", "type": "like"},
@@ -147,8 +142,9 @@ def test_lists_reasons_and_provenance_follow(decay_bundle: Bundle) -> None:
     named = {item.reason.item_id for item in record.lists["home"].items}
     assert "i3" in named  # a view of 3 is more than a like
     assert "i7" not in named  # a click turns away now
-    assert record.settings == revision_of({"home": Placement(k=10)}, OTHER) != of_start.settings
-    adopt(mine, Weights())
+    assert record.settings == wanted.settings != of_start.settings
+    assert record.settings == revision_of({"home": HOME}, OTHER)
+    weigh(mine, Weights())
     (back,) = lists(mine.step({"user_id": "w", "item_id": "i7"}))
     assert back.settings == of_start.settings
 
@@ -162,9 +158,9 @@ def test_what_exploring_has_paid_is_counted_anew_by_other_weights(decay_bundle: 
         return Explorer("home", Explore(temperature=0.2), model, shop.catalogue, counts)._key
 
     before = key()
-    adopt(shop, Weights(click=0.5))
+    weigh(shop, Weights(click=0.5))
     assert key() != before
-    adopt(shop, Weights())
+    weigh(shop, Weights())
     assert key() == before
 
 
@@ -172,7 +168,7 @@ def test_fewer_old_events_count_by_a_shorter_half_life(decay_bundle: Bundle) -> 
     shop = Shop(decay_bundle, home=Placement(k=10, exclude_seen=False))
     purchase = {"item_id": "i7", "type": "purchase", "event_time_ms": NOW_MS - HOUR_MS}
     first = items(shop.step(purchase))
-    adopt(shop, Weights(half_lives_s=(60.0, 60.0)))
+    weigh(shop, Weights(half_lives_s=(60.0, 60.0)))
     shop.step({"item_id": "unknown"})
     guest = items(shop.step({"user_id": "guest", "item_id": "unknown"}))
     assert items(shop.step({"item_id": "unknown"})) == guest != first

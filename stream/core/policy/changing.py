@@ -19,19 +19,17 @@ from stream.core.policy.biases import Biases
 from stream.core.policy.exploring import Explorer, ShopCounts, explores
 from stream.core.policy.placement import Placement
 from stream.core.policy.variants import arms_of
-from stream.core.weighing import Weighing
 from stream.placements import Placement as PlacementRules
 
 
 class Change:
-    """Settings of all placements, and weights, that are to be in force once they are ready.
+    """Settings of all placements that are to be in force once they are ready.
 
     Made by `Lists.change_to`, and taken by `Lists.adopt`.
 
     Parameters
     ----------
     rules : settings by placement name
-    weighing : the weights that events are to be folded with
     now : the placements by the settings in force
     item_bias : float32, shape (rows,); the model's bias of every row
     """
@@ -39,14 +37,12 @@ class Change:
     def __init__(
         self,
         rules: Mapping[str, PlacementRules],
-        weighing: Weighing,
         now: Iterable[Placement],
         model: Model,
         catalogue: Catalogue,
         item_bias: NDArray[np.float32],
     ) -> None:
         self.rules = dict(rules)
-        self.weighing = weighing
         self._changed_rows: set[int] = set()
         there = _biases(now)
         self._made = {

@@ -36,7 +36,6 @@ from stream.core.policy.variants import Deal, arms_of, columns_of, together
 from stream.core.standing import extended
 from stream.core.statistics.segments import Seen
 from stream.core.users import Users
-from stream.core.weighing import Weighing
 from stream.placements import CONTROL
 from stream.placements import Placement as PlacementRules
 from stream.revision import revision_of
@@ -94,24 +93,18 @@ class Lists:
         self.revision = revision_of(rules, self._model.weighing.given)
         self._deals = [Deal(name, of, list(arms).index(name)) for name, of in rules.items()]
 
-    def change_to(
-        self, rules: Mapping[str, PlacementRules], weighing: Weighing | None = None
-    ) -> Change:
-        """Other settings by placement name, to be made ready and adopted; one change at a time.
-
-        Parameters
-        ----------
-        weighing : the weights that events are to be folded with; None: as before
-        """
+    def change_to(self, rules: Mapping[str, PlacementRules]) -> Change:
+        """Other settings by placement name, to be made ready and adopted; one change at a time."""
         parts = (self._model, self._catalogue, self.item_bias)
-        weighing = weighing or self._model.weighing
-        self._change = Change(rules, weighing, self._placements, *parts)
+        self._change = Change(rules, self._placements, *parts)
         return self._change
 
     def adopt(self, change: Change) -> None:
-        """Make lists by other settings from the next step on; what was learned goes on."""
+        """Make lists by other settings from the next step on; what was learned goes on.
+
+        Reasons, what explores and the revision go by the weights that the model has now.
+        """
         self._change = None
-        self._model.weigh(change.weighing)
         self.reasons = Reasons(self._model)
         self._place(change.rules, change.biases(self._placements, self.item_bias))
 
