@@ -107,9 +107,10 @@ def test_shares_go_by_the_weights_in_force(bundle: Bundle) -> None:
     (record,) = lists(shop.step({"item_id": "i7"}))
     (nothing,) = lists(Shop(bundle, home=structs.replace(PLACEMENTS["plain"], k=200)).step(NOW))
     scores = {item.item_id: item.score for item in nothing.lists["home"].items}
-    for item in record.lists["home"].items:
-        if item.reason.code == "click":
-            assert item.reason.share == pytest.approx(item.score - scores[item.item_id], abs=2e-6)
+    told = [item for item in record.lists["home"].items if item.reason.code == "click"]
+    assert told
+    for item in told:
+        assert item.reason.share == pytest.approx(item.score - scores[item.item_id], abs=2e-6)
 
 
 def test_a_model_that_is_no_sum_tells_none(tmp_path: Path) -> None:
