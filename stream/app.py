@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from functools import partial
 from math import ceil
 from typing import Any, NoReturn, cast
@@ -23,7 +23,13 @@ from mode import Service
 
 from stream import metrics
 from stream.allocator import keep_freed, start_overwriting
-from stream.config import Settings, environment_with, load_settings, settings_file
+from stream.config import (
+    Settings,
+    environment_with,
+    given_origins,
+    load_settings,
+    settings_file,
+)
 from stream.core.bundle import Bundle
 from stream.core.catalogue import Catalogue
 from stream.core.engine import Engine, Source
@@ -62,12 +68,15 @@ class FreshetApp(BatchApp):
         return [*filter(None, [self.sidecar]), *super().on_init_dependencies()]
 
 
-def build_app(settings: Settings, file: SettingsFile | None = None) -> BatchApp:
+def build_app(
+    settings: Settings, file: SettingsFile | None = None, origins: Mapping[str, str] = {}
+) -> BatchApp:
     """Load the model and wire the application.
 
     Parameters
     ----------
     file : where the settings come from, to be followed; None: they stay as they are
+    origins : where each of them was given, by its path, for messages
 
     Raises
     ------
@@ -76,7 +85,7 @@ def build_app(settings: Settings, file: SettingsFile | None = None) -> BatchApp:
     """
     topics = settings.topics
     merged = Merged(fading_of(settings))
-    engine = load_engine(settings, merged)
+    engine = load_engine(settings, merged, origins)
     app = FreshetApp(settings, check=require_topics)
     interests = InterestTable(
         app,
@@ -143,12 +152,15 @@ def build_app(settings: Settings, file: SettingsFile | None = None) -> BatchApp:
     return app
 
 
-def load_engine(settings: Settings, counts: Merged | None = None) -> Engine:
+def load_engine(
+    settings: Settings, counts: Merged | None = None, origins: Mapping[str, str] = {}
+) -> Engine:
     """The engine that the settings describe; see `build_app` for what it raises.
 
     Parameters
     ----------
     counts : of all workers, of items and of what came of lists; None: the engine goes by its own
+    origins : where each setting was given, by its path, for messages
     """
     if settings.bundle is None:
         raise SettingsError(
@@ -158,7 +170,8 @@ def load_engine(settings: Settings, counts: Merged | None = None) -> Engine:
     keep_freed()
     bundle = Bundle.load(settings.bundle)
     model = Model(bundle, settings.provider)
-    model.weigh(Weighing.of(bundle.manifest, settings.weights))
+    weighing = Weighing.of(bundle.manifest, settings.weights, lambda at: origins.get(at, at))
+    model.weigh(weighing)
     wanted = wanted_provider(settings.provider)
     metrics.set_model_info(bundle.bundle_id, bundle.manifest.model, model.provider, wanted)
     kinds: dict[str, Source] = {
@@ -196,9 +209,11 @@ def load_engine(settings: Settings, counts: Merged | None = None) -> Engine:
     return engine
 
 
-def run_worker(settings: Settings, file: SettingsFile | None = None) -> NoReturn:
+def run_worker(
+    settings: Settings, file: SettingsFile | None = None, origins: Mapping[str, str] = {}
+) -> NoReturn:
     """Run the engine in the foreground until SIGTERM or Ctrl-C; leaves by SystemExit."""
-    transport.run_worker(build_app(settings, file), settings.log_level)
+    transport.run_worker(build_app(settings, file, origins), settings.log_level)
 
 
 def __getattr__(name: str) -> Any:
@@ -207,7 +222,8 @@ def __getattr__(name: str) -> Any:
         settings = load_settings()
         if settings.privacy.overwrite_memory:
             start_overwriting(environment_with({}))
-        app = build_app(settings, SettingsFile.of(settings_file(), load_settings))
+        file = SettingsFile.of(settings_file(), load_settings)
+        app = build_app(settings, file, given_origins())
         globals()["app"] = app
         return app
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -138,7 +138,7 @@ class LiveSettings:
         source = self._source(content)
         self._require_the_rest(settings, source)
         manifest = self._engine.model.bundle.manifest
-        weighing = Weighing.of(manifest, settings.weights, source.at)
+        weighing = Weighing.of(manifest, settings.weights, source.origin)
         changed = _changes(self._now, settings)
         if not changed:
             return
@@ -172,7 +172,7 @@ class LiveSettings:
         for path in FIELDS:
             was, found = _get(self._start, path), _get(settings, path)
             if path not in SECRETS and not path.startswith(_LIVE) and found != was:
-                where = source.at(tuple(path.split(".")))
+                where = source.origin(path)
                 why = _WHY.get(path, "only [placements] and [weights] change while a worker runs")
                 raise SettingsError(
                     f"{where}: is {found!r}, and was {was!r} when this worker started ({why}): put "

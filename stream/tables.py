@@ -49,6 +49,10 @@ class Source:
         line = line_of(self._text, path)
         return f"{self._name}{'' if line is None else f':{line}'}: {_shown(path)}"
 
+    def origin(self, path: str) -> str:
+        """That of the setting at a path as it is written, with dots."""
+        return self.at(tuple(path.split(".")))
+
 
 def line_of(text: str, path: Path) -> int | None:
     """The line, from 1, where the setting at a path stands, or what is nearest above it.

@@ -83,8 +83,8 @@ def examine(
     """Yield the findings, in the order in which things need each other."""
     yield from examine_machine()
     try:
-        settings = load_settings()
-        yield examine_configuration(settings, origins())
+        settings, given = load_settings(), origins()
+        yield examine_configuration(settings, given)
     except FreshetError as error:
         yield Finding("configuration", "fault", str(error))
         for check in ("broker", *AT_THE_BROKER, *ON_THIS_MACHINE):
@@ -93,7 +93,7 @@ def examine(
     yield from _at_the_broker(settings)
     yield examine_worker(settings)
     yield examine_gateway(settings)
-    yield from examine_bundle(settings)
+    yield from examine_bundle(settings, given)
 
 
 def _at_the_broker(settings: Settings) -> Iterator[Finding]:

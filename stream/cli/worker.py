@@ -16,7 +16,7 @@ from stream.cli.common import (
     examples,
     load,
 )
-from stream.config import environment_with, log_format_asked, settings_file
+from stream.config import environment_with, given_origins, log_format_asked, settings_file
 from stream.http import require_free
 from stream.kafka.admin import require_let_in
 from stream.kafka.cluster import Cluster
@@ -58,17 +58,16 @@ def command(
         end_when_alone()
     if log_format_asked(config, log_format) == "json":  # what is wrong with the rest as well
         start_logging("info", "json")
-    load_again = partial(
-        load,
-        config,
-        bootstrap,
-        bundle=bundle,
-        provider=provider,
-        metrics_port=None if metrics_port is None else str(metrics_port),
-        log_level=log_level,
-        log_format=log_format,
-    )
+    flags = {
+        "bundle": bundle,
+        "provider": provider,
+        "metrics_port": None if metrics_port is None else str(metrics_port),
+        "log_level": log_level,
+        "log_format": log_format,
+    }
+    load_again = partial(load, config, bootstrap, **flags)
     settings = load_again()
+    origins = given_origins(config, {"bootstrap": bootstrap, **flags})
     start_logging(settings.log_level, settings.log_format)
     if settings.privacy.overwrite_memory:
         start_overwriting(environment_with({}))
@@ -80,4 +79,4 @@ def command(
         from stream.app import run_worker
         from stream.live import SettingsFile
 
-    run_worker(settings, SettingsFile.of(settings_file(config), load_again))
+    run_worker(settings, SettingsFile.of(settings_file(config), load_again), origins)

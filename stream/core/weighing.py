@@ -61,7 +61,7 @@ class Weighing(NamedTuple):
         cls,
         manifest: Manifest,
         weights: Weights = UNSET,
-        at: Callable[[tuple[str, str]], str] = ".".join,
+        at: Callable[[str], str] = str,
     ) -> Weighing:
         """The bundle's, with those in their place that the settings give.
 
@@ -77,7 +77,7 @@ class Weighing(NamedTuple):
         live = manifest.live_weights and additive is not None
         if given and not live:
             raise SettingsError(
-                f"{at(('weights', next(iter(given))))}: is set, yet this bundle's model "
+                f"{at(f'weights.{next(iter(given))}')}: is set, yet this bundle's model "
                 f"({manifest.model}) has its weights fixed inside its graph; take [weights] out, "
                 "or train a bundle with live ones: `freshet-export train --model decay`, mf or "
                 "content."
@@ -94,13 +94,13 @@ class Weighing(NamedTuple):
         return cls(weights, event_weights, additive, inputs)
 
 
-def _with(additive: Additive, weights: Weights, at: Callable[[tuple[str, str]], str]) -> Additive:
+def _with(additive: Additive, weights: Weights, at: Callable[[str], str]) -> Additive:
     """The sums with other half-lives."""
     half_lives_s, sums = weights.half_lives_s or (), additive.sums
     if len(half_lives_s) != len(sums):
         own = ", ".join(f"{fading.half_life_s:g}" for fading in sums)
         raise SettingsError(
-            f"{at(('weights', 'half_lives_s'))}: has {len(half_lives_s)}; must have as many as the "
+            f"{at('weights.half_lives_s')}: has {len(half_lives_s)}; must have as many as the "
             f"bundle's model has sums, {len(sums)} (its own: {own})."
         )
     replaced = (

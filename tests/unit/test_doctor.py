@@ -7,6 +7,7 @@ import re
 import socket
 import threading
 from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,7 +35,6 @@ from stream.demo import sample
 from stream.kafka.rights import serving
 from stream.kafka.topics import TopicsSeen, wanted_topics
 from stream.settings.gateway import Gateway
-from stream.settings.weights import Weights
 from tests.support.freshet import ROOT
 
 ROOM = ROOT / "stream" / "cli" / "examining"
@@ -450,7 +450,7 @@ def test_a_gateway_that_just_ended_is_no_obstacle() -> None:
 
 def test_the_bundle_is_run_and_weighed() -> None:
     settings = Settings(bundle=str(sample.BUNDLE), provider="cpu")
-    found = {one.check: one for one in examine_bundle(settings)}
+    found = {one.check: one for one in examine_bundle(settings, {})}
     assert {check: one.status for check, one in found.items()} == dict.fromkeys(
         ("bundle", "provider", "disk"), "ok"
     )
@@ -462,12 +462,16 @@ def test_the_bundle_is_run_and_weighed() -> None:
     assert found["disk"].facts["bundle_bytes"] == files
 
 
-def test_weights_that_the_bundle_does_not_take_are_a_fault() -> None:
-    weights = Weights(half_lives_s=(60.0, 60.0, 60.0))
-    settings = Settings(bundle=str(sample.BUNDLE), provider="cpu", weights=weights)
-    found = {one.check: one for one in examine_bundle(settings)}
+def test_weights_that_the_bundle_does_not_take_are_a_fault(tmp_path: Path) -> None:
+    file = tmp_path / "freshet.toml"
+    file.write_text(
+        f'bundle = "{sample.BUNDLE}"\nprovider = "cpu"\nmetrics_port = 0\n'
+        'bootstrap = "127.0.0.1:1"\n[weights]\nhalf_lives_s = [60, 60, 60]\n[gateway]\nport = 0\n'
+    )
+    given = partial(load_settings, file, environ={}), partial(given_origins, file, environ={})
+    found = {one.check: one for one in doctor.examine(*given)}
     assert (found["bundle"].status, found["provider"].status) == ("fault", "ok")
-    assert found["bundle"].detail.startswith("weights.half_lives_s: ")
+    assert found["bundle"].detail.startswith(f"{file}:6: weights.half_lives_s: is set, ")
 
 
 def test_the_report_is_one_line_of_json(

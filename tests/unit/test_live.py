@@ -16,9 +16,10 @@ from prometheus_client import REGISTRY
 
 from stream import live
 from stream.app import load_engine
+from stream.cli import main
 from stream.cli.examining.configuration import examine_configuration
 from stream.cli.examining.workers import examine_worker
-from stream.config import load_settings, settings_file
+from stream.config import given_origins, load_settings, settings_file
 from stream.core.bundle import Bundle
 from stream.errors import SettingsError, TopicError
 from stream.live import LiveSettings, SettingsFile
@@ -293,12 +294,23 @@ def test_weights_of_a_bundle_that_has_them_fixed_are_refused(
 
 
 def test_a_worker_does_not_start_with_weights_that_its_bundle_does_not_take(
-    decay_bundle: Bundle, tmp_path: Path
+    decay_bundle: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     fixed = fixed_weights(decay_bundle, tmp_path / "fixed")
     environ = {"FRESHET_BUNDLE": str(fixed.path), "FRESHET_WEIGHTS_VIEW": "0.5"}
-    with pytest.raises(SettingsError, match=r"weights\.view: is set, yet this bundle"):
-        load_engine(load_settings(environ=environ))
+    settings, origins = load_settings(environ=environ), given_origins(environ=environ)
+    with pytest.raises(SettingsError, match=r"^environment: FRESHET_WEIGHTS_VIEW: is set, yet"):
+        load_engine(settings, origins=origins)
+    with pytest.raises(SettingsError, match=r"^weights\.view: is set, yet this bundle"):
+        load_engine(settings)
+    file = tmp_path / "freshet.toml"
+    file.write_text(f"bundle = '{fixed.path}'\n[weights]\nlike = 1\n")
+    monkeypatch.setenv("FRESHET_CONFIG", str(file))
+    assert main(["worker", "--metrics-port", "0"]) == SettingsError.exit_code
+    assert f"{file}:3: weights.like: is set, yet this bundle" in capsys.readouterr().err
     environ |= {"FRESHET_BUNDLE": str(decay_bundle.path)}
     environ |= {"FRESHET_WEIGHTS_HALF_LIVES_S": "600, 60"}
     weighing = load_engine(load_settings(environ=environ)).model.weighing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +19,24 @@ from stream.errors import BundleError, ProviderError, SettingsError
 _FULL_BYTES = 1 << 30
 
 
-def examine_bundle(settings: Settings) -> Iterator[Finding]:
-    """Load the bundle and run it; imports the model runtime, so it comes last."""
+def examine_bundle(settings: Settings, origins: Mapping[str, str]) -> Iterator[Finding]:
+    """Load the bundle and run it; imports the model runtime, so it comes last.
+
+    Parameters
+    ----------
+    origins : TOML path -> where it was given; what is not there is a default
+    """
     if settings.bundle is None:
         cure = "set FRESHET_BUNDLE to a folder that `freshet-export train` wrote"
         yield Finding("bundle", "fault", "none is set, and the worker needs one", cure)
         yield Finding("provider", "skip", "needs the bundle")
         yield Finding("disk", "skip", "needs the bundle")
         return
-    yield from _run(settings, settings.bundle)
+    yield from _run(settings, settings.bundle, origins)
     yield _disk(Path(settings.bundle))
 
 
-def _run(settings: Settings, folder: str) -> Iterator[Finding]:
+def _run(settings: Settings, folder: str, origins: Mapping[str, str]) -> Iterator[Finding]:
     with ends_at_once():
         import onnxruntime
 
@@ -77,7 +82,7 @@ def _run(settings: Settings, folder: str) -> Iterator[Finding]:
         facts |= {"golden": True, "load_s": round(took_s, 3)}
         detail = f"{name}, {manifest.model}, opset {manifest.opset}, golden sequences agree"
         try:
-            Weighing.of(manifest, settings.weights)
+            Weighing.of(manifest, settings.weights, lambda at: origins.get(at, at))
         except SettingsError as error:
             yield Finding("bundle", "fault", str(error), facts=facts)
         else:
