@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stream.contracts import EventType
+from stream.core.weighing import weight_table
 
 # How much an event moves an interest, a purchase being 1. Logs of purchases alone cannot tell the
 # others; the order is the field's usual one.
@@ -25,14 +26,6 @@ EVENT_WEIGHTS: Final[dict[EventType, float]] = {
     EventType.DISLIKE: -0.8,
     EventType.CANCEL: -1.0,
 }
-
-
-def weight_table(weights: dict[EventType, float]) -> npt.NDArray[np.float32]:
-    """Weights by event code: float32, shape (16,); codes without a weight get 0."""
-    table = np.zeros(16, np.float32)
-    for event_type, weight in weights.items():
-        table[event_type] = weight
-    return table
 
 
 # By event code, bool, shape (16,). Who is shown an item, or takes it back, does not choose it.

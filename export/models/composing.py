@@ -21,7 +21,7 @@ from onnx import compose, numpy_helper
 
 from export.models.base import Float32, Trained
 from export.to_onnx import node, score_graph, update_graph
-from stream.core.weighing import fold_inputs
+from stream.core.weighing import weight_inputs
 
 TABLE = "item_table"
 
@@ -112,7 +112,7 @@ def _weights(trained: Trained) -> dict[str, Float32]:
     """What a member's update graph takes as inputs, and has inside here."""
     if trained.additive is None or not trained.live_weights:
         return {}
-    return fold_inputs(trained.event_weights, trained.additive)
+    return weight_inputs(trained.event_weights, trained.additive)
 
 
 def _reads(part: Part, n: Any, kind: str) -> bool:

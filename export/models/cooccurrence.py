@@ -35,8 +35,9 @@ from export.models.mixture import Asked, Float64, Weights, settle
 from export.models.pairs import Neighbours, Towards, together
 from export.models.space import Range, Space
 from export.to_onnx import node, score_graph, update_graph
-from export.weights import EVENT_WEIGHTS, weight_table
+from export.weights import EVENT_WEIGHTS
 from stream.core.bundle import Head
+from stream.core.weighing import weight_table
 
 
 @dataclass(frozen=True, slots=True)

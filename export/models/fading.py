@@ -21,8 +21,9 @@ import numpy.typing as npt
 
 from export.models.base import Float32, Int64, Trained
 from export.to_onnx import node, score_graph, update_graph
-from export.weights import EVENT_WEIGHTS, weight_table
+from export.weights import EVENT_WEIGHTS
 from stream.core.bundle import Additive, FadingSum, Head
+from stream.core.weighing import weight_table
 
 DAY_S = 86_400.0
 HOUR_S = 3_600.0

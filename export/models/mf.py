@@ -32,8 +32,9 @@ from export.models.base import Baskets, Float32, Trained
 from export.models.fading import DAY_S
 from export.models.ratings import Ratings, fit_ratings
 from export.models.space import Range, Space
-from export.weights import EVENT_WEIGHTS, weight_table
+from export.weights import EVENT_WEIGHTS
 from stream.core.bundle import FadingSum, Head
+from stream.core.weighing import weight_table
 
 RATED_HELD_OUT = 0.1  # of the ratings, the newest, to measure the error on
 LEAST_RATINGS = 20

@@ -25,19 +25,27 @@ FADING_RATES: Final = "fading_rates"
 Float32 = npt.NDArray[np.float32]
 
 
-def fold_inputs(event_weights: Mapping[EventType, float], additive: Additive) -> dict[str, Float32]:
+def weight_table(event_weights: Mapping[EventType, float]) -> Float32:
+    """Weights by event code: float32, shape (16,); codes without a weight get 0."""
+    table = np.zeros(EVENT_CODES, np.float32)
+    for event_type, weight in event_weights.items():
+        table[event_type] = weight
+    return table
+
+
+def weight_inputs(
+    event_weights: Mapping[EventType, float], additive: Additive
+) -> dict[str, Float32]:
     """What an update graph with live weights takes beside events.
 
     Returns
     -------
-    `type_weights`: float32, shape (16,), by event code; `fading_rates`: float32, shape (sums,), per
-    second: ln 2 over the half-life
+    `type_weights`: of `weight_table`; `fading_rates`: float32, shape (sums,), per second: ln 2 over
+    the half-life
     """
-    by_code = np.zeros(EVENT_CODES, np.float32)
-    for event_type, weight in event_weights.items():
-        by_code[event_type] = weight
     half_lives_s = np.array([fading.half_life_s for fading in additive.sums])
-    return {TYPE_WEIGHTS: by_code, FADING_RATES: (np.log(2) / half_lives_s).astype(np.float32)}
+    fading_rates = (np.log(2) / half_lives_s).astype(np.float32)
+    return {TYPE_WEIGHTS: weight_table(event_weights), FADING_RATES: fading_rates}
 
 
 class Weighing(NamedTuple):
@@ -90,7 +98,7 @@ class Weighing(NamedTuple):
         inputs: dict[str, Float32] = {}
         if additive is not None and live:
             by_type = {EVENT_TYPES[name]: weight for name, weight in event_weights.items()}
-            inputs = fold_inputs(by_type, additive)
+            inputs = weight_inputs(by_type, additive)
         return cls(weights, event_weights, additive, inputs)
 
 

@@ -21,8 +21,9 @@ import numpy.typing as npt
 
 from export.data.dataset import Log
 from export.models.base import Float32, Int64
-from export.weights import EVENT_WEIGHTS, TOWARDS, turns_towards, weight_table
+from export.weights import EVENT_WEIGHTS, TOWARDS, turns_towards
 from stream.contracts import EventType
+from stream.core.weighing import weight_table
 
 # Upper ends of the buckets of a time gap: a second, a minute, ... The graphs compare with the same
 # float32 numbers, so that no rounding can tell training and serving apart.
