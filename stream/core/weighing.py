@@ -6,7 +6,7 @@ an update graph that takes them. Must not know: ONNX Runtime, states, files.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -81,20 +81,19 @@ class Weighing(NamedTuple):
         ------
         SettingsError : the bundle's are fixed, or it has another number of half-lives
         """
-        given, additive = weights.given(), manifest.additive
+        given, additive = [*weights.given()], manifest.additive
         live = manifest.live_weights and additive is not None
         if given and not live:
             raise SettingsError(
-                f"{at(f'weights.{next(iter(given))}')}: is set, yet this bundle's model "
+                f"{at(f'weights.{given[0]}')}: is set, yet this bundle's model "
                 f"({manifest.model}) has its weights fixed inside its graph; take [weights] out, "
                 "or train a bundle with live ones: `freshet-export train --model decay`, mf or "
                 "content."
             )
-        half_lives_s = given.pop("half_lives_s", None)
         event_weights = {name: float(weight) for name, weight in manifest.event_weights.items()}
-        event_weights |= given  # type: ignore[arg-type]
-        if additive is not None and half_lives_s is not None:
-            additive = _with(additive, weights, at)
+        event_weights |= weights.event_weights()
+        if additive is not None and weights.half_lives_s is not None:
+            additive = _with(additive, weights.half_lives_s, at)
         inputs: dict[str, Float32] = {}
         if additive is not None and live:
             by_type = {EVENT_TYPES[name]: weight for name, weight in event_weights.items()}
@@ -102,9 +101,9 @@ class Weighing(NamedTuple):
         return cls(weights, event_weights, additive, inputs)
 
 
-def _with(additive: Additive, weights: Weights, at: Callable[[str], str]) -> Additive:
+def _with(additive: Additive, half_lives_s: Sequence[float], at: Callable[[str], str]) -> Additive:
     """The sums with other half-lives."""
-    half_lives_s, sums = weights.half_lives_s or (), additive.sums
+    sums = additive.sums
     if len(half_lives_s) != len(sums):
         own = ", ".join(f"{fading.half_life_s:g}" for fading in sums)
         raise SettingsError(

@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta
 
+from stream.contracts.records import EVENT_TYPES
 from stream.sections import Section
 
 _Weight = Annotated[float, Meta(ge=-100, le=100)]
@@ -43,9 +44,14 @@ class Weights(Section, frozen=True):
         ),
     ] = None
 
-    def given(self) -> dict[str, float | tuple[float, ...]]:
+    def given(self) -> dict[str, object]:
         """What is set, by name."""
         values = ((name, getattr(self, name)) for name in self.__struct_fields__)
+        return {name: value for name, value in values if value is not None}
+
+    def event_weights(self) -> dict[str, float]:
+        """What is set of it for types of events, by their names."""
+        values = ((name, getattr(self, name)) for name in EVENT_TYPES)
         return {name: value for name, value in values if value is not None}
 
 

@@ -6,7 +6,7 @@ Knows no value that somebody set.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -254,18 +254,9 @@ class Settings(_Section, frozen=True):
 
 
 SECTIONS: Final[dict[str, type[Struct]]] = {
-    "topics": Topics,
-    "state": State,
-    "statistics": Statistics,
-    "quality": Quality,
-    "lists": Lists,
-    "batch": Batch,
-    "broker": Broker,
-    "security": Security,
-    "privacy": Privacy,
-    "words": Wording,
-    "weights": Weights,
-    "gateway": Gateway,
+    setting.name: setting.type
+    for setting in msgspec.structs.fields(Settings)
+    if isinstance(setting.type, type) and issubclass(setting.type, Struct)
 }
 
 
@@ -279,11 +270,17 @@ def _leaves() -> Iterator[tuple[str, FieldInfo]]:
             yield setting.name, setting
 
 
+def _types(of: Any) -> Iterator[Any]:
+    """What a type is made of, however deep inside."""
+    yield get_origin(of) or of
+    for inner in get_args(of):
+        yield from _types(inner)
+
+
 FIELDS: Final = dict(_leaves())
-SECRETS: Final = frozenset(
-    path for path, setting in FIELDS.items() if Secret in get_args(get_args(setting.type)[0])
-)
-LISTS: Final = frozenset({"weights.half_lives_s"})  # of text: with commas between
+SECRETS: Final = frozenset(path for path, of in FIELDS.items() if Secret in _types(of.type))
+# Written with commas in the environment and in flags.
+LISTS: Final = frozenset(path for path, of in FIELDS.items() if tuple in _types(of.type))
 
 
 def variable(path: str) -> str:

@@ -239,10 +239,9 @@ def test_each_event_is_folded_once_by_the_weights_of_its_moment(
             worker.die(lists_lost=number % 40 == 19)
     arithmetic = Arithmetic(bundle, {})
     states = States(worker.sources, arithmetic, BRIEF, 1, verdict)
-    weights = {name: of for name, of in WEIGHTS.given().items() if isinstance(of, float)}
     for number, step in enumerate(worker.steps):
         if number == changed_at and told_of:
-            arithmetic.weigh(weights, WEIGHTS.half_lives_s or ())
+            arithmetic.weigh(WEIGHTS.event_weights(), WEIGHTS.half_lives_s or ())
         states.take(step)
     states.finish(0)
     assert set(verdict.faults) == (set() if told_of else {"wrong_states"}), verdict.table()
