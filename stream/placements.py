@@ -16,6 +16,7 @@ from stream.sections import Seconds, Section, Text
 MAX_K: Final = 1000
 MOST_DIVERSITY: Final = 1000
 CONTROL: Final = "default"  # the variant of users who get none
+MOST_WITH_SHARES: Final = 50  # places of a list whose reasons say their shares
 MAX_RULES: Final = 62  # of a placement; which of them are in force is a number of 63 bits
 
 Moment = Annotated[
@@ -273,7 +274,11 @@ class Placement(Section, frozen=True):
     ] = 0.0
     explore: Explore = Explore()
     reason_shares: Annotated[
-        bool, Meta(description="reasons say how much of its score an item owes to what they name")
+        bool,
+        Meta(
+            description="reasons say how much of its score an item owes to what they name; "
+            f"for a k of {MOST_WITH_SHARES} at most"
+        ),
     ] = False
     caps: Caps = Caps()
     pins: tuple[Pin, ...] = ()

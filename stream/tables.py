@@ -19,7 +19,16 @@ from msgspec.structs import FieldInfo, replace
 from stream.described import allowed
 from stream.errors import SettingsError
 from stream.leaves import inner_section, share_of_variant
-from stream.placements import CONTROL, Items, Pin, Placement, Rule, Shoppers, Variant
+from stream.placements import (
+    CONTROL,
+    MOST_WITH_SHARES,
+    Items,
+    Pin,
+    Placement,
+    Rule,
+    Shoppers,
+    Variant,
+)
 
 _ROUNDING: Final = 1e-9  # of a sum of shares
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -187,6 +196,11 @@ def _converted(table: Any, at: Path, source: Source) -> Placement:
         placement = msgspec.convert(table, Placement)
     except msgspec.ValidationError as error:
         raise _told(str(error), table, at, source) from None
+    if placement.reason_shares and placement.k > MOST_WITH_SHARES:
+        raise SettingsError(
+            f"{source.at((*at, 'reason_shares'))}: is true, yet k is {placement.k}; lower k to "
+            f"{MOST_WITH_SHARES} or less, since each place costs a step more scoring."
+        )
     _check_pins(placement, (*at, "pins"), source)
     for number, rule in enumerate(placement.rules):
         _check_rule(rule, source.at((*at, "rules", number)))

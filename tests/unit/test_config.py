@@ -352,6 +352,11 @@ def test_tables_of_a_placement(write: Write) -> None:
             (":4: placements.home.pins: is 5", "[[placements.home.pins]]"),
         ),
         ("[placements.home.caps]\ncategory = 2", "caps = 2", (":5: placements.home.caps: is 2",)),
+        (
+            "k = 5\ndiversity = 0.5",
+            "k = 51\nreason_shares = true",
+            (":4: placements.home.reason_shares: is true, yet k is 51", "lower k to 50"),
+        ),
         ("diversity = 0.5", "caps = {brand = -1}", (":4: placements.home.caps.brand: is -1",)),
     ],
 )
