@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
+from univers.versions import InvalidVersion, MavenVersion, PypiVersion, SemverVersion
 
 _NAMED = re.compile(r"""["']?name["']?: *["']?([^"'\s,]+)""")
+_VERSIONS = {"PyPI": PypiVersion, "npm": SemverVersion, "Maven": MavenVersion}
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
 
 
@@ -87,36 +89,35 @@ def _named(advisory: dict[str, Any], by_name: dict[str, list[Package]]) -> Itera
 def _is_affected(affected: dict[str, Any], package: Package) -> bool:
     if package.version in map(str, affected.get("versions") or ()):
         return True
-    order = _pypi_order if package.ecosystem == "PyPI" else _order
     ranges = [one for one in affected.get("ranges") or () if one["type"] != "GIT"]
-    return any(_is_within(one["events"], package.version, order) for one in ranges)
+    return any(_is_within(one["events"], package) for one in ranges)
 
 
-def _is_within(events: list[dict[str, Any]], version: str, order: Callable[[str], Any]) -> bool:
-    """Whether a version lies in a range, by the events below it.
+def _is_within(events: list[dict[str, Any]], package: Package) -> bool:
+    """Whether a package's version lies in a range, by the events below it.
 
     Source: OSV's schema, "evaluation".
     """
+    version = _place(package.ecosystem, package.version)
     inside = False
-    steps = [(order(str(at)), what) for event in events for what, at in event.items()]
-    for at, what in sorted(steps, key=lambda step: step[0]):
-        if what == "introduced" and at <= order(version):
+    steps = [
+        (_place(package.ecosystem, str(at)), what) for one in events for what, at in one.items()
+    ]
+    for at, what in sorted(steps, key=itemgetter(0)):
+        if what == "introduced" and at <= version:
             inside = True
-        elif (what == "fixed" and at <= order(version)) or (
-            what == "last_affected" and at < order(version)
-        ):
+        elif (what == "fixed" and at <= version) or (what == "last_affected" and at < version):
             inside = False
     return inside
 
 
-def _pypi_order(text: str) -> Any:
+def _place(ecosystem: str, text: str) -> tuple[Any, ...]:
+    """What a version is compared by. Below all: OSV's "0", and what is none by today's rules."""
+    if text == "0":
+        return (0,)
+    if ecosystem == "npm":
+        text = text.partition("+")[0]  # what is behind it has no order
     try:
-        return (1, Version(text))
-    except InvalidVersion:  # of before there were rules: below all
-        return (0, _order(text))
-
-
-def _order(text: str) -> tuple[tuple[int, Any], ...]:
-    """Numbers above words above nothing: 1.0-rc1 < 1.0 < 1.0.1."""
-    parts = re.findall(r"\d+|[a-z]+", text.lower())
-    return (*((1, int(part)) if part.isdigit() else (0, part) for part in parts), (1, -1))
+        return (1, _VERSIONS[ecosystem](text))
+    except InvalidVersion:
+        return (0,)

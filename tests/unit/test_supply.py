@@ -221,6 +221,31 @@ def test_an_advisory_names_the_versions_of_its_ranges(
     assert (looked.advisories, looked.newest) == ({ecosystem: 2}, "2026-01-02")
 
 
+@pytest.mark.parametrize(
+    ("ecosystem", "version", "events", "named"),
+    [
+        ("Maven", "4.1.94.Final", {"introduced": "0", "fixed": "4.1.94"}, False),
+        ("Maven", "4.1.93.Final", {"introduced": "0", "fixed": "4.1.94"}, True),
+        ("Maven", "1.0", {"introduced": "1.0.0"}, True),
+        ("Maven", "2-sp", {"introduced": "0", "last_affected": "2"}, False),
+        ("PyPI", "1.0", {"introduced": "1.0.0"}, True),
+        ("PyPI", "1.0.post1", {"introduced": "0", "fixed": "1.0"}, False),
+        ("PyPI", "1.0", {"introduced": "2004d", "fixed": "1.1"}, True),
+        ("npm", "1.0.0+build", {"introduced": "0", "fixed": "1.0.0"}, False),
+        ("npm", "1.0.0+build", {"introduced": "0", "last_affected": "1.0.0"}, True),
+        ("npm", "1.0.0-rc.9", {"introduced": "0", "fixed": "1.0.0-rc.10"}, True),
+        ("npm", "0.0.0-alpha", {"introduced": "0", "fixed": "0.1.0"}, True),
+    ],
+)
+def test_versions_have_the_order_of_their_ecosystem(
+    tmp_path: Path, ecosystem: str, version: str, events: dict[str, str], named: bool
+) -> None:
+    told = advisory(ecosystem, "part", ranges=within(**events))
+    (tmp_path / "a.json").write_text(json.dumps(told))
+    package = Package(ecosystem, "part", version)
+    assert look(tmp_path, [package]).holes == ({package: [told["id"]]} if named else {})
+
+
 def test_an_audit_goes_by_a_folder_of_advisories(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
