@@ -3,17 +3,19 @@
 Both tools run in `build/tools`, an environment of their own that `requirements-tools.lock` fills;
 the bill of materials is of `build/runtime`, which holds what the worker needs and nothing else, and
 of what the broker and the tests take from Maven and npm. An audit may go by a folder of advisories
-in place of the services. `python -m tests.support.supply jars` lists the broker's jars anew.
+in place of the services.
+
+    python -m tests.support.supply audit [FOLDER] | sbom | jars
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import subprocess
-import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,19 +82,19 @@ def pins(lock: str) -> list[tuple[str, str]]:
     ]
 
 
-def audit(folder: str = "") -> int:
+def audit(folder: Path | None = None) -> int:
     """Look up everything that is locked, and sum it up; 0 only when all is clean.
 
     Jars apart, of which no registry tells: without a folder of advisories they are named, no more.
     """
     by = ""
-    if folder:
-        looked = look(Path(folder), [one for _, packages in locked() for one in packages])
-        found = [audited_by(looked, lock, packages) for lock, packages in locked()]
+    if folder is not None:
+        looked = look(folder, [one for _, packages in locked() for one in packages])
+        found = [read_advisories(looked, lock, packages) for lock, packages in locked()]
         by = f", by {sum(looked.advisories.values()):,} advisories up to {looked.newest}"
         is_clean = all(one.is_clean for one in found)
     else:
-        found = [*map(audit_lock, LOCKS), audit_npm()]
+        found = [*map(ask_pip_audit, LOCKS), ask_npm_audit()]
         is_clean = all(one.is_clean for one in found)
         found.append(Audited(_name(JARS), None))
         print(f"{_name(JARS)}: not audited: no registry tells of jars")
@@ -116,7 +118,7 @@ def locked() -> list[tuple[str, list[Package]]]:
     ]
 
 
-def audited_by(looked: Looked, lock: str, packages: list[Package]) -> Audited:
+def read_advisories(looked: Looked, lock: str, packages: list[Package]) -> Audited:
     """Print what advisories say of a lock."""
     if packages[0].ecosystem not in looked.advisories:
         print(f"{lock}: not audited: the folder has no advisories of {packages[0].ecosystem}")
@@ -138,16 +140,16 @@ def summary(found: Iterable[Audited], when: str) -> list[str]:
     return [f"`make audit` on {when}:", "", *lines]
 
 
-def audit_lock(lock: str) -> Audited:
+def ask_pip_audit(lock: str) -> Audited:
     """Ask the vulnerability service about every package of a lock."""
     command = [TOOLS / "pip-audit", "--disable-pip", "--require-hashes", "-r", str(ROOT / lock)]
     command += ["--format", "json", "--progress-spinner", "off"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     print(lock, end=": ")
-    return audited(lock, done.stdout)
+    return read_pip_audit(lock, done.stdout)
 
 
-def audited(lock: str, said: str) -> Audited:
+def read_pip_audit(lock: str, said: str) -> Audited:
     """Print what pip-audit (its JSON) found. A package that it skipped is not a clean one."""
     try:
         found = json.loads(said)["dependencies"]
@@ -174,7 +176,7 @@ def audited(lock: str, said: str) -> Audited:
     return Audited(lock, len(found), len(hurt), len(unknown))
 
 
-def audit_npm() -> Audited:
+def ask_npm_audit() -> Audited:
     """Ask npm's registry about the packages of the tests."""
     said, npm = "", shutil.which("npm")
     if npm is not None:
@@ -185,10 +187,10 @@ def audit_npm() -> Audited:
         said = done.stdout
     lock = _name(NPM_LOCK)
     print(lock, end=": ")
-    return npm_audited(lock, said)
+    return read_npm_audit(lock, said)
 
 
-def npm_audited(lock: str, said: str) -> Audited:
+def read_npm_audit(lock: str, said: str) -> Audited:
     """Print what `npm audit` (its JSON) found."""
     try:
         told = json.loads(said)
@@ -244,5 +246,21 @@ def missing_from(bill: dict[str, Any]) -> list[str]:
     return [name for name, version in pins("requirements.lock") if (name, version) not in have]
 
 
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.support.supply")
+    commands = parser.add_subparsers(dest="command", required=True)
+    audits = commands.add_parser("audit", help="known vulnerabilities of everything that is locked")
+    audits.add_argument("folder", nargs="?", type=Path, help="of advisories, as OSV has them")
+    commands.add_parser("sbom", help="the bill of materials: build/sbom.json")
+    commands.add_parser("jars", help="deploy/kafka/jars.txt anew, by what Maven makes of pom.xml")
+    asked = parser.parse_args(arguments)
+    if asked.command == "audit":
+        if asked.folder is not None and not asked.folder.is_dir():
+            audits.error(f"{asked.folder} is no folder: name one that holds advisories")
+        return audit(asked.folder)
+    return sbom() if asked.command == "sbom" else list_jars()
+
+
 if __name__ == "__main__":
-    raise SystemExit({"sbom": sbom, "audit": audit, "jars": list_jars}[sys.argv[1]](*sys.argv[2:]))
+    raise SystemExit(main())

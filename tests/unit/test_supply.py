@@ -18,7 +18,7 @@ import yaml
 from tests.support import foreign, supply
 from tests.support.advisories import Package, look
 from tests.support.kafka import CONFIG, ROOT, KafkaMissingError, fetch_jars
-from tests.support.supply import audited, pins
+from tests.support.supply import pins, read_pip_audit
 
 # -- the broker's jars -------------------------------------------------------------------------
 
@@ -128,7 +128,7 @@ UNKNOWN = {"name": "unknown", "skip_reason": "not found"}
 def test_an_audit_passes_only_when_every_package_was_looked_up(
     said: str, code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert audited("lock", said).is_clean == (code == 0)
+    assert read_pip_audit("lock", said).is_clean == (code == 0)
     assert message in capsys.readouterr().out
 
 
@@ -151,7 +151,7 @@ HURT = {"bad": {"range": "<2", "severity": "high", "fixAvailable": False}}
 def test_what_npm_says_is_summed_up(
     said: str, wanted: supply.Audited, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert supply.npm_audited("lock", said) == wanted
+    assert supply.read_npm_audit("lock", said) == wanted
     assert message in capsys.readouterr().out
 
 
@@ -160,9 +160,9 @@ def test_an_audit_ends_with_the_table_of_the_page(
 ) -> None:
     """`make audit` prints what SECURITY.md has of the last one; only figures may differ."""
     found = supply.Audited("lock", 9, 1, 2)
-    monkeypatch.setattr(supply, "audit_lock", lambda lock: found._replace(lock=lock))
-    monkeypatch.setattr(supply, "audit_npm", lambda: supply.Audited("npm", None))
-    assert supply.audit() == 1
+    monkeypatch.setattr(supply, "ask_pip_audit", lambda lock: found._replace(lock=lock))
+    monkeypatch.setattr(supply, "ask_npm_audit", lambda: supply.Audited("npm", None))
+    assert supply.main(["audit"]) == 1
     said = capsys.readouterr().out
     assert "| `requirements-uv.lock` | 9 | 1 | 2 |\n| `npm` | not audited |  |  |\n" in said
     assert said.endswith("| `deploy/kafka/jars.txt` | not audited |  |  |\n")
@@ -175,9 +175,9 @@ def test_an_audit_ends_with_the_table_of_the_page(
         "deploy/kafka/jars.txt",
     ):
         assert re.search(rf"^\| `{re.escape(lock)}` \|", page, re.MULTILINE), lock
-    monkeypatch.setattr(supply, "audit_npm", lambda: supply.Audited("npm", 3))
+    monkeypatch.setattr(supply, "ask_npm_audit", lambda: supply.Audited("npm", 3))
     assert supply.audit() == 1
-    monkeypatch.setattr(supply, "audit_lock", lambda lock: supply.Audited(lock, 9))
+    monkeypatch.setattr(supply, "ask_pip_audit", lambda lock: supply.Audited(lock, 9))
     assert supply.audit() == 0
 
 
@@ -251,7 +251,7 @@ def test_an_audit_goes_by_a_folder_of_advisories(
 ) -> None:
     name, version = pins("requirements-uv.lock")[0]
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(advisory("PyPI", name, versions=[version])))
-    assert supply.audit(str(tmp_path)) == 1
+    assert supply.main(["audit", str(tmp_path)]) == 1
     said = capsys.readouterr().out
     assert f"requirements-uv.lock: {name} {version}: A-{name}\n" in said
     assert "requirements-gpu.lock: " in said
@@ -261,7 +261,26 @@ def test_an_audit_goes_by_a_folder_of_advisories(
     for ecosystem in ("PyPI", "npm", "Maven"):
         (tmp_path / f"{ecosystem}.yaml").write_text(yaml.safe_dump(advisory(ecosystem, "none")))
     (tmp_path / "a.yaml").unlink()
-    assert supply.audit(str(tmp_path)) == 0
+    assert supply.main(["audit", str(tmp_path)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: command"),
+        (["audti"], "invalid choice: 'audti'"),
+        (["audit", "nowhere"], "nowhere is no folder: name one that holds advisories"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_told(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        supply.main(arguments)
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("usage: python -m tests.support.supply")
+    assert message in said
 
 
 # -- jars and npm packages ---------------------------------------------------------------------
