@@ -36,9 +36,9 @@ class Reasons:
     """Finds reasons for the items of one model.
 
     Where the manifest calls the state additive, the score is a sum over interactions and the
-    reason is the one with the largest share in it, exact up to the states' rounding:
+    reason is the one that contributes most to it, exact up to the states' rounding:
 
-        beta * weight[type] * (interaction . item) * sum_s share_s * 2^(-age / half_life_s) / |s|
+        beta * weight[type] * (interaction . item) * sum_s fraction_s * 2^(-age / half_life_s) / |s|
 
     with the softened lengths |s| of the user's sums as they are, and the weights that are in force
     for the model when this is made. Other models have no such sum;
@@ -57,7 +57,7 @@ class Reasons:
         additive = weighing.additive
         self._additive = additive is not None
         sums = () if additive is None else additive.sums
-        self._shares = np.array([fading.share for fading in sums], np.float32)
+        self._fractions = np.array([fading.share for fading in sums], np.float32)
         self._half_lives_s = np.array([fading.half_life_s for fading in sums], np.float32)
         self._strength = np.float32(0.0 if additive is None else additive.strength)
 
@@ -78,7 +78,7 @@ class Reasons:
         if self._additive:
             done = np.take_along_axis(ring.rows, newest, axis=1)
             table, (listed_at, done_at) = self._model.embeddings_of(listed, done)
-            _largest_shares(
+            _largest_contributions(
                 listed_at,
                 done_at,
                 ring.rows,
@@ -87,7 +87,7 @@ class Reasons:
                 newest,
                 states,
                 self._weights,
-                self._shares,
+                self._fractions,
                 self._half_lives_s,
                 self._strength,
                 table,
@@ -144,7 +144,7 @@ def _dot(a: NDArray[np.float32], b: NDArray[np.float32]) -> np.float32:
     array("u1", 2, written=True),
     array("i8", 2, written=True),
 )
-def _largest_shares(
+def _largest_contributions(
     listed_at: NDArray[np.int64],
     done_at: NDArray[np.int64],
     rows: NDArray[np.int64],
@@ -153,7 +153,7 @@ def _largest_shares(
     newest: NDArray[np.int64],
     states: NDArray[np.float32],
     weights: NDArray[np.float32],
-    shares: NDArray[np.float32],
+    fractions: NDArray[np.float32],
     half_lives_s: NDArray[np.float32],
     strength: np.float32,
     table: NDArray[np.float32],
@@ -161,7 +161,7 @@ def _largest_shares(
     reason_types: NDArray[np.uint8],
     reason_at: NDArray[np.int64],
 ) -> None:
-    """The interaction with the largest share in each listed item's score, if that is above 0.
+    """The interaction that contributes most to each listed item's score, if that is above 0.
 
     The formula is that of `Reasons`, but for beta. `rows`, `types`, `ages_s`: shape (users, ring);
     `newest`: (users, n), positions in them; `table`: (m, dim), in which the vectors of what is
@@ -169,32 +169,32 @@ def _largest_shares(
     """
     looked_at = newest.shape[1]
     remaining = np.empty(looked_at, np.float32)  # what is left of each interaction's weight
-    share_per_length = np.empty(len(shares), np.float32)
-    dim = states.shape[1] // len(shares)
+    fraction_per_length = np.empty(len(fractions), np.float32)
+    dim = states.shape[1] // len(fractions)
     for user in range(len(listed_at)):
-        for number in range(len(shares)):
+        for number in range(len(fractions)):
             square = strength * strength
             for value in states[user, number * dim : (number + 1) * dim]:
                 square += value * value
-            share_per_length[number] = shares[number] / np.sqrt(square)
+            fraction_per_length[number] = fractions[number] / np.sqrt(square)
         for back in range(looked_at):
             at = newest[user, back]
             left = np.float32(0.0)
             weight = weights[types[user, at]] if rows[user, at] != 0 else np.float32(0.0)
             if weight > 0:
-                for number in range(len(shares)):
+                for number in range(len(fractions)):
                     faded = np.exp2(-ages_s[user, at] / half_lives_s[number])
-                    left += faded * share_per_length[number]
+                    left += faded * fraction_per_length[number]
             remaining[back] = left * weight
         for place in range(listed_at.shape[1]):
             best = np.float32(0.0)
             for back in range(looked_at):
                 if remaining[back] > 0:
                     at = newest[user, back]
-                    share = _dot(table[listed_at[user, place]], table[done_at[user, back]])
-                    share *= remaining[back]
-                    if share > best:
-                        best = share
+                    contribution = _dot(table[listed_at[user, place]], table[done_at[user, back]])
+                    contribution *= remaining[back]
+                    if contribution > best:
+                        best = contribution
                         reason_rows[user, place] = rows[user, at]
                         reason_types[user, place] = types[user, at]
                         reason_at[user, place] = at
