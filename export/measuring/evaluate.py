@@ -25,7 +25,8 @@ from stream.core.bundle import NEVER_LISTED
 from stream.core.catalogue import Catalogue
 from stream.core.fold import fold
 from stream.core.model import Model
-from stream.core.policy.arranging import Arranging, Audience, pool_of
+from stream.core.policy.arranging import Arranging, pool_of
+from stream.core.policy.audience import Audience, Basis
 from stream.core.policy.placement import Placement
 from stream.core.policy.ring import Ring
 from stream.core.state import UserShard
@@ -152,7 +153,7 @@ class _Served:
             struck = [self._struck(questions, query, strike_history) for query in queries]
             ring = Ring.of(self._model, self._catalogue, users, who)
             states = users.vectors[who]
-            found = self._placement.rank(states, ring, _padded(struck))
+            found = self._placement.rank(Basis(states, ring, _padded(struck)))
             audience = Audience(users, who, states, ring, [], now_ms=0)
             listed, scores, *_ = self._arranging.arrange(*found, audience)
             k = answers.listed.shape[1]

@@ -12,7 +12,8 @@ from stream.config import Placement
 from stream.contracts import Item, ListedItem
 from stream.core.bundle import Bundle
 from stream.core.catalogue import Catalogue
-from stream.core.policy.arranging import Arranging, Audience, Wishes
+from stream.core.policy.arranging import Arranging, Wishes
+from stream.core.policy.audience import Audience, Basis
 from stream.core.policy.pins import PinBoard
 from stream.core.policy.placement import Placement as Ranking
 from stream.core.policy.ring import Ring
@@ -163,7 +164,7 @@ def explored(bundle: Bundle, warm: Warm, user: str = "u", offset: int = 100) -> 
     ring = Ring.of(model, catalogue, users)
     cause = lists(shop.step({"item_id": "i8", "user_id": user}))[0].cause
     audience = Audience(users, slice(0, 1), users.vectors, ring, [cause], NOW_MS)
-    picked = arranging.arrange(*ranking.rank(users.vectors, ring), audience)
+    picked = arranging.arrange(*ranking.rank(Basis(users.vectors, ring)), audience)
     assert picked.codes is not None
     assert picked.explored is not None
     assert picked.propensities is not None

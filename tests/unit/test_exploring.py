@@ -19,7 +19,7 @@ from stream.core.manifest import Additive, FadingSum
 from stream.core.mixing import points_of
 from stream.core.policy.appeal import TRAINED_CLICKS, Appeal
 from stream.core.policy.arranging import Arranging
-from stream.core.policy.audience import Audience
+from stream.core.policy.audience import Audience, Basis
 from stream.core.policy.exploring import (
     APPEAL_EVERY_MS,
     SEGMENTS,
@@ -349,7 +349,7 @@ def test_propensities_are_exact(decay_bundle: Bundle) -> None:
     ring = Ring.of(model, catalogue, users)
     rules = Placement(k=5, exclude_seen=False)
     ranking = Ranking("home", rules, model, catalogue, decay_bundle.biases, 5)
-    rows, scores = ranking.rank(users.vectors, ring)
+    rows, scores = ranking.rank(Basis(users.vectors, ring))
     worth = np.log(scores / (1 - scores))[0].astype(np.float64)
     warmth = float(np.float32((worth[0] - worth[4]) / 2))  # no lottery, and no list is hopeless
     rules = Placement(k=3, pool=5, explore=Explore(temperature=warmth, adapt=False))
@@ -380,7 +380,7 @@ class OfOne:
         self.pools: set[int] = set()
 
     def find(self, audience: Audience, pool: int | None = None, basis: object = None) -> object:
-        rows, scores = self._ranking.rank(self._users.vectors, self._ring, pool=pool)
+        rows, scores = self._ranking.rank(Basis(self._users.vectors, self._ring), pool)
         self.pools.add(rows.shape[1])
         nobody = np.zeros(len(audience.states), np.int64)
         return rows[nobody], scores[nobody]
@@ -434,7 +434,7 @@ def test_propensities_are_exact_with_a_pin_and_caps_and_a_pool_that_grows(
         k=4, pool=4, exclude_seen=False, caps=Caps(category=1), pins=(Pin(best[5], 2),)
     )
     ranking = Ranking("home", rules, model, catalogue, decay_bundle.biases, 4)
-    rows, scores = ranking.rank(users.vectors, ring, pool=k)
+    rows, scores = ranking.rank(Basis(users.vectors, ring), k)
     worth = np.log(scores / (1 - scores))[0].astype(np.float64)
     warmth = float(np.float32((worth[0] - worth[8]) / 2))
     explore = Explore(temperature=warmth, adapt=False)

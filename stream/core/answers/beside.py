@@ -14,6 +14,7 @@ from stream.core.answers.asking import Crowd, Room
 from stream.core.answers.neighbours import BoughtTogether, similar
 from stream.core.catalogue import NO_ITEM
 from stream.core.micro_batch import Asked
+from stream.core.policy.audience import Basis
 
 LOOKED_THROUGH = 100_000  # users, for what is bought together
 MIN_PAIRS = 3  # buyers of both items: fewer are chance, and would tell of persons
@@ -101,6 +102,6 @@ def _by_model(
     audience = room.audience(blank[None, :], [one])
     rules = room.lists.placement(placement)
     out = struck[None, :]
-    rows, scores = rules.rank(audience.states, audience.ring, out, pool=k, bits=bits)
+    rows, scores = rules.rank(Basis(audience.states, audience.ring, out), k, bits)
     listed = scores[0] > 0
     return rows[0, listed], scores[0, listed]

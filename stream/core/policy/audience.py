@@ -66,7 +66,8 @@ class Basis(NamedTuple):
     ----------
     states : float32, shape (n, state_size)
     ring : the interactions that they are of
-    struck : int64, shape (n, m); rows to leave out besides those of the ring; None: none
+    struck : int64, shape (n, m); rows to leave out besides those of the ring, padded
+        with `NO_ITEM`; None: none
     behind_s : float32, shape (n,); how long before a user's newest event the state is of; None: it
         is of that event
     """

@@ -30,7 +30,7 @@ from stream.core.policy.placement import Placement
 from stream.core.policy.plain import name_others
 from stream.core.policy.reasons import ReasonColumns, Reasons
 from stream.core.policy.ring import Ring
-from stream.core.policy.shares import shares_of
+from stream.core.policy.shares import Shares
 from stream.core.policy.shops import Shops
 from stream.core.policy.variants import Deal, arms_of, columns_of, together
 from stream.core.standing import extended
@@ -72,7 +72,6 @@ class Lists:
         self._model = model
         self._catalogue = catalogue
         self._counts = counts
-        self.reasons = Reasons(model)
         self.candidates = Candidates(model)
         self.hashes = False
         self._pacing = Pacing(catalogue, counts)
@@ -86,6 +85,8 @@ class Lists:
 
     def _place(self, rules: Mapping[str, PlacementRules], biases: Mapping[str, Biases]) -> None:
         """Put placements in the place of those before, with what is kept: biases."""
+        self.reasons = Reasons(self._model)
+        self._shares = Shares(self.candidates, self.reasons)
         parts = (self._model, self._catalogue, self._counts, self.item_bias)
         arms = arms_of(rules)
         self._explorers, self._placements, self._arranging = place(arms, biases, *parts)
@@ -105,7 +106,6 @@ class Lists:
         Reasons, what explores and the revision go by the weights that the model has now.
         """
         self._change = None
-        self.reasons = Reasons(self._model)
         self._place(change.rules, change.biases(self._placements, self.item_bias))
 
     def _tell_writer(self, rows: Sequence[int]) -> None:
@@ -256,8 +256,7 @@ class Lists:
             placement, whose = self._placements[one.arm], one.audience
             why, shares = self._why(placement, shown, basis, whose), None
             if placement.reason_shares:
-                told = (self.candidates, self.reasons, placement, shown, why, basis, whose)
-                shares = shares_of(*told)
+                shares = self._shares.of(placement, shown, why, basis, whose)
             columns = (why.rows, why.types, shown.explored, shown.propensities, shares)
             written = self._writer.ranked_lists(shown.rows, shown.scores, *columns)
             of_users = lists

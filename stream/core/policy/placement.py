@@ -147,14 +147,14 @@ class Placement:
         """
         basis = basis or self.basis(audience)
         if self.rules is None:
-            return self.rank(*basis[:3], pool=pool)
+            return self.rank(basis, pool)
         in_force = self.in_force(audience)
         different = np.unique(in_force).tolist()
         if len(different) == 1:
-            return self.rank(*basis[:3], pool=pool, bits=different[0])
+            return self.rank(basis, pool, different[0])
         parts = [np.flatnonzero(in_force == bits) for bits in different]
         found = [
-            self.rank(*basis.take(who)[:3], pool=pool, bits=bits)
+            self.rank(basis.take(who), pool, bits)
             for bits, who in zip(different, parts, strict=True)
         ]
         back = np.argsort(np.concatenate(parts))
@@ -162,19 +162,13 @@ class Placement:
         return rows, scores
 
     def rank(
-        self,
-        states: NDArray[np.float32],
-        ring: Ring,
-        struck: NDArray[np.int64] | None = None,
-        pool: int | None = None,
-        bits: int = 0,
+        self, basis: Basis, pool: int | None = None, bits: int = 0
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Best items for each user.
 
         Parameters
         ----------
-        states : float32, shape (users, state_size)
-        struck : int64, shape (users, m); more rows to leave out, padded with `NO_ITEM`
+        basis : what they are scored by
         pool : how many to find; None: as many as the placement's lists are made of
         bits : the rules that are in force for all of them
 
@@ -184,9 +178,9 @@ class Placement:
         scores : float32, of that shape, in [0, 1], descending; 0 = not to be listed. By bid,
             bid times score descends, and theta is for `Arranging` to look at
         """
-        excluded = self.excluded(ring)
-        if struck is not None:
-            excluded = np.concatenate([excluded, struck], axis=1)
+        states, ring, excluded = basis.states, basis.ring, self.excluded(basis.ring)
+        if basis.struck is not None:
+            excluded = np.concatenate([excluded, basis.struck], axis=1)
         k = min(pool or self._pool, self._model.rows)
         if self.bids is not None:
             return self.bids.best(

@@ -17,41 +17,53 @@ from stream.core.policy.placement import Placement
 from stream.core.policy.reasons import ReasonColumns, Reasons
 
 
-def shares_of(
-    candidates: Candidates,
-    reasons: Reasons,
-    placement: Placement,
-    shown: Picked,
-    why: ReasonColumns,
-    basis: Basis,
-    audience: Audience,
-) -> NDArray[np.float32]:
-    """What the scores of lists owe to their reasons: float32, shape (users, k); NaN: not known.
-
-    An interaction counts as it is in the state by the weights in force, as of the user's newest
-    event. Users' states are scored once for each interaction that is named.
+class Shares:
+    """Tells what scores owe to their reasons, for the lists of one model.
 
     Parameters
     ----------
-    why : by `reasons`; where it names something else than an interaction, `at` is -1
+    candidates : scores the items without an interaction
+    reasons : named the interactions
     """
-    found = np.full(shown.rows.shape, np.nan, np.float32)
-    users, places = np.nonzero((why.at >= 0) & (shown.scores > 0))
-    if not len(users):
+
+    def __init__(self, candidates: Candidates, reasons: Reasons) -> None:
+        self._candidates = candidates
+        self._reasons = reasons
+
+    def of(
+        self,
+        placement: Placement,
+        shown: Picked,
+        why: ReasonColumns,
+        basis: Basis,
+        audience: Audience,
+    ) -> NDArray[np.float32]:
+        """What the scores of lists owe to their reasons: float32, shape (users, k); NaN: not known.
+
+        An interaction is taken out with the weights in force, as of the user's newest event. Users'
+        states are scored once for each interaction that is named.
+
+        Parameters
+        ----------
+        why : where it names something else than an interaction, `at` is -1
+        """
+        found = np.full(shown.rows.shape, np.nan, np.float32)
+        users, places = np.nonzero((why.at >= 0) & (shown.scores > 0))
+        if not len(users):
+            return found
+        ring_size = basis.ring.rows.shape[1]
+        named, number = np.unique(users * ring_size + why.at[users, places], return_inverse=True)
+        order = np.argsort(number, kind="stable")
+        users, places = users[order], places[order]
+        rows = np.split(shown.rows[users, places], np.cumsum(np.bincount(number))[:-1])
+        who, at = np.divmod(named, ring_size)
+        without = self._reasons.without(basis.states[who], basis.as_of_states.take(who), at)
+        scores = self._candidates.by_rules(
+            rows,
+            placement.in_force(audience)[who],
+            placement.biases,
+            placement.beta,
+            Basis(without, basis.ring.take(who)),
+        )
+        found[users, places] = shown.scores[users, places] - np.concatenate(scores)
         return found
-    ring_size = basis.ring.rows.shape[1]
-    named, number = np.unique(users * ring_size + why.at[users, places], return_inverse=True)
-    order = np.argsort(number, kind="stable")
-    users, places = users[order], places[order]
-    rows = np.split(shown.rows[users, places], np.cumsum(np.bincount(number))[:-1])
-    who, at = np.divmod(named, ring_size)
-    without = reasons.without(basis.states[who], basis.as_of_states.take(who), at)
-    scores = candidates.by_rules(
-        rows,
-        placement.in_force(audience)[who],
-        placement.biases,
-        placement.beta,
-        Basis(without, basis.ring.take(who)),
-    )
-    found[users, places] = shown.scores[users, places] - np.concatenate(scores)
-    return found
