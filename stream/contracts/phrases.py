@@ -1,12 +1,12 @@
 """What is the same in all ranked lists, as bytes. In: words for reasons. Out: pieces of JSON.
 
-They are cut out of an encoded item, since the codec knows how one looks.
+The pieces are cut out of an encoded item, since the codec knows how one looks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import UNSET
 
@@ -18,8 +18,34 @@ CODES: Final = 1 + max(PLAIN_REASONS.values())
 Worded = Mapping[str, tuple[str, str | None]]  # code -> words before the title, and after it
 
 
-def fixed_pieces(words: Worded) -> list[bytes]:
-    """The pieces in the order in which `writing.py` numbers them."""
+class Fixed(NamedTuple):
+    """Pieces, in the order in which `writing.py` numbers them.
+
+    Attributes
+    ----------
+    opening, closing : of a list
+    item, score, rank, reason, share : what stands before each
+    end : what stands behind a reason where no propensity is told
+    not_explored, explored : what stands between a reason and a propensity
+    by_code : `CODES` beginnings of reasons, as many of what comes after the item's id, and after
+        its title (empty: none is wanted)
+    """
+
+    opening: bytes
+    item: bytes
+    score: bytes
+    rank: bytes
+    reason: bytes
+    share: bytes
+    end: bytes
+    not_explored: bytes
+    explored: bytes
+    closing: bytes
+    by_code: list[bytes]
+
+
+def fixed_pieces(words: Worded) -> Fixed:
+    """The pieces, with these words in the reasons."""
     popular = Reason("popular")
     shown = encode_record(ListedItem("X", 0.5, 1, popular))
     explored = encode_record(ListedItem("X", 0.5, 1, popular, explored=True, propensity=0.5))
@@ -31,8 +57,7 @@ def fixed_pieces(words: Worded) -> list[bytes]:
     share = (
         encode_record(Reason("click", "X", share=0.5)).partition(b'"X"')[2].removesuffix(b"0.5}")
     )
-    told = explored.partition(encode_record(popular))[2].partition(b"0.5")[0]
-    flags = [told.replace(b"true", flag) for flag in (b"false", b"true")]
+    flag = explored.partition(encode_record(popular))[2].partition(b"0.5")[0]
     codes, after_id, after_title = [b""] * CODES, [b""] * CODES, [b""] * CODES
     for name, code in EVENT_TYPES.items():
         before, after = words.get(name, ("", None))
@@ -43,5 +68,16 @@ def fixed_pieces(words: Worded) -> list[bytes]:
             after_id[code], _, after_title[code] = titled.partition(b"\\u0000")
     for name, plain in PLAIN_REASONS.items():
         codes[plain] = encode_record(Reason(name, None, words.get(name, ("",))[0] or UNSET))
-    by_code = [*codes, *after_id, *after_title]
-    return [b'{"items":[', item, score, rank, reason, share, end, *flags, b"]}", *by_code]
+    return Fixed(
+        opening=b'{"items":[',
+        item=item,
+        score=score,
+        rank=rank,
+        reason=reason,
+        share=share,
+        end=end,
+        not_explored=flag.replace(b"true", b"false"),
+        explored=flag,
+        closing=b"]}",
+        by_code=[*codes, *after_id, *after_title],
+    )

@@ -1,8 +1,9 @@
 """Ranked lists as JSON, put together from pieces that were encoded once.
 
 In: item rows, scores, reasons, of many users at once. Out: for each the bytes that `encode_record`
-would give for the same `RankedList`, but that scores always have six digits. A list of 20 is the
-largest thing that the engine writes, once per user and micro-batch.
+would give for the same `RankedList`, but that scores and shares always have six digits, and told
+propensities nine. A list of 20 is the largest thing that the engine writes, once per user and
+micro-batch.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ import numpy as np
 import numpy.typing as npt
 
 from stream.compiled import INT, array, compiled, part_of_compiled
-from stream.contracts.phrases import CODES, Worded, fixed_pieces
+from stream.contracts.phrases import CODES, Fixed, Worded, fixed_pieces
 from stream.contracts.pieces import FIRST_ROOM, WORD, Pieces, Places, Words, words_of
 from stream.contracts.records import EVENT_TYPES, Recommendation
 
 _MAX_DIGITS: Final = 72  # of a score, a rank, a propensity and a share, with commas and braces
 
-# Numbers of the pieces; then reasons by their code (of an event type the beginning), what comes
-# after the item's id, what comes after its title (empty: none is wanted), then three for each item.
+# Numbers of the pieces, as `Fixed` has them; then three for each item.
 _OPEN, _ITEM, _SCORE, _RANK, _REASON, _SHARE, _END, _FALSE, _TRUE, _CLOSE, _FIRST_CODE = range(11)
+_NUMBERED: Final = "opening item score rank reason share end not_explored explored closing by_code"
+assert " ".join(Fixed._fields) == _NUMBERED
 _COMMA, _POINT, _BRACE, _ZERO, _MINUS = b",.}0-"
 _WORD: Final = 8  # as `WORD`: compiled code does not notice a change in another module
 assert _WORD == WORD
@@ -49,7 +51,8 @@ class ListWriter:
 
     def __init__(self, words: Worded | None = None) -> None:
         self._pieces = Pieces()
-        fixed = fixed_pieces(words or {})
+        pieces = fixed_pieces(words or {})
+        fixed = [*pieces[:-1], *pieces.by_code]
         self._pieces.put(np.arange(len(fixed)), fixed)
         self._fixed_bytes = sum(map(len, fixed))
         self._out = np.empty(FIRST_ROOM, np.uint8)  # kept: new memory is dear to touch
