@@ -471,7 +471,7 @@ def test_weights_that_the_bundle_does_not_take_are_a_fault(tmp_path: Path) -> No
     given = partial(load_settings, file, environ={}), partial(given_origins, file, environ={})
     found = {one.check: one for one in doctor.examine(*given)}
     assert (found["bundle"].status, found["provider"].status) == ("fault", "ok")
-    assert found["bundle"].detail.startswith(f"{file}:6: weights.half_lives_s: is set, ")
+    assert found["bundle"].detail.startswith(f"{file}:6: weights.half_lives_s: has 3; must have ")
 
 
 def test_the_report_is_one_line_of_json(
