@@ -45,9 +45,9 @@ class Weights(Section, frozen=True):
     ] = None
 
     def given(self) -> dict[str, object]:
-        """What is set, by name."""
+        """What is set, by name; -0.0, which no comparison tells from 0.0, as that."""
         values = ((name, getattr(self, name)) for name in self.__struct_fields__)
-        return {name: value for name, value in values if value is not None}
+        return {name: value or 0.0 for name, value in values if value is not None}
 
     def event_weights(self) -> dict[str, float]:
         """What is set of it for types of events, by their names."""

@@ -40,6 +40,10 @@ def folded(model: Model, *events: tuple[EventType, float]) -> np.ndarray:
     return state
 
 
+def test_a_weight_of_no_sign_is_one_revision() -> None:
+    assert revision_of({}, Weights(view=-0.0)) == revision_of({}, Weights(view=0.0))
+
+
 def test_the_settings_know_every_type_of_event() -> None:
     fields = [field.name for field in msgspec.structs.fields(Weights)]
     assert fields == [*EVENT_TYPES, "half_lives_s"]
