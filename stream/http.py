@@ -27,6 +27,7 @@ from stream.listening import (
     answer_metrics,
     answer_readiness,
     is_loopback,
+    require_host,
     unsigned,
 )
 
@@ -129,6 +130,7 @@ def require_free(host: str, port: int, refusal: Refusal | None = None) -> None:
     SettingsError : the port is taken or the host is not an address of this machine
     """
     try:
+        require_host(host)
         socket.create_server((host, port), family=_family(host)).close()
     except OSError as error:
         raise SettingsError((refusal or _cannot_listen)(host, port, error)) from error

@@ -7,6 +7,7 @@ Knows no routes, and nothing of Kafka.
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import logging
 import re
@@ -31,6 +32,7 @@ Refusal = Callable[[str, int, OSError], str]
 # The answer to what no handler has answered, by status.
 Unanswered = Callable[[int], web.Response]
 _NAME: Final = "freshet"
+_NO_HOST: Final = re.compile(r"[\x00-\x20\x7f]")
 _HOST: Final = re.compile(r"(\[(?P<address>[^\[\]]+)\]|(?P<name>[^\[\]:]+))(:\d*)?")
 
 
@@ -85,6 +87,7 @@ class Listener:
         )
         await runner.setup()
         try:
+            require_host(self._host)
             await web.TCPSite(runner, self._host, self.port).start()
         except OSError as error:
             await runner.cleanup()
@@ -219,6 +222,23 @@ def answer_metrics(request: web.Request, registry: CollectorRegistry) -> web.Res
     """A registry's series in the format that Prometheus asks for."""
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
     return web.Response(body=encode(registry), headers={"Content-Type": content_type})
+
+
+def require_host(host: str) -> None:
+    """Look whether any machine could be called so; sockets tell it in errors of all kinds.
+
+    Raises
+    ------
+    OSError : EINVAL
+    """
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        pass
+    else:
+        if _NO_HOST.search(host) is None:
+            return
+    raise OSError(errno.EINVAL, "no host can be called so")
 
 
 def asked_host(host: str) -> str:

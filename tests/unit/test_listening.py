@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import inspect
 import json
 import logging
@@ -15,11 +16,12 @@ from prometheus_client import CollectorRegistry
 
 from stream.config import Settings
 from stream.declared import GATEWAY
+from stream.errors import SettingsError
 from stream.gateway import streams
 from stream.gateway.app import gateway_app, unanswered
 from stream.gateway.service import Service
-from stream.http import HttpServer
-from stream.listening import Listener, _Connection, _Runner, _Server, answer
+from stream.http import HttpServer, require_free
+from stream.listening import Listener, _Connection, _Runner, _Server, answer, require_host
 from stream.metrics import GATEWAY_REFUSED_TOTAL, GATEWAY_REQUESTS_TOTAL
 from stream.settings.gateway import Gateway
 from tests.support.gateway import FakeProducer, filled, record_of, settings_with
@@ -297,3 +299,23 @@ def test_a_server_is_copied_whole() -> None:
         await theirs.cleanup()
 
     asyncio.run(check())
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 70, ".", "a\nb", "a b", "a\0b", "\udc80"])
+def test_what_no_host_can_be_called_is_refused(host: str) -> None:
+    settings = settings_with(host=host, open=True, port=0)
+    with pytest.raises(SettingsError, match="FRESHET_GATEWAY_HOST") as refused:
+        asyncio.run(Service(settings).start())
+    assert "(no host can be called so)" in str(refused.value)
+    with pytest.raises(SettingsError, match="FRESHET_METRICS_HOST"):
+        asyncio.run(HttpServer(host, 0, dict, CollectorRegistry()).start())
+    with pytest.raises(SettingsError, match="FRESHET_METRICS_HOST"):
+        require_free(host, 0)
+
+
+def test_what_a_host_may_be_called() -> None:
+    for host in ("127.0.0.1", "::1", "fe80::1%lo", "shop.example.", "läden.example", "shop_1"):
+        require_host(host)
+    with pytest.raises(OSError, match="no host") as refused:
+        require_host("a..b")
+    assert refused.value.errno == errno.EINVAL
