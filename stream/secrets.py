@@ -94,9 +94,16 @@ def read_file(path: str, origin: str) -> bytes:
 
     Raises
     ------
-    SettingsError : it cannot be read, or is far too large for what it should hold
+    SettingsError
+        it cannot be read, is a pipe or a device, which may never end, or is far too large for what
+        it should hold
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise SettingsError(
+                f"{origin}: {path} is no regular file but a folder, a pipe or a device; "
+                "name one that is."
+            )
         with Path(path).open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:

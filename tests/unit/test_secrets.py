@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import pickle
 import traceback
 from collections.abc import Callable, Mapping
@@ -152,10 +153,18 @@ def test_a_bad_file_is_named_with_its_setting(write: Write, data: bytes) -> None
     assert BAD_FILES[data] in message
 
 
-@pytest.mark.parametrize("path", ["/no/such/file", "/", "a\0b"])
+@pytest.mark.parametrize("path", ["/no/such/file", "a\0b"])
 def test_a_file_that_cannot_be_read(path: str) -> None:
     with pytest.raises(SettingsError, match=r"ORIGIN: the file .* cannot be read \(.+\)"):
         read_secret(path, "ORIGIN")
+
+
+def test_only_a_regular_file_is_read(tmp_path: Path) -> None:
+    """A pipe would be waited for until somebody writes into it."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, Path("/dev/zero")):
+        with pytest.raises(SettingsError, match=f"ORIGIN: {path} is no regular file"):
+            read_secret(str(path), "ORIGIN")
 
 
 def test_a_file_that_everybody_may_read_is_warned_of(
