@@ -222,7 +222,7 @@ def __getattr__(name: str) -> Any:
         settings = load_settings()
         if settings.privacy.overwrite_memory:
             start_overwriting(environment_with({}))
-        file = SettingsFile.of(settings_file(), load_settings)
+        file = SettingsFile.of(settings_file(), lambda content: load_settings(content=content))
         app = build_app(settings, file, given_origins())
         globals()["app"] = app
         return app

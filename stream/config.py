@@ -75,6 +75,7 @@ def load_settings(
     config: Path | None = None,
     overrides: Mapping[str, str | None] | None = None,
     environ: Mapping[str, str] = os.environ,
+    content: bytes | None = None,
 ) -> Settings:
     """Read the settings.
 
@@ -83,6 +84,7 @@ def load_settings(
     config : TOML file; None = the one that FRESHET_CONFIG names, if any
     overrides : flags by TOML path, such as {"state.ring": "80"}; None = not given
     environ : an empty variable counts as not set, but for `NEVER_EMPTY`
+    content : what the file holds; None: it is read
 
     Raises
     ------
@@ -90,7 +92,7 @@ def load_settings(
         naming the file and path, the variable or the flag, and what would be right
     """
     config = settings_file(config, environ)
-    text = "" if config is None else _read(config)
+    text = "" if config is None else _read(config, content)
     table = {} if config is None else _parse(text, config)
     source = Source(str(config), text)
     given = _given(table, source, overrides or {}, environ)
@@ -200,9 +202,9 @@ def _secrets_from_files(given: Mapping[str, _Given]) -> dict[str, Secret]:
     }
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, content: bytes | None = None) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return (path.read_bytes() if content is None else content).decode()
     except OSError as error:
         raise SettingsError(
             f"{path}: cannot be read ({error.strerror}). Name a TOML file with --config or "

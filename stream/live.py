@@ -54,14 +54,15 @@ class SettingsFile(NamedTuple):
 
     Attributes
     ----------
-    load : reads the settings anew as they were read at the start, with the same flags
+    load : the settings by what the file holds, else as they were read at the start, with the same
+        flags; given None it reads the file, for the error that tells why that fails
     """
 
     path: Path
-    load: Callable[[], Settings]
+    load: Callable[[bytes | None], Settings]
 
     @classmethod
-    def of(cls, path: Path | None, load: Callable[[], Settings]) -> SettingsFile | None:
+    def of(cls, path: Path | None, load: Callable[[bytes | None], Settings]) -> SettingsFile | None:
         """None where the settings come from no file."""
         return None if path is None else cls(path, load)
 
@@ -116,7 +117,11 @@ class LiveSettings:
             return
         self._judged, self._ask_again_s = content, float("inf")
         try:
-            await self._take(await asyncio.to_thread(file.load), content)
+            settings = await asyncio.to_thread(file.load, content)
+            if content is None:  # it has come since, and may be half written
+                self._judged = self
+                return
+            await self._take(settings, content)
         except BrokerError as error:
             self._ask_again_s = time.monotonic() + ASK_AGAIN_EVERY_S
             self._refuse(str(error))
@@ -127,7 +132,7 @@ class LiveSettings:
         else:
             self._accept()
 
-    async def _take(self, settings: Settings, content: bytes | None) -> None:
+    async def _take(self, settings: Settings, content: bytes) -> None:
         """Take placements and weights over.
 
         Raises
@@ -163,9 +168,9 @@ class LiveSettings:
             ", ".join(changed),
         )
 
-    def _source(self, content: bytes | None) -> Source:
+    def _source(self, content: bytes) -> Source:
         assert self._file is not None
-        return Source(str(self._file.path), (content or b"").decode("utf-8", "replace"))
+        return Source(str(self._file.path), content.decode("utf-8", "replace"))
 
     def _require_the_rest(self, settings: Settings, source: Source) -> None:
         """Look whether all else is as it was at the start; secrets apart, which nobody may tell."""

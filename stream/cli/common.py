@@ -118,7 +118,15 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def load(config: Path | None, bootstrap: str | None, **overrides: str | None) -> Settings:
     """Settings from file, environment and flags; flags that are None were not given."""
-    return load_settings(config, {"bootstrap": bootstrap, **overrides})
+    return loader(config, bootstrap, **overrides)(None)
+
+
+def loader(
+    config: Path | None, bootstrap: str | None, **overrides: str | None
+) -> Callable[[bytes | None], Settings]:
+    """`load` as often as wanted, by what the file is said to hold; None: it is read."""
+    given = {"bootstrap": bootstrap, **overrides}
+    return lambda content: load_settings(config, given, content=content)
 
 
 def fit(text: str, width: int) -> str:

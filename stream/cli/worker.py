@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import click
@@ -14,7 +13,7 @@ from stream.cli.common import (
     connection_options,
     end_when_alone,
     examples,
-    load,
+    loader,
 )
 from stream.config import environment_with, given_origins, log_format_asked, settings_file
 from stream.http import require_free
@@ -65,8 +64,8 @@ def command(
         "log_level": log_level,
         "log_format": log_format,
     }
-    load_again = partial(load, config, bootstrap, **flags)
-    settings = load_again()
+    load_again = loader(config, bootstrap, **flags)
+    settings = load_again(None)
     origins = given_origins(config, {"bootstrap": bootstrap, **flags})
     start_logging(settings.log_level, settings.log_format)
     if settings.privacy.overwrite_memory:

@@ -7,7 +7,6 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
-from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from stream.app import load_engine
 from stream.cli import main
 from stream.cli.examining.configuration import examine_configuration
 from stream.cli.examining.workers import examine_worker
-from stream.config import given_origins, load_settings, settings_file
+from stream.config import Settings, given_origins, load_settings, settings_file
 from stream.core.bundle import Bundle
 from stream.errors import SettingsError, TopicError
 from stream.live import LiveSettings, SettingsFile
@@ -50,9 +49,12 @@ class Worker:
         settings = load_settings(path, environ=environ)
         self.shop = Shop(bundle, weights=settings.weights, **settings.placements)
         self.model = self.shop.engine.model
-        self.file = SettingsFile(path, partial(load_settings, path, environ=environ))
+        self.file = SettingsFile(path, self.load)
         self.live = LiveSettings(settings, self.file, self.shop.engine)
         self.refusals = metric("freshet_settings_refusals_total")
+
+    def load(self, content: bytes | None) -> Settings:
+        return load_settings(self.path, environ=self.environ, content=content)
 
     def look(self, times: int = 2) -> None:
         async def several() -> None:
@@ -130,6 +132,26 @@ def test_what_is_being_written_is_not_taken(start: Callable[..., Worker]) -> Non
     assert worker.shop.engine.answers.lists.placements == ["home"]
     worker.look(1)
     assert worker.shop.engine.answers.lists.placements == ["home", "mail"]
+
+
+def test_what_is_written_after_the_look_is_not_taken(start: Callable[..., Worker]) -> None:
+    """A writer in place begins between the second look and what is made of it."""
+    worker = start()
+    worker.look()
+
+    def load(content: bytes | None) -> Settings:
+        worker.path.write_text(FIRST.replace("k = 10", "k = 1"), encoding="utf-8")
+        return worker.load(content)
+
+    worker.file = worker.file._replace(load=load)
+    worker.put(OTHER)
+    assert worker.length == 4  # as it stood at both looks
+    worker.path.unlink()
+    worker.look()
+    assert worker.length == 4  # the file came while it was told why it cannot be read
+    assert worker.refused == (0, False)
+    worker.look(3)
+    assert worker.length == 1
 
 
 def test_a_link_that_points_elsewhere_is_a_changed_file(
@@ -405,7 +427,7 @@ def test_without_a_file_there_is_nothing_to_follow(
     assert caplog.messages == [f"live settings {shop.engine.answers.lists.revision}"]
     assert settings_file(environ={}) is None
     assert settings_file(environ={"FRESHET_CONFIG": "a.toml"}) == Path("a.toml")
-    assert SettingsFile.of(None, load_settings) is None
+    assert SettingsFile.of(None, lambda content: settings) is None
 
 
 def test_looks_are_frequent_enough_for_a_second() -> None:
