@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
@@ -23,7 +24,7 @@ from kafka.errors import (
 )
 
 from stream.cli import doctor, main
-from stream.cli.examining import brokers, machine
+from stream.cli.examining import brokers, endpoints, machine
 from stream.cli.examining.configuration import examine_configuration
 from stream.cli.examining.finding import size
 from stream.cli.examining.gateways import examine_gateway
@@ -339,6 +340,7 @@ def answering() -> Iterator[tuple[int, dict[str, bytes]]]:
         (b'{"ready": false, "reason": "the brokers"}', "note", "waits: the brokers"),
         (b"<html>", "fault", "is no worker"),
         (b"[]", "fault", "is no worker"),
+        (b"[" * 60_000, "fault", "is no worker"),
     ],
 )
 def test_a_worker_says_how_it_is(
@@ -353,9 +355,58 @@ def test_a_worker_says_how_it_is(
 def test_no_worker_is_no_fault() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        found = examine_worker(Settings(metrics_port=taken.getsockname()[1]))
+        port = taken.getsockname()[1]
+        found = examine_worker(Settings(metrics_port=port))
+    assert (found.status, found.detail) == (
+        "fault",
+        f"127.0.0.1:{port} is taken, and answers nothing",
+    )
+    assert "FRESHET_METRICS_PORT" in str(found.cure)
+    found = examine_worker(Settings(metrics_port=port))
     assert (found.status, found.cure) == ("note", None)
     assert examine_worker(Settings(metrics_port=0)).status == "skip"
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 70, ".", "a\nb"])
+def test_what_no_host_can_be_called_is_blamed_on_no_port(host: str) -> None:
+    for found, setting in (
+        (examine_worker(Settings(metrics_host=host)), "metrics_host (FRESHET_METRICS_HOST)"),
+        (gateway_of(host=host, open=True), "gateway.host (FRESHET_GATEWAY_HOST)"),
+    ):
+        assert found.status == "fault"
+        assert found.detail == f"{setting} is {host!r}, and no host can be called so"
+        assert found.cure == "set an address of this machine"
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n", b"HTTP"])
+def test_what_drips_is_not_waited_for(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte now and then, in the body or in the headers; the limit is for all of it."""
+    monkeypatch.setattr(endpoints, "_ANSWER_WITHIN_S", 0.2)
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drip() -> None:
+            taken, _ = listener.accept()
+            with taken, contextlib.suppress(OSError):
+                taken.sendall(answer)
+                while not ended.wait(0.05):
+                    taken.sendall(b" ")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        found: list[Any] = []
+        port = listener.getsockname()[1]
+        asking = threading.Thread(
+            target=lambda: found.append(examine_worker(Settings(metrics_port=port)))
+        )
+        asking.start()
+        asking.join(2)
+        late = asking.is_alive()
+        ended.set()
+        asking.join()
+        thread.join()
+    assert not late
+    assert found[0].detail == f"127.0.0.1:{port} is taken, and answers nothing"
 
 
 # The gateway on this machine
@@ -376,6 +427,7 @@ def gateway_of(**given: Any) -> Any:
         ),
         (b'{"ready": true, "model": true}', "fault", "is no gateway"),  # a worker
         (b"<html>", "fault", "is no gateway"),
+        (b"[" * 60_000, "fault", "is no gateway"),
     ],
 )
 def test_a_gateway_says_how_it_is(

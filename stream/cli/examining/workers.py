@@ -9,12 +9,21 @@ from typing import Any, Final
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.errors import AuthorizationError, KafkaError
 
-from stream.cli.examining.endpoints import StrangerError, asked, asked_readiness, reason
+from stream.cli.examining.endpoints import (
+    Place,
+    StrangerError,
+    asked,
+    asked_readiness,
+    examine_place,
+    reason,
+)
 from stream.cli.examining.finding import Finding
 from stream.config import Settings
 from stream.kafka.rights import PAGE
 from stream.revision import revision_of
 
+_ITS_HOST: Final = "metrics_host (FRESHET_METRICS_HOST)"
+_ITS_PORT: Final = "metrics_port (FRESHET_METRICS_PORT)"
 _MAX_METRICS: Final = 8 << 20  # a worker of a thousand partitions tells one
 
 
@@ -86,10 +95,9 @@ def examine_worker(settings: Settings) -> Finding:
         told = asked_readiness(host, port)
     except StrangerError:
         detail = f"what answers at {at} is no worker"
-        cure = "give metrics_port (FRESHET_METRICS_PORT) a free port"
-        return Finding("worker", "fault", detail, cure)
+        return Finding("worker", "fault", detail, f"give {_ITS_PORT} a free port")
     if told is None:
-        return Finding("worker", "note", f"none answers at {at} on this machine")
+        return examine_place(Place("worker", host, port, _ITS_HOST, _ITS_PORT), {})
     facts = {"readyz": told, "settings": _in_force(host, port)}
     wanted = revision_of(settings.placements, settings.weights)
     if facts["settings"] not in (None, wanted):
