@@ -23,7 +23,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from kafka.admin import KafkaAdminClient, NewTopic
+from kafka.admin import NewTopic
 
 from stream.config import Settings
 from stream.contracts.partitioner import partitions_of
@@ -32,6 +32,8 @@ from stream.core.state import UserShard
 from stream.core.users import EVERYONE, Users
 from stream.core.wire import Layout
 from stream.demo import sample
+from stream.errors import FreshetError
+from stream.kafka.admin import open_admin
 from stream.kafka.applied import APPLIED_KEY, encode_applied
 from stream.kafka.batches import Records
 from stream.kafka.cluster import Cluster
@@ -94,11 +96,26 @@ def make_takeover(bootstrap: str, topic: str, writer: Writer) -> Takeover:
 
 
 async def measure(bootstrap: str, users: int, remembered: int, times: int = 3) -> list[float]:
-    """Write users and take them over `times` times, printing each; seconds of each."""
+    """Write users and take them over `times` times, printing each; seconds of each.
+
+    Raises
+    ------
+    BrokerError : nobody answers at `bootstrap`
+    """
     topic = f"recovery-{uuid.uuid4().hex[:8]}"
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
     config = changelog_config(Settings())
-    admin.create_topics([NewTopic(topic, PARTITIONS, 1, topic_configs=config)])
+    with open_admin(bootstrap) as admin:
+        admin.create_topics([NewTopic(topic, PARTITIONS, 1, topic_configs=config)])
+        try:
+            return await measure_on(topic, bootstrap, users, remembered, times)
+        finally:
+            admin.delete_topics([topic])
+
+
+async def measure_on(
+    topic: str, bootstrap: str, users: int, remembered: int, times: int
+) -> list[float]:
+    """The same on a topic that is there and empty."""
     print(f"{users:,} users with {remembered} interactions each")
     writer = Writer(Cluster(bootstrap))
     await writer.start()
@@ -118,8 +135,6 @@ async def measure(bootstrap: str, users: int, remembered: int, times: int = 3) -
             print(f"  recovered in {took_s[-1]:.2f} s (CPU {cpu_s:.2f} s)")
     finally:
         await writer.stop()
-        admin.delete_topics([topic])
-        admin.close()
     return took_s
 
 
@@ -152,13 +167,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--bootstrap", help="a running Apache Kafka; default: start one")
     parser.add_argument("--users", type=int, default=1_000_000)
     options = parser.parse_args(arguments)
+    if options.users < 1:
+        parser.error("--users: at least 1")
     with contextlib.ExitStack() as stack:
         bootstrap = options.bootstrap
         if bootstrap is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             bootstrap = stack.enter_context(ApacheKafka(Path(folder) / "data")).bootstrap
         for remembered in REMEMBERED:
-            asyncio.run(measure(bootstrap, options.users, remembered))
+            try:
+                asyncio.run(measure(bootstrap, options.users, remembered))
+            except FreshetError as error:
+                raise SystemExit(f"error: {error}") from None
         print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
 
 

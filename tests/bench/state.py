@@ -117,6 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--users", type=int, default=1_000_000)
     users = parser.parse_args(arguments).users
+    if users < PARTITIONS:
+        parser.error(f"--users: at least {PARTITIONS}, one a partition")
     each = users // PARTITIONS
     # Before anything is freed that marks could be put into, and kept, so that no user is either.
     marked = [UserShard(LAYOUT, number, PARTITIONS) for number in range(PARTITIONS)]

@@ -8,7 +8,7 @@ from urllib.error import URLError
 import pytest
 
 from stream.config import load_settings
-from tests.bench import contexts, demo, drawn, gateway, report, scale_out
+from tests.bench import contexts, demo, drawn, gateway, recovery, report, scale_out, state
 from tests.bench.interest import Spec
 from tests.bench.peers import FULL, FULL_OVERWRITING
 from tests.bench.runner import Measurement
@@ -201,3 +201,16 @@ def test_a_gateway_is_measured_once_it_holds_every_user(monkeypatch: pytest.Monk
     monkeypatch.setattr(gateway, "LOADED_WITHIN_S", 0.0)
     with pytest.raises(TimeoutError, match="holds 0 of 3 users"):
         gateway.await_users(1, 3)
+
+
+def test_what_cannot_be_measured_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    for measure, users, said in (
+        (state.main, "5", "at least 6"),
+        (recovery.main, "0", "at least 1"),
+    ):
+        with pytest.raises(SystemExit) as refused:
+            measure(["--users", users])
+        assert refused.value.code == 2
+        assert f"--users: {said}" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match=r"error: no Kafka broker answers at 127\.0\.0\.1:1: "):
+        recovery.main(["--bootstrap", "127.0.0.1:1", "--users", "10"])
