@@ -96,7 +96,7 @@ faults: $(DEV) ## brokers, networks, clocks, topics that fail, with an absence o
 	@AWAY_S=60 $(BIN)/python -m pytest tests/chaos/*faults_*.py --broker kafka -s $(ARGS)
 
 audit: $(DEV) build/tools/.made ## known vulnerabilities of everything in the locks, and a table of them; ADVISORIES=FOLDER
-	@$(BIN)/python -m tests.support.supply audit $(ADVISORIES)
+	@$(BIN)/python -m tests.support.supply audit $(if $(ADVISORIES),'$(ADVISORIES)')
 
 sbom: $(DEV) build/tools/.made build/runtime/.made ## what a worker is made of, with licences; jars, npm packages: build/sbom.json (CycloneDX)
 	@$(BIN)/python -m tests.support.supply sbom

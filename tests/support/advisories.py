@@ -20,6 +20,8 @@ from univers.versions import InvalidVersion, MavenVersion, PypiVersion, SemverVe
 
 _NAMED = re.compile(r"""["']?name["']?: *["']?([^"'\s,]+)""")
 _VERSIONS = {"PyPI": PypiVersion, "npm": SemverVersion, "Maven": MavenVersion}
+# Of what is no JSON, no YAML, or lacks what OSV's schema asks for.
+_BROKEN = (ValueError, yaml.YAMLError, RecursionError, LookupError, AttributeError, TypeError)
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
 
 
@@ -47,7 +49,12 @@ class Looked(NamedTuple):
 
 
 def look(folder: Path, packages: Iterable[Package]) -> Looked:
-    """Hold every advisory below `folder` against the packages."""
+    """Hold every advisory below `folder` against the packages.
+
+    Raises
+    ------
+    SystemExit : a file cannot be read as one, and what it is about would be told clean
+    """
     by_name: dict[str, list[Package]] = {}
     for package in packages:
         by_name.setdefault(_plain(package.name), []).append(package)
@@ -55,18 +62,32 @@ def look(folder: Path, packages: Iterable[Package]) -> Looked:
     counted: dict[str, int] = {}
     newest = ""
     for path in sorted(folder.rglob("*")):
-        if path.suffix not in (".json", ".yaml", ".yml"):
+        if path.suffix not in (".json", ".yaml", ".yml") or path.is_dir():
             continue
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise _unreadable(path, error) from None
         for ecosystem in set(re.findall(r"""ecosystem["']?: *["']?(\w+)""", text)):
             counted[ecosystem] = counted.get(ecosystem, 0) + 1
         newest = max([newest, *re.findall(r"""modified["']?: *["']?([\d-]{10})""", text)])
         if by_name.keys().isdisjoint(map(_plain, _NAMED.findall(text))):
             continue
-        advisory = json.loads(text) if path.suffix == ".json" else yaml.load(text, _LOADER)
-        for package in _named(advisory, by_name):
-            holes.setdefault(package, []).append(str(advisory["id"]))
+        try:
+            advisory = json.loads(text) if path.suffix == ".json" else yaml.load(text, _LOADER)
+            for package in _named(advisory, by_name):
+                holes.setdefault(package, []).append(str(advisory["id"]))
+        except _BROKEN as error:
+            raise _unreadable(path, error) from None
     return Looked(holes, counted, newest)
+
+
+def _unreadable(path: Path, error: Exception) -> SystemExit:
+    why = " ".join(f"{type(error).__name__}: {error}".split())
+    return SystemExit(
+        f"error: {path} cannot be read as an advisory ({why}): "
+        "mend it, or take it out of the folder"
+    )
 
 
 def _plain(name: str) -> str:

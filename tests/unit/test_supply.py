@@ -283,6 +283,39 @@ def test_what_cannot_be_asked_for_is_told(
     assert message in said
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("a.json", b'{"name": "part", '),
+        ("a.json", b"[" * 60_000 + b'{"name": "part"}'),
+        ("a.json", b'[{"name": "part"}]'),
+        (
+            "a.json",
+            b'{"affected": [{"package": {"name": "part", "ecosystem": "npm"}, "ranges": [{}]}]}',
+        ),
+        ("a.yaml", b"name: part\n  : - ["),
+        ("a.yaml", b"name: \xff\xfe"),
+    ],
+)
+def test_a_broken_advisory_is_named(tmp_path: Path, file: str, content: bytes) -> None:
+    """What it is about would pass for clean otherwise."""
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / file).write_bytes(content)
+    told = f"error: {tmp_path / file} cannot be read as an advisory ("
+    with pytest.raises(SystemExit, match=re.escape(told)) as ended:
+        look(tmp_path, [Package("npm", "part", "1.0.0")])
+    assert "\n" not in str(ended.value)
+
+
+def test_a_folder_of_advisories_may_have_spaces_in_its_name() -> None:
+    command = ["make", "-n", "PYTHON=python3", "audit"]
+    for given, wanted in (("a b", "audit 'a b'\n"), ("", "audit \n")):
+        done = subprocess.run(
+            [*command, f"ADVISORIES={given}"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.endswith(wanted)
+
+
 # -- jars and npm packages ---------------------------------------------------------------------
 
 
