@@ -42,7 +42,9 @@ class Subscriber(threading.Thread):
 
     def _reading(self, places: list[TopicPartition]) -> Consumer:
         """A consumer of these; one that knew a topic may never find the one made in its place."""
-        consumer = Consumer({**self._options, "enable.auto.commit": False})
+        # Where a broker that dies leaves the question for the beginning open, it goes by this.
+        options = {"enable.auto.commit": False, "auto.offset.reset": "earliest"}
+        consumer = Consumer({**self._options, **options})
         consumer.assign(places)
         return consumer
 

@@ -283,7 +283,7 @@ def test_a_wrong_setting_is_2_and_a_fault_to_doctor(
 
 @pytest.mark.parametrize("words", CONNECTING, ids=" ".join)
 def test_an_interrupt_is_130(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(common, "load_settings", interrupted)
