@@ -42,6 +42,7 @@ from stream.errors import UsageError
 GOLDEN = "golden.npz"
 NETWORK = "network.npz"  # beside the bundle: for the next training, not for the engine
 TOLERANCE = 2e-5  # absolute; float32 graphs against the float64 reference
+_OURS = frozenset({MANIFEST, ITEMS, GOLDEN, NETWORK, "run.json"})  # and graphs
 SEQUENCES, EVENTS, STRUCK, LISTED = 8, 12, 6, 10
 
 
@@ -68,12 +69,22 @@ def write_files(files: dict[str, bytes], folder: Path) -> Bundle:
             for file, content in files.items():
                 (made / file).write_bytes(content)
             Bundle.load(made)
-            if folder.exists():
-                folder.rename(Path(scratch) / "old")
-            shutil.move(made, folder)
+            _put_in_place(made, folder, Path(scratch) / "old")
     except OSError as error:
         raise unwritable(folder, error) from None
     return Bundle.load(folder)
+
+
+def _put_in_place(made: Path, folder: Path, old: Path) -> None:
+    """Move `made` to `folder`; what is there goes to `old`, and comes back if that fails."""
+    if folder.exists():
+        folder.rename(old)
+    try:
+        shutil.move(made, folder)
+    except BaseException:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        raise
 
 
 def look_at(folder: Path) -> None:
@@ -82,11 +93,11 @@ def look_at(folder: Path) -> None:
     Raises
     ------
     UsageError
-        `folder` exists and is not a bundle, or cannot be written.
+        `folder` exists and is not a bundle, holds something else as well, or cannot be written.
     """
     try:
-        if folder.exists() and not (folder.is_dir() and (folder / MANIFEST).is_file()):
-            raise UsageError(f"{folder}: exists and is not a bundle; give another folder")
+        if folder.exists():
+            _require_bundle(folder)
         if folder.is_symlink():
             folder.stat()  # a link to nothing cannot be replaced by a folder
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -94,6 +105,24 @@ def look_at(folder: Path) -> None:
             pass
     except OSError as error:
         raise unwritable(folder, error) from None
+
+
+def _require_bundle(folder: Path) -> None:
+    """Replacing a bundle removes its folder: nothing in it may be anybody else's."""
+    if not (folder.is_dir() and (folder / MANIFEST).is_file()):
+        raise UsageError(f"{folder}: exists and is not a bundle; give another folder")
+    for found in sorted(folder.iterdir()):
+        if found.is_dir() or not (found.name in _OURS or found.suffix == ".onnx"):
+            raise UsageError(
+                f"{folder}: holds {found.name}, which is no part of a bundle and would be lost; "
+                "move it away, or give another folder"
+            )
+    try:
+        told = json.loads((folder / MANIFEST).read_bytes())
+    except ValueError:
+        return  # damaged
+    if not isinstance(told, dict) or "files" not in told:
+        raise UsageError(f"{folder}: its {MANIFEST} is not a bundle's; give another folder")
 
 
 def bundle_files(trained: Trained, name: str) -> dict[str, bytes]:

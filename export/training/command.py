@@ -214,8 +214,8 @@ def _written(
     trained: Trained, options: argparse.Namespace, kept: Unfinished, report: Report
 ) -> Bundle:
     bundle = _packed(trained, options, report)
-    kept.clear()
     Model(bundle, "cpu")
+    kept.clear()
     report("bundle verified: golden sequences replayed")
     return bundle
 

@@ -30,7 +30,7 @@ from export.training.train import fit
 from stream.core.bundle import Head
 from stream.core.model import Model
 from stream.core.recent import Recent
-from stream.errors import UsageError
+from stream.errors import TrainingError, UsageError
 from tests.training.shops import ITEMS, SMALL, THEMES, newest, walks
 
 VARIANTS = {
@@ -300,6 +300,34 @@ def test_a_checkpoint_of_another_log_is_refused(tmp_path: Path) -> None:
     sequences.row[-1] = 1 + sequences.row[-1] % (items - 1)
     with pytest.raises(UsageError, match="another log; delete it"):
         Trainer(sequences, items, p, None, "cpu").run(plan, lambda line: None)
+
+
+@pytest.mark.parametrize("content", [b"", b"\0random" * 100, None], ids=["empty", "random", "cut"])
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    p = Parameters(**SMALL, smoothing=0.0)
+    sequences, items = sequences_of(p)
+    plan = Plan(epochs=1, checkpoint=tmp_path / "network")
+    Trainer(sequences, items, p, None, "cpu").run(plan, lambda line: None)
+    whole = (tmp_path / "network").read_bytes()
+    (tmp_path / "network").write_bytes(whole[: len(whole) // 2] if content is None else content)
+    with pytest.raises(TrainingError, match="is damaged; delete it"):
+        Trainer(sequences, items, p, None, "cpu").run(plan, lambda line: None)
+
+
+def test_an_interrupt_while_the_last_epoch_is_judged_counts(tmp_path: Path) -> None:
+    p = Parameters(**SMALL, smoothing=0.0)
+    sequences, items = sequences_of(p)
+
+    def press(network: Network) -> dict[str, float]:
+        os.kill(os.getpid(), signal.SIGINT)
+        return {"mark": 0.5}
+
+    plan = Plan(1, judge=press, checkpoint=tmp_path / "network")
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(sequences, items, p, None, "cpu").run(plan, lambda line: None)
+    again = Trainer(sequences, items, p, None, "cpu")
+    again.run(plan, lambda line: None)  # nothing is left to do
+    assert again.progress.epoch == 1
 
 
 def test_the_best_network_so_far_outlives_an_interruption(tmp_path: Path) -> None:

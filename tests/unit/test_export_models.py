@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -240,9 +241,35 @@ def test_a_bundle_replaces_a_bundle_and_nothing_else(log: Log, tmp_path: Path) -
     with pytest.raises(UsageError, match="not a bundle"):
         write_bundle(trained, tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis").exists()
+    (tmp_path / "mine" / "thesis").unlink()
+    (tmp_path / "mine" / "manifest.json").write_text('{"name": "my web app"}')
+    with pytest.raises(UsageError, match=r"its manifest\.json is not a bundle's"):
+        write_bundle(trained, tmp_path / "mine")
+    (tmp_path / "bundle" / "notes.txt").write_text("x")
+    with pytest.raises(UsageError, match=r"holds notes\.txt, which is no part of a bundle"):
+        write_bundle(trained, tmp_path / "bundle")
+    (tmp_path / "bundle" / "notes.txt").unlink()
+    (tmp_path / "bundle" / "manifest.json").write_text("{")
+    assert write_bundle(trained, tmp_path / "bundle", "first").bundle_id == first.bundle_id
     trained.item_ids[1] = "x\0"
     with pytest.raises(UsageError, match="NUL"):
         write_bundle(trained, tmp_path / "nul")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_a_bundle_that_cannot_be_replaced_stays(
+    log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    trained = train("decay", log, dim=8)
+    first = write_bundle(trained, tmp_path / "bundle", "first")
+
+    def fails(made: Path, folder: Path) -> None:
+        raise error
+
+    monkeypatch.setattr(shutil, "move", fails)
+    with pytest.raises((error, UsageError)):
+        write_bundle(trained, tmp_path / "bundle", "second")
+    assert Bundle.load(tmp_path / "bundle").bundle_id == first.bundle_id
 
 
 def test_an_item_carted_and_then_bought_is_asked_for_once(tmp_path: Path) -> None:

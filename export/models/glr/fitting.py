@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from export.models.glr.checkpoint import keep, kept
 from export.models.glr.interrupt import interruptible
 from export.models.glr.loss import cross_entropy
 from export.models.glr.network import Neighbours, Network, begin
@@ -150,6 +151,8 @@ class Trainer:
                     self._save(plan.checkpoint)
                 if plan.watch is not None:
                     plan.watch(at.curve[-1])
+            if stopped():  # while the last epoch was judged or saved
+                raise KeyboardInterrupt
         if self._best:
             self.network.load_state_dict(self._best)
         self.network.eval()
@@ -259,31 +262,23 @@ class Trainer:
         return True
 
     def _save(self, file: Path) -> None:
-        content = {
-            "parameters": asdict(self.p),
-            "log": self.sequences.digest(),
-            "start": self._start,
-            "progress": asdict(self.progress),
-            "network": self.network.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "best": self._best,
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if self.device == "cuda" else [],
-        }
-        new = file.with_name(file.name + ".new")
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(content, new)
-            new.replace(file)
-        except (OSError, RuntimeError):  # PyTorch has no error of its own for a full disk
-            new.unlink(missing_ok=True)
-            raise TrainingError(
-                f"{file}: cannot be written; make room there, and the same training goes on from "
-                "what was kept last"
-            ) from None
+        keep(
+            file,
+            {
+                "parameters": asdict(self.p),
+                "log": self.sequences.digest(),
+                "start": self._start,
+                "progress": asdict(self.progress),
+                "network": self.network.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "best": self._best,
+                "random": torch.get_rng_state(),
+                "random_cuda": torch.cuda.get_rng_state_all() if self.device == "cuda" else [],
+            },
+        )
 
     def _load(self, file: Path) -> None:
-        content = torch.load(file, weights_only=True, map_location=self.device)
+        content = kept(file, self.device)
         if content["parameters"] != asdict(self.p):
             raise TrainingError(
                 f"{file}: was trained with other parameters; delete it to begin anew, or give those"

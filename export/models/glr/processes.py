@@ -112,6 +112,7 @@ def _results(
             if isinstance(heard, Member) and len(children) < count and not ending:
                 children[at].process.join(ENDS_S)  # its memory is free again
                 start()
+    ending = ending or stopped()
     errors = [result for result in results.values() if isinstance(result, BaseException)]
     if ending and not errors:  # between two rounds, or after the last step
         raise KeyboardInterrupt
