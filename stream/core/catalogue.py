@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from stream.compiled import INT, NOTHING, array, compiled, part_of_compiled
 from stream.contracts import ITEM_KINDS, Item, item_hash
 from stream.core.attributes import Attributes
+from stream.core.wire import ITEM_HASH
 from stream.errors import RecordError
 from stream.words.templates import cut
 
@@ -93,12 +94,15 @@ class Catalogue:
         return hashes
 
     def rows_of_hashes(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """Rows of item hashes, `NO_ITEM` for unknown ones and for 0. Any shape."""
-        return self._row_by_hash.find(hashes)
+        """Rows of item hashes, `NO_ITEM` for unknown ones and for 0. Any shape.
+
+        60 bits of a hash are enough: rings hold no more of it.
+        """
+        return self._row_by_hash.find(hashes & ITEM_HASH)
 
     def know(self, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Whether bundle or catalogue knows the items of hashes. Any shape."""
-        known: NDArray[np.bool_] = self._row_by_hash.find(hashes) != NO_ITEM
+        known: NDArray[np.bool_] = self.rows_of_hashes(hashes) != NO_ITEM
         return known
 
     def eligible(self, kinds: Sequence[str], rows: NDArray[np.int64] | slice) -> NDArray[np.bool_]:
@@ -193,7 +197,7 @@ class Catalogue:
         self._row_by_id.update(zip(item_ids, range(first, size), strict=True))
         hashes = np.array([item_hash(item_id) for item_id in item_ids], dtype=np.uint64)
         self.hashes[first:size] = hashes
-        self._row_by_hash.add(hashes, np.arange(first, size))
+        self._row_by_hash.add(hashes & ITEM_HASH, np.arange(first, size))
         self.changed.update(range(first, size))
 
 

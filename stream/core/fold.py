@@ -21,6 +21,7 @@ from stream.contracts import Events, EventType
 from stream.core.catalogue import NO_ITEM, Catalogue
 from stream.core.model import Model
 from stream.core.users import FORGOTTEN, REPEATED, Noted, Users
+from stream.core.wire import split
 
 _MS_PER_S = 1000.0
 _IMPRESSION = np.uint8(EventType.IMPRESSION)
@@ -105,15 +106,16 @@ def rebuild(model: Model, catalogue: Catalogue, users: Users, who: NDArray[np.in
     for back in range(int(used.max(initial=0)) - 1, -1, -1):
         have = np.flatnonzero(used > back)
         entries = users.ring[who[have], newest_first[have, back]]
-        known = entries["type"] <= _LAST_TYPE  # a later version may have added some
-        have, entries = have[known], entries[known]
+        items, types = split(entries)
+        known = types <= _LAST_TYPE  # a later version may have added some
+        have, entries, items, types = have[known], entries[known], items[known], types[known]
         times_ms = entries["time_s"].astype(np.int64) * 1000
         before_ms = newest_ms[have]
         gaps_s = np.where(before_ms == 0, 0.0, (times_ms - before_ms) / _MS_PER_S)
         following = model.update(
             users.vectors[who[have]],
-            catalogue.rows_of_hashes(entries["item"]),
-            entries["type"].astype(np.int64),
+            catalogue.rows_of_hashes(items),
+            types.astype(np.int64),
             gaps_s.astype(np.float32),
         )
         users.set_vectors(who[have], following)

@@ -13,6 +13,7 @@ from stream.core.wire import HEADER, RING_ENTRY, SHOWN_ENTRY
 
 _PURCHASE, _CANCEL = 8, 9  # of `EventType`, which compiled code may not name
 _MOST_PURCHASES = 65_535  # what a header holds
+_ITEM_BITS, _TYPE_BITS = np.uint64(60), np.uint64(4)  # of a ring entry's `item_and_type`
 
 
 @part_of_compiled
@@ -88,11 +89,12 @@ def note_events(
         event_hash = event_hashes[event]
         repeated = False
         if event_hash != 0:
-            # 32 bits of an event_id may collide; with the item's 64 beside it they do not. What
+            # 32 bits of an event_id may collide; with the item's 60 beside it they do not. What
             # lies behind the used part of a ring is zeros, which no event_id is.
             for at in range(size):
                 if rings[user, at]["event"] == event_hash:
-                    repeated = repeated or rings[user, at]["item"] == items[event]
+                    other = rings[user, at]["item_and_type"] ^ items[event]
+                    repeated = repeated or other << _TYPE_BITS == 0
             if ads[event]:
                 for at in range(shown.shape[1]):
                     if shown[user, at]["event"] == event_hash:
@@ -117,10 +119,10 @@ def note_events(
             _note_shown(shown, user, items[event], time_ms // 1000, event_hash)
         if remembered[event] and size > 0:
             head = headers[user]["ring_head"] % size
-            rings[user, head]["item"] = items[event]
+            typed = np.uint64(types[event]) << _ITEM_BITS
+            rings[user, head]["item_and_type"] = items[event] << _TYPE_BITS >> _TYPE_BITS | typed
             rings[user, head]["time_s"] = time_ms // 1000
             rings[user, head]["event"] = event_hash
-            rings[user, head]["type"] = types[event]
             headers[user]["ring_head"] = (head + 1) % size
             headers[user]["ring_used"] = min(headers[user]["ring_used"] + 1, size)
     return dropped, deepest

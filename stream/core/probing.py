@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 from numpy.typing import NDArray
 
 from stream.compiled import INT, NOTHING, array, compiled, part_of_compiled
 
-ENTRY: Final = np.dtype([("span", "<i8"), ("hash", "<i4")])
-
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
-Entries = NDArray[np.void]
 
 _INTS = array("i8", contiguous=True)
 _INTS_OUT = array("i8", written=True, contiguous=True)
-_ENTRIES_OUT = array(ENTRY, written=True, contiguous=True)
 _BYTES = array("u1", contiguous=True)
 _BYTES_OUT = array("u1", written=True, contiguous=True)
 
@@ -29,13 +23,13 @@ def _upper(hashed: int) -> int:
 
 
 @part_of_compiled
-def _bucket_of(upper: int, key: Bytes, buckets: Ints, entries: Entries, arena: Bytes) -> int:
+def _bucket_of(upper: int, key: Bytes, buckets: Ints, spans: Ints, arena: Bytes) -> int:
     """The bucket of a key, or the free one where it would be."""
     mask = len(buckets) - 1
     at = (upper >> 32) & mask
     while buckets[at] != 0:
         if (buckets[at] ^ upper) >> 32 == 0:
-            span = entries[(buckets[at] & 0xFFFF_FFFF) - 1]["span"]
+            span = spans[(buckets[at] & 0xFFFF_FFFF) - 1]
             there = span >> 24
             same = span & 0xFF_FFFF == len(key)
             number = 0
@@ -48,13 +42,13 @@ def _bucket_of(upper: int, key: Bytes, buckets: Ints, entries: Entries, arena: B
     return at
 
 
-@compiled(NOTHING, _INTS, _INTS, _BYTES, _INTS_OUT, _ENTRIES_OUT, _BYTES_OUT, _INTS_OUT)
+@compiled(NOTHING, _INTS, _INTS, _BYTES, _INTS_OUT, _INTS_OUT, _BYTES_OUT, _INTS_OUT)
 def find(
     hashes: Ints,
     lengths: Ints,
     joined: Bytes,
     buckets: Ints,
-    entries: Entries,
+    spans: Ints,
     arena: Bytes,
     slots: Ints,
 ) -> None:
@@ -63,17 +57,17 @@ def find(
     for number in range(len(hashes)):
         key = joined[start : start + lengths[number]]
         start += lengths[number]
-        at = _bucket_of(_upper(hashes[number]), key, buckets, entries, arena)
+        at = _bucket_of(_upper(hashes[number]), key, buckets, spans, arena)
         slots[number] = (buckets[at] & 0xFFFF_FFFF) - 1
 
 
-@compiled(INT, _INTS, _INTS, _BYTES, _INTS_OUT, _ENTRIES_OUT, _BYTES_OUT, _INTS_OUT, INT, INT)
+@compiled(INT, _INTS, _INTS, _BYTES, _INTS_OUT, _INTS_OUT, _BYTES_OUT, _INTS_OUT, INT, INT)
 def find_or_add(
     hashes: Ints,
     lengths: Ints,
     joined: Bytes,
     buckets: Ints,
-    entries: Entries,
+    spans: Ints,
     arena: Bytes,
     slots: Ints,
     users: int,
@@ -85,11 +79,10 @@ def find_or_add(
         key = joined[start : start + lengths[number]]
         start += lengths[number]
         upper = _upper(hashes[number])
-        at = _bucket_of(upper, key, buckets, entries, arena)
+        at = _bucket_of(upper, key, buckets, spans, arena)
         if buckets[at] == 0:
             buckets[at] = upper | (users + 1)
-            entries[users]["span"] = arena_end << 24 | len(key)
-            entries[users]["hash"] = upper >> 32
+            spans[users] = arena_end << 24 | len(key)
             arena[arena_end : arena_end + len(key)] = key
             arena_end += len(key)
             users += 1
@@ -121,36 +114,45 @@ def _close(gap: int, buckets: Ints) -> None:
     buckets[gap] = 0
 
 
-@compiled(INT, _INTS, _INTS, _BYTES, _INTS_OUT, _ENTRIES_OUT, _BYTES_OUT, _INTS_OUT, INT)
+@compiled(INT, _INTS, _INTS, _BYTES, _INTS_OUT, _INTS_OUT, _BYTES_OUT, _INTS_OUT, INT, _INTS_OUT)
 def remove(
     hashes: Ints,
     lengths: Ints,
     joined: Bytes,
     buckets: Ints,
-    entries: Entries,
+    spans: Ints,
     arena: Bytes,
     slots: Ints,
     users: int,
+    last: Ints,
 ) -> int:
-    """`UserKeys.remove`, into `slots`; answers how many bytes of the arena became free."""
+    """`UserKeys.remove`, into `slots`; answers how many bytes of the arena became free.
+
+    Parameters
+    ----------
+    last : hashes of the keys in the last slots, of as many as are removed or of all
+    """
     start, freed = 0, 0
+    first = users - len(last)
     for number in range(len(hashes)):
         key = joined[start : start + lengths[number]]
         start += lengths[number]
-        at = _bucket_of(_upper(hashes[number]), key, buckets, entries, arena)
+        at = _bucket_of(_upper(hashes[number]), key, buckets, spans, arena)
         slot = (buckets[at] & 0xFFFF_FFFF) - 1
         slots[number] = slot
         if slot >= 0:
-            there = entries[slot]["span"] >> 24
+            there = spans[slot] >> 24
             arena[there : there + len(key)] = 0
             freed += len(key)
             _close(at, buckets)
             users -= 1
             if slot < users:
-                upper = _upper(entries[users]["hash"])
+                moved = last[users - first]
+                upper = _upper(moved)
                 buckets[_bucket_with(upper, users, buckets)] = upper | (slot + 1)
-                entries[slot]["span"] = entries[users]["span"]
-                entries[slot]["hash"] = entries[users]["hash"]
+                spans[slot] = spans[users]
+                if slot >= first:
+                    last[slot - first] = moved
     return freed
 
 
@@ -166,14 +168,14 @@ def move(buckets: Ints, grown: Ints) -> None:
             grown[at] = buckets[number]
 
 
-@compiled(INT, _ENTRIES_OUT, _BYTES_OUT, INT, _BYTES_OUT)
-def pack(entries: Entries, arena: Bytes, users: int, packed: Bytes) -> int:
+@compiled(INT, _INTS_OUT, _BYTES_OUT, INT, _BYTES_OUT)
+def pack(spans: Ints, arena: Bytes, users: int, packed: Bytes) -> int:
     """Put all keys end to end into another arena; answers where the last one ends."""
     end = 0
     for slot in range(users):
-        start = entries[slot]["span"] >> 24
-        length = entries[slot]["span"] & 0xFF_FFFF
+        start = spans[slot] >> 24
+        length = spans[slot] & 0xFF_FFFF
         packed[end : end + length] = arena[start : start + length]
-        entries[slot]["span"] = end << 24 | length
+        spans[slot] = end << 24 | length
         end += length
     return end

@@ -12,6 +12,8 @@ from typing import Final
 import numpy as np
 
 _FIRST_CAPACITY: Final = 1024
+# Rows of fewer bytes take small pages: of a large one the rest is taken for nothing.
+_LARGE_PAGES_FROM: Final = 1 << 24
 
 
 class Rows:
@@ -35,8 +37,8 @@ class Rows:
         return len(self.bytes)
 
     def _take_hold(self) -> None:
-        """Ask for large pages, as NumPy does for its own: rows are read here and there."""
-        if hasattr(mmap, "MADV_HUGEPAGE"):
+        """Ask for large pages where there is much: rows are read here and there."""
+        if hasattr(mmap, "MADV_HUGEPAGE") and len(self._memory) >= _LARGE_PAGES_FROM:
             with contextlib.suppress(OSError):  # a kernel without them
                 self._memory.madvise(mmap.MADV_HUGEPAGE)
         self.bytes = np.frombuffer(self._memory, np.uint8).reshape(-1, self._width)

@@ -19,13 +19,14 @@ from stream.core.keys import Kind, kind_of
 from stream.core.lifecycle import Lifecycle, Limits, leave_at_most
 from stream.core.marks import Marks, Record
 from stream.core.quality.memory import Memory
+from stream.core.resizing import fit_states
 from stream.core.rows import Rows
 from stream.core.standing import Standing
 from stream.core.statistics.counts import Counts
 from stream.core.statistics.fading import KeyedRows
 from stream.core.statistics.segments import SegmentCounts
 from stream.core.user_keys import UserKeys
-from stream.core.wire import MISROUTED, UNFLAGGED, Layout, decode_values, fit_states, shape_of
+from stream.core.wire import MISROUTED, UNFLAGGED, Layout, decode_values, shape_of
 
 Slots = NDArray[np.int64]
 

@@ -7,11 +7,13 @@ models or Kafka.
                         model, events, newest_ms, erased_ms, scale, bought_s, spent, purchases
     vector              state_size x float32, or state_size x int8 to be multiplied by `scale`
     shown               shown x 16 bytes: item hash, event time, event hash of an impression
-    ring                ring_used x 17 bytes: item hash, event time, event hash, event type
+    ring                ring_used x 16 bytes: 60 bits of the item hash and above them 4 of the event
+                        type, event time, event hash
 
 Numbers are little-endian. The ring is cut after its last used entry, so a user of few events is
-short. Two older layouts are read and never written: 1 had neither flags nor `erased_ms`, and 1 and
-2 did not say what the user bought. Of that the ring tells what it holds, and what was spent is 0.
+short. Three older layouts are read and never written: up to 3 the event type was a byte of its own
+behind an item hash of 64 bits; 1 and 2 did not say what the user bought, of which the ring tells
+what it holds, and what was spent is 0; 1 had neither flags nor `erased_ms`.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from numpy.typing import NDArray
 from stream.contracts import EventType
 from stream.errors import StateError
 
-LAYOUT: Final = 3
+LAYOUT: Final = 4
 UNFLAGGED: Final = 1  # a layout without `flags`
 MISROUTED: Final = 1  # in `flags`: the user's id belongs to another partition
 STORAGES: Final = {"float32": 0, "int8": 1}
@@ -65,11 +67,25 @@ _HEADER_1: Final = np.dtype(
         ("scale", "<f4"),
     ]
 )
-_HEADERS: Final = {UNFLAGGED: _HEADER_1, 2: _HEADER_2, LAYOUT: HEADER}
-RING_ENTRY: Final = np.dtype([("item", "<u8"), ("time_s", "<u4"), ("event", "<u4"), ("type", "u1")])
+# `item_and_type`: `split` takes it apart.
+RING_ENTRY: Final = np.dtype([("item_and_type", "<u8"), ("time_s", "<u4"), ("event", "<u4")])
+_RING_ENTRY_3: Final = np.dtype(
+    [("item", "<u8"), ("time_s", "<u4"), ("event", "<u4"), ("type", "u1")]
+)
+_LAYOUTS: Final = {
+    UNFLAGGED: (_HEADER_1, _RING_ENTRY_3),
+    2: (_HEADER_2, _RING_ENTRY_3),
+    3: (HEADER, _RING_ENTRY_3),
+    LAYOUT: (HEADER, RING_ENTRY),
+}
+# Two of 1,000,000 items have the same 60 bits once in 2,000,000 catalogues; then a ring takes one
+# for the other, and nothing else does.
+ITEM_BITS: Final = 60
+ITEM_HASH: Final = np.uint64((1 << ITEM_BITS) - 1)
 # An impression of an ad; time 0 where there is none. In no order.
 SHOWN_ENTRY: Final = np.dtype([("item", "<u8"), ("time_s", "<u4"), ("event", "<u4")])
 _PURCHASE, _CANCEL = int(EventType.PURCHASE), int(EventType.CANCEL)
+_NO_TYPE = np.uint8(15)  # in four bits, of what no version wrote into a byte
 
 _FOREIGN: Final = "the changelog topic was written by something else"
 
@@ -124,21 +140,47 @@ class Layout:
         vector: np.dtype[np.generic], state_size: int, ring: int, shown: int = 0
     ) -> np.dtype[np.void]:
         """The changelog value with `ring` used entries, as a structured dtype."""
-        return _wire(HEADER, vector, state_size, ring, shown)
+        return _wire(HEADER, RING_ENTRY, vector, state_size, ring, shown)
 
 
 @cache
 def _wire(
-    header: np.dtype[np.void], vector: np.dtype[np.generic], state_size: int, ring: int, shown: int
+    header: np.dtype[np.void],
+    entry: np.dtype[np.void],
+    vector: np.dtype[np.generic],
+    state_size: int,
+    ring: int,
+    shown: int,
 ) -> np.dtype[np.void]:
     return np.dtype(
         [
             ("header", header),
             ("vector", vector, state_size),
             ("shown", SHOWN_ENTRY, (shown,)),
-            ("ring", RING_ENTRY, ring),
+            ("ring", entry, ring),
         ]
     )
+
+
+def join(
+    items: NDArray[np.uint64] | np.uint64, types: NDArray[np.uint8] | np.uint8
+) -> NDArray[np.uint64]:
+    """`item_and_type` of ring entries. Any shape.
+
+    Parameters
+    ----------
+    items : `contracts.item_hash`
+    types : `EventType`, below 16
+    """
+    upper = np.asarray(types, np.uint64) << np.uint64(ITEM_BITS)
+    both: NDArray[np.uint64] = (np.asarray(items, np.uint64) & ITEM_HASH) | upper
+    return both
+
+
+def split(ring: np.ndarray) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
+    """Items (60 bits of their hashes) and types of `RING_ENTRY`s. Any shape."""
+    both = ring["item_and_type"]
+    return both & ITEM_HASH, (both >> np.uint64(ITEM_BITS)).astype(np.uint8)
 
 
 def cut_values(rows: np.ndarray, layout: Layout) -> list[bytes]:
@@ -164,13 +206,13 @@ def decode_values(values: list[bytes]) -> np.ndarray:
     """
     first = values[0]
     layout = first[0] if first else 0
-    if layout not in _HEADERS:
-        read = ", ".join(map(str, sorted(_HEADERS)))
+    if layout not in _LAYOUTS:
+        read = ", ".join(map(str, sorted(_LAYOUTS)))
         raise StateError(
             f"the changelog holds a state of layout {layout or 'none'}; this version reads layout "
             f"{read}. Run the version that wrote it, or start a new group to fold the events again."
         )
-    header = _HEADERS[layout]
+    header, entry = _LAYOUTS[layout]
     if len(first) < header.itemsize or first[1] not in STORAGES.values():
         raise StateError(
             f"the changelog holds a state of {len(first)} bytes and storage "
@@ -179,7 +221,7 @@ def decode_values(values: list[bytes]) -> np.ndarray:
     head = np.frombuffer(first, header, count=1)[0]
     vector = np.dtype("<f4" if head["storage"] == STORAGES["float32"] else "i1")
     used, shown = int(head["ring_used"]), int(head["shown"]) if header is HEADER else 0
-    dtype = _wire(header, vector, int(head["state_size"]), used, shown)
+    dtype = _wire(header, entry, vector, int(head["state_size"]), used, shown)
     if dtype.itemsize != len(first):
         raise StateError(
             f"the changelog holds a state of {len(first)} bytes where its header says "
@@ -191,76 +233,26 @@ def decode_values(values: list[bytes]) -> np.ndarray:
             f"the changelog holds a state whose ring goes on at entry "
             f"{rows['header']['ring_head'].max()} of {used}; {_FOREIGN}"
         )
-    return rows if header is HEADER else _as_present(rows, vector)
+    return rows if layout == LAYOUT else _as_present(rows, vector)
 
 
 def _as_present(old: np.ndarray, vector: np.dtype[np.generic]) -> np.ndarray:
     """Rows of an older layout, as rows of the present one."""
-    state_size, ring = old["vector"].shape[1], old["ring"].shape[1]
-    rows = np.zeros(len(old), Layout.wire(vector, state_size, ring))
-    header, written = rows["header"], old["header"]
+    state_size, used, shown = (old[part].shape[1] for part in ("vector", "ring", "shown"))
+    rows = np.zeros(len(old), Layout.wire(vector, state_size, used, shown))
+    header, written, ring = rows["header"], old["header"], old["ring"]
     for name in written.dtype.names or ():
-        if name not in ("layout", "reserved", "shown"):
+        if name != "reserved":
             header[name] = written[name]
     header["layout"] = LAYOUT
-    bought = old["ring"]["type"] == _PURCHASE
-    cancelled = np.count_nonzero(old["ring"]["type"] == _CANCEL, axis=1)
-    header["purchases"] = np.maximum(np.count_nonzero(bought, axis=1) - cancelled, 0)
-    header["bought_s"] = np.where(bought, old["ring"]["time_s"], 0).max(axis=1, initial=0)
-    rows["vector"] = old["vector"]
-    rows["ring"] = old["ring"]
+    header["shown"] = shown
+    if "purchases" not in (written.dtype.names or ()):
+        bought = ring["type"] == _PURCHASE
+        cancelled = np.count_nonzero(ring["type"] == _CANCEL, axis=1)
+        header["purchases"] = np.maximum(np.count_nonzero(bought, axis=1) - cancelled, 0)
+        header["bought_s"] = np.where(bought, ring["time_s"], 0).max(axis=1, initial=0)
+    rows["vector"], rows["shown"] = old["vector"], old["shown"]
+    for name in ("time_s", "event"):
+        rows["ring"][name] = ring[name]
+    rows["ring"]["item_and_type"] = join(ring["item"], np.minimum(ring["type"], _NO_TYPE))
     return rows
-
-
-def fit_states(decoded: np.ndarray, layout: Layout) -> np.ndarray:
-    """States written with other sizes, as `layout.full`: shape (len(decoded),)."""
-    fitted = np.frombuffer(layout.blank * len(decoded), layout.full).copy()
-    header, written = fitted["header"], decoded["header"]
-    for name in ("events", "newest_ms", "erased_ms", "flags", "bought_s", "spent", "purchases"):
-        header[name] = written[name]
-    if decoded["vector"].dtype == fitted["vector"].dtype and (
-        decoded["vector"].shape == fitted["vector"].shape
-    ):
-        fitted["vector"] = decoded["vector"]
-        for name in ("model", "scale"):
-            header[name] = written[name]
-    else:
-        header["model"] = 0  # another model's state: rebuilt from the ring at the next event
-    ring, heads = fit_ring(decoded["ring"], written["ring_head"].astype(np.int64), layout.ring)
-    shown = fit_shown(decoded["shown"], layout.shown)
-    fitted["shown"][:, : shown.shape[1]] = shown
-    fitted["ring"][:, : ring.shape[1]] = ring
-    header["ring_used"] = ring.shape[1]
-    header["ring_head"] = heads
-    return fitted
-
-
-def fit_shown(shown: np.ndarray, size: int) -> np.ndarray:
-    """Remembered impressions, the newest `size` at most: `SHOWN_ENTRY`, shape (n, any)."""
-    if shown.shape[1] <= size:
-        return shown
-    newest_first = np.argsort(-shown["time_s"].astype(np.int64), axis=1, kind="stable")
-    return np.take_along_axis(shown, newest_first[:, :size], axis=1)
-
-
-def fit_ring(
-    ring: np.ndarray, head: NDArray[np.int64], size: int
-) -> tuple[np.ndarray, NDArray[np.int64]]:
-    """Decoded rings made to fit a ring of `size` entries: the newest ones stay.
-
-    Parameters
-    ----------
-    ring : `RING_ENTRY`, shape (n, used)
-    head : int64, shape (n,); where the next entry of each would go
-
-    Returns
-    -------
-    The same for the new size.
-    """
-    used = ring.shape[1]
-    if used in (0, size):
-        return ring, head
-    # Not full, or written with a ring of another size: oldest first.
-    oldest_first = (head[:, None] % used + np.arange(used)) % used
-    ring = np.take_along_axis(ring, oldest_first, axis=1)[:, max(used - size, 0) :]
-    return ring, np.full_like(head, ring.shape[1] % size if size else 0)

@@ -30,7 +30,7 @@ from stream.demo import sample
 PARTITIONS = 6
 BATCH_USERS = 500
 # What a user with a full ring may take: the state, its key and its place in the index.
-MOST_BYTES_A_USER = 1_100
+MOST_BYTES_A_USER = 1_024
 BESIDES_BYTES = 1 << 20  # what the process may take while they come, however many they are
 _STATE = read_manifest(sample.BUNDLE).state
 LAYOUT = Layout(_STATE.size, _STATE.storage, ring=50, model=1)

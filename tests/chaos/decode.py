@@ -13,10 +13,10 @@ import zlib
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
-LAYOUT = 3  # of a state
+LAYOUT = 4  # of a state
 APPLIED_FORMAT = 2
 HEADER = struct.Struct("<BBHBBHIIqqfIfH")
-ENTRY = struct.Struct("<QIIB")
+ENTRY = struct.Struct("<QII")  # the item and the type, the event's time, its hash
 APPLIED_KEY = b"\xff\x00applied"
 MARK = b"\xff\x01"  # of a user that was erased; a salted hash follows
 SALT_KEY = b"\xff\x02"

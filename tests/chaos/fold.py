@@ -118,7 +118,7 @@ class Reference:
         """Whether the event changed anything: it is no repeat, and not from before an erasure."""
         if event.time_ms <= self._erased_ms:
             return False
-        item = item_hash(event.item_id)
+        item = item_hash(event.item_id) % 2**60
         if event.named and any(old[0] == item and old[2] == event.named for old in self._ring):
             return False
         gap_s = (event.time_ms - self._newest_ms) / 1000 if self._newest_ms else 0.0
@@ -154,7 +154,8 @@ class Reference:
         user._bought_s, user._purchases = fields[11], fields[13]
         user._spent = np.float32(fields[12])
         user._vector = np.frombuffer(state, np.int8, arithmetic.size, HEADER.size)
-        entries = list(ENTRY.iter_unpack(state[HEADER.size + arithmetic.size :]))
+        packed = ENTRY.iter_unpack(state[HEADER.size + arithmetic.size :])
+        entries = [(both % 2**60, time_s, named, both >> 60) for both, time_s, named in packed]
         user._ring.extend(entries if used < RING else entries[head:] + entries[:head])
         user._remembered = used if used < RING else RING + head
         return user
@@ -167,6 +168,8 @@ class Reference:
             entries = entries[RING - head :] + entries[: RING - head]
         header: list[Any] = [LAYOUT, 1, len(self._vector), len(entries), head, 0]
         header += [self._arithmetic.version, self._events, self._newest_ms, self._erased_ms]
-        ring = b"".join(ENTRY.pack(*entry) for entry in entries)
+        ring = b"".join(
+            ENTRY.pack(item | kind << 60, time_s, named) for item, time_s, named, kind in entries
+        )
         header += [self._scale, self._bought_s, self._spent, self._purchases]
         return HEADER.pack(*header) + self._vector.tobytes() + ring

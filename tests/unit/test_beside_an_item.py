@@ -10,7 +10,7 @@ import pytest
 from stream.contracts import Item, Request
 from stream.core.answers.neighbours import BoughtTogether
 from stream.core.bundle import Bundle
-from stream.core.wire import RING_ENTRY
+from stream.core.wire import RING_ENTRY, join
 from tests.support.desk import NOW_MS, Desk, ids, scores
 
 
@@ -78,8 +78,9 @@ def test_bought_together_is_counted_among_the_buyers(desk: Desk) -> None:
 
 def test_a_buyer_counts_once_and_rings_as_they_are() -> None:
     rings = np.zeros((3, 4), RING_ENTRY)
-    rings["item"] = [[5, 6, 6, 7], [5, 5, 8, 0], [6, 7, 8, 9]]
-    rings["type"] = [[8, 8, 8, 2], [2, 8, 8, 0], [8, 8, 8, 8]]
+    items = np.array([[5, 6, 6, 7], [5, 5, 8, 0], [6, 7, 8, 9]], np.uint64)
+    types = np.array([[8, 8, 8, 2], [2, 8, 8, 0], [8, 8, 8, 8]], np.uint8)
+    rings["item_and_type"] = join(items, types)
     found = BoughtTogether.of(rings, np.uint64(5))
     assert found.buyers == 2
     assert dict(zip(found.items.tolist(), found.counts.tolist(), strict=True)) == {6: 1, 8: 1}
@@ -87,8 +88,7 @@ def test_a_buyer_counts_once_and_rings_as_they_are() -> None:
 
 def test_more_pairs_than_there_is_room_for_at_first() -> None:
     rings = np.zeros((100, 50), RING_ENTRY)
-    rings["item"] = np.arange(1, 51)
-    rings["type"] = 8
+    rings["item_and_type"] = join(np.arange(1, 51).astype(np.uint64), np.uint8(8))
     found = BoughtTogether.of(rings, np.uint64(50))
     assert (found.buyers, found.counts.tolist()) == (100, [100] * 49)
 

@@ -72,7 +72,7 @@ def test_glr_stays_within_a_kib_with_the_told_parameters(events: int, more: bool
     parsed = {name: int(value) for name, value in given.items()} | ({"mean": False} if more else {})
     p = glr_parameters.Parameters.chosen(events, **parsed)
     layout = Layout(p.members * p.member_size, "int8", State().ring, model=1)
-    assert layout.max_bytes == 1_024
+    assert layout.max_bytes == 974
     assert f"{layout.max_bytes:,} bytes as int8" in told
 
 

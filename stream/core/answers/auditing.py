@@ -19,7 +19,7 @@ def audit(room: Room, crowd: Crowd) -> list[Answer]:
         at = newest_first[user, : int(header["ring_used"])]
         columns = (
             ring.rows[user, at].tolist(),
-            users.ring["type"][user, at].tolist(),
+            ring.types[user, at].tolist(),
             users.ring["time_s"][user, at].tolist(),
         )
         state = UserState(

@@ -15,6 +15,7 @@ from stream.core.answers.neighbours import BoughtTogether, similar
 from stream.core.catalogue import NO_ITEM
 from stream.core.micro_batch import Asked
 from stream.core.policy.audience import Basis
+from stream.core.wire import join
 
 LOOKED_THROUGH = 100_000  # users, for what is bought together
 MIN_PAIRS = 3  # buyers of both items: fewer are chance, and would tell of persons
@@ -92,9 +93,9 @@ def _by_model(
     buyer = blank.view(room.layout.full)
     if room.layout.ring:
         entry = buyer["ring"][0, :1]
-        entry["item"] = item_hash(one.request.item)
+        item, bought = np.uint64(item_hash(one.request.item)), np.uint8(EventType.PURCHASE)
+        entry["item_and_type"] = join(item, bought)
         entry["time_s"] = one.cause.event_time_ms // 1000
-        entry["type"] = int(EventType.PURCHASE)
         buyer["header"]["ring_used"] = 1
         buyer["header"]["ring_head"] = 1 % room.layout.ring
     buyer["header"]["newest_ms"] = one.cause.event_time_ms

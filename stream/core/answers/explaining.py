@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stream.contracts import Because
 from stream.core.answers.asking import Room, rounded, type_name
 from stream.core.micro_batch import Asked
-from stream.core.wire import Layout
+from stream.core.wire import Layout, split
 
 OCCLUDED = 20  # interactions, the newest: older ones rarely weigh enough to be named
 NAMED = 5  # of them, for each item
@@ -90,18 +90,22 @@ def shares(
         )
     )  # [1 + n, m]
     lost = scores[0] - scores[1:]  # [n, m]
-    items = room.catalogue.rows_of_hashes(entries["item"].copy()).tolist()
+    hashes, types = split(entries)
+    items, names = (
+        room.catalogue.rows_of_hashes(hashes).tolist(),
+        list(map(type_name, types.tolist())),
+    )
     told = []
     for of_item in lost.T:
         largest = np.argsort(-np.abs(of_item), kind="stable")[:NAMED]
         told.append(
             tuple(
                 Because(
-                    type=type_name(int(entries["type"][at])),
+                    type=names[at],
                     item_id=room.item_id(items[at]),
                     event_time_ms=int(entries["time_s"][at]) * 1000,
                     share=rounded(of_item[at]),
-                    words=room.said(type_name(int(entries["type"][at])), items[at]),
+                    words=room.said(names[at], items[at]),
                 )
                 for at in largest.tolist()
                 if abs(of_item[at]) >= _LEAST_SHARE

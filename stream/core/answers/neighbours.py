@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from stream.compiled import INT, array, compiled, many
 from stream.contracts import EventType
 from stream.core.model import Model
-from stream.core.wire import RING_ENTRY
+from stream.core.wire import RING_ENTRY, join
 
 _ROWS_AT_ONCE = 1 << 16  # of a packed item table, which is unpacked as it is read
-_PURCHASE = int(EventType.PURCHASE)
+_PURCHASE = np.uint8(EventType.PURCHASE)
+_ITEM_BITS, _TYPE_BITS = np.uint64(60), np.uint64(4)  # of a ring entry's `item_and_type`
 
 
 class Near(NamedTuple):
@@ -89,7 +90,7 @@ class BoughtTogether(NamedTuple):
     Attributes
     ----------
     buyers : users whose last interactions have a purchase of the item
-    items : uint64, shape (n,); hashes of what else they bought
+    items : uint64, shape (n,); 60 bits of the hashes of what else they bought
     counts : int64, shape (n,); how many of them
     """
 
@@ -103,44 +104,43 @@ class BoughtTogether(NamedTuple):
         room = 1024
         while True:
             found = np.empty(room, np.uint64)
-            buyers, pairs = _bought_with(rings, np.array([item]), _PURCHASE, found)
+            buyers, pairs = _bought_with(rings, join(item, _PURCHASE)[None], found)
             if pairs <= room:
                 items, counts = np.unique(found[:pairs], return_counts=True)
                 return cls(buyers, items, counts)
             room = pairs
 
 
-@compiled(many(INT, 2), array(RING_ENTRY, 2), array("u8"), INT, array("u8", written=True))
+@compiled(many(INT, 2), array(RING_ENTRY, 2), array("u8"), array("u8", written=True))
 def _bought_with(
-    rings: np.ndarray, wanted: NDArray[np.uint64], purchase: int, found: NDArray[np.uint64]
+    rings: np.ndarray, wanted: NDArray[np.uint64], found: NDArray[np.uint64]
 ) -> tuple[int, int]:
     """Buyers of an item, and what else each of them bought, once each, as far as there is room.
 
     Answers how many buyers, and how many pairs there would be with room enough.
     """
-    item = wanted[0]
+    purchase = wanted[0]  # of the item
     buyers = 0
     pairs = 0
     size = rings.shape[1]
     for user in range(rings.shape[0]):
         bought = False
         for at in range(size):
-            if rings[user, at]["item"] == item and rings[user, at]["type"] == purchase:
+            if rings[user, at]["item_and_type"] == purchase:
                 bought = True
                 break
         if not bought:
             continue
         buyers += 1
         for at in range(size):
-            other = rings[user, at]["item"]
-            if rings[user, at]["type"] != purchase or other == item:
+            other = rings[user, at]["item_and_type"]
+            if other >> _ITEM_BITS != purchase >> _ITEM_BITS or other == purchase:
                 continue
             again = False
             for before in range(at):
-                if rings[user, before]["item"] == other:
-                    again = again or rings[user, before]["type"] == purchase
+                again = again or rings[user, before]["item_and_type"] == other
             if not again:
                 if pairs < len(found):
-                    found[pairs] = other
+                    found[pairs] = other << _TYPE_BITS >> _TYPE_BITS
                 pairs += 1
     return buyers, pairs

@@ -18,6 +18,7 @@ from stream.core.wire import HEADER, RING_ENTRY
 
 # Interactions looked at for a reason, newest first: older ones rarely weigh enough to be it.
 LOOK_BACK = 8
+_ITEM_BITS, _TYPE_BITS = np.uint64(60), np.uint64(4)  # of a ring entry's `item_and_type`
 
 
 class Ring(NamedTuple):
@@ -76,6 +77,6 @@ def _read_rings(
         newest_s = headers[user]["newest_ms"] // 1000
         for at in range(rings.shape[1]):
             entry = rings[user, at]
-            hashes[number, at] = entry["item"]
-            types[number, at] = entry["type"]
+            hashes[number, at] = entry["item_and_type"] << _TYPE_BITS >> _TYPE_BITS
+            types[number, at] = entry["item_and_type"] >> _ITEM_BITS
             ages_s[number, at] = max(newest_s - np.int64(entry["time_s"]), 0)
