@@ -66,7 +66,7 @@ def test_a_table_is_as_the_code_has_it(name: str) -> None:
 
 @pytest.mark.parametrize(("events", "more"), [(glr_parameters.LONG, False), (1, True)])
 def test_glr_stays_within_a_kib_with_the_told_parameters(events: int, more: bool) -> None:
-    told = TEXT[TEXT.index("A state is meant to take 1 KiB at most.") :].split("\n\n")[0]
+    told = TEXT[TEXT.index("A state is meant to take 1 KiB at most,") :].split("\n\n")[0]
     given = dict(re.findall(r"(\w+)=(\w+)", told))
     assert given.pop("mean") == "false"  # of visits alone: histories have none
     parsed = {name: int(value) for name, value in given.items()} | ({"mean": False} if more else {})
