@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from stream.kafka.applied import Applied
@@ -27,6 +27,26 @@ class StateShard(Protocol):
     @property
     def nbytes(self) -> int:
         """Memory held, bytes."""
+
+
+class Holdings(Protocol):
+    """All that a worker holds, as those see it who read its sources.
+
+    Attributes
+    ----------
+    fenced : the broker refuses what a worker writes that lost its partitions
+    begun : the agent is ready for batches
+    """
+
+    fenced: bool
+    begun: bool
+    changelog_topic_name: str
+
+    def applied(self, partition: int, topic: str) -> int | None:
+        """Offset of the first event of `topic` that is not in the states; None when unknown."""
+
+    def suspend(self, partitions: Iterable[int]) -> None:
+        """Serve no more from partitions that were revoked; they may come back at once."""
 
 
 class Holding:

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Mapping
-from typing import TYPE_CHECKING
 
 from aiokafka import TopicPartition
 from faust.types import TP
 
 from stream.errors import StateError, TopicError
-
-if TYPE_CHECKING:
-    from stream.kafka.batches import RecordBatch
-    from stream.kafka.reader import Reader
-    from stream.kafka.table import InterestTable
+from stream.kafka.batches import RecordBatch
+from stream.kafka.holding import Holdings
+from stream.kafka.reader import Reader
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +36,7 @@ def refuse_unknown(sources: Iterable[TP], wanted: int) -> None:
 
 
 async def needed_by_states(
-    interests: InterestTable,
+    interests: Holdings,
     reader: Reader,
     starts: dict[TP, int | None],
     passing: Collection[str] = (),

@@ -17,7 +17,7 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from faust.tables.table import Table
 from mode import Service
@@ -30,11 +30,9 @@ from stream.kafka.liveness import TAKING_OVER
 from stream.kafka.specs import passing_names
 from stream.kafka.takeover import Takeover
 from stream.kafka.together import together
+from stream.kafka.transport import BatchApp
 from stream.kafka.turn import Turn
 from stream.kafka.writer import Writer
-
-if TYPE_CHECKING:
-    from stream.kafka.transport import BatchApp
 
 # Times round the event loop until the producer's task has written what a turn handed it; else that
 # waits for the next step. (p90 at 1,000 events/s: 9 ms without, 7 with.)

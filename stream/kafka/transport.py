@@ -31,6 +31,7 @@ from faust.transport.drivers import aiokafka as driver
 from stream.errors import EXIT_FATAL, EXIT_INTERRUPTED, BrokerError, FreshetError
 from stream.kafka.cluster import Cluster
 from stream.kafka.consumer import BatchConsumer
+from stream.kafka.holding import Holdings
 from stream.kafka.liveness import JOINING, STARTING, Undertakings
 from stream.kafka.repeats import hold_back_repeats
 from stream.kafka.watchdog import LoopWatchdog
@@ -38,7 +39,6 @@ from stream.log_lines import frames_of, logging_config
 
 if TYPE_CHECKING:
     from stream.config import Settings
-    from stream.kafka.table import InterestTable
 
 MAX_POLL_INTERVAL_S = 60.0
 STOP_WITHIN_S = 4.5
@@ -113,7 +113,7 @@ class BatchApp(faust.App):  # type: ignore[misc]
         self.settings = settings
         self._check = check
         self.cluster = Cluster.of(settings)
-        self.interests: InterestTable | None = None
+        self.interests: Holdings | None = None
         self.serving = False  # partitions are taken over and read, or there are none to be
         self.undertakings = Undertakings()
         self._collected = False

@@ -9,14 +9,35 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from stream.kafka.batches import RecordBatch, Records
 from stream.kafka.holding import Holding
 from stream.kafka.refusals import refusal
 
-if TYPE_CHECKING:
-    from stream.kafka.table import InterestTable
+
+class Desk(Protocol):
+    """Who hands turns out and sends what they bring: the table.
+
+    Attributes
+    ----------
+    app : its `fatal` ends the process
+    """
+
+    app: Any
+
+    async def send(
+        self, turn: Turn, changelog: Records | None, outputs: Mapping[str, Records]
+    ) -> list[asyncio.Future[Any]]:
+        """Send a turn's changelog batch and its output batches; their answers, in this order."""
+
+    async def send_outputs(
+        self, holding: Holding, outputs: Mapping[str, Records]
+    ) -> list[asyncio.Future[Any]]:
+        """Send output batches of a partition; one answer is to come for each."""
+
+    def settle(self, holding: Holding) -> None:
+        """Let go of every turn at the head of the line that is acknowledged, in order."""
 
 
 class Turn:
@@ -40,8 +61,8 @@ class Turn:
     __slots__ = (
         "_afterwards",
         "_answers_due",
+        "_desk",
         "_rest",
-        "_table",
         "applied",
         "holding",
         "log_end",
@@ -52,8 +73,8 @@ class Turn:
         "source",
     )
 
-    def __init__(self, table: InterestTable, holding: Holding, batch: RecordBatch | None) -> None:
-        self._table = table
+    def __init__(self, desk: Desk, holding: Holding, batch: RecordBatch | None) -> None:
+        self._desk = desk
         self.holding = holding
         self.source = batch
         self.shard: Any = holding.shard
@@ -104,7 +125,7 @@ class Turn:
         async with holding.lock:
             self.sent_s = time.monotonic()
             holding.turns.append(self)
-            futures = await self._table.send(self, changelog, outputs)
+            futures = await self._desk.send(self, changelog, outputs)
         if self.source is not None:  # a renewal of the fence may pass a batch's turn
             holding.open = False
         futures[0].add_done_callback(self._changelog_answered)
@@ -126,30 +147,30 @@ class Turn:
             return
         error = future.exception()
         if error is not None:
-            self._table.app.fatal(refusal(error))
+            self._desk.app.fatal(refusal(error))
         assert self._answers_due, "an answer to nothing that was sent"
         self._answers_due -= 1
         if self._answers_due:
             return
         try:
             if self._afterwards is None:
-                self._table.settle(self.holding)
+                self._desk.settle(self.holding)
             else:
                 self._answers_due = None
                 self._rest = asyncio.ensure_future(self._send_rest(self._afterwards))
                 self._afterwards = None
         except Exception as exc:
-            self._table.app.fatal(exc)
+            self._desk.app.fatal(exc)
 
     async def _send_rest(self, make: Callable[[], Awaitable[Mapping[str, Records]]]) -> None:
         """Send what must not be seen before the rest of the turn is acknowledged."""
         try:
             outputs = await make()
             async with self.holding.lock:
-                futures = await self._table.send_outputs(self.holding, outputs)
+                futures = await self._desk.send_outputs(self.holding, outputs)
             self._await(futures)
             if not futures:
                 self._answers_due = 0
-                self._table.settle(self.holding)
+                self._desk.settle(self.holding)
         except Exception as exc:
-            self._table.app.fatal(exc)
+            self._desk.app.fatal(exc)

@@ -31,7 +31,7 @@ class Desk:
         self.settled: list[int] = []
         self.reasons: list[BaseException] = []
         self.answers: list[list[asyncio.Future[Any]]] = []
-        self.app = self
+        self.app: Any = self
         self.consumer = self
         self._room = asyncio.Semaphore(0)
 
@@ -85,7 +85,7 @@ def in_a_loop(test: Callable[[Desk], Coroutine[Any, Any, None]]) -> Callable[[],
 
 async def commit(desk: Desk, holding: Holding, following: int, outputs: int) -> list[Any]:
     batch = RecordBatch("clicks", 0, following - 1, following, [b"u"], [b""], [following - 1], [0])
-    turn = Turn(desk, holding, batch)  # type: ignore[arg-type]
+    turn = Turn(desk, holding, batch)
     await turn.commit(None, {f"out{n}": Records([], []) for n in range(outputs)})
     return desk.answers[-1]
 
@@ -142,7 +142,7 @@ async def test_what_comes_afterwards_is_sent_last_and_settled_with_the_turn(desk
 
     holding = Holding(0, Shard())
     batch = RecordBatch("erasures", 0, 4, 5, [b"u"], [b""], [4], [0])
-    turn = Turn(desk, holding, batch)  # type: ignore[arg-type]
+    turn = Turn(desk, holding, batch)
     await turn.commit(None, {"lists": Records([], [])}, afterwards=afterwards)
     following = await commit(desk, holding, 6, outputs=0)
     changelog, lists = desk.answers[0]
