@@ -24,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from stream.kafka.broker import HOST, EmbeddedBroker, free_port
+from stream.kafka.broker import HOST, BrokerProcess, EmbeddedBroker, free_port
 from tests.support.kafka import ApacheKafka
 
 Way = Literal["request", "response"]
@@ -284,24 +284,23 @@ class Proxy:
             await asyncio.sleep(self._free_s[way] - self._loop.time())
 
 
-class ProxiedEmbedded(EmbeddedBroker):
-    """The embedded broker, all of whose clients come through `proxy`: it tells no other address."""
+def _bound(port: int) -> socket.socket:
+    """A socket of 127.0.0.1:`port` that shares it with others of this kind."""
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    made.bind((HOST, port))
+    return made
 
-    def __init__(self, log: Path | None = None) -> None:
-        super().__init__(free_port(), log=log)
-        self.proxy = Proxy(self.port)
+
+class _Proxied(BrokerProcess):
+    """A broker with a proxy before it, which ends with it."""
+
+    proxy: Proxy
 
     @property
     def proxied(self) -> str:
-        """Where clients find it: HOST:PORT."""
+        """Where clients find it behind the proxy: HOST:PORT."""
         return f"{HOST}:{self.proxy.port}"
-
-    def _prepare(self) -> list[str]:
-        told = "--advertised-listener-url="
-        return [
-            f"{told}tcp://{self.proxied}" if word.startswith(told) else word
-            for word in super()._prepare()
-        ]
 
     def __exit__(
         self,
@@ -313,15 +312,22 @@ class ProxiedEmbedded(EmbeddedBroker):
         self.proxy.close()
 
 
-def _bound(port: int) -> socket.socket:
-    """A socket of 127.0.0.1:`port` that shares it with others of this kind."""
-    made = socket.socket()
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    made.bind((HOST, port))
-    return made
+class ProxiedEmbedded(_Proxied, EmbeddedBroker):
+    """The embedded broker, all of whose clients come through `proxy`: it tells no other address."""
+
+    def __init__(self, log: Path | None = None) -> None:
+        super().__init__(free_port(), log=log)
+        self.proxy = Proxy(self.port)
+
+    def _prepare(self) -> list[str]:
+        told = "--advertised-listener-url="
+        return [
+            f"{told}tcp://{self.proxied}" if word.startswith(told) else word
+            for word in super()._prepare()
+        ]
 
 
-class ProxiedKafka(ApacheKafka):
+class ProxiedKafka(_Proxied, ApacheKafka):
     """Apache Kafka with two addresses: `bootstrap`, and `proxied`, which leads through `proxy`.
 
     The broker tells each client the address by which it came, so all of a client's connections
@@ -331,11 +337,6 @@ class ProxiedKafka(ApacheKafka):
     def __init__(self, data: Path, port: int = 0) -> None:
         super().__init__(data, port)
         self.proxy = Proxy(free_port())
-
-    @property
-    def proxied(self) -> str:
-        """Where clients find it behind the proxy: HOST:PORT."""
-        return f"{HOST}:{self.proxy.port}"
 
     def _configuration(self) -> str:
         # Of a key that stands twice the last value holds.
@@ -347,12 +348,3 @@ class ProxiedKafka(ApacheKafka):
             f"advertised.listeners=PLAINTEXT://{self.bootstrap},PROXIED://{self.proxied}\n"
             "inter.broker.listener.name=PLAINTEXT\n"
         )
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        super().__exit__(kind, error, trace)
-        self.proxy.close()

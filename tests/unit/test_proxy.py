@@ -8,10 +8,11 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.support.proxy import API_KEYS, Proxy
+from tests.support.proxy import API_KEYS, ProxiedEmbedded, ProxiedKafka, Proxy
 
 
 class Echo(threading.Thread):
@@ -194,3 +195,14 @@ def test_a_broker_that_is_down_ends_the_connection(proxy: Proxy, echo: Echo) -> 
     echo.close()
     with connect(proxy) as peer:
         assert read(peer, 1) == b""
+
+
+@pytest.mark.parametrize("kind", [ProxiedEmbedded, ProxiedKafka])
+def test_a_brokers_proxy_ends_with_it(kind: type, tmp_path: Path) -> None:
+    broker = kind(tmp_path / "broker")
+    assert broker.proxied == f"127.0.0.1:{broker.proxy.port}"
+    with connect(broker.proxy) as peer:
+        assert read(peer, 1) == b""  # the broker is not there
+    broker.__exit__(None, None, None)
+    with pytest.raises(ConnectionRefusedError):
+        connect(broker.proxy)
