@@ -1,7 +1,9 @@
 """Mermaid diagrams as the pages use them: flowcharts and sequences. In: text. Out: its parts.
 
 Narrower than Mermaid itself, which takes more and shows some of it otherwise than it was meant: a
-line that is none of these is refused.
+line that is none of these is refused. Written by hand, since Mermaid's own grammar of these two
+runs in a browser alone (npm's `@mermaid-js/parser` reads neither, PyPI's `mermaid-parser-py` brings
+a JavaScript engine along) and would take what is refused here.
 """
 
 from __future__ import annotations
