@@ -5,19 +5,19 @@ from __future__ import annotations
 import argparse
 import contextlib
 import signal
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from stream.errors import FreshetError
+from stream.errors import BrokerError
 from tests.bench import machine, report, streamed
 from tests.bench.bench import Bench
-from tests.bench.cluster import Cluster
+from tests.bench.cluster import open_cluster
 from tests.bench.latency import SUBJECTS, LatencyRun, Subject
 from tests.bench.peers import BUILD, PEERS, Peer
 from tests.bench.runner import JobError, Measurement
 from tests.bench.workload import Workload
+from tests.support import runs
 from tests.support.kafka import ApacheKafka
 
 
@@ -27,13 +27,21 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="few events, 5 s of latency: a smoke test"
     )
-    parser.add_argument("--repeats", type=int, default=3, help="rounds, in turns (default 3)")
+    parser.add_argument(
+        "--repeats", type=runs.whole(1), default=3, help="rounds, in turns (default 3)"
+    )
     parser.add_argument(
         "--only", nargs="+", metavar="NAME", help="names or their beginnings: " + ", ".join(names)
     )
-    parser.add_argument("--rate", type=float, default=1000.0, help="events/s of the latency runs")
-    parser.add_argument("--seconds", type=float, help="length of a latency run (default 60)")
-    parser.add_argument("--bootstrap", help="a running Apache Kafka; default: start one")
+    parser.add_argument(
+        "--rate", type=runs.above_zero, default=1000.0, help="events/s of the latency runs"
+    )
+    parser.add_argument(
+        "--seconds", type=runs.above_zero, help="length of a latency run (default 60)"
+    )
+    parser.add_argument(
+        "--bootstrap", type=runs.bootstrap, help="a running Apache Kafka; default: start one"
+    )
     parser.add_argument("--out", type=Path, default=BUILD.parent / "bench.json")
     options = parser.parse_args(arguments)
     for name in options.only or []:
@@ -52,10 +60,11 @@ def _broker(bootstrap: str | None, folder: Path) -> Iterator[tuple[str, int | No
             yield broker.bootstrap, broker.pid
 
 
-def _run(options: argparse.Namespace, folder: Path) -> None:
+def _run(options: argparse.Namespace, folder: Path) -> int:
     def wanted(name: str) -> bool:
         return not options.only or any(name.startswith(beginning) for beginning in options.only)
 
+    runs.check_file(options.out)
     machine_line = machine.describe_machine()
     print(machine_line, flush=True)
     peers = [peer for peer in PEERS if wanted(peer.name)]
@@ -67,35 +76,39 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
             print(f"left out: {peer.title}: {why}", flush=True)
             peers = [other for other in peers if other.name != peer.name]
             subjects = [s for s in subjects if s.peer is None or s.peer.name != peer.name]
+    if not (peers or subjects or wanted(streamed.NAME)):
+        raise BrokerError("all that was asked for is left out: install what is missing")
     events = max((p.quick_events if options.quick else p.events for p in peers), default=1)
     workload = Workload(events)
     results: dict[str, list[Measurement]] = {peer.name: [] for peer in peers}
-    runs: list[LatencyRun] = []
+    latencies: list[LatencyRun] = []
     compared = None
-    with _broker(options.bootstrap, folder) as (bootstrap, broker_pid):
-        cluster = Cluster(bootstrap)
+    with (
+        _broker(options.bootstrap, folder) as (bootstrap, broker_pid),
+        open_cluster(bootstrap) as cluster,
+    ):
         bench = Bench(cluster, broker_pid, folder, options.quick)
         try:
             workload.write_vectors(bench.vectors)
             if peers:
                 _throughput_rounds(bench, peers, workload, options.repeats, results)
-            runs += _latency_runs(bench, subjects, options)
+            latencies += _latency_runs(bench, subjects, options)
             if wanted(streamed.NAME):
                 compared = _compared(bench)
         finally:
             cluster.delete(bench.token)
-            cluster.close()
     print()
     if any(results.values()):
         _print_throughput(results, peers, events, options.repeats)
-    if runs:
+    if latencies:
         print(f"\nLatency, send to receipt by one clock, Poisson {options.rate:,.0f} events/s\n")
-        print(report.latency_table(runs))
+        print(report.latency_table(latencies))
     if compared is not None:
         print("\n" + report.STREAMED_DEFINITION + "\n")
         print(report.streamed_table(compared))
-    report.write_json(options.out, report.to_json(results, runs, machine_line, compared))
+    report.write_json(options.out, report.to_json(results, latencies, machine_line, compared))
     print(f"\nwritten to {options.out}")
+    return 0
 
 
 def _print_throughput(
@@ -164,19 +177,15 @@ def _throughput_rounds(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; 1 when the broker cannot be had, 130 on Ctrl-C."""
+    """Run the benchmark; the exit codes of `tests.support.runs`, 0 when it is through."""
     options = _arguments(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with tempfile.TemporaryDirectory(prefix="freshet-bench-") as folder:
-        try:
-            _run(options, Path(folder))
-        except KeyboardInterrupt:
-            print("\ninterrupted; every process ended, every topic deleted", file=sys.stderr)
-            return 130
-        except FreshetError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
-    return 0
+
+    def run() -> int:
+        with tempfile.TemporaryDirectory(prefix="freshet-bench-") as folder:
+            return _run(options, Path(folder))
+
+    return runs.told(run, "interrupted; every process ended, every topic deleted")
 
 
 if __name__ == "__main__":

@@ -7,22 +7,35 @@ found and deleted, those that a framework made by itself included.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import NewTopic, OffsetSpec
 from kafka.errors import KafkaError
 from kafka.protocol.consumer.offsets import IsolationLevel
 
+from stream.kafka.admin import open_admin
 from tests.bench.interest import PARTITIONS
+
+
+@contextlib.contextmanager
+def open_cluster(bootstrap: str) -> Iterator[Cluster]:
+    """The cluster that answers at `bootstrap`.
+
+    Raises
+    ------
+    BrokerError : nobody answers there, or something that the block asked for was not done
+    """
+    with open_admin(bootstrap) as admin:
+        yield Cluster(bootstrap, admin)
 
 
 class Cluster:
     """One Apache Kafka, watched from outside the jobs."""
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, bootstrap: str, admin: KafkaAdminClient) -> None:
         self.bootstrap = bootstrap
-        self._admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+        self._admin = admin
 
     def create(self, topics: Iterable[str], compacted: Iterable[str] = ()) -> None:
         """Create topics with the benchmark's partition count and one replica."""
@@ -58,7 +71,3 @@ class Cluster:
         except KafkaError:
             return 0  # the group does not exist yet
         return sum(max(0, position.offset) for position in found.values())
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._admin.close()

@@ -25,6 +25,7 @@ from stream.core.statistics.adding import Columns
 from stream.core.statistics.contexts import hour_of, lifts, with_contexts
 from stream.core.statistics.counts import Counts
 from stream.core.statistics.merged import Merged
+from tests.support.runs import whole
 
 NAMES = ("country", "campaign", "hour")
 BATCH = 2048
@@ -84,8 +85,8 @@ def us(took_s: Sequence[float]) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--items", type=int, default=10_000)
-    parser.add_argument("--events", type=int, default=200_000)
+    parser.add_argument("--items", type=whole(1), default=10_000)
+    parser.add_argument("--events", type=whole(1), default=200_000)
     options = parser.parse_args(arguments)
     shop, steps = Shop(options.items), max(2, options.events // BATCH)
     plain, counts = Counts(), Counts(tell_every_ms=0, contexts=NAMES)

@@ -23,7 +23,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from queue import Empty, Queue
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -221,17 +221,19 @@ def report(found: dict[str, Any]) -> str:
     )
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
     parser.add_argument("--here", action="store_true", help="this checkout and its environment")
     parser.add_argument("--clicks", type=int, default=CLICKS)
     parser.add_argument("--browser", action="store_true", help="click in the page, too (Chromium)")
     parser.add_argument("--json", action="store_true", help="one JSON line")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
+    if options.clicks < 1:
+        parser.error("--clicks: at least 1")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: leave nothing behind
     try:
         with browsing() if options.browser else contextlib.nullcontext() as browser:
-            found = measure(options.here, max(1, options.clicks), browser)
+            found = measure(options.here, options.clicks, browser)
     except NotMeasuredError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

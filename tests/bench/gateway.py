@@ -23,7 +23,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,11 @@ from stream.gateway.app import gateway_app
 from stream.gateway.view import View
 from stream.kafka.broker import free_port
 from tests.bench.machine import Usage, describe_machine
+from tests.bench.runner import JobError
 from tests.support.freshet import Freshet, producing
 from tests.support.gateway import PARTITIONS, FakeProducer, record_of, settings_with
 from tests.support.kafka import ApacheKafka
+from tests.support.runs import above_zero, check_file, told, whole
 
 ROOT = Path(__file__).parents[2]
 RESULT = ROOT / "build" / "bench-gateway.json"
@@ -136,7 +138,7 @@ def await_users(port: int, users: int) -> None:
 
     Raises
     ------
-    TimeoutError : it does not within `LOADED_WITHIN_S`
+    JobError : it does not within `LOADED_WITHIN_S`
     """
     deadline, held = time.monotonic() + LOADED_WITHIN_S, 0
     while time.monotonic() < deadline:
@@ -149,7 +151,7 @@ def await_users(port: int, users: int) -> None:
                 urllib.request.urlopen(f"{url}/readyz", timeout=5).close()
                 return
         time.sleep(0.2)
-    raise TimeoutError(f"the gateway holds {held:,} of {users:,} users")
+    raise JobError(f"the gateway holds {held:,} of {users:,} users")
 
 
 class Connection:
@@ -206,22 +208,33 @@ async def measure(port: int, path: str, rate: float, seconds: float, users: int)
     }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure each row, print the table; the exit codes of `tests.support.runs`."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.gateway", description=__doc__)
-    parser.add_argument("--rate", type=float, default=1000, help="requests a second")
-    parser.add_argument("--seconds", type=float, default=20, help="of each row, after the warm-up")
-    parser.add_argument("--users", type=int, default=100_000)
-    parser.add_argument("--lists", type=float, default=1000, help="new lists a second meanwhile")
+    parser.add_argument("--rate", type=above_zero, default=1000, help="requests a second")
+    parser.add_argument(
+        "--seconds", type=above_zero, default=20, help="of each row, after the warm-up"
+    )
+    parser.add_argument("--users", type=whole(1), default=100_000)
+    parser.add_argument(
+        "--lists", type=above_zero, default=1000, help="new lists a second meanwhile"
+    )
     parser.add_argument("--kafka", action="store_true", help="`freshet gateway` before a broker")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--feed", nargs=2, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.serve:
         asyncio.run(serve(options.users, options.lists))
-        return
-    if options.feed:
+    elif options.feed:
         feed(*options.feed, options.users, options.lists)
-        return
+    else:
+        return told(lambda: _run(options))
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    result = RESULT_KAFKA if options.kafka else RESULT
+    check_file(result)
     serving = fed_by_kafka if options.kafka else fed_by_hand
     with serving(options.users, options.lists) as (port, pids):
         gc.collect()
@@ -251,10 +264,10 @@ def main() -> None:
                 f"{run['late_p99_ms']:9.2f}{run['body_bytes']:7}{run['cpu_percent']:6.0f}", end=""
             )
             print(f"{run['steal_percent']:8.1f}{run['others_percent']:9.1f}", flush=True)
-    result = RESULT_KAFKA if options.kafka else RESULT
     result.parent.mkdir(parents=True, exist_ok=True)
     result.write_text(json.dumps({"machine": describe_machine(), "rows": results}, indent=1))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -93,13 +93,16 @@ def _streams_missing() -> str | None:
     jar = BUILD / "kafka_streams" / "job.jar"
     if jar.exists() and jar.stat().st_mtime > max(path.stat().st_mtime for path in sources):
         return None
-    built = subprocess.run(
-        ["mvn", "-q", "-B", "-f", str(pom), "package"],
-        capture_output=True,
-        text=True,
-        timeout=_MAVEN_TIMEOUT_S,
-        check=False,
-    )
+    try:
+        built = subprocess.run(
+            ["mvn", "-q", "-B", "-f", str(pom), "package"],
+            capture_output=True,
+            text=True,
+            timeout=_MAVEN_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"Maven did not build it in {_MAVEN_TIMEOUT_S:g} s"
     return None if built.returncode == 0 else f"Maven could not build it: {built.stdout[-500:]}"
 
 

@@ -32,7 +32,6 @@ from stream.core.state import UserShard
 from stream.core.users import EVERYONE, Users
 from stream.core.wire import Layout
 from stream.demo import sample
-from stream.errors import FreshetError
 from stream.kafka.admin import open_admin
 from stream.kafka.applied import APPLIED_KEY, encode_applied
 from stream.kafka.batches import Records
@@ -42,6 +41,7 @@ from stream.kafka.specs import changelog_config
 from stream.kafka.takeover import Takeover
 from stream.kafka.writer import Writer
 from tests.support.kafka import ApacheKafka
+from tests.support.runs import bootstrap, told
 
 PARTITIONS = 4
 BATCH_USERS = 500
@@ -160,27 +160,31 @@ async def write(bootstrap: str, topic: str, writer: Writer, users: int, remember
     return wrote
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure; the exit codes of `tests.support.runs`."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--bootstrap", help="a running Apache Kafka; default: start one")
+    parser.add_argument(
+        "--bootstrap", type=bootstrap, help="a running Apache Kafka; default: start one"
+    )
     parser.add_argument("--users", type=int, default=1_000_000)
     options = parser.parse_args(arguments)
     if options.users < 1:
         parser.error("--users: at least 1")
+    return told(lambda: _run(options.bootstrap, options.users))
+
+
+def _run(brokers: str | None, users: int) -> int:
     with contextlib.ExitStack() as stack:
-        bootstrap = options.bootstrap
-        if bootstrap is None:
+        if brokers is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
-            bootstrap = stack.enter_context(ApacheKafka(Path(folder) / "data")).bootstrap
+            brokers = stack.enter_context(ApacheKafka(Path(folder) / "data")).bootstrap
         for remembered in REMEMBERED:
-            try:
-                asyncio.run(measure(bootstrap, options.users, remembered))
-            except FreshetError as error:
-                raise SystemExit(f"error: {error}") from None
+            asyncio.run(measure(brokers, users, remembered))
         print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from stream.errors import FreshetError
 from tests.bench import machine
 from tests.bench.stages import Stages, read_stages
 
@@ -30,7 +31,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LIBC = ctypes.CDLL(None)
 
 
-class JobError(Exception):
+class JobError(FreshetError):
     """A job ended by itself or stood still; the message has the tail of its log."""
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import re
-import sys
 import tempfile
 import time
 import urllib.error
@@ -19,16 +18,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from stream.errors import FreshetError
 from stream.kafka.broker import free_port
 from tests.bench import machine
 from tests.bench.bench import Bench
-from tests.bench.cluster import Cluster
+from tests.bench.cluster import open_cluster
 from tests.bench.interest import PARTITIONS
 from tests.bench.peers import FULL
 from tests.bench.runner import JobError, JobProcess, running
 from tests.bench.workload import Workload
 from tests.support.kafka import ApacheKafka
+from tests.support.runs import told, whole
 
 EVENTS = 400_000
 _WATCH_EVERY_S = 0.1
@@ -156,32 +155,32 @@ def _folded_at(port: int) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure each number of workers in turn, and print the table."""
+    """Measure each number of workers in turn; the exit codes of `tests.support.runs`."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.scale_out", description=__doc__)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], metavar="N")
-    parser.add_argument("--events", type=int, default=EVENTS, help=f"default {EVENTS}")
+    parser.add_argument("--events", type=whole(1), default=EVENTS, help=f"default {EVENTS}")
     options = parser.parse_args(arguments)
     if not all(0 < workers <= PARTITIONS for workers in options.workers):
         parser.error(f"--workers: from 1 to {PARTITIONS}, as many as there are partitions")
+    return told(lambda: _run(Workload(options.events), options.workers))
+
+
+def _run(workload: Workload, numbers: Sequence[int]) -> int:
     print(machine.describe_machine(), flush=True)
-    workload = Workload(options.events)
     runs = []
-    with tempfile.TemporaryDirectory(prefix="freshet-bench-") as folder:
-        try:
-            with ApacheKafka(Path(folder) / "kafka") as broker:
-                cluster = Cluster(broker.bootstrap)
-                bench = Bench(cluster, broker.pid, Path(folder), quick=False)
-                workload.write_vectors(bench.vectors)
-                source = f"{bench.token}-clicks"
-                cluster.create([source])
-                workload.preload(cluster.bootstrap, source)
-                for workers in options.workers:
-                    runs.append(measure(bench, source, workload, workers))
-                    print(f"workers: {workers}, {runs[-1].eps:,.0f} events/s", flush=True)
-                cluster.close()
-        except (FreshetError, JobError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
+    with (
+        tempfile.TemporaryDirectory(prefix="freshet-bench-") as folder,
+        ApacheKafka(Path(folder) / "kafka") as broker,
+        open_cluster(broker.bootstrap) as cluster,
+    ):
+        bench = Bench(cluster, broker.pid, Path(folder), quick=False)
+        workload.write_vectors(bench.vectors)
+        source = f"{bench.token}-clicks"
+        cluster.create([source])
+        workload.preload(cluster.bootstrap, source)
+        for workers in numbers:
+            runs.append(measure(bench, source, workload, workers))
+            print(f"workers: {workers}, {runs[-1].eps:,.0f} events/s", flush=True)
     print("\n" + table(runs))
     return 0
 

@@ -3,8 +3,9 @@
     python -m tests.chaos [--kills N] [--minutes M] [--seed S] [--keeping brief] [--peer faust]
         [--plan]
 
-Writes build/chaos.json. Exit code 1 when anything is wrong; histories, logs and the broker's data
-are then left in a folder below build/chaos.
+Writes build/chaos.json. Exit code 0: all came out right; 1: something is wrong (histories, logs
+and the broker's data are then left in a folder below build/chaos), or Apache Kafka cannot run here;
+2: a wrong option, or a place that cannot be written; 130: Ctrl-C.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ import time
 from itertools import islice
 from pathlib import Path
 
-from stream.errors import EXIT_INTERRUPTED, FreshetError
 from tests.chaos.keeping import KEEPINGS, PLAIN, Keeping
 from tests.chaos.peer import PEERS
 from tests.chaos.run import Plan, Report, run
 from tests.chaos.storm_broker import StormKafka
+from tests.support.runs import check_folder, told
 from tests.support.seed import SEED
 
 BUILD = Path(__file__).parents[2] / "build"
@@ -39,14 +40,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     folder = BUILD / "chaos" / f"{time.strftime('%Y%m%d-%H%M%S')}-{plan.seed}"
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    try:
-        report = _run(plan, folder)
-    except KeyboardInterrupt:
-        print(f"interrupted; what there is of it is in {folder}", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except FreshetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    return told(lambda: _storm(plan, folder), f"interrupted; what there is of it is in {folder}")
+
+
+def _storm(plan: Plan, folder: Path) -> int:
+    check_folder(BUILD / "chaos")
+    report = _run(plan, folder)
     print(report.table())
     name = "chaos.json" if plan.engine == "freshet" else f"chaos-{plan.engine}.json"
     (BUILD / name).write_text(json.dumps(report.as_json(), indent=1) + "\n")

@@ -3,8 +3,9 @@
     make fuzz [RECORDS=1000000] [SEED=20261125] [ARGS="--live 50000 --bomb-mib 1024"]
 
 RECORDS go through decode, engine and catalogue feed in this process; `--live` more through a
-worker on Apache Kafka (0 leaves that out), with bombs that unpack to so many MiB. The exit code is
-1 when anything is wrong.
+worker on Apache Kafka (0 leaves that out), with bombs that unpack to so many MiB. Exit code 0: all
+is right; 1: something is wrong, or Apache Kafka cannot run here; 2: a wrong option, or a place that
+cannot be written; 130: Ctrl-C.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from stream.errors import BrokerError
 from tests.fuzz.inside import Inside
 from tests.fuzz.live import Live, Session
 from tests.fuzz.records import TOPICS, Records
 from tests.fuzz.speed import Speed, speeds, table, too_slow
-from tests.support.brokers import start_broker
+from tests.support.brokers import start_broker, why_missing
+from tests.support.runs import check_file, told
 
 ROOT = Path(__file__).parents[2]
 AT_ONCE = 1024
@@ -42,6 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.records < 1 or given.live < 0 or given.bomb_mib < 1:
         parser.error("--records and --bomb-mib are above 0, --live is not below")
+    return told(lambda: _run(given))
+
+
+def _run(given: argparse.Namespace) -> int:
+    check_file(given.out)
+    if given.live and (missing := why_missing("kafka")):  # told before the rest takes its minutes
+        raise BrokerError(f"{missing}; --live 0 does without")
     folder = given.out.parent / "fuzz"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

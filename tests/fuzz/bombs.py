@@ -13,6 +13,7 @@ import argparse
 import ctypes
 import gc
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ from stream.allocator import keep_freed
 from stream.kafka.letters import Letter, letter_within
 from stream.kafka.reader import FETCH_BYTES, drain
 from stream.kafka.unpack import MAX_UNPACKED_BYTES, Stretch
+from tests.support.runs import whole
 from tests.support.stored import SMALLEST_HEADER, TEXT_HEADER, bomb, bomb_of_headers
 
 LETTER_BYTES = 1 << 20  # that the dead letters take
@@ -135,12 +137,12 @@ def _mib(name: str) -> float:
     return int(kib) / 1024
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.bombs", description=__doc__)
-    parser.add_argument("--bombs", type=int, nargs="+", default=[3, 30, 100])
-    parser.add_argument("--topics", type=int, nargs="+", default=[1, 5])
+    parser.add_argument("--bombs", type=whole(1), nargs="+", default=[3, 30, 100])
+    parser.add_argument("--topics", type=whole(1), nargs="+", default=[1, 5])
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=[*KINDS])
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     keep_freed()  # as a worker does
     print(f"a batch may unpack to {MAX_UNPACKED_BYTES >> 20} MiB; MiB above an idle process\n")
     print("| bombs | topics | how many | at most | kept |\n|---|---|---|---|---|")

@@ -25,6 +25,7 @@ from tests.gpu.check import check
 from tests.gpu.measure import Resident, Shop, bandwidth, seconds_each, served
 from tests.support.bundles import random_decay_bundle
 from tests.support.kafka import ROOT
+from tests.support.runs import whole
 
 NO_GPU = 3
 K = 100
@@ -58,16 +59,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.gpu", description=__doc__)
     parser.add_argument("--cpu", action="store_true", help="the CPU in place of a GPU")
-    parser.add_argument("--items", type=_positive, default=1_000_000, metavar="N")
-    parser.add_argument("--dim", type=_positive, default=64, metavar="D")
+    parser.add_argument("--items", type=whole(1), default=1_000_000, metavar="N")
+    parser.add_argument("--dim", type=whole(1), default=64, metavar="D")
     parser.add_argument(
         "--clusters", type=int, default=1_000, metavar="C", help="of near items; 0: none"
     )
-    parser.add_argument("--batches", type=_positive, nargs="+", default=BATCHES, metavar="B")
+    parser.add_argument("--batches", type=whole(1), nargs="+", default=BATCHES, metavar="B")
     parser.add_argument(
         "--seconds", type=float, default=2.0, metavar="S", help="of each measurement (default: 2)"
     )
-    parser.add_argument("--threads", type=_positive, default=1, metavar="T", help="of the CPU")
+    parser.add_argument("--threads", type=whole(1), default=1, metavar="T", help="of the CPU")
     parser.add_argument("--out", type=Path, default=ROOT / "build", metavar="DIR")
     return parser
 
@@ -169,16 +170,6 @@ def _device() -> str:
     except (OSError, subprocess.SubprocessError):
         return "CUDA device"
     return answer.stdout.splitlines()[0]
-
-
-def _positive(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text}: give a whole number from 1 on")
-    return number
 
 
 def _say(what: str) -> None:

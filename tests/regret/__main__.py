@@ -21,6 +21,7 @@ from tests.regret.run import run
 from tests.regret.table import DYNAMIC, PARTS, POLICIES
 from tests.regret.world import Size, World
 from tests.support.kafka import ROOT
+from tests.support.runs import whole
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,21 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.regret", description=__doc__)
-    parser.add_argument("--seeds", type=_from(2), default=20, metavar="N")
-    parser.add_argument("--first-seed", type=_from(0), default=1, metavar="S")
-    parser.add_argument("--rounds", type=_from(10), default=Size().rounds, metavar="N")
-    parser.add_argument("--shoppers", type=_from(10), default=Size().shoppers, metavar="N")
+    parser.add_argument("--seeds", type=whole(2), default=20, metavar="N")
+    parser.add_argument("--first-seed", type=whole(0), default=1, metavar="S")
+    parser.add_argument("--rounds", type=whole(10), default=Size().rounds, metavar="N")
+    parser.add_argument("--shoppers", type=whole(10), default=Size().shoppers, metavar="N")
     parser.add_argument("--out", type=Path, default=ROOT / "build", metavar="DIR")
     return parser
-
-
-def _from(least: int) -> Any:
-    def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text}: give a whole number from {least} on")
-        return int(text)
-
-    return number
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 Starts Apache Kafka and a worker, finds out how many events a second this machine takes with broker,
 worker and load on the same cores, then runs at a share of that. Ctrl-C ends it early with the table
-so far. Exit code 0: nothing grows; 1: something does; 3: something may.
+so far. Exit code 0: nothing grows; 1: something does, or the soak cannot go on; 2: a wrong option,
+or a place that cannot be written; 3: something may; 130: Ctrl-C.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pathlib import Path
 import msgspec
 
 from stream.config import Settings
-from stream.errors import EXIT_INTERRUPTED, FreshetError
+from stream.errors import FreshetError
 from tests.bench import machine
 from tests.bench.runner import end_with_parent
 from tests.soak import report
@@ -39,6 +40,7 @@ from tests.soak.shop import (
     running,
 )
 from tests.soak.traffic import Load
+from tests.support import runs
 from tests.support.kafka import BUILD
 
 _SPEED_UP_S = 5.0  # at the peak before it is measured
@@ -64,7 +66,9 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--rebalance-minutes", type=float, help="how often a second worker comes and goes"
     )
-    parser.add_argument("--bootstrap", help="a running Apache Kafka; default: start one")
+    parser.add_argument(
+        "--bootstrap", type=runs.bootstrap, help="a running Apache Kafka; default: start one"
+    )
     parser.add_argument("--out", type=Path, default=BUILD.parent / "soak.json")
     options = parser.parse_args(arguments)
     names = ("minutes", "rate", "peak_seconds", "every", "warm_up", "users", "rebalance_minutes")
@@ -265,6 +269,11 @@ class Run:
             if free < DISK_BYTES // 2:
                 raise SoakError(f"only {free >> 20} MiB are left on the disk")
 
+    def conclude_early(self) -> None:
+        """The same of what there is; a run that saw nothing leaves an older one's results."""
+        if self._samples:
+            self.conclude(interrupted=True)
+
     def conclude(self, interrupted: bool) -> str:
         """Print what was found, write it down; the verdict."""
         trends, verdict = report.judge(self._samples, self._warm_up_s)
@@ -290,20 +299,21 @@ class Run:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a soak; `report.exit_code`, 1 too when it cannot go on, 130 on Ctrl-C."""
+    """Run a soak; `report.exit_code`, or when it ends early one of `tests.support.runs`."""
     options = _arguments(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    return runs.told(lambda: _soak(options))
+
+
+def _soak(options: argparse.Namespace) -> int:
+    runs.check_file(options.out)
     with tempfile.TemporaryDirectory(prefix="freshet-soak-") as folder:
         run = Run(options, Path(folder))
         try:
             run.run()
-        except KeyboardInterrupt:
-            run.conclude(interrupted=True)
-            return EXIT_INTERRUPTED
-        except FreshetError as error:
-            run.conclude(interrupted=True)
-            print(f"error: {error}", file=sys.stderr)
-            return 1
+        except (KeyboardInterrupt, FreshetError):
+            run.conclude_early()
+            raise
         return report.exit_code(run.conclude(interrupted=False))
 
 

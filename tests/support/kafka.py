@@ -20,9 +20,11 @@ import tempfile
 import threading
 from pathlib import Path
 from string import Template
+from typing import IO
 
-from stream.errors import BrokerError, FreshetError
+from stream.errors import BrokerError
 from stream.kafka.broker import BrokerProcess, free_port
+from tests.support.runs import check_folder, told
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "deploy" / "kafka"
@@ -49,18 +51,20 @@ def fetch_jars(pom: Path = CONFIG / "pom.xml", build: Path = BUILD) -> Path:
     Raises
     ------
     KafkaMissingError
-        Maven is missing, could not fetch them, or fetched something else.
+        Maven is missing, could not fetch them, or fetched something else; or `build` cannot be
+        written.
     """
     lib, stamp, sums = build / "lib", build / "pom.sha256", pom.with_name("jars.sha256")
     wanted = hashlib.sha256(pom.read_bytes() + sums.read_bytes()).hexdigest()
-    build.mkdir(parents=True, exist_ok=True)
-    with (build / "lock").open("w") as lock:
+    with _lock_of(build) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two runs at once fetch once
         if stamp.is_file() and stamp.read_text() == wanted:
             return lib
         maven = shutil.which("mvn")
         if maven is None:
-            raise KafkaMissingError("Maven (mvn) is not installed; it fetches Apache Kafka")
+            raise KafkaMissingError(
+                "Maven (mvn) is not installed; it fetches Apache Kafka: install it (Debian: maven)"
+            )
         stamp.unlink(missing_ok=True)
         shutil.rmtree(lib, ignore_errors=True)
         goal = [
@@ -88,6 +92,17 @@ def fetch_jars(pom: Path = CONFIG / "pom.xml", build: Path = BUILD) -> Path:
     return lib
 
 
+def _lock_of(build: Path) -> IO[str]:
+    try:
+        build.mkdir(parents=True, exist_ok=True)
+        return (build / "lock").open("w")
+    except OSError as error:
+        raise KafkaMissingError(
+            f"{build} cannot be written ({error.strerror}), where Apache Kafka's jars are kept: "
+            "make it a folder that can be"
+        ) from error
+
+
 def _other_jars(lib: Path, sums: Path) -> list[str]:
     """Names of jars that are missing, too many, or not what `sums` (as of sha256sum) says."""
     lines = sums.read_text(encoding="utf-8").splitlines()
@@ -106,7 +121,10 @@ def java() -> str:
     """
     found = shutil.which("java")
     if found is None:
-        raise KafkaMissingError("Java (17 or newer) is not installed; Apache Kafka runs on it")
+        raise KafkaMissingError(
+            "Java (17 or newer) is not installed; Apache Kafka runs on it: install it (Debian: "
+            "default-jre-headless)"
+        )
     return found
 
 
@@ -197,19 +215,19 @@ def main(arguments: list[str] | None = None) -> int:
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    broker = ApacheKafka(options.data, options.port)
-    try:
-        with broker:
-            print(f"Apache Kafka at {broker.bootstrap}, data in {broker.data}; Ctrl-C ends it")
-            sys.stdout.flush()
-            while not ended.wait(0.2):
-                if broker.pid is None:
-                    raise BrokerError(f"Apache Kafka ended by itself:\n{broker.log_tail()}")
-            with contextlib.suppress(BrokenPipeError):
-                print("ending Apache Kafka", flush=True)
-    except FreshetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    return told(lambda: _serve(ApacheKafka(options.data, options.port), ended))
+
+
+def _serve(broker: ApacheKafka, ended: threading.Event) -> int:
+    check_folder(broker.data)
+    with broker:
+        print(f"Apache Kafka at {broker.bootstrap}, data in {broker.data}; Ctrl-C ends it")
+        sys.stdout.flush()
+        while not ended.wait(0.2):
+            if broker.pid is None:
+                raise BrokerError(f"Apache Kafka ended by itself:\n{broker.log_tail()}")
+        with contextlib.suppress(BrokenPipeError):
+            print("ending Apache Kafka", flush=True)
     return 0
 
 
