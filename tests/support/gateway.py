@@ -112,7 +112,8 @@ def settings_with(**given: Any) -> Settings:
     return Settings(gateway=Gateway(**{"rate": 0.0, **given}))
 
 
-Check = Callable[[TestClient[Any, Any]], Awaitable[None]]
+Client = TestClient[Any, Any]
+Check = Callable[[Client], Awaitable[None]]
 
 
 def serve(
@@ -135,3 +136,12 @@ def serve(
             await check(client)
 
     asyncio.run(run())
+
+
+async def refused(client: Client, method: str, path: str, **options: Any) -> tuple[int, str]:
+    """Status and reason of a request that is not done; its form is the same whatever it is."""
+    async with client.request(method, path, **options) as response:
+        body = await response.json()
+        assert set(body) <= {"error", "message", "partition", "rejections"}
+        assert body["message"]
+        return response.status, body["error"]

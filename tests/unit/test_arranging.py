@@ -20,7 +20,7 @@ from stream.core.policy.ring import Ring
 from stream.core.users import Users
 from stream.placements import Caps, Pin
 from tests.support.bundles import random_decay_bundle
-from tests.unit.test_engine import NOW_MS, Shop, items, lists
+from tests.support.engine import NOW_MS, Shop, items, lists
 
 EVERYTHING = {"exclude_seen": False, "exclude_bought": False}
 NOW = datetime.fromtimestamp(NOW_MS / 1000, UTC)

@@ -20,9 +20,9 @@ from stream.observe import Observer
 from stream.placements import Caps, Explore, Items, Pin, PriceBand, Rule, Shoppers, Variant
 from stream.revision import revision_of
 from stream.settings.quality import Quality
+from tests.support.engine import NOW_MS, Shop, lists
 from tests.support.parts import Part
 from tests.unit import test_live_quality as live_quality
-from tests.unit.test_engine import NOW_MS, Shop, lists
 from tests.unit.test_placement_rules import catalogue
 
 HOME = Placement(k=10, exclude_seen=False, exclude_bought=False)

@@ -15,7 +15,7 @@ from stream.contracts import ITEM_KINDS, ListedItem, Recommendation, decode_item
 from stream.core.bundle import Bundle
 from stream.demo import sample, shop
 from stream.placements import Caps, Explore, Frequency, PriceBand
-from tests.unit.test_engine import NOW_MS, Shop, lists
+from tests.support.engine import NOW_MS, Shop, lists
 
 BUNDLE = Bundle.load(sample.BUNDLE)
 ITEMS = {item.item_id: item for item in shop.assortment(BUNDLE)}

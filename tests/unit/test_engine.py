@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,89 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export.models.decay import Parameters
-from stream.config import Placement
-from stream.contracts import EventType, Item, Recommendation, decode_recommendation
+from stream.contracts import EventType
 from stream.core.bundle import Bundle
-from stream.core.catalogue import Catalogue
-from stream.core.engine import Engine
 from stream.core.micro_batch import PartResult
-from stream.core.model import Model
-from stream.core.state import UserShard
-from stream.core.statistics.merged import Merged
 from stream.core.users import EVERYONE, Users
-from stream.core.weighing import Weighing
 from stream.core.wire import join, split
-from stream.kafka.batches import RecordBatch
-from stream.settings.weights import UNSET, Weights
-from tests.support.bundles import random_decay_bundle
+from tests.support.engine import NOW_MS, Shop, items, lists
 from tests.support.parts import Part
 
-NOW_MS = 1_795_000_000_000
 CONSTANTS = Parameters()
-
-
-class Shop:
-    """An engine with one shard, fed with plain events."""
-
-    def __init__(
-        self,
-        bundle: Bundle,
-        ring: int = 10,
-        counts: Merged | None = None,
-        resend_after_s: float = 0.0,
-        impressions: int = 0,
-        weights: Weights = UNSET,
-        **placements: Placement,
-    ) -> None:
-        self.catalogue = Catalogue(bundle.item_ids, bundle.repurchase_s)
-        model = Model(bundle, "cpu")
-        model.weigh(Weighing.of(bundle.manifest, weights))
-        self.engine = Engine(
-            model,
-            self.catalogue,
-            kinds={"clicks": "clicks", "purchases": "purchases"},
-            placements=placements or {"home": Placement(k=10, exclude_seen=True)},
-            ring=ring,
-            counts=counts,
-            resend_after_s=resend_after_s,
-            impressions=impressions,
-        )
-        self.shard: UserShard = self.engine.new_shard(0, 1)
-        self.offset = 100  # so that an offset is no position in a batch
-
-    def step(
-        self, *events: dict[str, Any] | bytes, applied: int = 0, now_ms: int = NOW_MS
-    ) -> PartResult:
-        batch = self.batch(*events)
-        (result,) = self.engine.step([Part(self.shard, batch, applied)], now_ms).parts
-        return result
-
-    def batch(self, *events: dict[str, Any] | bytes) -> RecordBatch:
-        kind = "clicks"
-        values, keys = [], []
-        for event in events:
-            if isinstance(event, bytes):
-                values.append(event)
-                keys.append(b"u")
-                continue
-            full = {"user_id": "u", "type": "click", "event_time_ms": NOW_MS, **event}
-            kind = "purchases" if full["type"] in ("purchase", "cancel") else "clicks"
-            values.append(msgspec.json.encode(full))
-            keys.append(str(full["user_id"]).encode())
-        first, self.offset = self.offset, self.offset + len(values)
-        offsets = list(range(first, self.offset))
-        return RecordBatch(
-            kind, 0, first, self.offset, keys, values, offsets, [NOW_MS] * len(values)
-        )
-
-
-def lists(result: PartResult) -> list[Recommendation]:
-    return [decode_recommendation(value) for value in result.list_values]
-
-
-def items(result: PartResult, placement: str = "home") -> list[str]:
-    (record,) = lists(result)
-    return [listed.item_id for listed in record.lists[placement].items]
 
 
 @pytest.fixture
@@ -196,118 +121,6 @@ def test_a_dead_letter_keeps_the_headers_of_its_record(shop: Shop) -> None:
 def test_a_batch_of_garbage_alone_still_has_a_result(shop: Shop) -> None:
     result = shop.step(b"{}", b"")
     assert (result.folded, len(result.dead_values), result.list_values) == (0, 2, [])
-
-
-def test_seen_items_are_left_out_and_the_list_stays_full(decay_bundle: Bundle) -> None:
-    shop = Shop(decay_bundle)
-    first = items(shop.step({"item_id": "i1"}))
-    again = items(shop.step({"item_id": first[0]}))
-    assert first[0] not in again
-    assert "i1" not in again
-    assert len(again) == 10
-
-
-def test_a_shop_may_want_seen_items_back_but_not_bought_ones(decay_bundle: Bundle) -> None:
-    rules = {
-        "again": Placement(k=200, exclude_seen=False),
-        "fresh": Placement(k=200, exclude_seen=True),
-        "all": Placement(k=200, exclude_seen=False, exclude_bought=False),
-    }
-    shop = Shop(decay_bundle, **rules)
-    shop.step({"item_id": "i1"})
-    result = shop.step({"item_id": "i2", "type": "purchase"})
-    assert len(items(result, "all")) == 200
-    assert set(items(result, "all")) - set(items(result, "again")) == {"i2"}
-    assert set(items(result, "all")) - set(items(result, "fresh")) == {"i1", "i2"}
-
-
-def test_what_placements_leave_open_the_bundle_decides(tmp_path: Path) -> None:
-    bundle = random_decay_bundle(tmp_path / "bundle", 50, dim=8, exclude_bought=False)
-    rules = {"open": Placement(k=50), "fresh": Placement(k=50, exclude_bought=True)}
-    shop = Shop(bundle, **rules)
-    result = shop.step({"item_id": "i2", "type": "purchase"})
-    assert len(items(result, "open")) == 50
-    assert set(items(result, "open")) - set(items(result, "fresh")) == {"i2"}
-
-
-def test_a_disliked_item_never_comes_back(decay_bundle: Bundle) -> None:
-    shop = Shop(decay_bundle, home=Placement(k=200, exclude_seen=False, exclude_bought=False))
-    assert "i3" not in items(shop.step({"item_id": "i3", "type": "dislike"}))
-
-
-def test_seen_means_lately(decay_bundle: Bundle) -> None:
-    rules = Placement(k=200, exclude_seen=True, seen_window_s=3600.0)
-    shop = Shop(decay_bundle, home=rules)
-    shop.step({"item_id": "i1"})
-    soon = items(shop.step({"item_id": "i2", "event_time_ms": NOW_MS + 3_000_000}))
-    later = items(shop.step({"item_id": "i2", "event_time_ms": NOW_MS + 4_000_000}))
-    assert ("i1" in soon, "i1" in later) == (False, True)
-
-
-def test_items_below_the_threshold_are_left_out(decay_bundle: Bundle) -> None:
-    everything = Shop(decay_bundle, home=Placement(k=200))
-    some = Shop(decay_bundle, home=Placement(k=200, theta=0.02))
-    (all_scores,) = lists(everything.step({"item_id": "i1"}))
-    (kept,) = lists(some.step({"item_id": "i1"}))
-    wanted = [item for item in all_scores.lists["home"].items if item.score >= 0.02]
-    assert 0 < len(wanted) < 200
-    assert [item.item_id for item in kept.lists["home"].items] == [item.item_id for item in wanted]
-
-
-def test_an_item_that_is_sold_out_leaves_the_next_list(shop: Shop) -> None:
-    for n in range(1, 201):
-        shop.catalogue.put(Item(f"i{n}"))
-    shown = {"item_id": "i9", "type": "impression"}  # moves no interest
-    best, second = items(shop.step({"item_id": "i1"}, shown))[:2]
-    shop.catalogue.put(Item(best, available=False))
-    assert items(shop.step(shown))[0] == second
-    shop.catalogue.remove(second)
-    shop.catalogue.put(Item(best))
-    again = items(shop.step(shown))
-    assert (again[0], second in again) == (best, False)
-
-
-def test_a_new_item_with_an_embedding_is_listed_to_who_likes_it(shop: Shop) -> None:
-    for n in range(1, 201):
-        shop.catalogue.put(Item(f"i{n}"))
-    like = shop.engine.model.embeddings[5].tolist()
-    shop.catalogue.put(Item("new", embedding=tuple(like)))
-    assert items(shop.step({"item_id": "i5", "type": "purchase"}))[0] == "new"
-
-
-def test_a_new_item_without_an_embedding_waits_with_a_neutral_prior(decay_bundle: Bundle) -> None:
-    shop = Shop(decay_bundle, home=Placement(k=300))
-    for n in range(1, 201):
-        shop.catalogue.put(Item(f"i{n}"))
-    shop.catalogue.put(Item("new"))
-    (record,) = lists(shop.step({"item_id": "i1"}))
-    scores = {item.item_id: item.score for item in record.lists["home"].items}
-    prior = 1 / (1 + np.exp(-np.median(decay_bundle.biases[1:])))
-    assert scores["new"] == pytest.approx(prior, abs=1e-5)
-
-
-def test_more_new_items_than_spare_rows(shop: Shop) -> None:
-    before = shop.engine.model.rows
-    for n in range(before + 10):
-        shop.catalogue.put(Item(f"new {n}"))
-    result = shop.step({"item_id": f"new {before + 5}"}, {"item_id": "i1"})
-    assert shop.engine.model.rows > before
-    assert (result.unknown_items, len(items(result))) == (0, 10)
-
-
-def test_an_event_for_an_unknown_item_yields_a_list(shop: Shop) -> None:
-    result = shop.step({"item_id": "never heard of"})
-    assert (result.unknown_items, len(items(result))) == (1, 10)
-    assert {item.reason.code for item in lists(result)[0].lists["home"].items} == {"popular"}
-
-
-def test_placements_list_their_kinds(decay_bundle: Bundle) -> None:
-    shop = Shop(decay_bundle, home=Placement(), offers=Placement(kinds=("coupon",)))
-    shop.catalogue.put(Item("i1"))
-    shop.catalogue.put(Item("ten off", kind="coupon"))
-    result = shop.step({"item_id": "i2"})
-    assert (items(result, "home"), items(result, "offers")) == (["i1"], ["ten off"])
-    assert result.lists_by_arm == {"home": 1, "offers": 1}
 
 
 def test_the_reason_is_the_interaction_that_speaks_for_the_item_most(shop: Shop) -> None:
@@ -427,15 +240,6 @@ def test_a_batch_replayed_after_a_change_of_model_is_listed_by_the_new_one(
     assert items(after.step(events[1], applied=102)) == wanted
 
 
-def test_a_tombstone_takes_out_the_only_item_of_a_catalogue(decay_bundle: Bundle) -> None:
-    shop = Shop(decay_bundle)
-    shop.catalogue.remove("i5")
-    assert "i5" not in items(shop.step({"item_id": "i4"}))
-    shop.catalogue.put(Item("i6"))
-    shop.catalogue.remove("i6")
-    assert items(shop.step({"item_id": "i4"})) == []
-
-
 @pytest.mark.parametrize("unknown_type", [10, 12, 15])
 def test_a_remembered_type_of_a_later_version_is_nobodys_reason(
     shop: Shop, unknown_type: int
@@ -450,54 +254,6 @@ def test_a_remembered_type_of_a_later_version_is_nobodys_reason(
     assert reasons <= {"i7", None}
 
 
-def test_a_window_ends_after_its_last_second_and_for_what_was_seen_alone(
-    decay_bundle: Bundle,
-) -> None:
-    def listed(age_s: int) -> set[str]:
-        rules = Placement(k=200, exclude_seen=True, seen_window_s=3600.0)
-        shop = Shop(decay_bundle, home=rules)
-        then = {"event_time_ms": NOW_MS - 1000 * age_s}
-        shop.step({"item_id": "i1", **then})
-        shop.step({"item_id": "i2", "type": "purchase", **then})
-        shop.step({"item_id": "i3", "type": "dislike", **then})
-        return set(items(shop.step({"item_id": "i4"})))
-
-    assert not listed(3600) & {"i1", "i2", "i3"}
-    assert listed(3601) & {"i1", "i2", "i3"} == {"i1"}
-
-
-def test_a_new_price_shows_in_the_next_list(shop: Shop) -> None:
-    def prices() -> list[Any]:
-        (record,) = lists(shop.step({"item_id": "i1"}))
-        listed = {item.item_id: item.price for item in record.lists["home"].items}
-        return [listed["i5"], listed["i6"]]
-
-    shop.catalogue.put(Item("i5"))
-    shop.catalogue.put(Item("i6", price=2.55))
-    assert prices() == [msgspec.UNSET, 2.55]
-    shop.catalogue.put(Item("i5", price=7))
-    shop.catalogue.put(Item("i6", price=0.1))
-    assert prices() == [7, 0.1]
-    shop.catalogue.put(Item("i6"))
-    assert prices() == [7, msgspec.UNSET]
-
-
-def test_an_item_that_comes_after_the_first_list_is_named(shop: Shop) -> None:
-    shop.step({"item_id": "i1"})
-    table = shop.engine.model.embeddings
-    for number in range(3):
-        shop.catalogue.put(Item(f"new {number}", embedding=tuple(table[5 + number].tolist())))
-        for row in range(1, 40):
-            shop.catalogue.put(Item(f"i{row}"))
-    found = {
-        item
-        for number in range(3)
-        for item in items(shop.step({"item_id": f"i{5 + number}", "user_id": f"u{number}"}))
-    }
-    assert {"new 0", "new 1", "new 2"} <= found
-    assert found <= {f"i{row}" for row in range(1, 40)} | {"new 0", "new 1", "new 2"}
-
-
 def test_a_step_tells_its_records_and_refused_states(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -506,9 +262,3 @@ def test_a_step_tells_its_records_and_refused_states(
     monkeypatch.setattr(shop.engine.model, "update", lambda *inputs: nothing)
     result = shop.engine.step([Part(shop.shard, batch)], NOW_MS)
     assert (result.records, result.refused_states) == (3, 2)
-
-
-def test_a_score_that_is_written_as_nought_is_not_listed(decay_bundle: Bundle) -> None:
-    shop = Shop(decay_bundle, home=Placement(k=10, beta=1000.0))
-    (record,) = lists(shop.step({"item_id": "i1"}))
-    assert all(item.score > 0 for item in record.lists["home"].items)

@@ -37,7 +37,7 @@ from stream.core.statistics.merged import ItemCounts, Merged
 from stream.core.statistics.segments import MergedSegments
 from stream.core.users import Users
 from stream.placements import Caps, Explore, Pin
-from tests.unit.test_engine import NOW_MS, Shop, lists
+from tests.support.engine import NOW_MS, Shop, lists
 
 WEIGHTS = {"click": 0.2, "purchase": 1.0, "dislike": -0.8}
 DAY_S = 86_400.0

@@ -18,7 +18,7 @@ from stream.core.users import Users
 from stream.core.wire import Layout, decode_values
 from stream.errors import SettingsError
 from stream.placements import Frequency
-from tests.unit.test_engine import NOW_MS, Shop, items
+from tests.support.engine import NOW_MS, Shop, items
 
 DAY_MS = 86_400_000
 

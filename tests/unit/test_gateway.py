@@ -1,4 +1,4 @@
-"""The gateway's routes, streams and document, over a view and a producer without brokers."""
+"""The gateway's routes and document, over a view and a producer without brokers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry
 
 from stream import metrics
-from stream.gateway import app, routes, streams
+from stream.gateway import app, routes
 from stream.gateway.app import gateway_app
 from stream.gateway.lists import one_line, placement_of
 from stream.gateway.openapi import document
@@ -24,25 +24,17 @@ from tests.support import openapi
 from tests.support.gateway import (
     NOW_MS,
     PARTITIONS,
+    Client,
     Consumed,
     FakeProducer,
     filled,
     record_of,
+    refused,
     serve,
     settings_with,
 )
 
-Client = TestClient[Any, Any]
 CLICK = {"user_id": "u1", "item_id": "i1", "type": "click", "event_time_ms": NOW_MS}
-
-
-async def refused(client: Client, method: str, path: str, **options: Any) -> tuple[int, str]:
-    """Status and reason of a request that is not done; its form is the same whatever it is."""
-    async with client.request(method, path, **options) as response:
-        body = await response.json()
-        assert set(body) <= {"error", "message", "partition", "rejections"}
-        assert body["message"]
-        return response.status, body["error"]
 
 
 # -- reading ---------------------------------------------------------------------------------
@@ -271,6 +263,29 @@ def test_a_body_that_is_none_is_refused() -> None:
     serve(check, settings=settings_with(max_body_bytes=200_000))
 
 
+def test_a_body_that_does_not_come_or_is_packed_wrongly_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(routes, "BODY_WITHIN_S", 0.05)
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"["
+        await asyncio.sleep(0.5)
+        yield b"]"
+
+    async def check(client: Client) -> None:
+        headers = {"Content-Type": "application/json"}
+        async with client.post("/v1/clicks", data=slowly(), headers=headers) as response:
+            assert response.status == 408
+            assert (await response.json())["error"] == "body_too_slow"
+        packed = headers | {"Content-Encoding": "deflate"}
+        async with client.post("/v1/clicks", data=b"xxxx", headers=packed) as response:
+            assert response.status == 400
+            assert (await response.json())["error"] == "bad_body"
+
+    serve(check)
+
+
 # -- asking and forgetting -----------------------------------------------------------------------
 
 
@@ -324,166 +339,6 @@ def test_a_user_is_forgotten_and_the_receipt_returned() -> None:
     serve(check, producer=producer)
     topic, key, value = producer.sent[0]
     assert (topic, key, json.loads(value)["user_id"]) == ("erasures", b"u1", "u1")
-
-
-# -- streams -------------------------------------------------------------------------------------
-
-
-async def events(response: Any, count: int) -> list[dict[str, str]]:
-    """The next events of a stream, by the names of their lines."""
-    found: list[dict[str, str]] = []
-    while len(found) < count:
-        event = {}
-        while line := (await response.content.readline()).decode().rstrip("\n"):
-            name, _, value = line.partition(":")
-            event[name or "comment"] = value.strip()
-        if event and "retry" not in event:
-            found.append(event)
-    return found
-
-
-def test_a_stream_has_the_newest_at_once_and_what_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    view = filled(record_of("u1", offset=3))
-    monkeypatch.setattr(streams, "HEARTBEAT_S", 0.05)
-    monkeypatch.setattr(streams, "LOOK_EVERY_S", 0.02)
-
-    async def check(client: Client) -> None:
-        async with client.get("/v1/users/u1/stream") as response:
-            assert response.content_type == "text/event-stream"
-            first, beat = await events(response, 2)
-            assert (first["event"], json.loads(first["data"])["user_id"]) == ("lists", "u1")
-            assert first["id"] == f"{record_of('u1').partition}:3"
-            assert set(beat) == {"comment"}
-            view.put([record_of("u2", offset=4), record_of("u1", offset=5)])
-            view.put([record_of("u1", offset=6)])
-            (newest,) = [e for e in await events(response, 1) if "id" in e]
-            assert newest["id"].endswith(":6"), "one that is already old was sent"
-            view.put([Consumed(b"u1", None, record_of("u1").partition, 7)])
-            (gone,) = [e for e in await events(response, 1) if "event" in e]
-            assert (gone["event"], gone["data"]) == ("forgotten", "{}")
-
-    serve(check, view)
-
-
-def test_a_reader_who_left_makes_room_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "LOOK_EVERY_S", 0.02)
-
-    async def check(client: Client) -> None:
-        for _ in range(3):
-            async with client.get("/v1/users/u1/stream") as response:
-                assert response.status == 200
-                await response.content.readline()
-            await asyncio.sleep(0.2)
-
-    serve(check, filled(record_of("u1")), settings=settings_with(max_streams=1))
-
-
-def test_a_body_that_does_not_come_or_is_packed_wrongly_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(routes, "BODY_WITHIN_S", 0.05)
-
-    async def slowly() -> AsyncIterator[bytes]:
-        yield b"["
-        await asyncio.sleep(0.5)
-        yield b"]"
-
-    async def check(client: Client) -> None:
-        headers = {"Content-Type": "application/json"}
-        async with client.post("/v1/clicks", data=slowly(), headers=headers) as response:
-            assert response.status == 408
-            assert (await response.json())["error"] == "body_too_slow"
-        packed = headers | {"Content-Encoding": "deflate"}
-        async with client.post("/v1/clicks", data=b"xxxx", headers=packed) as response:
-            assert response.status == 400
-            assert (await response.json())["error"] == "bad_body"
-
-    serve(check)
-
-
-def test_of_an_ipv6_address_the_network_counts() -> None:
-    assert app._network("2001:db8::1:2:3:4") == app._network("2001:db8::9") == "2001:db8::/64"
-    assert (app._network("10.0.0.7"), app._network("")) == ("10.0.0.7", "")
-
-
-def test_a_stream_may_be_of_one_placement() -> None:
-    view = filled(record_of("u1", placement="cart"), Consumed(b"odd", b"no record", 0, 0))
-
-    async def check(client: Client) -> None:
-        async with client.get("/v1/users/u1/stream?placement=home") as response:
-            await response.content.readline()
-            view.put([record_of("u1", offset=1, placement="home")])
-            (event,) = await events(response, 1)
-            told = json.loads(event["data"])
-            assert (told["placement"], event["id"].split(":")[1]) == ("home", "1")
-        async with client.get("/v1/users/odd/stream?placement=home") as response:
-            assert response.status == 200
-
-    serve(check, view)
-
-
-def test_no_more_streams_than_allowed_and_none_left_behind() -> None:
-    view = filled(record_of("u1"))
-
-    async def check(client: Client) -> None:
-        async with client.get("/v1/users/u1/stream") as response:
-            await events(response, 1)
-            assert metrics.GATEWAY_STREAMS._value.get() == 1
-            path = "/v1/users/u1/stream"
-            assert await refused(client, "GET", path) == (503, "too_many_streams")
-            # The application's end ends it.
-            await client.app.shutdown()
-            assert await response.content.read() == b""
-        assert metrics.GATEWAY_STREAMS._value.get() == 0
-        assert view._watchers == {}
-
-    serve(check, view, settings=settings_with(max_streams=1))
-
-
-def test_no_stream_begins_once_all_are_ended() -> None:
-    async def check(client: Client) -> None:
-        await client.app.shutdown()
-        late = refused(client, "GET", "/v1/users/u1/stream")
-        assert await asyncio.wait_for(late, 5) == (503, "too_many_streams")
-
-    serve(check)
-
-
-def test_a_reader_that_takes_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "WRITE_WITHIN_S", 0.05)
-    view = filled(record_of("u1"))
-    whole = record_of("u1", offset=1)
-    much = whole._replace(value=(whole.value or b"") + b" " * 20_000_000)  # no socket holds that
-
-    async def check(client: Client) -> None:
-        assert client.port is not None
-        reader, writer = await asyncio.open_connection("127.0.0.1", client.port, limit=1024)
-        writer.write(b"GET /v1/users/u1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-        await reader.readuntil(b"data: ")
-        assert metrics.GATEWAY_STREAMS._value.get() == 1
-        view.put([much])
-        async with asyncio.timeout(5):
-            while metrics.GATEWAY_STREAMS._value.get():
-                await asyncio.sleep(0.02)
-        writer.close()
-
-    serve(check, view)
-    assert view._watchers == {}
-
-
-def test_a_slow_reader_keeps_one_record_waiting() -> None:
-    async def check() -> None:
-        view = filled()
-        watcher = view.watch(b"u1")
-        for offset in range(1000):
-            view.put([record_of("u1", offset=offset)])
-        held = await watcher.next()
-        assert held is not None
-        assert held.offset == 999
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(watcher.next(), 0.01)
-
-    asyncio.run(check())
 
 
 # -- the view --------------------------------------------------------------------------------------
@@ -564,6 +419,11 @@ def test_a_failure_is_told_without_what_it_was_about(caplog: pytest.LogCaptureFi
         serve(check, producer=Broken())
     assert "ValueError" in caplog.text
     assert "shopper" not in caplog.text
+
+
+def test_of_an_ipv6_address_the_network_counts() -> None:
+    assert app._network("2001:db8::1:2:3:4") == app._network("2001:db8::9") == "2001:db8::/64"
+    assert (app._network("10.0.0.7"), app._network("")) == ("10.0.0.7", "")
 
 
 def test_routes_of_others_are_left_alone() -> None:

@@ -19,8 +19,8 @@ from stream.core.statistics.counts import Counts, let_go_at_most
 from stream.core.statistics.fading import COUNTED, ROW, Fading
 from stream.core.statistics.merged import Merged
 from stream.errors import StateError
+from tests.support.engine import Shop
 from tests.support.parts import Part
-from tests.unit.test_engine import Shop
 
 NOW_MS = 1_795_000_000_000
 FADING = Fading(usual_ms=1000, recent_ms=100)

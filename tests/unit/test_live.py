@@ -24,7 +24,7 @@ from stream.errors import SettingsError, TopicError
 from stream.live import LiveSettings, SettingsFile
 from stream.revision import revision_of
 from tests.support.bundles import fixed_weights
-from tests.unit.test_engine import Shop, lists
+from tests.support.engine import Shop, lists
 
 FIRST = """\
 group = "shop"

@@ -17,7 +17,7 @@ from stream.core.policy.pacing import PACE_EVERY_MS, Pacing, pace
 from stream.core.statistics.counts import Counts
 from stream.core.statistics.fading import Fading
 from stream.core.statistics.merged import Merged
-from tests.unit.test_engine import NOW_MS, Shop, items
+from tests.support.engine import NOW_MS, Shop, items
 from tests.unit.test_trending import counted, tell
 
 DAY_S = 86_400.0

@@ -14,7 +14,7 @@ from stream.contracts import Item
 from stream.core.bundle import Bundle
 from stream.errors import SettingsError
 from stream.placements import Items, Rule, Shoppers
-from tests.unit.test_engine import NOW_MS, Shop, items, lists
+from tests.support.engine import NOW_MS, Shop, items, lists
 
 NOW = datetime.fromtimestamp(NOW_MS / 1000, UTC)
 HOUR = timedelta(hours=1)

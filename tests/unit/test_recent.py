@@ -25,9 +25,9 @@ from stream.core.users import Users
 from stream.core.wire import join, split
 from stream.errors import BundleError
 from tests.support.bundles import random_decay_bundle, recent_model
+from tests.support.engine import Shop, items, lists
 from tests.support.hostile_bundles import Fields, seal
 from tests.unit.test_bundle import reshape
-from tests.unit.test_engine import Shop, items, lists
 from tests.unit.test_model import random_log
 
 ITEMS, R = 60, 3

@@ -17,7 +17,7 @@ from stream.core.archive import read_arrays
 from stream.core.bundle import ITEMS, Bundle, _repurchase_s
 from stream.errors import BundleError
 from tests.support.bundles import random_decay_bundle
-from tests.unit.test_engine import NOW_MS, Shop, items
+from tests.support.engine import NOW_MS, Shop, items
 
 DAY_S = 86_400.0
 IDS = ["", "milk", "lamp", "soap"]

@@ -14,7 +14,7 @@ from stream.core.bundle import Bundle
 from stream.core.micro_batch import PartResult
 from stream.core.standing import Standing, extended
 from stream.placements import Pin
-from tests.unit.test_engine import NOW_MS, Shop, lists
+from tests.support.engine import NOW_MS, Shop, lists
 
 HOUR_S = 3600.0
 AGAIN = {"item_id": "i7"}  # the same interest, only stronger

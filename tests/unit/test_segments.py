@@ -32,7 +32,7 @@ from stream.core.statistics.segments import (
 from stream.errors import StateError
 from stream.kafka.sizes import changelog_batch_bytes
 from stream.placements import Explore
-from tests.unit.test_engine import NOW_MS
+from tests.support.engine import NOW_MS
 
 SHAPE = (3, 4)
 HALF_MS = 1000.0

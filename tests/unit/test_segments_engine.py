@@ -22,8 +22,8 @@ from stream.core.statistics.segments import (
 )
 from stream.placements import Explore
 from tests.support.bundles import counts_key_in, random_decay_bundle
+from tests.support.engine import NOW_MS, Shop
 from tests.support.parts import Part
-from tests.unit.test_engine import NOW_MS, Shop
 
 HOME = Placement(k=5, explore=Explore(temperature=0.5))
 SEEN = {"item_id": "i3", "type": "impression", "placement": "home"}

@@ -18,7 +18,7 @@ from stream.placements import Explore, Items, Rule, Shoppers
 from stream.settings.weights import Weights
 from tests.support.adopting import adopt
 from tests.support.bundles import random_decay_bundle, recent_model, with_last_items
-from tests.unit.test_engine import NOW_MS, Shop, lists
+from tests.support.engine import NOW_MS, Shop, lists
 
 HOUR_MS = 3_600_000
 KINDS = ["click", "add_to_cart", "view", "add_to_cart", "dislike", "add_to_cart", "like"]

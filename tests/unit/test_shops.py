@@ -10,7 +10,7 @@ import pytest
 from stream.config import Placement
 from stream.contracts import Item
 from stream.core.bundle import Bundle
-from tests.unit.test_engine import Shop, items, lists
+from tests.support.engine import Shop, items, lists
 
 SELLS = {"near": ("i7", "i8", "i9"), "far": ("i50", "i51"), "empty": ()}
 

@@ -21,8 +21,8 @@ from stream.kafka.sizes import lists_bytes
 from stream.placements import CONTROL, Explore, Pin, Variant
 from stream.settings.quality import Quality
 from tests.support.desk import Desk
+from tests.support.engine import NOW_MS, Shop, lists
 from tests.unit import test_live_quality
-from tests.unit.test_engine import NOW_MS, Shop, lists
 
 KEYS = [b"u%d" % number for number in range(20_000)]
 

@@ -17,7 +17,7 @@ from stream.core.bundle import Bundle
 from stream.core.policy.bids import Bids, Found
 from stream.placements import Caps, PriceBand
 from tests.support.bundles import random_decay_bundle
-from tests.unit.test_engine import NOW_MS, Shop, items, lists
+from tests.support.engine import NOW_MS, Shop, items, lists
 
 DAY_S = 86_400.0
 OPEN: dict[str, Any] = {"k": 200, "exclude_seen": False, "exclude_bought": False}

@@ -24,7 +24,7 @@ from stream.revision import revision_of
 from stream.settings.weights import Weights
 from tests.support.adopting import adopt
 from tests.support.bundles import fixed_weights
-from tests.unit.test_engine import NOW_MS, Shop, items, lists
+from tests.support.engine import NOW_MS, Shop, items, lists
 from tests.unit.test_model import random_log
 
 OTHER = Weights(click=-0.7, view=3.0, half_lives_s=(3600.0, 60.0))

@@ -21,7 +21,7 @@ from stream.placements import Items, Pin, Rule, Shoppers
 from stream.words.settings import Wording
 from stream.words.templates import CODES, MAX_TITLE, NAMELESS, Words, parse
 from tests.support.desk import PLACEMENTS, Desk
-from tests.unit.test_engine import Shop, lists
+from tests.support.engine import Shop, lists
 
 LANGUAGES = sorted(
     file.name.removesuffix(".toml")
