@@ -33,19 +33,24 @@ class Package(NamedTuple):
     version: str
 
 
+class Read(NamedTuple):
+    """How many advisories were read of an ecosystem, and the newest one's day ("2026-11-26")."""
+
+    count: int = 0
+    newest: str = ""
+
+
 class Looked(NamedTuple):
     """What was found.
 
     Attributes
     ----------
     holes : package -> ids of the advisories that name its version
-    advisories : ecosystem -> how many were read
-    newest : day of the newest, as "2026-11-26"
+    advisories : by ecosystem
     """
 
     holes: dict[Package, list[str]]
-    advisories: dict[str, int]
-    newest: str
+    advisories: dict[str, Read]
 
 
 def look(folder: Path, packages: Iterable[Package]) -> Looked:
@@ -59,8 +64,7 @@ def look(folder: Path, packages: Iterable[Package]) -> Looked:
     for package in packages:
         by_name.setdefault(_plain(package.name), []).append(package)
     holes: dict[Package, list[str]] = {}
-    counted: dict[str, int] = {}
-    newest = ""
+    counted: dict[str, Read] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix not in (".json", ".yaml", ".yml") or path.is_dir():
             continue
@@ -68,9 +72,10 @@ def look(folder: Path, packages: Iterable[Package]) -> Looked:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise _unreadable(path, error) from None
+        days = re.findall(r"""modified["']?: *["']?([\d-]{10})""", text)
         for ecosystem in set(re.findall(r"""ecosystem["']?: *["']?(\w+)""", text)):
-            counted[ecosystem] = counted.get(ecosystem, 0) + 1
-        newest = max([newest, *re.findall(r"""modified["']?: *["']?([\d-]{10})""", text)])
+            count, newest = counted.get(ecosystem, Read())
+            counted[ecosystem] = Read(count + 1, max([newest, *days]))
         if by_name.keys().isdisjoint(map(_plain, _NAMED.findall(text))):
             continue
         try:
@@ -79,7 +84,7 @@ def look(folder: Path, packages: Iterable[Package]) -> Looked:
                 holes.setdefault(package, []).append(str(advisory["id"]))
         except _BROKEN as error:
             raise _unreadable(path, error) from None
-    return Looked(holes, counted, newest)
+    return Looked(holes, counted)
 
 
 def _unreadable(path: Path, error: Exception) -> SystemExit:

@@ -14,6 +14,7 @@ import argparse
 import json
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -51,6 +52,14 @@ sys.exit(str(wrong) if wrong else 0)
 """
 
 
+NOT_ALL = 3
+VERDICTS = {
+    0: "Everything that is locked was looked up; nothing is known against it.",
+    1: "Something is known against what is locked, or a package is not known at all: see above.",
+    NOT_ALL: "Not all was audited: of what is called so below nothing is known, good or bad.",
+}
+
+
 class Audited(NamedTuple):
     """What was found of one lock.
 
@@ -83,25 +92,55 @@ def pins(lock: str) -> list[tuple[str, str]]:
 
 
 def audit(folder: Path | None = None) -> int:
-    """Look up everything that is locked, and sum it up; 0 only when all is clean.
+    """Look up everything that is locked, and sum it up.
 
-    Jars apart, of which no registry tells: without a folder of advisories they are named, no more.
+    Returns
+    -------
+    0 : every package was looked up, and nothing is known against any
+    1 : something is known against one, or the service knows nothing of one
+    2 : the folder holds no advisories
+    3 : nothing is known against what was looked up, but nobody was asked about the rest
     """
     by = ""
     if folder is not None:
         looked = look(folder, [one for _, packages in locked() for one in packages])
+        if not looked.advisories:
+            print(
+                f"error: {folder} holds no advisories in OSV's form (JSON, YAML): name a copy of "
+                "PyPA's or GitHub's advisory database, or an export of OSV's",
+                file=sys.stderr,
+            )
+            return 2
         found = [read_advisories(looked, lock, packages) for lock, packages in locked()]
-        by = f", by {sum(looked.advisories.values()):,} advisories up to {looked.newest}"
-        is_clean = all(one.is_clean for one in found)
+        by = ", by " + _told(looked)
     else:
-        found = [*map(ask_pip_audit, LOCKS), ask_npm_audit()]
-        is_clean = all(one.is_clean for one in found)
-        found.append(Audited(_name(JARS), None))
-        print(f"{_name(JARS)}: not audited: no registry tells of jars")
-    print()
+        found = [*map(ask_pip_audit, LOCKS), ask_npm_audit(), Audited(_name(JARS), None)]
+        print(
+            f"{_name(JARS)}: not audited: no registry tells of jars; `make audit "
+            "ADVISORIES=FOLDER` goes by advisories of Maven that lie there"
+        )
+    code = verdict(found)
+    print(f"\n{VERDICTS[code]}\n")
     for line in summary(found, time.strftime("%Y-%m-%d", time.gmtime()) + by):
         print(line)
-    return int(not is_clean)
+    return code
+
+
+def verdict(found: Sequence[Audited]) -> int:
+    """The exit code of an audit that asked."""
+    if any(one.hurt or one.unknown for one in found):
+        return 1
+    return 0 if all(one.is_clean for one in found) else NOT_ALL
+
+
+def _told(looked: Looked) -> str:
+    """What was gone by: "2,661 advisories of PyPI up to 2024-10-10, 3 of npm up to ..."."""
+    first, *others = [
+        (read.count, f"of {ecosystem} up to {read.newest or 'no day'}")
+        for ecosystem, read in sorted(looked.advisories.items())
+    ]
+    words = [f"{first[0]:,} advisories {first[1]}", *(f"{n:,} {which}" for n, which in others)]
+    return ", ".join(words)
 
 
 def _name(path: Path) -> str:
@@ -144,8 +183,12 @@ def ask_pip_audit(lock: str) -> Audited:
     """Ask the vulnerability service about every package of a lock."""
     command = [TOOLS / "pip-audit", "--disable-pip", "--require-hashes", "-r", str(ROOT / lock)]
     command += ["--format", "json", "--progress-spinner", "off"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
     print(lock, end=": ")
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        print(f"{_name(TOOLS)} has no pip-audit (`make audit` puts it there): not audited.")
+        return Audited(lock, None)
     return read_pip_audit(lock, done.stdout)
 
 
@@ -201,6 +244,9 @@ def read_npm_audit(lock: str, said: str) -> Audited:
     for name, package in hurt.items():
         mended = "" if package.get("fixAvailable") else ", not mended yet"
         print(f"{name} {package['range']}: {package['severity']}{mended}")
+    if not packages:
+        print("npm looked at no package: not audited.")
+        return Audited(lock, None)
     if not hurt:
         print(f"{packages} packages, no known vulnerability")
     return Audited(lock, packages, len(hurt))
@@ -211,6 +257,12 @@ def sbom() -> int:
     command = [TOOLS / "cyclonedx-py", "environment", str(RUNTIME), "--validate"]
     command += ["--pyproject", str(ROOT / "pyproject.toml"), "--mc-type", "application"]
     command += ["--sv", "1.6", "--output-reproducible", "--of", "JSON", "-o", str(SBOM)]
+    if not TOOLS.is_dir() or not RUNTIME.exists():
+        print(
+            f"error: {_name(TOOLS)} and {_name(RUNTIME)} are not there: `make sbom` makes them",
+            file=sys.stderr,
+        )
+        return 1
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         print(f"error: cyclonedx-py: {done.stderr.strip()}")

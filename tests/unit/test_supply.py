@@ -146,6 +146,11 @@ HURT = {"bad": {"range": "<2", "severity": "high", "fixAvailable": False}}
         (npm_said(HURT), supply.Audited("lock", 3, 1), "bad <2: high, not mended yet"),
         ('{"message": "405 Method Not Allowed"}', supply.Audited("lock", None), "does not answer"),
         ("", supply.Audited("lock", None), "not installed"),
+        (
+            '{"vulnerabilities": {}, "metadata": {"dependencies": {"total": 0}}}',
+            supply.Audited("lock", None),
+            "no package: not audited",
+        ),
     ],
 )
 def test_what_npm_says_is_summed_up(
@@ -178,7 +183,40 @@ def test_an_audit_ends_with_the_table_of_the_page(
     monkeypatch.setattr(supply, "ask_npm_audit", lambda: supply.Audited("npm", 3))
     assert supply.audit() == 1
     monkeypatch.setattr(supply, "ask_pip_audit", lambda lock: supply.Audited(lock, 9))
-    assert supply.audit() == 0
+    capsys.readouterr()
+    assert supply.audit() == supply.NOT_ALL, "nobody was asked about jars"
+    assert "Not all was audited" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("found", "code"),
+    [
+        ([supply.Audited("a", 9), supply.Audited("b", 1)], 0),
+        ([supply.Audited("a", 9), supply.Audited("b", None)], 3),
+        ([supply.Audited("a", 9, 1), supply.Audited("b", None)], 1),
+        ([supply.Audited("a", 9, 0, 1)], 1),
+    ],
+)
+def test_what_nobody_was_asked_about_is_not_clean(found: list[supply.Audited], code: int) -> None:
+    assert supply.verdict(found) == code
+
+
+def test_without_any_source_an_audit_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(supply, "TOOLS", supply.ROOT / "build" / "nowhere")
+    assert supply.main(["audit"]) == 3
+    said = capsys.readouterr().out
+    assert "build/nowhere has no pip-audit (`make audit` puts it there): not audited." in said
+    assert "npm is not installed" in said
+    assert "jars.txt: not audited: no registry tells of jars; `make audit ADVISORIES=" in said
+    assert said.count("| not audited |") == len(supply.LOCKS) + 2
+    assert supply.VERDICTS[0] not in said
+    assert supply.main(["audit", str(tmp_path)]) == 2
+    assert f"error: {tmp_path} holds no advisories" in capsys.readouterr().err
+    assert supply.main(["sbom"]) == 1
+    assert "`make sbom` makes them" in capsys.readouterr().err
 
 
 def advisory(ecosystem: str, name: str, **affected: Any) -> dict[str, Any]:
@@ -218,7 +256,7 @@ def test_an_advisory_names_the_versions_of_its_ranges(
     (tmp_path / "deep" / "b.yaml").write_text(yaml.safe_dump({**told, "withdrawn": "2026-01-03"}))
     looked = look(tmp_path, [package, *others])
     assert looked.holes == ({package: [told["id"]]} if named else {})
-    assert (looked.advisories, looked.newest) == ({ecosystem: 2}, "2026-01-02")
+    assert looked.advisories == {ecosystem: (2, "2026-01-02")}
 
 
 @pytest.mark.parametrize(
@@ -256,12 +294,16 @@ def test_an_audit_goes_by_a_folder_of_advisories(
     assert f"requirements-uv.lock: {name} {version}: A-{name}\n" in said
     assert "requirements-gpu.lock: " in said
     assert "jars.txt: not audited: the folder has no advisories of Maven" in said
-    assert re.search(r"^`make audit` on .*, by 1 advisories up to 2026-01-02:$", said, re.MULTILINE)
+    assert re.search(
+        r"^`make audit` on .*, by 1 advisories of PyPI up to 2026-01-02:$", said, re.MULTILINE
+    )
     assert "| `requirements-uv.lock` | 1 | 1 | 0 |" in said
     for ecosystem in ("PyPI", "npm", "Maven"):
         (tmp_path / f"{ecosystem}.yaml").write_text(yaml.safe_dump(advisory(ecosystem, "none")))
     (tmp_path / "a.yaml").unlink()
+    capsys.readouterr()
     assert supply.main(["audit", str(tmp_path)]) == 0
+    assert supply.VERDICTS[0] in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
