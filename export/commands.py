@@ -1,7 +1,7 @@
 """The commands of `freshet-export`: train, evaluate, show. In: arguments. Out: text, an exit code.
 
-Exit codes: 0 done, 1 a fault was found, 2 usage, 130 interrupted. Progress goes to stderr, results
-to stdout. Must not know: how models work.
+Exit codes: 0 done, 1 a fault was found, 2 usage, 130 interrupted, 141 nobody reads the output.
+Progress goes to stderr, results to stdout. Must not know: how models work.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from export.training.run_card import read_card
 from export.writing import check_writable
 from stream.core.bundle import Bundle
 from stream.core.model import Model
-from stream.errors import EXIT_INTERRUPTED, FreshetError, UsageError
+from stream.errors import EXIT_INTERRUPTED, FreshetError, ReaderGoneError, UsageError
+from stream.output import whole_output
 from stream.terminal import LINES, printable, printable_json
 
 EXAMPLES = {
@@ -55,9 +56,12 @@ EXAMPLES = {
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; see `export.cli.main`."""
     try:
-        options = parser().parse_args(arguments)
-        with watched():
-            options.run(options)
+        with whole_output():
+            options = parser().parse_args(arguments)
+            with watched():
+                options.run(options)
+    except ReaderGoneError as error:
+        return error.exit_code
     except FreshetError as error:
         print(f"error: {printable(str(error), keep=LINES)}", file=sys.stderr)
         return error.exit_code

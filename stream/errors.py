@@ -4,6 +4,8 @@
     |-- UsageError                  exit code 2: the caller can mend it
     |   |-- SettingsError           a setting is missing, unknown or has a wrong value
     |   `-- TrainingError           a training ended before its time, or cannot go on
+    |-- OutputError                 standard output cannot be written
+    |   `-- ReaderGoneError         its reader closed it: exit code 141, without a word
     |-- RecordError                 one record cannot be used; it goes to the dead letters
     |-- BundleError                 a model bundle is damaged, wrong or too old
     |   `-- ProviderError           the execution provider asked for does not work here
@@ -24,6 +26,7 @@ from typing import Final
 
 EXIT_FATAL: Final = 70  # EX_SOFTWARE: a supervisor should start the worker again
 EXIT_INTERRUPTED: Final = 130
+EXIT_READER_GONE: Final = 141  # as a shell says it of a command that SIGPIPE ended
 
 
 class FreshetError(Exception):
@@ -44,6 +47,16 @@ class SettingsError(UsageError):
 
 class TrainingError(UsageError):
     """A training ended before its time, or cannot go on from what is kept of it."""
+
+
+class OutputError(FreshetError):
+    """Standard output cannot be written: what was printed there is not whole."""
+
+
+class ReaderGoneError(OutputError):
+    """Who read standard output has closed it, as `head` does; a command ends by it in silence."""
+
+    exit_code = EXIT_READER_GONE
 
 
 class RecordError(FreshetError):

@@ -1,9 +1,9 @@
 """Finds and runs a command. In: arguments. Out: an exit code, and a message when it is not 0.
 
 Turns every way in which a command can end into one clear message and an exit code: 0 done, 1 fault
-found, 2 usage or settings, 130 interrupted (the worker: 0 when it stopped in order, 70 when it
-ended itself). A command's module is imported only when that command runs, so that `freshet send`
-loads no model runtime. Holds no logic of a command.
+found, 2 usage or settings, 130 interrupted, 141 nobody reads the output any more (the worker: 0
+when it stopped in order, 70 when it ended itself). A command's module is imported only when that
+command runs, so that `freshet send` loads no model runtime. Holds no logic of a command.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from kafka.errors import KafkaError
 from stream.cli import COMMANDS, ends_at_once, raise_on_interrupt
 from stream.cli.common import examples, printable
 from stream.config import may_colour
-from stream.errors import EXIT_INTERRUPTED, FreshetError
+from stream.errors import EXIT_INTERRUPTED, FreshetError, ReaderGoneError
 from stream.log_lines import tells_json
+from stream.output import whole_output
 from stream.terminal import LINES
 
 log = logging.getLogger("freshet")
@@ -78,7 +79,7 @@ def freshet() -> None:
     """Streaming personalization: events in Kafka in, fresh recommendation lists out.
 
     Exit codes: 0 done (a worker: stopped in order), 1 fault found, 2 usage or settings, 70 the
-    worker ended itself to keep the states right, 130 interrupted.
+    worker ended itself to keep the states right, 130 interrupted, 141 nobody reads the output.
     """
 
 
@@ -91,9 +92,12 @@ def run(arguments: Sequence[str] | None) -> int:
     try:
         raise_on_interrupt()
         colour = None if may_colour() else False  # None: on terminals alone
-        code = freshet.main(arguments, prog_name="freshet", standalone_mode=False, color=colour)
+        with whole_output():
+            code = freshet.main(arguments, prog_name="freshet", standalone_mode=False, color=colour)
     except (KeyboardInterrupt, click.Abort):
         return EXIT_INTERRUPTED
+    except ReaderGoneError as error:
+        return error.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code

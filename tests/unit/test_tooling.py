@@ -25,7 +25,7 @@ ORDER = [
     {"bulk", "compiled", "errors"},
     {"declared"},
     {"allocator", "contracts", "metrics"},
-    {"listening", "secrets", "sections", "terminal"},
+    {"listening", "output", "secrets", "sections", "terminal"},
     {"log_lines", "placements", "words"},
     {"leaves", "settings"},
     {"checks", "described", "revision"},
