@@ -14,6 +14,7 @@ from typing import Any
 
 from export.comparing import report as told
 from export.comparing.compare import compare, cross_validate, learning_curve, rating_errors
+from export.comparing.floor import NoLogError, training_log
 from export.data.dataset import Log
 from export.data.options import CLEANING, first_given, minutes, open_log, open_split, until_of
 from export.data.sources import KAFKA
@@ -60,7 +61,11 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--test", type=Path, metavar="FILE", help="what --bundle is measured on")
     command.add_argument("--against", type=Path, metavar="DIR", help="a second bundle: paired test")
     command.add_argument(
-        "--baseline", type=Path, metavar="LOG", help="training log: trains the baseline beside it"
+        "--baseline",
+        type=Path,
+        metavar="LOG",
+        help="training log of --bundle, for the baseline beside it (default: the one that its "
+        "run.json names)",
     )
     command.add_argument(
         "--baseline-format",
@@ -204,7 +209,7 @@ def _bundle(options: argparse.Namespace, ks: tuple[int, ...], report: Report) ->
     asked = asked_of(
         options.test, options.format, options.since, report, options.scratch, until_of(options)
     )
-    trained_on = _training_log(options, report)
+    trained_on, unmeasured = _training_log(options, bundle, other, report)
     report(f"measuring {bundle.manifest.model} on {len(asked.queries):,} cases")
     given: dict[str, Any] = {"trained_on": trained_on, "whole_history": options.whole_history}
     measured = measure(bundle, asked, ks, **given)
@@ -212,14 +217,20 @@ def _bundle(options: argparse.Namespace, ks: tuple[int, ...], report: Report) ->
     if other is not None:
         report(f"measuring {other.manifest.model} of {options.against}")
         against = measure(other, asked, ks, **given)
-    baseline: Measured | Any = bundle.manifest.metrics.get("baseline")
-    if trained_on is not None:
+    baseline: Measured | told.Unmeasured
+    if unmeasured is not None:
+        baseline = unmeasured
+    elif trained_on is not None:
         report(f"training {BASELINE} on {len(trained_on):,} events")
         seen, bought = measured.leaves_out
         rules = PlacementRules(exclude_seen=seen, exclude_bought=bought)
         with loaded(train(BASELINE, trained_on)) as served:
             report(f"measuring {BASELINE}")
             baseline = measure_model(served, asked, ks, rules=rules, **given)
+    elif bundle.manifest.model == BASELINE or against is None:
+        baseline = measured
+    else:
+        baseline = against
     curve: list[Point] = []
     if options.diversity is not None:
         report(f"measuring {len(options.diversity)} strengths of diversity")
@@ -238,14 +249,22 @@ def _bundle(options: argparse.Namespace, ks: tuple[int, ...], report: Report) ->
         _charts(options.plots, bins, {}, ks[-1], report, curve)
 
 
-def _training_log(options: argparse.Namespace, report: Report) -> Log | None:
+def _training_log(
+    options: argparse.Namespace, bundle: Bundle, other: Bundle | None, report: Report
+) -> tuple[Log | None, told.Unmeasured | None]:
+    """What the baseline is trained on, or why there is nothing; neither where a bundle is it."""
     if options.baseline is None:
-        return None
+        if BASELINE in (one.manifest.model for one in (bundle, other) if one is not None):
+            return None, None
+        try:
+            return training_log(bundle, report, options.scratch), None
+        except NoLogError as error:
+            return None, told.Unmeasured(str(error), bundle.manifest.metrics.get("baseline"))
     same = _FORMAT_OF_BASELINE.get(options.format, options.format)
     form = options.baseline_format or same
     until = options.until if form == KAFKA else []
     of = {"log": options.baseline, "format": form, "until": until}
-    return open_log(argparse.Namespace(**{**vars(options), **of}), report)[0]
+    return open_log(argparse.Namespace(**{**vars(options), **of}), report)[0], None
 
 
 def _charts(

@@ -5,10 +5,9 @@ Must not know: where the figures come from.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from export.comparing.compare import Results, spread
 from export.comparing.plots import Points, chart, page
@@ -19,15 +18,42 @@ from export.training.train import BASELINE
 from export.writing import unwritable
 from stream.terminal import printable
 
+TOLD = ("recall@20", "ndcg@20", "mrr@20")  # of other lists
+
+
+class Unmeasured(NamedTuple):
+    """The baseline that could not be asked the same.
+
+    Attributes
+    ----------
+    why : the log that it is trained on is not at hand
+    held_out : what the bundle's manifest says of it, on the newest events of that log
+    """
+
+    why: str
+    held_out: Any
+
+    def lines(self) -> list[str]:
+        """For people."""
+        why = printable(self.why)
+        found = [f"baseline  not measured on these lists: {why}; give that log with --baseline LOG"]
+        figures = self.held_out if isinstance(self.held_out, dict) else {}
+        known = {name: figures.get(name) for name in TOLD}
+        if all(isinstance(value, int | float) for value in known.values()):
+            values = "  ".join(f"{name} {value:.4f}" for name, value in known.items())
+            other = f"{BASELINE} on the newest events of that log, which are other lists"
+            found.append(f"          {other}: {values}")
+        return found
+
 
 def bundle_text(
-    measured: Measured, baseline: Measured | Any, against: Measured | None = None
+    measured: Measured, baseline: Measured | Unmeasured, against: Measured | None = None
 ) -> str:
     """A measured bundle beside the baseline.
 
     Parameters
     ----------
-    baseline : measured on the same questions, or what the manifest says of it, or None: unknown
+    baseline : on the same questions; `measured` or `against` itself where that is the baseline
     against : another bundle, on the same questions
     """
     lines = [
@@ -40,14 +66,18 @@ def bundle_text(
             "that the bundle does not know"
         )
     others = {"baseline": baseline, "other": against}
-    known = {name: other for name, other in others.items() if isinstance(other, Measured)}
-    if "baseline" not in known:
-        told = "unknown; give its training log with --baseline"
-        if baseline is not None:
-            told = f"on the newest events of its training log: {printable(json.dumps(baseline))}"
-        lines.append(f"baseline  {told}")
+    known = {
+        name: other
+        for name, other in others.items()
+        if isinstance(other, Measured) and other is not measured
+    }
+    if baseline is against:
+        known.pop("baseline", None)
+    if isinstance(baseline, Unmeasured):
+        lines += baseline.lines()
     else:
-        lines.append(f"baseline  {BASELINE}, trained anew")
+        it = {id(measured): "the bundle itself", id(against): "the other bundle"}
+        lines.append(f"baseline  {it.get(id(baseline), f'{BASELINE}, trained anew')}")
     if against is not None:
         lines.append(f"other     {against.bundle_id}  {printable(against.model)}")
     tested = {name: measured.against(other) for name, other in known.items()}
@@ -73,19 +103,20 @@ def bundle_text(
 
 
 def bundle_json(
-    measured: Measured, baseline: Measured | Any, against: Measured | None = None
+    measured: Measured, baseline: Measured | Unmeasured, against: Measured | None = None
 ) -> dict[str, Any]:
     """The same as JSON: what was measured at the top, the others below."""
     found = measured.to_json()
-    if isinstance(baseline, Measured):
-        found["baseline"] = baseline.to_json()
-        found["against_baseline"] = measured.against(baseline)
+    if isinstance(baseline, Unmeasured):
+        found["baseline"] = {"measured": False, "give": "--baseline LOG", **baseline._asdict()}
     else:
-        of = {"of": "the newest events of its training log"}
-        found["baseline"] = "unknown" if baseline is None else {**of, **baseline}
+        found["baseline"] = baseline.to_json()
+        if baseline is not measured:
+            found["against_baseline"] = measured.against(baseline)
     if against is not None:
         found["other"] = against.to_json()
-        found["against_other"] = measured.against(against)
+        same = baseline is against
+        found["against_other"] = found["against_baseline"] if same else measured.against(against)
     return found
 
 

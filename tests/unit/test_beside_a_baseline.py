@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,10 +41,17 @@ def test_a_bundle_is_measured_beside_the_baseline(
     assert {"recall@8", "mrr@8", "cases", "k", "bundle_id", "confidence"} <= set(found)
     assert found["cases"] == 3
     assert found["recall@8"] == pytest.approx(2 / 3, abs=1e-6)
-    assert found["baseline"]["of"] == "the newest events of its training log"
+    assert found["baseline"]["model"] == "cooccurrence"
+    assert found["baseline"]["recall@8"] > 0
+    assert found["baseline"]["cases"] == 3
+    assert set(found["against_baseline"]["recall@8"]) == {"difference", "low", "high", "p"}
+    assert found["popularity_of"] == "training log"
     code, out, err = run(capsys, *asked)
     assert code == 0, err
-    assert "baseline  on the newest events of its training log" in out
+    assert "baseline  cooccurrence, trained anew" in out
+    assert re.search(
+        r"^recall@8 +0\.6667  0\.\d+ to 1\.0000 +[01]\.\d+  [+-]0\.\d+  [01]\.", out, re.M
+    )
     assert "1 of 3 targets are items that the bundle does not know" in out
     plots = tmp_path / "plots"
     more = ("--baseline", shop, "--baseline-format", "events", "--against", folder)
@@ -62,13 +71,78 @@ def test_a_bundle_is_measured_beside_the_baseline(
     assert re.search(r"^recall@8 +0\.6667  0\.\d+ to 1\.0000 ", out, re.M)
 
 
-def test_a_bundle_that_tells_no_baseline_has_an_unknown_one(
+def test_a_bundle_without_its_log_says_why_it_stands_alone_and_what_to_give(
     shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bundle = random_decay_bundle(tmp_path / "bundle", ITEMS, dim=8)
-    code, out, err = run(capsys, "evaluate", "--bundle", bundle.path, "--test", shop)
+    folder = tmp_path / "bundle"
+    assert run(capsys, "train", shop, "--out", folder, "--model", "decay")[0] == 0
+    asked = ("evaluate", "--bundle", folder, "--test", shop)
+
+    def told() -> tuple[str, dict[str, Any]]:
+        code, out, err = run(capsys, *asked)
+        assert code == 0, err
+        code, found, err = run(capsys, *asked, "--json")
+        assert code == 0, err
+        return out, json.loads(found)["baseline"]
+
+    test = shop.rename(tmp_path / "test.jsonl")
+    asked = ("evaluate", "--bundle", folder, "--test", test)
+    out, found = told()
+    assert re.search(
+        r"^baseline  not measured on these lists: .* is not there any more; ", out, re.M
+    )
+    assert "give that log with --baseline LOG" in out
+    assert re.search(r"newest events of that log, which are other lists: recall@20 0\.\d{4}", out)
+    assert (found["measured"], found["give"]) == (False, "--baseline LOG")
+    assert found["held_out"]["recall@20"] > 0
+    shop.write_text("".join(test.read_text().splitlines(keepends=True)[:-1]))
+    out, _ = told()
+    assert "holds other events now than the bundle was trained on" in out
+    (folder / "run.json").unlink()
+    out, found = told()
+    assert "no run.json beside the bundle names its training log" in found["why"]
+
+
+def test_what_a_strangers_card_names_is_a_file_or_nothing(
+    shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "bundle"
+    assert run(capsys, "train", shop, "--out", folder, "--model", "decay")[0] == 0
+    pipe, card = tmp_path / "pipe", json.loads((folder / "run.json").read_text())
+    os.mkfifo(pipe)
+    for settings, why in (
+        ({"log": str(pipe)}, "is not there any more"),
+        ({"format": "kafka"}, "trained on the topics"),
+        ({"log": 7}, "trained on the topics"),
+        ({"format": "rees46"}, "its training log cannot be read"),
+        ({"min_count": "7", "items": [8]}, "8, is not there any more"),
+    ):
+        changed = {**card, "settings": {**card["settings"], **settings}}
+        (folder / "run.json").write_text(json.dumps(changed))
+        code, out, err = run(capsys, "evaluate", "--bundle", folder, "--test", shop, "--json")
+        assert code == 0, err
+        assert why in json.loads(out)["baseline"]["why"]
+
+
+def test_a_bundle_that_is_the_baseline_says_so(
+    shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, other = tmp_path / "bundle", tmp_path / "other"
+    assert run(capsys, "train", shop, "--out", folder, "--model", "cooccurrence")[0] == 0
+    code, out, err = run(capsys, "evaluate", "--bundle", folder, "--test", shop)
     assert code == 0, err
-    assert "baseline  unknown" in out
+    assert "baseline  the bundle itself" in out
+    random_decay_bundle(other, ITEMS, dim=8)
+    asked = ("--bundle", other, "--against", folder, "--test", shop)
+    code, out, err = run(capsys, "evaluate", *asked, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["baseline"] == found["other"]
+    assert found["against_baseline"] == found["against_other"]
+    code, out, err = run(capsys, "evaluate", *asked)
+    assert code == 0, err
+    assert "baseline  the other bundle" in out
+    assert "other, difference, p" in out
 
 
 def test_the_baseline_leaves_out_what_the_bundle_leaves_out(
