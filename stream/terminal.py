@@ -41,6 +41,11 @@ def printable_json(text: str, *, keep: str = "") -> str:
     return "".join(_escaped(one) if _is_unsafe(one, keep) else one for one in text)
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things, by the name of one of them: `1 bad line`, `1,200 bad lines`."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
 def _is_unsafe(character: str, keep: str) -> bool:
     return unicodedata.category(character) in _UNSAFE_CATEGORIES and character not in keep
 

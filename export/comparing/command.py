@@ -33,6 +33,7 @@ from stream.core.model import Model
 from stream.errors import UsageError
 from stream.logs import FORMATS
 from stream.placements import MOST_DIVERSITY
+from stream.terminal import counted
 
 PREDICT_RATINGS = (AUTO, "mf")
 _FORMAT_OF_BASELINE = {PREFIXES: "sessions"}
@@ -210,7 +211,7 @@ def _bundle(options: argparse.Namespace, ks: tuple[int, ...], report: Report) ->
         options.test, options.format, options.since, report, options.scratch, until_of(options)
     )
     trained_on, unmeasured = _training_log(options, bundle, other, report)
-    report(f"measuring {bundle.manifest.model} on {len(asked.queries):,} cases")
+    report(f"measuring {bundle.manifest.model} on {counted(len(asked.queries), 'case')}")
     given: dict[str, Any] = {"trained_on": trained_on, "whole_history": options.whole_history}
     measured = measure(bundle, asked, ks, **given)
     against = None

@@ -26,6 +26,7 @@ from export.models.base import Run, Trained
 from export.models.ratings import Ratings, fit_ratings
 from export.training.train import BASELINE, Report, fit, loaded
 from stream.errors import UsageError
+from stream.terminal import counted
 
 SHARES = (0.125, 0.25, 0.5, 1.0)  # of the training events, in a learning curve
 
@@ -150,9 +151,8 @@ def cross_validate(
     for number, (older, cases) in enumerate(splits(), 1):
         results: Results = {}
         for name in dict.fromkeys((model, BASELINE)):
-            report(
-                f"split {number} of {count}: {name} on {len(older):,} events, {len(cases):,} cases"
-            )
+            asked = counted(len(cases), "case")
+            report(f"split {number} of {count}: {name} on {len(older):,} events, {asked}")
             given = parameters if name == model else {}
             with loaded(_settled(name, older, given, report, run)) as served:
                 results[name] = {

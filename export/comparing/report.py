@@ -16,7 +16,7 @@ from export.measuring.measure import Measured
 from export.measuring.metrics.calibration import Reliability
 from export.training.train import BASELINE
 from export.writing import unwritable
-from stream.terminal import printable
+from stream.terminal import counted, printable
 
 TOLD = ("recall@20", "ndcg@20", "mrr@20")  # of other lists
 
@@ -58,7 +58,8 @@ def bundle_text(
     """
     lines = [
         f"bundle    {measured.bundle_id}  {printable(measured.model)}, {measured.items:,} items",
-        f"measured  {measured.cases:,} lists of {measured.users:,} users; {measured.left_out}",
+        f"measured  {counted(measured.cases, 'list')} of {counted(measured.users, 'user')}; "
+        f"{measured.left_out}",
     ]
     if measured.unknown_targets:
         lines.append(

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from stream.contracts import Item, decode_item
 from stream.errors import RecordError, UsageError
 from stream.logs import BadLines, LoggedEvent, read_lines
+from stream.terminal import counted
 
 Float32 = npt.NDArray[np.float32]
 
@@ -114,7 +115,7 @@ def read_items(
         if len(found) == before:
             raise UsageError(f"{path}: holds no item{f' ({told[0]})' if told else ''}")
         if bad:
-            report(f"{path}: {len(bad):,} bad lines left out: {'; '.join(told)}")
+            report(f"{path}: {counted(len(bad), 'bad line')} left out: {'; '.join(told)}")
     return found
 
 

@@ -32,6 +32,7 @@ from stream.logs import (
     prefixes,
     read_lines,
 )
+from stream.terminal import counted
 
 __all__ = ["COLUMNS", "SESSION_GAP_MS", "Cases", "Log", "by_user", "read_cases", "read_log"]
 
@@ -189,14 +190,19 @@ def read_log(
     asides = Asides()
     unusable: Counter[str] = Counter()
     first_bad = ""
-    for file in files_of(path, format_name):
+    files = files_of(path, format_name)
+    for file in files:
         asides.bad = BadLines()
         for line in events_of(file, format_name, asides, until):
             columns.add(line)
         unusable.update(asides.bad.reasons())
-        first_bad = first_bad or _tell(file, asides.bad, report)
+        told = _tell(file, asides.bad, report)
+        if file != path:
+            told = told.replace("(", f"({file.name}, ", 1)
+        first_bad = first_bad or told
     if not columns.users:
-        raise UsageError(f"{path}: holds no event that can be used as {format_name}{first_bad}")
+        wanted = f"event that can be used as {format_name}"
+        raise UsageError(_why_nothing(path, files, wanted, first_bad))
     facts = asides.facts
     facts.join(items)
     return Log(
@@ -212,12 +218,25 @@ def read_log(
     )
 
 
-def _tell(path: Path, bad: BadLines, report: Report) -> str:
+def _why_nothing(path: Path, files: Sequence[Path], wanted: str, first_bad: str) -> str:
+    """What to say of a path without an event; `first_bad` from `_tell`."""
+    if not files:
+        return f"{path}: is a folder without files; give the path of an event log"
+    if all(file.is_file() and not file.stat().st_size for file in files):
+        return f"{path}: is empty; give a log that holds something"
+    if [path] == list(files):
+        return f"{path}: holds no {wanted}{first_bad}"
+    within = counted(len(files), "file")
+    return f"{path}: is a folder, and none of its {within} holds an {wanted}{first_bad}"
+
+
+def _tell(path: Path, lines: BadLines, report: Report) -> str:
     """Report bad lines, if any; the first one in brackets."""
-    told = [f"line {number}: {reason}" for number, reason in sorted(bad)]
+    told = [f"line {number}: {reason}" for number, reason in sorted(lines)]
     if told:
         more = f"; and {len(told) - _BAD_TOLD} more" if len(told) > _BAD_TOLD else ""
-        report(f"{path}: {len(told):,} bad lines left out: {'; '.join(told[:_BAD_TOLD])}{more}")
+        bad = counted(len(told), "bad line")
+        report(f"{path}: {bad} left out: {'; '.join(told[:_BAD_TOLD])}{more}")
     return f" ({told[0]})" if told else ""
 
 
@@ -246,7 +265,7 @@ def read_cases(path: Path, report: Report = lambda message: None) -> Cases:
             targets.append(items.setdefault(target, len(items)))
     first_bad = _tell(path, bad, report)
     if not users:
-        raise UsageError(f"{path}: holds no case that can be used as prefixes{first_bad}")
+        raise UsageError(_why_nothing(path, [path], "case that can be used as prefixes", first_bad))
     n = len(known)
     user = np.repeat(np.arange(len(users), dtype=np.int32), lengths)
     log = Log(

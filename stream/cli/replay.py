@@ -18,6 +18,7 @@ from stream.contracts import Kind
 from stream.errors import BrokerError
 from stream.kafka.cluster import Cluster
 from stream.logs import FORMATS, BadLines, read_events
+from stream.terminal import counted
 
 _UNDERWAY = 20_000  # records not yet acknowledged; more would only wait in this process
 _BAD_SHOWN = 10
@@ -175,7 +176,7 @@ def _report(log: Log, elapsed_s: float, as_json: bool) -> None:
         f"{elapsed_s:.1f} s, {len(log) / max(elapsed_s, 1e-9):,.0f}/s"
     )
     if log.bad:
-        click.echo(f"{len(log.bad):,} bad lines left out:", err=True)
+        click.echo(f"{counted(len(log.bad), 'bad line')} left out:", err=True)
         for number, reason in log.bad[:_BAD_SHOWN]:
             click.echo(f"  line {number}: {printable(reason)}", err=True)
         if len(log.bad) > _BAD_SHOWN:

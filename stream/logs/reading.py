@@ -66,11 +66,15 @@ def read_lines(
                 advance(raw.tell() - told)
                 told = raw.tell()
             advance(raw.tell() - told)
+    except IsADirectoryError:
+        raise UsageError(f"{path}: is a folder; give one file") from None
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file; give the path of an event log") from None
     except (OSError, EOFError, zlib.error) as error:
         raise UsageError(f"{path}: cannot be read ({error}); give a text or gzip file") from error
     except OtherFormatError as error:
+        if not path.stat().st_size:
+            raise UsageError(f"{path}: is empty; give a log that holds something") from None
         raise UsageError(f"{path}: not {log_format}, {error}: is --format right?") from None
 
 

@@ -122,17 +122,30 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "cut.gz").write_bytes(gzip.compress(b"x" * 1000)[:15])
     (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "none at all").mkdir()
+    (tmp_path / "lines").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "lines" / name).write_text("no JSON\n")
     for name, message in [
         ("none", "no such file"),
         ("binary", "holds no event .*line 1"),
         ("cut.gz", "cannot be read"),
-        ("empty", "holds no event"),
+        ("empty", "empty: is empty; give a log that holds something"),
+        ("none at all", "is a folder without files; give the path of an event log"),
+        ("lines", r"lines: is a folder, and none of its 2 files holds an event .* \(a, line 1: is"),
         (".", "cannot be read"),
     ]:
         with pytest.raises(UsageError, match=message):
             read_log(tmp_path / name, "events")
     with pytest.raises(UsageError, match="events, parquet, online-retail"):
         read_log(tmp_path / "none", "xml")
+    for format_name in ("rees46", "online-retail", "ratings", "parquet"):
+        with pytest.raises(UsageError, match="empty: is empty; give"):
+            read_log(tmp_path / "empty", format_name)
+    with pytest.raises(UsageError, match="empty: is empty; give"):
+        read_cases(tmp_path / "empty")
+    with pytest.raises(UsageError, match="lines: is a folder; give one file"):
+        read_cases(tmp_path / "lines")
 
 
 def test_online_retail_keeps_what_known_customers_bought(tmp_path: Path) -> None:
@@ -329,7 +342,7 @@ def test_one_bad_id_costs_its_line_and_no_other(
     assert {"3", "4", *" ".join(before).split()} <= set(log.items)
     assert not {"1,2", "{x}", "2\t3"} & set(log.items)
     (said,) = told
-    assert f"1 bad lines left out: line {len(before) + 1}: " in said
+    assert f"1 bad line left out: line {len(before) + 1}: " in said
     assert sum(log.unusable.values()) == 1
 
 
