@@ -147,10 +147,10 @@ def told(names: Sequence[str], weighed: Weighed) -> str:
     """What was found, in a line."""
     weights = ", ".join(f"{n} {w:.3f}" for n, w in zip(names, weighed.weights, strict=True))
     alone = ", ".join(f"{n} {worth:.4f}" for n, worth in zip(names, weighed.alone, strict=True))
+    seen = "without" if weighed.exclude_seen else "with"
     return (
-        f"  weights: {weights}; ndcg@{K} of {weighed.cases:,} held-out moments, "
-        f"{'without' if weighed.exclude_seen else 'with'} seen items: {weighed.ndcg:.4f}, "
-        f"alone: {alone}"
+        f"  weights: {weights}; ndcg@{K} of {weighed.cases:,} held-out moments, of items it knows, "
+        f"{seen} seen items: {weighed.ndcg:.4f}, alone: {alone}"
     )
 
 

@@ -195,7 +195,8 @@ def measured(
     best = max(found, key=lambda tried: tried.worth)
     of = best.measured.metrics
     told = "  ".join(f"{name} {of[name]:.4f}" for name in ("recall@20", "ndcg@20", "mrr@20"))
-    report(f"  {told}, {best.measured.left_out}")
+    missed = f"{best.measured.unknown_targets:,} of {best.measured.targets:,} wanted items"
+    report(f"  {told}, {best.measured.left_out}; {missed} are unknown to it and count as misses")
     return best
 
 

@@ -100,6 +100,8 @@ def test_no_trial_begins_when_the_time_for_them_is_over() -> None:
     learn(log, held_out=newest(log, 0.07), run=run, **{**SMALL, "epochs": 2})
     trials = [line for line in said if "popularity of" in line]
     assert len(trials) == 2
+    assert all(": of items it knows ndcg@20 0." in line for line in trials)
+    assert any(line.endswith("held-out events of items it knows") for line in said)
     assert said[-1] == "  the time for trials is over; the best so far counts"
 
 

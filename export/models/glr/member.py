@@ -94,7 +94,8 @@ def train_member(
         quiet=terms.quiet,
     )
     size = sum(parameter.numel() for parameter in trainer.network.parameters())
-    report(f"network {at + 1} of {job.p.members}: {size:,} numbers, on {terms.device}")
+    judged = "" if job.cases is None else "; judged by held-out events of items it knows"
+    report(f"network {at + 1} of {job.p.members}: {size:,} numbers, on {terms.device}{judged}")
     network = trainer.run(plan, report)
     with torch.no_grad():
         table = network.table().cpu().numpy().astype(np.float32)

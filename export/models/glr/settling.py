@@ -88,6 +88,7 @@ def settle(
     epochs : that they had seen
     seconds : no trial begins that would probably end after them, except the first two; None: all do
     """
+    report(f"  settling the rest by {len(cases.targets):,} held-out events of items it knows")
     trials = _Trials(cases, answers, companions, trained, report, seconds)
     best = max((trials.of(Choice(out)) for out in (False, True)), key=_worth)
     for name in (*LADDERS, *LADDERS):  # twice: what one of them is worth depends on the others
@@ -180,7 +181,7 @@ class _Trials:
             f"  {'without' if choice.exclude_seen else 'with'} seen items, "
             f"logits * {choice.temperature:g}, "
             f"popularity of {choice.half_life_days:g} days * {choice.lately:g}, "
-            f"repeats * {choice.again:g}, companions * {choice.together:g}: "
+            f"repeats * {choice.again:g}, companions * {choice.together:g}: of items it knows "
             f"ndcg@{K} {found.ndcg:.4f}  recall@{K} {found.recall:.4f}  mrr@{K} {found.mrr:.4f}"
         )
         return found
