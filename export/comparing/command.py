@@ -25,6 +25,7 @@ from export.measuring.measure import KS, Measured, checked, measure, measure_mod
 from export.memory import peak_mib
 from export.models import AUTO, train
 from export.models.base import Run
+from export.training.heeding import heed
 from export.training.train import BASELINE, loaded
 from export.writing import check_writable
 from stream.config import Placement as PlacementRules
@@ -170,6 +171,7 @@ def run(options: argparse.Namespace, parameters: dict[str, Any], report: Report)
 def _log(
     options: argparse.Namespace, parameters: dict[str, Any], ks: tuple[int, ...], report: Report
 ) -> None:
+    heed(options, parameters, report)
     seconds = None if options.minutes is None else 60 * options.minutes
     limited = Run(seconds=seconds, report=report)
     since_ms = None if options.since is None else moment_ms(options.since)

@@ -19,10 +19,10 @@ from export.compression.held_out import Wanted
 from export.data.dataset import Log
 from export.data.options import minutes, open_log, provenance
 from export.memory import peak_mib
-from export.models import AUTO, ENSEMBLE, LEARNED
+from export.models import AUTO, LEARNED, glr
 from export.models.base import Run, Trained
-from export.models.ensemble import by_member
 from export.models.warm import WarmStart
+from export.training.heeding import heed, learns
 from export.training.private import fit_privately
 from export.training.run_card import CARD, Clock, card, data_sha256, write_card
 from export.training.train import AS_TRAINED, Report, fit
@@ -103,7 +103,8 @@ def _run_options(command: argparse.ArgumentParser) -> None:
 def train(options: argparse.Namespace, parameters: dict[str, Any], report: Report) -> None:
     """Train and write a bundle. `parameters` are the model's."""
     clock = Clock()
-    with _kept(options, _goes_on(options.model, parameters)) as kept:
+    heed(options, parameters, report)
+    with _kept(options, learns(options.model, parameters)) as kept:
         warm = None if options.warm is None else read_warm(options.warm, options.model)
         log, cleaning = open_log(options, report)
         wanted = Wanted(options.item_vectors or "float32", options.states)
@@ -125,6 +126,8 @@ def train_privately(
         raise UsageError("--epsilon: the network of --warm knows its users; leave one of them out")
     if options.min_count is not None and options.min_count > 1:
         raise UsageError("--epsilon: which items are rare depends on users; leave --min-count out")
+    if options.device == "cuda":  # where the usual model is trained, beside it
+        glr.require("cuda")
     options.outliers = False  # what is far out depends on others' events, and may be one user's all
     with _kept(options, goes_on=False) as kept:
         log, _ = open_log(options, report)
@@ -146,7 +149,8 @@ def train_privately(
 def tune(options: argparse.Namespace, parameters: dict[str, Any], report: Report) -> None:
     """Look for parameters and print them; with `--out`, train with them. `parameters` stay."""
     clock = Clock()
-    goes_on = _goes_on(options.model, parameters)
+    heed(options, parameters, report, limited=True)
+    goes_on = learns(options.model, parameters)
     with nullcontext() if options.out is None else _kept(options, goes_on) as kept:
         log, cleaning = open_log(options, report)
         run = _run(options, kept, report)
@@ -230,12 +234,6 @@ def _packed(trained: Trained, options: argparse.Namespace, report: Report) -> Bu
             except NotPackableError as error:
                 report(f"items stay float32: {error}")
     return write_bundle(trained, options.out, options.name)
-
-
-def _goes_on(model: str, parameters: dict[str, Any]) -> bool:
-    """Whether a training of this model goes on from checkpoints."""
-    names = by_member(parameters) if model == ENSEMBLE else (model,)
-    return model == AUTO or any(name in LEARNED for name in names)
 
 
 @contextmanager

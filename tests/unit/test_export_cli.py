@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -108,6 +110,48 @@ def test_evaluate_trains_no_longer_than_it_may(
     code, _, err = run(capsys, "evaluate", log, "--minutes", "2")
     assert code == 0, err
     assert [one.seconds for one in runs] == [120]
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (("train", "--minutes", 1), "--minutes: has no effect on decay"),
+        (("train", "--device", "cuda"), "--device cuda: decay is trained on the CPU"),
+        (("evaluate", "--minutes", 1), "--minutes: has no effect on decay"),
+        (("train",), None),
+    ],
+)
+def test_an_option_that_a_model_does_not_look_at_is_told(
+    command: tuple[object, ...],
+    told: str | None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name, *options = command
+    out = ("--out", tmp_path / "bundle") if name == "train" else ()
+    log = visits(tmp_path / "log.jsonl")
+    code, _, err = run(capsys, name, log, *out, *options, "--model", "decay", "--set", "dim=8")
+    assert code == 0, err
+    assert ("has no effect" in err or "--device" in err) == (told is not None)
+    assert told is None or told in err
+
+
+@pytest.mark.parametrize("model", ["auto", "glr", "ensemble"])
+def test_a_device_that_was_asked_for_is_never_replaced(
+    model: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: False))
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    log, of = visits(tmp_path / "log.jsonl"), ("--model", model, "--device", "cuda")
+    members = ("--set", "of=decay,glr") if model == "ensemble" else ()
+    code, _, err = run(capsys, "train", log, "--out", tmp_path / "b", *of, *members)
+    assert code == 2
+    assert err.startswith("error: --device cuda: PyTorch finds no CUDA device that it can use")
+    assert "take --device cpu, or auto" in err
+    assert not (tmp_path / "b").exists()
 
 
 def test_a_parameter_needs_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

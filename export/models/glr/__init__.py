@@ -27,7 +27,29 @@ from export.models.base import Trained
 from export.models.glr.parameters import SPACE, Parameters, length
 from stream.errors import UsageError
 
-__all__ = ["SPACE", "Parameters", "length", "train"]
+__all__ = ["SPACE", "Parameters", "length", "require", "train"]
+
+
+def require(device: str) -> None:
+    """See whether a network can be trained on a device: "cpu", "cuda" or "auto".
+
+    Raises
+    ------
+    UsageError
+        PyTorch is missing, or CUDA is asked for and cannot be used.
+    """
+    try:
+        import torch
+    except ImportError:
+        raise UsageError(
+            "the model glr is trained by PyTorch, which is not installed: pip install "
+            "'freshet[export]' (5 GB), or take --model decay"
+        ) from None
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError(
+            "--device cuda: PyTorch finds no CUDA device that it can use (a driver, or a build of "
+            "PyTorch with CUDA, is missing); take --device cpu, or auto"
+        )
 
 
 def train(log: Log, **given: Any) -> Trained:
@@ -38,13 +60,7 @@ def train(log: Log, **given: Any) -> Trained:
     UsageError
         PyTorch is missing, or the log is too small.
     """
-    try:
-        import torch  # noqa: F401 - the question is whether it is there
-    except ImportError:
-        raise UsageError(
-            "the model glr is trained by PyTorch, which is not installed: pip install "
-            "'freshet[export]' (5 GB), or take --model decay"
-        ) from None
+    require("auto")
     from export.models.glr.learning import learn
 
     return learn(log, **given)

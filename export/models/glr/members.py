@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 import torch
 
 from export.models.base import Float32, Run
-from export.models.glr import graphs
+from export.models.glr import graphs, require
 from export.models.glr.member import Job, Member, terms_of, train_member
 from export.models.glr.processes import at_the_same_time
-from stream.errors import UsageError
 
 __all__ = ["Job", "Members", "train_members"]
 
@@ -94,7 +93,5 @@ def cores() -> int:
 
 
 def _device(asked: str) -> str:
-    there = torch.cuda.is_available()
-    if asked == "cuda" and not there:
-        raise UsageError("CUDA is not available here; take --device cpu, or auto")
-    return ("cuda" if there else "cpu") if asked == "auto" else asked
+    require(asked)
+    return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
