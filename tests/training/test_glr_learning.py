@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -15,6 +16,7 @@ import torch
 
 from export.bundle import write_bundle
 from export.models.base import HeldOut, Run, Trained
+from export.models.glr import fitting
 from export.models.glr.fitting import Plan, Trainer
 from export.models.glr.judging import Cases, interests
 from export.models.glr.learning import learn
@@ -270,6 +272,25 @@ def test_it_begins_from_nothing_where_many_events_are_of_new_items() -> None:
     whole = learn(log, settled=settled, run=Run(report=said.append), **given)
     assert len(whole.training["curves"][0]) == 8
     assert "of items that the older ones lack: from nothing" in said[0]
+
+
+def test_a_long_epoch_tells_loss_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    p = Parameters(**SMALL, smoothing=0.0)
+    sequences, items = sequences_of(p)
+    monkeypatch.setattr(fitting, "TELLS_EVERY_S", 0.0)
+    said: list[str] = []
+    Trainer(sequences, items, p, None, "cpu").run(Plan(epochs=2), said.append)
+    within = r"  epoch 1 of 2, \d+%: loss \S+  \(\d+ s, \d+ s left at most\)"
+    assert re.fullmatch(within, said[0])
+    ends = [
+        line for line in said if line.startswith("  epoch 1  ") or line.startswith("  epoch 2  ")
+    ]
+    assert re.fullmatch(r"  epoch 1  loss \S+  \(\d+ s, \d+ s left at most\)", ends[0])
+    assert re.fullmatch(r"  epoch 2  loss \S+  \(\d+ s\)", ends[1])
+    monkeypatch.setattr(fitting, "TELLS_EVERY_S", 60.0)
+    said.clear()
+    Trainer(sequences, items, p, None, "cpu").run(Plan(epochs=2), said.append)
+    assert len(said) == 2  # an epoch each
 
 
 def test_a_network_of_no_numbers_ranks_nothing() -> None:

@@ -3,6 +3,7 @@
     sequences.py   a log -> windows of events
     network.py     PyTorch: item vectors and layers; scan.py, loss.py
     fitting.py     the training loop; checkpoints; interrupt.py: Ctrl-C between steps
+    progress.py    how far it is
     members.py     several networks: member.py one of them, processes.py at the same time
     companions.py  co-occurrence; blend.py: what the last interactions add to a logit
     popularity.py  the newest popularity against that of all times

@@ -8,9 +8,10 @@ else that is random from a generator whose state is in the checkpoint.
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from export.models.glr.interrupt import interruptible
 from export.models.glr.loss import cross_entropy
 from export.models.glr.network import Neighbours, Network, begin
 from export.models.glr.parameters import Parameters
+from export.models.glr.progress import Progress
 from export.models.glr.sequences import Batch, Sequences
 from export.models.glr.warm import Start
 from stream.errors import TrainingError, UsageError
@@ -33,6 +35,7 @@ LAST_RATE = 0.01  # of the learning rate, at the end
 CLIP = 5.0
 TRIED_STEPS = 20  # before their time says how many epochs there is time for
 NO_ITEM_LOGIT = -30.0
+TELLS_EVERY_S = 60.0  # within an epoch, where no bar shows how far it is
 ITEMS_OF = 512  # the number of a step's items is a multiple of this
 
 Report = Callable[[str], None]
@@ -63,22 +66,6 @@ class Plan:
     checkpoint: Path | None = None
     watch: Watch | None = None
     quiet: bool = False
-
-
-@dataclass(slots=True)
-class Progress:
-    """Where a training is: all that a checkpoint holds beside the tensors."""
-
-    epoch: int = 0
-    step: int = 0  # within the epoch
-    steps: int = 0  # altogether
-    epochs: int = 0
-    best: float = -math.inf
-    best_epoch: int = 0
-    spent_s: float = 0.0
-    loss: float = 0.0  # sum of the epoch's steps
-    done: bool = False
-    curve: list[dict[str, float]] = field(default_factory=list)
 
 
 class Trainer:
@@ -138,14 +125,15 @@ class Trainer:
             report(f"going on from {plan.checkpoint}: epoch {at.epoch + 1}, step {at.step}")
         with interruptible() as stopped:
             while at.epoch < at.epochs and not at.done:
-                if not self._epoch(plan, stopped):
+                if not self._epoch(plan, stopped, report):
                     if plan.checkpoint is not None:
                         self._save(plan.checkpoint)
                     raise KeyboardInterrupt
                 judged = self._judge(plan)
                 told = "  ".join(f"{name} {value:.4g}" for name, value in at.curve[-1].items())
                 best = f"  best {at.best_epoch}" if judged else ""
-                report(f"  {told}{best}  ({at.spent_s:.0f} s)")
+                left = f", {at.left(at.epochs - at.epoch)}" if at.epoch < at.epochs else ""
+                report(f"  {told}{best}  ({at.spent_s:.0f} s{left})")
                 at.done = judged and at.epoch - at.best_epoch >= plan.patience
                 if plan.checkpoint is not None:
                     self._save(plan.checkpoint)
@@ -159,11 +147,12 @@ class Trainer:
         network: Network = self.network
         return network
 
-    def _epoch(self, plan: Plan, stopped: Callable[[], bool]) -> bool:
+    def _epoch(self, plan: Plan, stopped: Callable[[], bool], report: Report) -> bool:
         """Go on with the epoch at hand; False when it was interrupted."""
-        at = self.progress
+        at, told_s = self.progress, self.progress.spent_s
         order = np.random.default_rng([self.p.seed, at.epoch])
         batches = list(self.sequences.batches(self.windows, self.p.batch, order))
+        at.batches = len(batches)
         began = time.monotonic() - at.spent_s
         self.network.train()
         with tqdm(
@@ -187,8 +176,14 @@ class Trainer:
                 if at.steps == TRIED_STEPS and plan.seconds is not None:
                     epoch_s = at.spent_s / TRIED_STEPS * len(batches)
                     at.epochs = max(1, min(at.epochs, int(plan.seconds / epoch_s)))
-                bar.set_postfix(loss=f"{at.loss / at.step:.4f}")
+                loss = at.loss / at.step
+                left = at.left(at.epochs - at.epoch - at.step / len(batches))
+                bar.set_postfix_str(f"loss {loss:.4f}, {left}", refresh=False)
                 bar.update()
+                if not sys.stderr.isatty() and at.spent_s - told_s >= TELLS_EVERY_S:
+                    told_s, done = at.spent_s, at.step / len(batches)
+                    of = f"epoch {at.epoch + 1} of {at.epochs}, {done:.0%}"
+                    report(f"  {of}: loss {loss:.4g}  ({at.spent_s:.0f} s, {left})")
         mean, at.loss = at.loss / at.step, 0.0
         at.epoch, at.step = at.epoch + 1, 0
         if not math.isfinite(mean):

@@ -15,6 +15,7 @@ interactions, held-out choices. Item ids and the number of users are taken as pu
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -90,9 +91,12 @@ class PrivateTrainer:
         steps = self.p.steps
         first = steps - max(1, int(steps * AVERAGED))
         total: dict[str, Tensor] = {}
+        began = time.monotonic()
         for step in tqdm(range(steps), leave=False, disable=None, desc="private", unit="step"):
             if step % max(1, steps // 10) == 0:
-                report(f"  step {step} of {steps}")  # without the loss, which tells of users
+                left_s = (time.monotonic() - began) * (steps / max(step, 1) - 1)
+                left = f"  ({left_s:.0f} s left)" if step else ""
+                report(f"  step {step} of {steps}{left}")  # without the loss, which tells of users
             cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
             for group in self.optimiser.param_groups:
                 group["lr"] = self.p.learning_rate * (LAST_RATE + (1 - LAST_RATE) * cosine)
