@@ -92,8 +92,8 @@ def fit_ratings(
     users: int,
     items: int,
     *,
-    dim: int = 16,
-    regularisation: float = 0.05,
+    dim: int = 32,
+    regularisation: float = 0.12,
     sweeps: int = 15,
 ) -> RatingModel:
     """Train on ratings.

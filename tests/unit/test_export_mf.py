@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -231,6 +232,24 @@ def test_ratings_are_predicted_much_better_than_by_their_mean() -> None:
     off = model.predict(newer.user, newer.item) - newer.value
     assert errors["rmse"] == pytest.approx(np.sqrt((off**2).mean()), abs=1e-4)
     assert errors["mae"] == pytest.approx(np.abs(off).mean(), abs=1e-4)
+
+
+def test_ratings_are_not_learned_by_heart() -> None:
+    """As noisy as people's: each user rates 24 of 80 items, and is off by most of a star."""
+    rng = np.random.default_rng(3)
+    of_users, of_items = rng.normal(0, 0.4, 120), rng.normal(0, 0.5, 80)
+    tastes, traits = rng.normal(0, 0.5, (120, 3)), rng.normal(0, 0.6, (80, 3))
+    user, item = np.nonzero(rng.random((120, 80)) < 0.3)
+    meant = 3.5 + of_users[user] + of_items[item] + (tastes[user] * traits[item]).sum(axis=1)
+    value = np.clip(np.round(meant + rng.normal(0, 0.8, len(user))), 1, 5)
+    held_out = rng.random(len(user)) < 0.2
+    older, newer = (Ratings(user[part], item[part], value[part]) for part in (~held_out, held_out))
+
+    def error(**given: Any) -> float:
+        return fit_ratings(older, 120, 80, **given).errors(newer)["rmse"]
+
+    assert error() < error(regularisation=5.0) - 0.03  # next to nothing but the biases
+    assert error() < error(regularisation=0.05) - 0.03
 
 
 def test_the_newest_rating_counts_and_strangers_get_the_mean() -> None:
