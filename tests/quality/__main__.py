@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 
 MODELS = ("cooccurrence", "decay", "mf", "content", "glr", "ensemble")
 TOLD = ("recall@10", "ndcg@10", "recall@20", "ndcg@20", "mrr@20")
-WITH_INTERVAL = ("recall@20", "ndcg@20", "mrr@20")
+OF_THE_REST = ("recall@20", "ndcg@20", "mrr@20")
 
 
 class Asked(NamedTuple):
@@ -193,16 +193,15 @@ def _print(model: str, found: dict[str, Any], pair: Pair) -> None:
     measured, speed = found["measured"], found["speed"]
     cells = []
     for name in TOLD:
-        cell = f"{name} {measured[name]:.4f}"
-        if name in WITH_INTERVAL:
-            cell += " [{:.4f} {:.4f}]".format(*measured["confidence"][name])
+        low, high = measured["confidence"][name]
+        cell = f"{name} {measured[name]:.4f} [{low:.4f} {high:.4f}]"
         if name in pair.targets:
             cell += f" ({pair.targets[name]:.4f} wanted)"
         cells.append(cell)
     print(f"{model:13} {'  '.join(cells)}")
     if "rest_of_basket" in found:
         rest = found["rest_of_basket"]
-        told = "  ".join(f"{name} {rest[name]:.4f}" for name in WITH_INTERVAL)
+        told = "  ".join(f"{name} {rest[name]:.4f}" for name in OF_THE_REST)
         print(f"{'':13} {measured['asked']}, {measured['cases']:,} lists; rest of basket: {told}")
     if "ndcg@20" in (against := measured.get("against_baseline", {})):
         test = against["ndcg@20"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,12 @@ def test_the_baseline_is_asked_the_same_cases_as_every_model(
     assert measured["baseline"]["bundle_id"] == baseline["bundle_id"]
     test = measured["against_baseline"]["ndcg@20"]
     assert test["difference"] == pytest.approx(measured["ndcg@20"] - baseline["ndcg@20"], abs=2e-6)
-    assert "ndcg@20 against cooccurrence" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "ndcg@20 against cooccurrence" in out
+    for name in ("recall@10", "ndcg@10", "recall@20", "ndcg@20", "mrr@20"):
+        assert re.search(
+            rf"^decay .*{name} [01]\.\d{{4}} \[[01]\.\d{{4}} [01]\.\d{{4}}\]", out, re.M
+        )
 
 
 def test_the_baseline_comes_first_whatever_the_order_of_names(
