@@ -22,7 +22,7 @@ from export.data.options import add_log_options, open_log
 from export.data.sample import write_sample
 from export.data.sources import SOURCES
 from export.measuring.asked import PREFIXES
-from export.memory import watched
+from export.memory import peak_mib, watched
 from export.models import AUTO, LEARNED, MODELS, SPACES
 from export.models.glr.private_parameters import PrivateParameters
 from export.models.text import parse_parameters, parse_values
@@ -195,8 +195,10 @@ def _compress(options: argparse.Namespace) -> None:
 
 
 def _describe(options: argparse.Namespace) -> None:
-    log, cleaning = open_log(options, _reporter())
+    report = _reporter()
+    log, cleaning = open_log(options, report)
     found = describe(log, cleaning)
+    report(f"peak memory {peak_mib():,.0f} MiB")
     if options.json:
         print(json.dumps(found.as_dict(), indent=2))
     else:

@@ -12,7 +12,7 @@ import numpy as np
 
 from export.data.cleaning import DAY_MS, Report
 from export.data.columns import AnyColumn
-from export.data.dataset import Log
+from export.data.dataset import COLUMNS, Log
 from stream.contracts import EventType
 
 
@@ -54,6 +54,7 @@ class Description:
     top_tenth : share of the events that the most frequent tenth of the items have
     titles : share of the items with a title
     attributes : name -> share of the items that have it
+    event_bytes : that an event takes of memory, in columns
     dropped : reason -> events or lines left out
     """
 
@@ -69,6 +70,7 @@ class Description:
     top_tenth: float
     titles: float
     attributes: dict[str, float]
+    event_bytes: int
     dropped: dict[str, int]
 
     def as_dict(self) -> dict[str, Any]:
@@ -79,6 +81,7 @@ class Description:
         """For people."""
         types = ", ".join(f"{n:,} {name}" for name, n in self.types.items())
         known = {"title": self.titles, **self.attributes}
+        megabytes = self.event_bytes * self.events / 1e6
         about = ", ".join(f"{name} {share:.0%}" for name, share in known.items() if share)
         return [
             f"events    {self.events:,}: {types}",
@@ -87,6 +90,7 @@ class Description:
             f"items     {self.items}; a tenth of them has {self.top_tenth:.0%}",
             f"sessions  {self.sessions}",
             f"repeats   {self.repeats:.1%} of the events, of items that the user had before",
+            f"memory    {self.event_bytes} bytes an event, {megabytes:,.1f} MB",
             f"known     {about or 'nothing of the items; --items names a catalogue'}",
         ]
 
@@ -117,6 +121,7 @@ def describe(log: Log, report: Report) -> Description:
             )
             for name in names
         },
+        event_bytes=sum(getattr(log, name).dtype.itemsize for name in COLUMNS),
         dropped=dict(report.in_order()),
     )
 

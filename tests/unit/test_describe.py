@@ -45,6 +45,8 @@ def test_figures_of_a_log() -> None:
     assert (found.users.number, found.users.median, found.users.most) == (2, 2, 3)
     assert (found.repeats, found.top_tenth, found.titles) == (0.25, 0.75, 0)
     assert found.attributes == {"brand": 0.5}
+    assert found.event_bytes == 37  # as the README says
+    assert "memory    37 bytes an event, 0.0 MB" in found.lines()
     assert "users     2, of 2 events in the median, 3 at most" in found.lines()
 
 
@@ -56,6 +58,8 @@ def test_describe_tells_what_is_left_out(
     )
     code, out, err = run(capsys, "describe", path)
     assert code == 0
+    assert err.splitlines()[-1].endswith(" MiB")
+    assert "peak memory " in err
     assert out.splitlines()[:5] == [
         " 4  read",
         "-1  cancellation of nothing in the log",
