@@ -7,6 +7,8 @@ fold (`fold.py`) and rules of who leaves (`leaving.py`). It knows an engine by i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from stream.config import Topics
 from tests.chaos import decode
 from tests.chaos.decode import At
@@ -18,12 +20,17 @@ from tests.chaos.outputs import Owned, check_letters, check_lists
 from tests.chaos.shop import Shop
 from tests.chaos.states import Sources, States
 from tests.chaos.verdict import Verdict
+from tests.chaos.weighed import InForce, Weighed
 
 
-def check(shop: Shop) -> Verdict:
+def check(shop: Shop, settings: Sequence[InForce] = ()) -> Verdict:
     """Read all that the brokers have and compare it with the reference.
 
     The workers should have nothing left to do.
+
+    Parameters
+    ----------
+    settings : of the workers, one after the other; empty: theirs never changed
 
     Raises
     ------
@@ -39,10 +46,15 @@ def check(shop: Shop) -> Verdict:
     for partition in range(topics.partitions):
         sources = _sort_out(shop, partition, verdict)
         states = States(sources, arithmetic, shop.keeping, topics.partitions, verdict)
+        weighed = Weighed(sources, arithmetic, shop.keeping, settings)
         for step in shop.changelog.steps(partition, verdict):
+            if settings:
+                weighed.follow(step, states, verdict)
             states.take(step)
         states.finish(partition)
-        _check_outputs(shop, partition, sources, states, verdict)
+        lists = [Owned(seen, shop.changelog.rank(by)) for seen, by in shop.lists(partition)]
+        weighed.check(lists, partition, verdict)
+        _check_outputs(shop, lists, partition, sources, states, verdict)
     return verdict
 
 
@@ -85,11 +97,15 @@ def _take_in(record: Record, at: At, topics: Topics, found: Sources) -> None:
 
 
 def _check_outputs(
-    shop: Shop, partition: int, sources: Sources, states: States, verdict: Verdict
+    shop: Shop,
+    lists: list[Owned],
+    partition: int,
+    sources: Sources,
+    states: States,
+    verdict: Verdict,
 ) -> None:
     """Judge what came of them; the changelog has just been read, so it knows the owners."""
     topics, forgotten = shop.settings.topics, states.forgotten
-    lists = [Owned(seen, shop.changelog.rank(by)) for seen, by in shop.lists(partition)]
     check_lists(lists, partition, sources.events, verdict, forgotten.excused)
     check_letters(shop.subscriber.seen.letters[partition], sources.bad, verdict)
     receipts = [

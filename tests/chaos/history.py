@@ -91,6 +91,7 @@ class SeenList(NamedTuple):
     offset: int
     user: bytes
     cause: tuple[str, int, int, int] | None  # topic, partition, offset, event_time_ms
+    settings: str | None = None  # the revision that it names
 
 
 class SeenLetter(NamedTuple):

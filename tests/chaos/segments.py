@@ -14,6 +14,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from stream.settings.weights import UNSET, Weights
 from tests.chaos.counts import DIGITS, LEAST
 from tests.chaos.decode import SEGMENTS, SEGMENTS_ROW, TYPES, Event
 from tests.chaos.verdict import Verdict
@@ -37,18 +38,20 @@ _TERMS: Final = {
 }
 
 
-def key(manifest: Mapping[str, Any]) -> bytes:
+def key(manifest: Mapping[str, Any], others: Weights = UNSET) -> bytes:
     """Under which the placement's counts stand.
 
     Parameters
     ----------
     manifest : of a bundle whose states are fading sums, as its file has it
+    others : in the place of the bundle's weights
     """
-    weights = manifest["event_weights"]
+    weights = manifest["event_weights"] | others.event_weights()
+    half_lives_s = [fading["half_life_s"] for fading in manifest["additive"]["sums"]]
     model = {
         "model": manifest["model"],
         "event_weights": {name: float(weight) for name, weight in weights.items()},
-        "half_lives_s": [float(fading["half_life_s"]) for fading in manifest["additive"]["sums"]],
+        "half_lives_s": [float(of) for of in others.half_lives_s or half_lives_s],
     }
     told = json.dumps(_TERMS | model, sort_keys=True, separators=(",", ":")).encode()
     return SEGMENTS + hashlib.blake2b(told, digest_size=8).digest()
@@ -76,7 +79,7 @@ def _faded(count: float, age_ms: int) -> float:
 
 
 class Segments:
-    """The reference of a partition's row, as its changelog goes on.
+    """The reference of a partition's rows, as its changelog goes on.
 
     Parameters
     ----------
@@ -84,15 +87,14 @@ class Segments:
     """
 
     def __init__(self, manifest: Mapping[str, Any]) -> None:
-        self._key = key(manifest)
+        self._manifest = manifest
         self._newest_ms = 0
-        self._touched = False
-        self._begin_anew()
+        self._cells: dict[bytes, _Cells] = {}
+        self.weigh(UNSET)
 
-    def _begin_anew(self) -> None:
-        self._time_ms = 0
-        self._sums = [0.0, 0.0]
-        self._before = Row(0, ((0.0,) * 12,) * 2)
+    def weigh(self, weights: Weights) -> None:
+        """Count in the row of these weights from here on; the others fade, and go."""
+        self._now = self._cells.setdefault(key(self._manifest, weights), _Cells())
 
     def count(self, event: Event, verdict: Verdict) -> None:
         """An event that was folded."""
@@ -101,27 +103,48 @@ class Segments:
         if column is None or event.placement != PLACEMENT:
             return
         verdict.list_events += 1
+        self._now.count(column, min(event.time_ms, event.sent_ms))
+
+    def check(self, there: Mapping[bytes, bytes | None], where: str, verdict: Verdict) -> None:
+        """Judge the rows that came with the events counted since the last call."""
+        verdict.count("wrong_segments", where, len(there.keys() - self._cells.keys()))
+        for of, cells in self._cells.items():
+            verdict.count("wrong_segments", where, cells.wrong(of, there, self._newest_ms))
+
+
+class _Cells:
+    """What one row must come to: in all, since nobody knows in which of its cells."""
+
+    def __init__(self) -> None:
+        self._touched = False
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._time_ms = 0
+        self._sums = [0.0, 0.0]
+        self._before = Row(0, ((0.0,) * 12,) * 2)
+
+    def count(self, column: int, time_ms: int) -> None:
+        """An impression or a click."""
         self._touched = True
-        time_ms = min(event.time_ms, event.sent_ms)
         newest_ms = max(self._time_ms, time_ms)
         self._sums = [_faded(count, newest_ms - self._time_ms) for count in self._sums]
         self._sums[column] += _faded(1.0, newest_ms - time_ms)
         self._time_ms = newest_ms
 
-    def check(self, there: Mapping[bytes, bytes | None], where: str, verdict: Verdict) -> None:
-        """Judge the rows that came with the events counted since the last call."""
-        verdict.count("wrong_segments", where, len(there.keys() - {self._key}))
-        gone = self._key in there and there[self._key] is None
-        verdict.count("wrong_segments", where, (self._key in there and not gone) != self._touched)
+    def wrong(self, of: bytes, there: Mapping[bytes, bytes | None], now_ms: int) -> int:
+        """How much is wrong with what came of the row by now, if anything did."""
+        gone = of in there and there[of] is None
+        faults = int((of in there and not gone) != self._touched)
         self._touched = False
         if gone:
-            left = _faded(sum(self._sums), self._newest_ms - self._time_ms)
-            verdict.count("wrong_segments", where, left >= LEAST)
+            faults += _faded(sum(self._sums), now_ms - self._time_ms) >= LEAST
             self._begin_anew()
-        elif self._key in there:
-            row = Row.of(there[self._key])
-            verdict.count("wrong_segments", where, row is None or not self._is(row))
+        elif of in there:
+            row = Row.of(there[of])
+            faults += row is None or not self._is(row)
             self._before = row or self._before
+        return faults
 
     def _is(self, row: Row) -> bool:
         age_ms = row.time_ms - self._before.time_ms

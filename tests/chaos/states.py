@@ -11,6 +11,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from stream.settings.weights import Weights
 from tests.chaos import decode
 from tests.chaos.changelog import Step
 from tests.chaos.counts import Counts
@@ -85,6 +86,11 @@ class States:
     def standing(self) -> set[bytes]:
         """Users whose last list may stand: those with a state, and those who left with one."""
         return self._users.keys() | self._left
+
+    def weigh(self, weights: Weights) -> None:
+        """Fold by these in the place of the bundle's from the next step on."""
+        self._arithmetic.weigh(weights.event_weights(), weights.half_lives_s or ())
+        self._segments.weigh(weights)
 
     def take(self, step: Step) -> None:
         """Fold a step's events, and compare the states that it left."""

@@ -117,9 +117,11 @@ class Subscriber(threading.Thread):
             told = [(name, text(content)) for name, content in headers]
             self._journal.write({**entry, "key": text(key), "value": text(value), "headers": told})
             return
-        cause = None
+        cause = settings = None
         if value is not None:
-            found = json.loads(value)["cause"]
+            record = json.loads(value)
+            found, settings = record["cause"], record.get("settings")
             cause = found["topic"], found["partition"], found["offset"], found["event_time_ms"]
-        self.seen.lists[partition].append(SeenList(offset, key, cause))
-        self._journal.write({**entry, "key": text(key), "cause": cause})
+        self.seen.lists[partition].append(SeenList(offset, key, cause, settings))
+        told = {"key": text(key), "cause": cause, "settings": settings}
+        self._journal.write({**entry, **told})

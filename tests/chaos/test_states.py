@@ -10,6 +10,7 @@ import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -37,9 +38,11 @@ from stream.core.statistics.counts import Counts
 from stream.core.statistics.fading import Fading, KeyedRows
 from stream.core.statistics.segments import Seen, SegmentCounts
 from stream.core.user_keys import UserKeys
+from stream.core.weighing import Weighing
 from stream.kafka.batches import RecordBatch
 from stream.placements import Explore
-from stream.settings.weights import Weights
+from stream.revision import revision_of
+from stream.settings.weights import UNSET, Weights
 from tests.chaos import decode
 from tests.chaos.changelog import Step
 from tests.chaos.decode import At
@@ -52,6 +55,7 @@ from tests.chaos.outputs import Owned, check_lists
 from tests.chaos.segments import HALF_LIFE_MS, PLACEMENT, TEMPERATURE
 from tests.chaos.states import IN_FLIGHT, Sources, States
 from tests.chaos.verdict import Verdict
+from tests.chaos.weighed import InForce, Weighed
 from tests.support.adopting import adopt
 from tests.support.bundles import random_decay_bundle
 from tests.support.parts import Part
@@ -87,11 +91,13 @@ class Worker:
         self.steps: list[Step] = []
         self.lists: list[Owned] = []
         self._rank = 0
+        self._placements = {PLACEMENT: Placement(k=1, explore=explore)}
+        self.model = Model(bundle, "cpu")
         self._engine = Engine(
-            Model(bundle, "cpu"),
+            self.model,
             Catalogue(bundle.item_ids),
             kinds={"clicks": "clicks", "purchases": "purchases", "erasures": "erasures"},
-            placements={PLACEMENT: Placement(k=1, explore=explore)},
+            placements=self._placements,
             ring=50,
             limits=Served(round(keeping.expire_after_s * 1000), keeping.max_users),
             pseudonyms=Pseudonyms(keeping.secret.encode() or None),
@@ -121,7 +127,11 @@ class Worker:
 
     def weigh(self, weights: Weights) -> None:
         """Take other weights over, as a worker does that follows its settings file."""
-        adopt(self._engine, {PLACEMENT: Placement(k=1)}, weights, NOW_MS)
+        adopt(self._engine, self._placements, weights, NOW_MS)
+
+    def in_force(self, weights: Weights) -> InForce:
+        """Its settings with these weights."""
+        return InForce(revision_of(self._placements, weights), weights)
 
     def work(self, topic: str, records: list[dict[str, object]], now_ms: int) -> None:
         """Take a batch in, and write down what came of it."""
@@ -147,11 +157,13 @@ class Worker:
     def _step(self, batch: RecordBatch, applied: int, order: list[At], now_ms: int) -> None:
         (did,) = self._engine.step([Part(self._shard, batch, applied)], now_ms).parts
         for user, value in zip(did.list_keys, did.list_values, strict=True):
-            cause = None
+            cause = settings = None
             if value is not None:
-                told = json.loads(value)["cause"]
+                record = json.loads(value)
+                told, settings = record["cause"], record["settings"]
                 cause = told["topic"], told["partition"], told["offset"], told["event_time_ms"]
-            self.lists.append(Owned(SeenList(len(self.lists), user, cause), self._rank))
+            seen = SeenList(len(self.lists), user, cause, settings)
+            self.lists.append(Owned(seen, self._rank))
         written = dict(zip(*did.changelog, strict=True))
         self._log += written.items()
         about = {key: value for key, value in written.items() if key[:1] == b"\xff"}
@@ -245,6 +257,57 @@ def test_each_event_is_folded_once_by_the_weights_of_its_moment(
         states.take(step)
     states.finish(0)
     assert set(verdict.faults) == (set() if told_of else {"wrong_states"}), verdict.table()
+
+
+OTHERS = (Weights(click=0.9, view=-0.2), Weights(purchase=2.0, half_lives_s=(3600.0, 60.0)))
+
+
+def reweighed(bundle: Bundle, tells: bool = True) -> Worker:
+    """A worker whose weights changed twice.
+
+    Parameters
+    ----------
+    tells : the worker's lists tell of it; else its states alone come of it
+    """
+    worker = Worker(bundle, BRIEF)
+    changes = dict(zip((STEPS // 6, STEPS // 3), OTHERS, strict=True))
+    for number, batch in enumerate(islice(traffic(SEED), STEPS // 2)):
+        if number in changes and tells:
+            worker.weigh(changes[number])
+        elif number in changes:
+            worker.model.weigh(Weighing.of(bundle.manifest, changes[number]))
+        worker.work(*batch)
+        if number % 10 == 9:
+            worker.die(lists_lost=number % 20 == 9)
+    return worker
+
+
+def followed(worker: Worker, *told: Weights) -> Verdict:
+    """What the checker says of states and settings when it is told of these weights."""
+    settings = [worker.in_force(weights) for weights in (UNSET, *told)]
+    verdict, arithmetic = Verdict(), Arithmetic(worker.model.bundle, {})
+    states = States(worker.sources, arithmetic, BRIEF, 1, verdict)
+    weighed = Weighed(worker.sources, arithmetic, BRIEF, settings)
+    for step in worker.steps:
+        weighed.follow(step, states, verdict)
+        states.take(step)
+    states.finish(0)
+    weighed.check(worker.lists, 0, verdict)
+    return verdict
+
+
+def test_weights_that_change_are_found_by_the_states(bundle: Bundle) -> None:
+    worker = reweighed(bundle)
+    verdict = followed(worker, *OTHERS)
+    assert verdict.right, verdict.table()
+    assert verdict.weighings == len(OTHERS)
+    # Those that nobody was to set.
+    assert {"wrong_states", "false_settings"} <= followed(worker, OTHERS[0]).faults.keys()
+
+
+def test_lists_that_name_other_settings_than_their_states_came_of_are_seen(bundle: Bundle) -> None:
+    verdict = followed(reweighed(bundle, tells=False), *OTHERS)
+    assert set(verdict.faults) == {"false_settings", "wrong_segments"}, verdict.table()
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ class Verdict:
     most_users : with a state in one partition, after any step
     counted_items, items_let_go : most items with counts in one partition; times that one was let go
     erasures, receipts : good ones in the log, of which the same may come twice
+    weighings : times that a partition went over to other weights (`weighed.py`)
     list_events : impressions, clicks and views that count for the lists of a placement
     wrong_states : users with a state in the changelog that is not, bit for bit, the reference fold
         of their events in the order in which the changelog says they were applied
@@ -37,6 +38,8 @@ class Verdict:
     unreflected_events : without a list of their user whose cause is at or after them
     backward_lists : whose cause is not above their user's last one, and no marked repeats
     false_causes : lists whose cause is no event of their user
+    false_settings : lists that name other settings than those by whose weights their cause was
+        folded (`weighed.py`)
     missing_dead_letters : bad records that are not in the dead letters exactly as they were sent
     false_dead_letters : dead letters that differ from the record they name, or name a good one
     dropped_users : tombstones in the changelog that no erasure in their batch explains, of users
@@ -64,6 +67,7 @@ class Verdict:
     most_users: int = 0
     counted_items: int = 0
     items_let_go: int = 0
+    weighings: int = 0
     list_events: int = 0
     erasures: int = 0
     receipts: int = 0
@@ -77,6 +81,7 @@ class Verdict:
     unreflected_events: int = 0
     backward_lists: int = 0
     false_causes: int = 0
+    false_settings: int = 0
     missing_dead_letters: int = 0
     false_dead_letters: int = 0
     dropped_users: int = 0
@@ -101,6 +106,7 @@ class Verdict:
         "unreflected_events",
         "backward_lists",
         "false_causes",
+        "false_settings",
         "missing_dead_letters",
         "false_dead_letters",
         "dropped_users",
