@@ -187,7 +187,7 @@ class Reason(Struct, frozen=True, gc=False):
     Attributes
     ----------
     words : the same for people to read, where the settings want it here
-    share : the score less the score without that interaction, in lists whose placement wants it
+    share : the score less the score without that interaction, where the placement wants it
     """
 
     code: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from msgspec import UNSET, structs
@@ -12,12 +13,13 @@ from msgspec import UNSET, structs
 from export.bundle import write_bundle
 from export.calibration import Calibration
 from stream.config import Placement
-from stream.contracts import EVENT_TYPES, RankedList
+from stream.contracts import EVENT_TYPES, AnsweredItem, RankedList, decode_answer
 from stream.core.bundle import Bundle
 from stream.placements import Explore, Items, Rule, Shoppers
 from stream.settings.weights import Weights
 from tests.support.adopting import adopt
 from tests.support.bundles import random_decay_bundle, recent_model, with_last_items
+from tests.support.desk import Desk
 from tests.support.engine import NOW_MS, Shop, lists
 
 HOUR_MS = 3_600_000
@@ -32,9 +34,10 @@ NOW = {"item_id": "unknown", "type": "view"}
 SOME = Rule(
     do="boost", items=Items(ids=("i5", "i77", "i120")), users=Shoppers(events_from=2), add=1
 )
+OUT = Rule(do="leave_out", items=Items(ids=("i6",)))
 PLACEMENTS = {
     "plain": Placement(k=20, reason_shares=True, exclude_seen=False),
-    "rules": Placement(k=20, reason_shares=True, rules=(SOME,), beta=3.0),
+    "rules": Placement(k=20, reason_shares=True, rules=(SOME, OUT), beta=3.0),
     "diverse": Placement(k=10, reason_shares=True, diversity=2.0),
     "cart": Placement(k=10, reason_shares=True, based_on="cart", exclude_in_cart=True),
 }
@@ -89,6 +92,95 @@ def test_only_placements_that_want_them_have_shares(bundle: Bundle) -> None:
     assert all(item.reason.share is not UNSET for item in record["told"].items)
     without = [structs.replace(i.reason, share=UNSET) for i in record["told"].items]
     assert without == [item.reason for item in record["home"].items]
+
+
+def desk_of(bundle: Bundle, *history: dict[str, Any], **placements: Placement) -> Desk:
+    """A user did all of it before now, and something that nobody knows now."""
+    desk = Desk(bundle, placements=placements)
+    for event in [*history, NOW]:
+        at_ms = event.get("event_time_ms", NOW_MS)
+        desk.did(event["item_id"], kind=event["type"], at_ms=at_ms)
+    return desk
+
+
+DISLIKED = "i81"
+CANDIDATES = [*(f"i{number}" for number in range(2, 22)), "nobody", DISLIKED, "i5", "i5"]
+
+
+@pytest.mark.parametrize("name", ["rules", "cart"])
+def test_candidates_lose_the_stated_share_without_the_named_event(
+    bundle: Bundle, name: str
+) -> None:
+    """Also those that the placement would not list."""
+
+    def ranked(*history: dict[str, Any]) -> dict[str, AnsweredItem]:
+        desk = desk_of(bundle, *history, home=PLACEMENTS[name])
+        items = desk.ask("rank", candidates=CANDIDATES).items
+        return {item.item_id: item for item in items}
+
+    whole = ranked(*HISTORY)
+    told = [item for item in whole.values() if item.reason.code in EVENT_TYPES]
+    lacking = {
+        named: ranked(*(event for event in HISTORY if event["item_id"] != named))
+        for named in {item.reason.item_id for item in told} - {NEWEST_IN_CART}
+    }
+    assert len(lacking) > 1
+    for item in told:
+        assert isinstance(item.reason.share, float)
+        if item.reason.item_id in lacking:
+            fell = item.score - lacking[item.reason.item_id][item.item_id].score
+            assert item.reason.share == pytest.approx(fell, abs=3e-6)
+    assert all(item.reason.share is UNSET for item in whole.values() if item not in told)
+    assert whole[DISLIKED].mark == "excluded"
+    assert isinstance(whole[DISLIKED].reason.share, float)
+    assert whole["i6"].mark == ("ineligible" if name == "rules" else UNSET)
+
+
+def test_answered_lists_have_the_shares_of_published_ones(bundle: Bundle) -> None:
+    homes = {**PLACEMENTS, "without": Placement(k=5)}
+    desk = desk_of(bundle, *HISTORY, **homes)
+    published = desk.did(NOW["item_id"], kind=NOW["type"])
+    for name, placement in homes.items():
+        items = desk.ask("list", placement=name).items
+        assert list(msgspec.to_builtins(items)) == published[name]["items"]
+        told = {item.reason.share is not UNSET for item in items}
+        assert told == {placement.reason_shares}
+
+
+@pytest.mark.parametrize("kind", ["list", "rank"])
+def test_the_first_fifty_of_an_answer_have_shares(bundle: Bundle, kind: str) -> None:
+    desk = desk_of(bundle, *HISTORY, home=PLACEMENTS["plain"])
+    asked: dict[str, Any] = {"k": 80}
+    if kind == "rank":
+        asked["candidates"] = [f"i{number}" for number in range(200, 0, -1)]
+        asked["relevance"] = [float(number % 7) for number in range(200)]
+    items = desk.ask(kind, **asked).items
+    named = [item.rank for item in items if item.reason.code in EVENT_TYPES]
+    assert max(named) > 50
+    shares = {item.rank: item.reason.share for item in items if item.reason.share is not UNSET}
+    assert list(shares) == [rank for rank in named if rank <= 50]
+    by_id = {item.item_id: item for item in desk.ask("list", k=50).items}
+    for item in items:
+        if item.rank in shares and item.item_id in by_id:
+            assert shares[item.rank] == by_id[item.item_id].reason.share
+
+
+def test_candidates_of_several_users_have_the_shares_that_each_has_alone(bundle: Bundle) -> None:
+    desk = desk_of(bundle, *HISTORY, home=PLACEMENTS["rules"])
+    desk.did("i33", "i34", user="v", kind="like")
+    requests = [
+        {"type": "rank", "user_id": "v", "candidates": ["i2", "i3", "i4"]},
+        {"type": "rank", "user_id": "u", "candidates": ["i9", "i8", "i7", "i6", "i5"], "k": 4},
+        {"type": "rank", "user_id": "guest", "candidates": ["i9"]},
+    ]
+    together = [decode_answer(value) for value in desk.asked(*requests).answer_values]
+    for number, request in enumerate(requests):
+        (alone,) = desk.asked({"request_id": f"r{number}", **request}).answer_values
+        assert decode_answer(alone) == together[number]
+    told = [[item.reason.share is not UNSET for item in answer.items] for answer in together]
+    assert any(told[0])
+    assert any(told[1])
+    assert told[2] == [False]
 
 
 def test_what_is_no_interaction_has_none(bundle: Bundle) -> None:

@@ -23,7 +23,7 @@ from stream.contracts import (
     decode_requests,
     encode_record,
 )
-from stream.core.answers.asking import Crowd, Room
+from stream.core.answers.asking import Crowd, Room, with_share
 from stream.core.answers.auditing import audit
 from stream.core.answers.beside import similar_to, together
 from stream.core.answers.judging import explain, rank
@@ -203,13 +203,15 @@ def _fill(
     k, some = crowd.asked[0].request.k, crowd.audience
     if len(who) < len(crowd.asked):
         some = some.take(who)
-    shown, why = room.lists.of_placement(crowd.placement, some, k, lift)
+    shown, why, shares = room.lists.of_placement(crowd.placement, some, k, lift)
     lists = []
     for user in range(len(who)):
         items = []
         for at in range(int((shown.scores[user] > 0).cumprod().sum())):
             reason = room.reason(int(why.rows[user, at]), int(why.types[user, at]))
             item = room.item(shown.rows[user, at], shown.scores[user, at], at + 1, reason)
+            if shares is not None:
+                item = with_share(item, shares[user, at])
             if shown.explored is not None and shown.propensities is not None:
                 item = replace(
                     item,

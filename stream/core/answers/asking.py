@@ -207,6 +207,13 @@ def type_name(code: int) -> str:
     return _TYPES.get(code, f"type_{code}")
 
 
+def with_share(item: AnsweredItem, share: float) -> AnsweredItem:
+    """The line with the share of its reason; NaN: it is not known."""
+    if np.isnan(share):
+        return item
+    return replace(item, reason=replace(item.reason, share=rounded(share)))
+
+
 def rounded(number: float) -> float:
     """A score as records have it: six digits."""
     return round(float(number), 6)

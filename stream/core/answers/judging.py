@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from stream.contracts import Answer, AnsweredItem, Mark
-from stream.core.answers.asking import Crowd, Room, Standing, rounded
+from stream.core.answers.asking import Crowd, Room, Standing, rounded, with_share
 from stream.core.answers.explaining import shares
 from stream.core.catalogue import NO_ITEM
+from stream.core.policy.arranging import Picked
+from stream.core.policy.reasons import ReasonColumns
 
 _HALF = 0.5
 
@@ -30,12 +32,14 @@ class Judged(NamedTuple):
     scores : for each float32, shape (m,)
     items : for each the lines of an answer, in the order given
     standing : the users' with the placement
+    why : of all, shape (n, the most candidates of one)
     """
 
     rows: list[NDArray[np.int64]]
     scores: list[NDArray[np.float32]]
     items: list[list[AnsweredItem]]
     standing: Standing
+    why: ReasonColumns
 
     @classmethod
     def of(cls, room: Room, crowd: Crowd) -> Judged:
@@ -49,11 +53,8 @@ class Judged(NamedTuple):
             room.lists.placement(crowd.placement).beta,
             standing.basis,
         )
-        padded = np.zeros((len(rows), max(map(len, rows))), np.int64)
-        for user, mine in enumerate(rows):
-            padded[user, : len(mine)] = mine
         placement = room.lists.placement(crowd.placement)
-        why = room.lists.why(placement, padded, standing.basis, crowd.audience)
+        why = room.lists.why(placement, _padded(rows, NO_ITEM), standing.basis, crowd.audience)
         judged = []
         for user, mine in enumerate(rows):
             allowed = room.allowed(crowd.placement, int(standing.bits[user]))[mine]
@@ -67,26 +68,55 @@ class Judged(NamedTuple):
                     item = room.item(row, scores[user][at], at + 1, reason)
                 items.append(item if mark is None else replace(item, mark=mark))
             judged.append(items)
-        return cls(rows, scores, judged, standing)
+        return cls(rows, scores, judged, standing, why)
+
+    def shares(
+        self, room: Room, crowd: Crowd, ranked: Sequence[NDArray[np.int64]]
+    ) -> NDArray[np.float32] | None:
+        """What the best candidates owe to their reasons: float32, shape (n, m); NaN: not known.
+
+        None: the placement does not want to know.
+
+        Parameters
+        ----------
+        ranked : for each user int64, shape (<= m,); numbers of candidates, best first
+        """
+        at, there = _padded(ranked, 0), _padded([np.ones(len(of)) for of in ranked], 0) > 0
+        rows = np.take_along_axis(_padded(self.rows, NO_ITEM), at, axis=1)
+        scores = np.take_along_axis(_padded(self.scores, 0), at, axis=1)
+        why = ReasonColumns._make(np.take_along_axis(of, at, axis=1) for of in self.why)
+        placement = room.lists.placement(crowd.placement)
+        shown = Picked(rows, np.where(there, scores, np.float32(0)))
+        bias = partial(room.bias, crowd.placement)
+        return room.lists.shares.of(
+            placement, shown, why, self.standing.basis, crowd.audience, bias
+        )
 
 
 def rank(room: Room, crowd: Crowd) -> list[Answer]:
     """Candidates in the order of the user's interest and the caller's relevance."""
     judged = Judged.of(room, crowd)
-    answers = []
-    for user, answer in enumerate(room.answers(crowd)):
-        request = crowd.asked[user].request
-        relevance = request.relevance
+    values, ranked = [], []
+    for user, one in enumerate(crowd.asked):
+        request = one.request
         weight = _HALF if request.weight is None else request.weight
         known = judged.rows[user] != NO_ITEM
-        values = mixed(judged.scores[user], known, relevance, weight)
-        ranked = []
-        for number, at in enumerate(np.argsort(-values, kind="stable").tolist(), 1):
-            item = replace(judged.items[user][at], rank=number)
+        mine = mixed(judged.scores[user], known, request.relevance, weight)
+        values.append(mine)
+        ranked.append(np.argsort(-mine, kind="stable")[: request.k])
+    shares = judged.shares(room, crowd, ranked)
+    answers = []
+    for user, answer in enumerate(room.answers(crowd)):
+        relevance = crowd.asked[user].request.relevance
+        items = []
+        for place, at in enumerate(ranked[user].tolist()):
+            item = replace(judged.items[user][at], rank=place + 1)
+            if shares is not None:
+                item = with_share(item, shares[user, place])
             if relevance is not None:
-                item = replace(item, relevance=relevance[at], value=rounded(values[at]))
-            ranked.append(item)
-        answers.append(replace(answer, items=tuple(ranked[: request.k])))
+                item = replace(item, relevance=relevance[at], value=rounded(values[user][at]))
+            items.append(item)
+        answers.append(replace(answer, items=tuple(items)))
     return answers
 
 
@@ -101,6 +131,14 @@ def explain(room: Room, crowd: Crowd) -> list[Answer]:
         items = tuple(replace(item, because=because) for item, because in told)
         answers.append(replace(answer, items=items))
     return answers
+
+
+def _padded(columns: Sequence[NDArray[Any]], filling: int) -> NDArray[Any]:
+    """Columns of one type side by side, as long as the longest of them: shape (n, m)."""
+    found = np.full((len(columns), max(map(len, columns))), filling, columns[0].dtype)
+    for user, mine in enumerate(columns):
+        found[user, : len(mine)] = mine
+    return found
 
 
 def _marks(

@@ -56,6 +56,7 @@ class Lists:
     ----------
     item_bias : float32, shape (rows,); the model's bias of every row of the item table
     reasons : finds the interaction that speaks for an item
+    shares : tells what scores owe to it
     candidates : scores items that are named
     revision : of the settings in force
     trends : bool, shape (n,); what trends in the shop, by row; told from outside
@@ -86,7 +87,7 @@ class Lists:
     def _place(self, rules: Mapping[str, PlacementRules], biases: Mapping[str, Biases]) -> None:
         """Put placements in the place of those before, with what is kept: biases."""
         self.reasons = Reasons(self._model)
-        self._shares = Shares(self.candidates, self.reasons)
+        self.shares = Shares(self.candidates, self.reasons)
         parts = (self._model, self._catalogue, self._counts, self.item_bias)
         arms = arms_of(rules)
         self._explorers, self._placements, self._arranging = place(arms, biases, *parts)
@@ -177,8 +178,8 @@ class Lists:
         audience: Audience,
         k: int | None,
         lift: NDArray[np.float32] | None = None,
-    ) -> tuple[Picked, ReasonColumns]:
-        """Lists of one arm and why each item is there.
+    ) -> tuple[Picked, ReasonColumns, NDArray[np.float32] | None]:
+        """Lists of one arm, why each item is there, and the shares of that where they are wanted.
 
         Parameters
         ----------
@@ -200,7 +201,8 @@ class Lists:
         basis = placement.basis(audience)
         pool = placement.find(audience, pool_of(rules, exploring=explorer is not None), basis)
         shown = arranging.arrange(*pool, audience)
-        return shown, self._why(placement, shown, basis, audience)
+        why = self._why(placement, shown, basis, audience)
+        return shown, why, self.shares.of(placement, shown, why, basis, audience)
 
     def why(
         self, placement: Placement, rows: NDArray[np.int64], basis: Basis, audience: Audience
@@ -254,9 +256,8 @@ class Lists:
         shows = np.full(len(causes), int(self.revision, 16) if self.hashes else 0, np.uint64)
         for one, basis, shown in zip(dealt, bases, picked, strict=True):
             placement, whose = self._placements[one.arm], one.audience
-            why, shares = self._why(placement, shown, basis, whose), None
-            if placement.reason_shares:
-                shares = self._shares.of(placement, shown, why, basis, whose)
+            why = self._why(placement, shown, basis, whose)
+            shares = self.shares.of(placement, shown, why, basis, whose)
             columns = (why.rows, why.types, shown.explored, shown.propensities, shares)
             written = self._writer.ranked_lists(shown.rows, shown.scores, *columns)
             of_users = lists

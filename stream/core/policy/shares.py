@@ -1,11 +1,13 @@
 """How much of its score a listed item owes to the interaction that is named as its reason.
 
-In: lists, their reasons. Out: a number for each item: its score less what the graph scores it
-without that interaction. For models that score by a state which is a sum, and by nothing else that
-a user did: there, taking one out is a subtraction.
+In: lists or ranked candidates, their reasons. Out: a number for each item: its score less what the
+graph scores it without that interaction. For models that score by a state which is a sum, and by
+nothing else that a user did: there, taking one out is a subtraction.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,7 @@ from stream.core.policy.audience import Audience, Basis
 from stream.core.policy.candidates import Candidates
 from stream.core.policy.placement import Placement
 from stream.core.policy.reasons import ReasonColumns, Reasons
+from stream.placements import MOST_WITH_SHARES
 
 
 class Shares:
@@ -37,18 +40,28 @@ class Shares:
         why: ReasonColumns,
         basis: Basis,
         audience: Audience,
-    ) -> NDArray[np.float32]:
+        bias: Callable[[int], NDArray[np.float32]] | None = None,
+    ) -> NDArray[np.float32] | None:
         """What the scores of lists owe to their reasons: float32, shape (users, k); NaN: not known.
 
+        None: the placement does not want to know.
+
         An interaction is taken out with the weights in force, as of the user's newest event. Users'
-        states are scored once for each interaction that is named.
+        states are scored once for each interaction that is named. Places from `MOST_WITH_SHARES` on
+        are left out.
 
         Parameters
         ----------
         why : where it names something else than an interaction, `at` is -1
+        bias : by which the items were scored, of all rows, by the rules in force; None: the
+            placement's
         """
+        if not placement.reason_shares:
+            return None
         found = np.full(shown.rows.shape, np.nan, np.float32)
-        users, places = np.nonzero((why.at >= 0) & (shown.scores > 0))
+        named_places = (why.at >= 0) & (shown.scores > 0)
+        named_places[:, MOST_WITH_SHARES:] = False
+        users, places = np.nonzero(named_places)
         if not len(users):
             return found
         ring_size = basis.ring.rows.shape[1]
@@ -61,7 +74,7 @@ class Shares:
         scores = self._candidates.by_rules(
             rows,
             placement.in_force(audience)[who],
-            placement.biases,
+            bias or placement.biases,
             placement.beta,
             Basis(without, basis.ring.take(who)),
         )
