@@ -165,6 +165,8 @@ def bundle_files(trained: Trained, name: str) -> dict[str, bytes]:
         "golden": {"file": GOLDEN, "tolerance": TOLERANCE},
         "files": {file: hashlib.sha256(data).hexdigest() for file, data in content.items()},
     }
+    if trained.half_lives_s:
+        fields["half_lives_s"] = list(trained.half_lives_s)
     beside: dict[str, bytes] = {}
     if trained.network:
         beside[NETWORK] = npz(**trained.network)

@@ -78,7 +78,8 @@ class Trained:
     recent : how many of a user's last interactions the score graph takes; 0 = none
     calibration : of the listed items' logits, in the score graph; None where there is none
     content : vectors of items that were not trained on, from their records; None if it has no such
-    live_weights : the update graph takes weights and fading as inputs; needs `additive`
+    live_weights : the update graph takes weights and fading as inputs; needs `additive`, or
+        `half_lives_s` where its sums are a part of the state
     exclude_seen, exclude_bought, metrics : filled in by `export.training.train.fit`, which measures
         them
     head : what makes scores, for people; None: the model does not say
@@ -106,6 +107,7 @@ class Trained:
     calibration: Calibration | None = None
     content: ContentMap | None = None
     live_weights: bool = False
+    half_lives_s: tuple[float, ...] = ()
     item_storage: Literal["float32", "float16", "int8"] = "float32"
     exclude_seen: bool = False
     exclude_bought: bool = True

@@ -1,9 +1,9 @@
 """The graphs of an ensemble. In: its members' graphs. Out: serialised ONNX of the same signature.
 
-Members keep their nodes, under names that begin with their own; live weights become constants. Each
-gets its columns of the state and of the item vectors, and a beta of its own. Queries stand side by
-side and are multiplied with the item table once; what else a member adds to its logits is added to
-those of the one before.
+Members keep their nodes, under names that begin with their own. Those with live weights take the
+ensemble's, and their own of its half-lives. Each gets its columns of the state and of the item
+vectors, and a beta of its own. Queries stand side by side and are multiplied with the item table
+once; what else a member adds to its logits is added to those of the one before.
 
 Must not know: which models there are, how weights come about.
 """
@@ -19,9 +19,9 @@ import numpy.typing as npt
 import onnx
 from onnx import compose, numpy_helper
 
-from export.models.base import Float32, Trained
+from export.models.base import Trained
 from export.to_onnx import node, score_graph, update_graph
-from stream.core.weighing import weight_inputs
+from stream.core.weighing import FADING_RATES, TYPE_WEIGHTS
 
 TABLE = "item_table"
 
@@ -60,12 +60,15 @@ def looks_at_vectors(trained: Trained) -> bool:
 def update(parts: Sequence[Part], dim: int) -> bytes:
     """`update.onnx`. `dim`: D, of the item table."""
     g = _Nodes()
+    fading = 0  # half-lives of the members so far
     for part in parts:
         g.columns("state", part.state, f"{part.name}/state")
         for name in ("item_row", "event_type", "gap_s"):
             g.add("Identity", [name], f"{part.name}/{name}")
-        for name, values in _weights(part.trained).items():
-            g.constants[f"{part.name}/{name}"] = values
+        if own := len(half_lives_s(part.trained)):
+            g.add("Identity", [TYPE_WEIGHTS], f"{part.name}/{TYPE_WEIGHTS}")
+            g.columns(FADING_RATES, slice(fading, fading + own), f"{part.name}/{FADING_RATES}", 0)
+            fading += own
         for n in g.taken(part, part.trained.update_onnx, "next_state"):
             if part.vectors is None or not _reads(part, n, "Gather"):
                 g.nodes.append(n)
@@ -75,7 +78,7 @@ def update(parts: Sequence[Part], dim: int) -> bytes:
             g.columns(whole, part.vectors, n.output[0])
     states = [f"{part.name}/next_state" for part in parts]
     g.nodes.append(node("Concat", states, ["next_state"], axis=1))
-    return update_graph(g.nodes, g.constants, parts[-1].state.stop, dim)
+    return update_graph(g.nodes, g.constants, parts[-1].state.stop, dim, live_sums=fading)
 
 
 def score(parts: Sequence[Part], dim: int, recent: int) -> bytes:
@@ -108,11 +111,11 @@ def score(parts: Sequence[Part], dim: int, recent: int) -> bytes:
     return score_graph(g.nodes, g.constants, parts[-1].state.stop, dim, recent)
 
 
-def _weights(trained: Trained) -> dict[str, Float32]:
-    """What a member's update graph takes as inputs, and has inside here."""
+def half_lives_s(trained: Trained) -> tuple[float, ...]:
+    """Of the sums of a member whose update graph takes them as inputs; empty: it does not."""
     if trained.additive is None or not trained.live_weights:
-        return {}
-    return weight_inputs(trained.event_weights, trained.additive)
+        return ()
+    return tuple(fading.half_life_s for fading in trained.additive.sums)
 
 
 def _reads(part: Part, n: Any, kind: str) -> bool:
@@ -133,10 +136,10 @@ class _Nodes:
     def add(self, op: str, inputs: Sequence[str], output: str, **attributes: Any) -> None:
         self.nodes.append(node(op, inputs, [output], **attributes))
 
-    def columns(self, name: str, of: slice, output: str) -> None:
-        """Some columns of a matrix."""
+    def columns(self, name: str, of: slice, output: str, axis: int = 1) -> None:
+        """Some columns of a matrix, or numbers of a vector along axis 0."""
         ends = []
-        for at in (of.start, of.stop, 1):
+        for at in (of.start, of.stop, axis):
             ends.append(f"at_{at}")
             self.constants[ends[-1]] = np.array([at], np.int64)
         self.add("Slice", [name, *ends], output)

@@ -173,6 +173,7 @@ def assemble(members: Sequence[Trained], weights: Sequence[float]) -> Trained:
     pooled = np.array(weights) @ np.stack([member.biases for member in members]).astype(np.float64)
     biases: Float32 = pooled.astype(np.float32)
     biases[0] = NEVER_LISTED
+    half_lives_s = tuple(of for member in members for of in composing.half_lives_s(member))
     return Trained(
         model="ensemble",
         item_ids=first.item_ids,
@@ -182,6 +183,8 @@ def assemble(members: Sequence[Trained], weights: Sequence[float]) -> Trained:
         storage="int8" if all(member.storage == "int8" for member in members) else "float32",
         beta=1.0,
         additive=None,
+        live_weights=bool(half_lives_s),
+        half_lives_s=half_lives_s,
         head=_head(members),
         event_weights=EVENT_WEIGHTS,
         update_onnx=composing.update(parts, dim),

@@ -119,7 +119,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     `created` is the event time of the newest training event, not the clock's: the same log gives
     the same bundle, with the same id. `additive` is None for a model that is no such sum, `content`
     for one that knows nothing of what items are. `live_weights`: the update graph takes the weights
-    and half-lives of `event_weights` and `additive` as inputs, so that settings may give others.
+    and half-lives of `event_weights` and `additive` as inputs, so that settings may give others;
+    `half_lives_s` has the latter where sums are a part of the state and `additive` is None.
     `recent` counts the last interactions that the score graph takes. `item_storage` is how item
     vectors are kept, see `packing.py`. `exclude_seen` and `exclude_bought` say what placements
     leave out that do not say it themselves. `head` is None where a bundle does not say.
@@ -140,6 +141,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     head: Head | None = None
     additive: Additive | None
     live_weights: bool = False
+    half_lives_s: tuple[float, ...] = ()
     content: ContentSpec | None = None
     beta: float
     recent: int = 0
@@ -149,6 +151,13 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     metrics: dict[str, Any]
     golden: GoldenSpec
     files: dict[str, str]
+
+    @property
+    def fading_s(self) -> tuple[float, ...]:
+        """Half-lives of all fading sums that the state has, as far as the bundle says."""
+        if self.additive is None:
+            return self.half_lives_s
+        return tuple(fading.half_life_s for fading in self.additive.sums)
 
 
 def manifest_id(fields: dict[str, Any]) -> str:
@@ -241,17 +250,16 @@ def _check_sizes(file: Path, manifest: Manifest) -> None:
 
 
 def _check_additive(file: Path, manifest: Manifest) -> None:
-    additive = manifest.additive
-    if additive is None:
-        if manifest.live_weights:
-            raise BundleError(f"{file}: live_weights need additive sums; {AGAIN}")
-        return
-    if len(additive.sums) > MAX_SUMS:
-        raise BundleError(f"{file}: more than {MAX_SUMS} additive sums; {AGAIN}")
-    if manifest.state.size != len(additive.sums) * manifest.embedding_dim:
+    additive, half_lives_s = manifest.additive, manifest.fading_s
+    if (manifest.live_weights and additive is None) != bool(manifest.half_lives_s):
+        raise BundleError(f"{file}: live_weights need additive sums or else half_lives_s; {AGAIN}")
+    if len(half_lives_s) > MAX_SUMS:
+        raise BundleError(f"{file}: more than {MAX_SUMS} fading sums; {AGAIN}")
+    strength = 1.0 if additive is None else additive.strength
+    if not all(size > 0 for size in (*half_lives_s, strength)):
+        raise BundleError(f"{file}: half-lives and additive strength must be positive; {AGAIN}")
+    if additive is not None and manifest.state.size != len(half_lives_s) * manifest.embedding_dim:
         raise BundleError(f"{file}: additive sums do not fill the state; {AGAIN}")
-    if not additive.strength > 0 or any(not s.half_life_s > 0 for s in additive.sums):
-        raise BundleError(f"{file}: additive half-lives and strength must be positive; {AGAIN}")
 
 
 def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -215,8 +215,7 @@ def _check_signature(
     widths = {"state": manifest.state.size}
     widths |= dict.fromkeys(("item_table", "item_columns"), manifest.embedding_dim)
     widths |= dict.fromkeys(_RECENT_INPUTS, manifest.recent)
-    if manifest.additive is not None:
-        widths |= {TYPE_WEIGHTS: EVENT_CODES, FADING_RATES: len(manifest.additive.sums)}
+    widths |= {TYPE_WEIGHTS: EVENT_CODES, FADING_RATES: len(manifest.fading_s)}
     for tensor in session.get_inputs():
         width = tensor.shape[0 if tensor.name == "item_columns" else -1]
         if isinstance(width, int) and width != widths.get(tensor.name, width):

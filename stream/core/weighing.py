@@ -34,7 +34,7 @@ def weight_table(event_weights: Mapping[EventType, float]) -> Float32:
 
 
 def weight_inputs(
-    event_weights: Mapping[EventType, float], additive: Additive
+    event_weights: Mapping[EventType, float], half_lives_s: Sequence[float]
 ) -> dict[str, Float32]:
     """What an update graph with live weights takes beside events.
 
@@ -43,8 +43,7 @@ def weight_inputs(
     `type_weights`: of `weight_table`; `fading_rates`: float32, shape (sums,), per second: ln 2 over
     the half-life
     """
-    half_lives_s = np.array([fading.half_life_s for fading in additive.sums])
-    fading_rates = (np.log(2) / half_lives_s).astype(np.float32)
+    fading_rates = (np.log(2) / np.array(half_lives_s)).astype(np.float32)
     return {TYPE_WEIGHTS: weight_table(event_weights), FADING_RATES: fading_rates}
 
 
@@ -82,34 +81,44 @@ class Weighing(NamedTuple):
         SettingsError : the bundle's are fixed, or it has another number of half-lives
         """
         given, additive = [*weights.given()], manifest.additive
-        live = manifest.live_weights and additive is not None
+        live = manifest.live_weights
         if given and not live:
             raise SettingsError(
                 f"{at(f'weights.{given[0]}')}: is set, yet this bundle's model "
                 f"({manifest.model}) has its weights fixed inside its graph; take [weights] out, "
-                "or train a bundle with live ones: `freshet-export train --model decay`, mf or "
-                "content."
+                "or train a bundle with live ones: `freshet-export train --model decay`, mf, "
+                "content, or an ensemble of which one is a member."
             )
         event_weights = {name: float(weight) for name, weight in manifest.event_weights.items()}
         event_weights |= weights.event_weights()
-        if additive is not None and weights.half_lives_s is not None:
-            additive = _with(additive, weights.half_lives_s, at)
+        half_lives_s = manifest.fading_s
+        if weights.half_lives_s is not None:
+            half_lives_s = _in_the_place_of(half_lives_s, weights.half_lives_s, at)
+        if additive is not None:
+            additive = _with(additive, half_lives_s)
         inputs: dict[str, Float32] = {}
-        if additive is not None and live:
+        if live:
             by_type = {EVENT_TYPES[name]: weight for name, weight in event_weights.items()}
-            inputs = weight_inputs(by_type, additive)
+            inputs = weight_inputs(by_type, half_lives_s)
         return cls(weights, event_weights, additive, inputs)
 
 
-def _with(additive: Additive, half_lives_s: Sequence[float], at: Callable[[str], str]) -> Additive:
+def _in_the_place_of(
+    own: Sequence[float], given: tuple[float, ...], at: Callable[[str], str]
+) -> tuple[float, ...]:
+    """What is given, one for each of the bundle's."""
+    if len(given) != len(own):
+        told = ", ".join(f"{half_life_s:g}" for half_life_s in own)
+        raise SettingsError(
+            f"{at('weights.half_lives_s')}: has {len(given)}; must have as many as the "
+            f"bundle's model has sums, {len(own)} (its own: {told})."
+        )
+    return given
+
+
+def _with(additive: Additive, half_lives_s: Sequence[float]) -> Additive:
     """The sums with other half-lives."""
     sums = additive.sums
-    if len(half_lives_s) != len(sums):
-        own = ", ".join(f"{fading.half_life_s:g}" for fading in sums)
-        raise SettingsError(
-            f"{at('weights.half_lives_s')}: has {len(half_lives_s)}; must have as many as the "
-            f"bundle's model has sums, {len(sums)} (its own: {own})."
-        )
     replaced = (
         msgspec.structs.replace(fading, half_life_s=half_life_s)
         for fading, half_life_s in zip(sums, half_lives_s, strict=True)

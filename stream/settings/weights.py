@@ -40,7 +40,8 @@ class Weights(Section, frozen=True):
         | None,
         Meta(
             description="half-lives of the sums that make an interest, in the bundle's order "
-            "(`decay`: the taste's, the mood's); unset: the bundle's"
+            "(`decay`: the taste's, the mood's; `ensemble`: its members', one after the other); "
+            "unset: the bundle's"
         ),
     ] = None
 

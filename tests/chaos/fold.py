@@ -79,7 +79,8 @@ def _weights(
     by_code = [0.0] * 16
     for name, weight in (manifest["event_weights"] | others).items():
         by_code[TYPES[name]] = weight
-    found = half_lives_s or [fading["half_life_s"] for fading in manifest["additive"]["sums"]]
+    found = half_lives_s or manifest.get("half_lives_s")
+    found = found or [fading["half_life_s"] for fading in manifest["additive"]["sums"]]
     rates = [math.log(2) / half_life_s for half_life_s in found]
     return {
         "type_weights": np.array(by_code, np.float32),

@@ -184,6 +184,7 @@ def test_bundle_show_and_check(capsys: pytest.CaptureFixture[str]) -> None:
         "recent": 0,
         "head": None,
         "live_weights": False,
+        "half_lives_s": [],
         **written,
     }  # which a bundle from before it does not say
     assert main(["bundle", "check", str(sample.BUNDLE), "--json"]) == 0

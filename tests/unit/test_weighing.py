@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -12,6 +11,8 @@ import pytest
 
 from export.bundle import write_bundle
 from export.models import train
+from export.models.base import Trained
+from export.models.ensemble import assemble
 from stream.config import Placement
 from stream.contracts import EVENT_TYPES, EventType
 from stream.core.bundle import Bundle
@@ -87,17 +88,68 @@ def test_models_of_fading_sums_have_live_weights(name: str, tmp_path: Path) -> N
     np.testing.assert_allclose(folded(model, (EventType.LIKE, 0.0)), 2 * purchase, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["cooccurrence", "ensemble"])
-def test_others_say_that_theirs_are_fixed(name: str, tmp_path: Path) -> None:
-    given: dict[str, Any] = {"of": "decay,mf", "mf.dim": 8} if name == "ensemble" else {"dim": 8}
-    manifest = write_bundle(
-        train(name, random_log(events=400), **given), tmp_path / "bundle"
-    ).manifest
+def test_others_say_that_theirs_are_fixed(tmp_path: Path) -> None:
+    trained = train("cooccurrence", random_log(events=400), dim=8)
+    manifest = write_bundle(trained, tmp_path / "bundle").manifest
     assert not manifest.live_weights
     assert Weighing.of(manifest).inputs == {}
     for weights in (Weights(like=0.0), Weights(half_lives_s=(60.0,))):
-        with pytest.raises(SettingsError, match=rf"model \({name}\) has its weights fixed"):
+        said = r"weights\.\w+: .* model \(cooccurrence\) has its weights fixed"
+        with pytest.raises(SettingsError, match=said):
             Weighing.of(manifest, weights)
+
+
+def test_members_of_an_ensemble_fold_by_the_weights_in_force(tmp_path: Path) -> None:
+    """Each to the bit as alone; the half-lives are its own ones of all."""
+    log, sizes = random_log(), {"decay": 8, "cooccurrence": 8, "mf": 8}
+    members = [train(name, log, dim=dim) for name, dim in sizes.items()]
+    bundle = write_bundle(assemble(members, (0.2, 0.3, 0.5)), tmp_path / "whole")
+    assert bundle.manifest.live_weights
+    assert bundle.manifest.half_lives_s == (2_592_000.0, 7_200.0, *of_mf(members[2]))
+    given = {"decay": (3_600.0, 60.0), "cooccurrence": None, "mf": (900.0,)}
+    all_of = Weights(click=-0.7, view=3.0, half_lives_s=(3_600.0, 60.0, 900.0))
+    rng = np.random.default_rng(0)
+    types = rng.integers(1, 10, 50)
+    events = [(EventType(kind), rng.normal(0, 1e3)) for kind in types.tolist()]
+    models = {"whole": Model(bundle, "cpu")}
+    for member in members:
+        alone = write_bundle(member, tmp_path / member.model)
+        models[member.model] = Model(alone, "cpu")
+    before = folded(models["whole"], *events)
+    models["whole"].weigh(Weighing.of(bundle.manifest, all_of))
+    for name, half_lives_s in given.items():
+        if half_lives_s is not None:
+            weights = msgspec.structs.replace(all_of, half_lives_s=half_lives_s)
+            models[name].weigh(Weighing.of(models[name].bundle.manifest, weights))
+    after, begin = folded(models["whole"], *events), 0
+    for name, half_lives_s in given.items():
+        stop = begin + models[name].state_size
+        found = after[:, begin:stop]
+        assert found.tobytes() == folded(models[name], *events).tobytes()
+        assert (found.tobytes() == before[:, begin:stop].tobytes()) == (half_lives_s is None)
+        begin = stop
+    with pytest.raises(SettingsError, match=r"half_lives_s: has 2; .* sums, 3 \(its own: 2\.592"):
+        Weighing.of(bundle.manifest, Weights(half_lives_s=(60.0, 60.0)))
+
+
+def of_mf(trained: Trained) -> tuple[float, ...]:
+    assert trained.additive is not None
+    return tuple(fading.half_life_s for fading in trained.additive.sums)
+
+
+def test_lists_of_an_ensemble_follow(tmp_path: Path) -> None:
+    log = random_log(events=400)
+    members = [train(name, log, dim=8) for name in ("mf", "cooccurrence")]
+    bundle = write_bundle(assemble(members, (0.7, 0.3)), tmp_path / "bundle")
+    weights = Weights(like=-2.0, half_lives_s=(60.0,))
+    mine, other = Shop(bundle, home=HOME), Shop(bundle, weights=weights, home=HOME)
+    (before,) = lists(mine.step({"user_id": "before", "item_id": "i7", "type": "like"}))
+    weigh(mine, weights)
+    events = [{"item_id": "i7", "type": "like"}, {"item_id": "i9", "type": "view"}]
+    (record,), (wanted,) = lists(mine.step(*events)), lists(other.step(*events))
+    assert record.lists == wanted.lists
+    assert record.settings == wanted.settings == revision_of({"home": HOME}, weights)
+    assert record.settings != before.settings
 
 
 @pytest.mark.parametrize("half_lives_s", [(60.0,), (60.0, 60.0, 60.0)])
@@ -121,6 +173,16 @@ def test_what_the_manifest_says_must_be_what_the_graph_takes(tmp_path: Path) -> 
                 Model(bundle, "cpu")
     with pytest.raises(BundleError, match="live_weights need additive sums"):
         write_bundle(dataclasses.replace(trained, additive=None), tmp_path / "no sums")
+    for half_lives_s, words in (((0.0,), "must be positive"), ((60.0,) * 65, "more than 64")):
+        named = dataclasses.replace(trained, additive=None, half_lives_s=half_lives_s)
+        with pytest.raises(BundleError, match=words):
+            write_bundle(named, tmp_path / words)
+    with pytest.raises(BundleError, match="additive sums or else half_lives_s"):
+        write_bundle(dataclasses.replace(trained, half_lives_s=(60.0,)), tmp_path / "twice")
+    named = dataclasses.replace(trained, additive=None, half_lives_s=(60.0,))
+    fewer = write_bundle(named, tmp_path / "fewer")
+    with pytest.raises(BundleError, match=r"fading_rates is 2 wide, the manifest says 1"):
+        Model(fewer, "cpu")
     assert trained.additive is not None
     one_sum = msgspec.structs.replace(trained.additive, sums=trained.additive.sums[:1])
     with pytest.raises(BundleError, match="do not fill the state"):
