@@ -159,7 +159,7 @@ def load_engine(
 
     Parameters
     ----------
-    counts : of all workers, of items and of what came of lists; None: the engine goes by its own
+    counts : of all workers, of items and of rewards of exploring; None: the engine goes by its own
     origins : where each setting was given, by its path, for messages
     """
     if settings.bundle is None:

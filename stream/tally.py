@@ -1,4 +1,4 @@
-"""The counts of all workers, of items and of what came of lists; and what trends.
+"""The counts of all workers, of items and of rewards of exploring; and what trends.
 
 In: each partition's counts, which workers tell each other on a compacted topic. Out: counts by
 catalogue row and by arm, and what a partition's next turn has to publish: its own rows that

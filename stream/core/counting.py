@@ -92,7 +92,7 @@ def count_segments(
     times_ms: NDArray[np.int64],
     counted: Sequence[KeyedRows],
 ) -> None:
-    """Count what came of lists in the shard of each part; where nothing did, old counts fade.
+    """Count rewards of exploring in the shard of each part; where there are none, old ones fade.
 
     Events of items are to be counted before: they tell how late it is.
 

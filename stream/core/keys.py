@@ -4,7 +4,7 @@
     b"\\xff\\x01" + 16 bytes          -> a mark of an erasure (`marks.py`)
     b"\\xff\\x02"                     -> the salt of the marks
     b"\\xff\\x03" + 8 bytes           -> an item's counts (`statistics/counts.py`)
-    b"\\xff\\x04" + 8 bytes           -> what came of an arm's lists (`statistics/segments.py`)
+    b"\\xff\\x04" + 8 bytes           -> rewards of an arm's lists (`statistics/segments.py`)
 
 No user key begins like the others: 0xFF is not UTF-8. Knows nothing of values, nor of
 b"\\xff\\x00", which is for what the changelog says of itself.

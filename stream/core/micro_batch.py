@@ -126,7 +126,7 @@ class PartResult:
     Attributes
     ----------
     state_keys, state_values : changelog records, each touched user once; None for users that left
-    count_keys, count_values : the same of items, and of what came of lists
+    count_keys, count_values : the same of items, and of rewards of exploring
     list_keys, list_values : recommendation records, one per user of the part; None for forgotten
     dead_keys, dead_values, dead_headers : records that cannot be used, as they came, and why
     asked : the part's requests

@@ -25,7 +25,7 @@ DEFAULT_STATE = StateLayout(size=512, storage="float32")
 
 _FRAMING_BYTES = 64  # of a record: lengths, offset and timestamp
 _BATCH_BYTES = 64 << 10  # the `applied` record and the header of a record batch, generously
-# Of what came of lists: every row there may be, and as many tombstones.
+# Of rewards of exploring: every row there may be, and as many tombstones.
 _SEGMENTS_BYTES = MOST_ROWS * (MOST_ROW_BYTES + 2 * (SEGMENTS_KEY_BYTES + _FRAMING_BYTES))
 _COUNTS_BYTES = ROW.itemsize + 16 + _FRAMING_BYTES  # of an item: row, key, framing
 _LISTED_ITEM_BYTES = 2 * MAX_ID_BYTES + 256  # JSON: two ids, numbers, the reason's slug
@@ -53,8 +53,8 @@ def changelog_batch_bytes(settings: Settings) -> int:
 
     A broker refuses a record batch over max.message.bytes whole, and the states of a micro-batch
     with their `applied` record are one record batch, never two. The counts of as many items,
-    those of what came of lists, and the tombstones of users and items that leave meanwhile, are
-    part of it.
+    rewards of exploring, and the tombstones of users and items that leave meanwhile, are part of
+    it.
 
     Raises
     ------

@@ -107,7 +107,7 @@ def place(
     ----------
     rules : settings by arm (`variants.py`)
     biases : of the arms for which there are some
-    counts : of items, and of what came of lists
+    counts : of items, and of rewards of exploring
     item_bias : float32, shape (rows,); the model's bias of every row
     """
     placed = Placed({}, [], [])

@@ -1,7 +1,8 @@
-"""How exploring pays: a bandit over temperatures, one for each segment of users.
+"""How exploring pays: a bandit over multipliers of the temperature, one for each segment of users.
 
-In: impressions and clicks by segment and multiplier. Out: by what to multiply the temperature of
-each user. Knows nothing of lists, of how temperatures come about, nor of how counts are kept.
+In: impressions (trials) and clicks (rewards of 1) by segment (context) and multiplier (action; an
+arm is a placement's here, `variants.py`). Out: by what to multiply the temperature of each user.
+Knows nothing of lists, of how temperatures come about, nor of how counts are kept.
 
 Each user has a place in [0, 1) for good, and each multiplier of a segment a share of that line. So
 a user stays with a multiplier while its share stands, and what exploring costs now and brings later
@@ -17,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 MULTIPLIERS: Final = (0.0, 0.5, 1.0, 2.0)
-_TRIED: Final = 0.1  # of the users, shared by all multipliers whatever they brought
+_TRIED: Final = 0.1  # of the users, shared by all multipliers whatever their rewards
 _DRAWS: Final = 512
 # Clicks of one user go together: so many times the variance that they had if each came alone.
 _CLUSTERED: Final = 4.0
 
 
 class Payoffs:
-    """Shares of the multipliers in each segment, by what they brought.
+    """Shares of the multipliers in each segment, by their rewards.
 
     Parameters
     ----------
@@ -33,8 +34,8 @@ class Payoffs:
     Attributes
     ----------
     shape : segments, multipliers
-    impressions, clicks : float64, of that shape
-    shares : float64, of that shape; of the users, each row adds up to 1
+    impressions, clicks : float64, of that shape; trials and rewards
+    shares : float64, of that shape; of the users, each row adds up to 1: the policy
     """
 
     def __init__(self, segments: int) -> None:

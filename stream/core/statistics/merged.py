@@ -53,7 +53,7 @@ class Merged:
     Attributes
     ----------
     newest_ms : newest event time in any row
-    segments : what came of lists, in all partitions
+    segments : rewards of exploring, in all partitions
     """
 
     def __init__(self, fading: Fading) -> None:

@@ -1,4 +1,4 @@
-"""How often an arm's lists were seen and clicked, by segment and multiplier of their users.
+"""Rewards of exploring: how often an arm's lists were seen and clicked, by segment and multiplier.
 
 In: events as they are folded, each with its cell; changelog records; rows that others tell. Out:
 the changelog records that must go with the states, rows that others should know, sums over
