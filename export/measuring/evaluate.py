@@ -181,6 +181,7 @@ class _Served:
             offsets=at,
             amounts=np.zeros(len(at)),
             placements=[None] * len(at),
+            list_names=[None] * len(at),
             properties=[None] * len(at),
         )
         fold(self._model, self._catalogue, users, np.arange(len(at)), events)

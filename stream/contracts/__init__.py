@@ -16,6 +16,7 @@ from stream.contracts.codec import (
 )
 from stream.contracts.diagnosis import REASONS
 from stream.contracts.events import Events
+from stream.contracts.forgetting import Erasure, Receipt
 from stream.contracts.letters import (
     Headers,
     Unreadable,
@@ -37,14 +38,12 @@ from stream.contracts.records import (
     PURCHASE_TYPES,
     Cause,
     Click,
-    Erasure,
     EventType,
     Item,
     ListedItem,
     Purchase,
     RankedList,
     Reason,
-    Receipt,
     Recommendation,
     event_hash,
     item_hash,

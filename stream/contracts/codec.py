@@ -18,6 +18,7 @@ import numpy as np
 
 from stream.contracts.diagnosis import diagnose
 from stream.contracts.events import Events
+from stream.contracts.forgetting import Erasure
 from stream.contracts.letters import Unreadable
 from stream.contracts.records import (
     EVENT_TYPES,
@@ -27,7 +28,6 @@ from stream.contracts.records import (
     MAX_ID_BYTES,
     MAX_VALUE_BYTES,
     Click,
-    Erasure,
     Id,
     Item,
     Purchase,
@@ -145,6 +145,7 @@ def _columns(users: list[bytes], records: Sequence[Event], offsets: Sequence[int
         offsets=np.array(offsets, np.int64),
         amounts=_amounts(records),
         placements=[record.placement for record in records],
+        list_names=[record.list_name for record in records],
         properties=[record.properties for record in records],
     )
 

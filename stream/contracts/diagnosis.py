@@ -56,6 +56,7 @@ _BEYOND_INT64: Final = MAX_INT64 + 1
 _BOUNDED_NUMBERS: Final = frozenset(
     {"quantity", "unit_price", "price", "k", "weight", "deadline_ms"}
 )
+_LABELS: Final = frozenset({"placement", "list_name", "category"})
 
 
 class _Field(NamedTuple):
@@ -163,7 +164,7 @@ def _flaw_of_type(name: str, value: Any) -> str:
         return f"unknown_{name}"
     if name == "event_time_ms" and isinstance(value, int) and number:
         return "event_time_too_old" if value < MIN_EVENT_TIME_MS else "wrong_type"
-    if (name in _BOUNDED_NUMBERS and number) or (name in {"placement", "category"} and text):
+    if (name in _BOUNDED_NUMBERS and number) or (name in _LABELS and text):
         return "out_of_range"
     if name in {"candidates", "relevance"} and isinstance(value, list):
         return _flaw_of_list(name, value)

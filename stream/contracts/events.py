@@ -26,6 +26,7 @@ class Events:
     amounts : float64, shape (n,), finite, >= 0; quantity times unit price of a purchase or a
         cancellation, 0 where it does not say its price
     placements : n names of the placements that the events name, None where one names none
+    list_names : n names of the lists that the events name, None where one names none
     properties : n, as the events have them
     """
 
@@ -37,6 +38,7 @@ class Events:
     offsets: npt.NDArray[np.int64]
     amounts: npt.NDArray[np.float64]
     placements: list[str | None]
+    list_names: list[str | None]
     properties: list[Properties | None]
 
     def __len__(self) -> int:
@@ -55,6 +57,7 @@ class Events:
             self.offsets[first:],
             self.amounts[first:],
             self.placements[first:],
+            self.list_names[first:],
             self.properties[first:],
         )
 
@@ -70,6 +73,7 @@ class Events:
             self.offsets[at],
             self.amounts[at],
             [self.placements[position] for position in chosen],
+            [self.list_names[position] for position in chosen],
             [self.properties[position] for position in chosen],
         )
 
@@ -78,7 +82,7 @@ class Events:
         """No events."""
         numbers = np.empty(0, np.int64)
         types, hashes, amounts = np.empty(0, np.uint8), np.empty(0, np.uint32), np.empty(0)
-        return cls([], [], types, numbers, hashes, numbers, amounts, [], [])
+        return cls([], [], types, numbers, hashes, numbers, amounts, [], [], [])
 
     @classmethod
     def join(cls, parts: Sequence[Events]) -> Events:
@@ -94,5 +98,6 @@ class Events:
             np.concatenate([part.offsets for part in parts]),
             np.concatenate([part.amounts for part in parts]),
             [placement for part in parts for placement in part.placements],
+            [name for part in parts for name in part.list_names],
             [properties for part in parts for properties in part.properties],
         )

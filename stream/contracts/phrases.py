@@ -24,6 +24,7 @@ class Fixed(NamedTuple):
     Attributes
     ----------
     opening, closing : of a list
+    name, named : what closes one before its name, and after it
     item, score, rank, reason, share : what stands before each
     end : what stands behind a reason where no propensity is told
     not_explored, explored : what stands between a reason and a propensity
@@ -41,6 +42,8 @@ class Fixed(NamedTuple):
     not_explored: bytes
     explored: bytes
     closing: bytes
+    name: bytes
+    named: bytes
     by_code: list[bytes]
 
 
@@ -79,5 +82,7 @@ def fixed_pieces(words: Worded) -> Fixed:
         not_explored=flag.replace(b"true", b"false"),
         explored=flag,
         closing=b"]}",
+        name=b'],"name":"',
+        named=b'"}',
         by_code=[*codes, *after_id, *after_title],
     )

@@ -93,6 +93,7 @@ class Click(Struct, frozen=True, gc=False, omit_defaults=True):
     ----------
     event_id : a repeated one within the user's last interactions counts once
     placement : of the list that it was done on
+    list_name : the `name` of that list; without it, it is taken for the user's newest one
     properties : scalars, or lists and objects of them
     """
 
@@ -103,6 +104,7 @@ class Click(Struct, frozen=True, gc=False, omit_defaults=True):
     event_id: Id | None = None
     session_id: Id | None = None
     placement: Label | None = None
+    list_name: Label | None = None
     properties: Properties | None = None
 
 
@@ -113,6 +115,7 @@ class Purchase(Struct, frozen=True, gc=False, omit_defaults=True):
     ----------
     event_id : a repeated one within the user's last interactions counts once
     placement : of the list that it was done on
+    list_name : the `name` of that list; without it, it is taken for the user's newest one
     properties : scalars, or lists and objects of them
     unit_price : in `currency`
     """
@@ -124,6 +127,7 @@ class Purchase(Struct, frozen=True, gc=False, omit_defaults=True):
     event_id: Id | None = None
     session_id: Id | None = None
     placement: Label | None = None
+    list_name: Label | None = None
     properties: Properties | None = None
     quantity: Quantity | None = None
     unit_price: Amount | None = None
@@ -222,10 +226,12 @@ class RankedList(Struct, frozen=True, gc=False):
 
     Attributes
     ----------
+    name : for the `list_name` of what is done on it; not there in records of earlier versions
     variant : of the placement, that the user gets; not there where it has none
     """
 
     items: list[ListedItem]
+    name: str | UnsetType = UNSET
     variant: str | UnsetType = UNSET
 
 
@@ -257,44 +263,3 @@ class Recommendation(Struct, frozen=True, gc=False):
     cause: Cause
     generated_ms: int
     settings: str | UnsetType = UNSET
-
-
-class Erasure(Struct, frozen=True, gc=False):
-    """A record of `erasures`: forget this user. Key: user_id; null: it is done.
-
-    Attributes
-    ----------
-    event_time_ms : events of the user up to here will not bring the user back
-    """
-
-    user_id: Id
-    event_time_ms: EventTimeMs
-
-    @property
-    def user(self) -> str:
-        """The user_id as a text."""
-        return str(self.user_id)
-
-
-class Receipt(Struct, frozen=True, gc=False):
-    """A record of `receipts`: an erasure is done. Key: `user_hash`.
-
-    Attributes
-    ----------
-    user_hash : hexadecimal; of the user id (or its pseudonym), salted by the partition's own salt
-    erasure : the record that asked for it; its event_time_ms is the user's newest that is gone
-    removed : topics whose records of the user are replaced by tombstones
-    copies_until_ms : topic -> when its last copy of the user's records will be gone by the topic's
-        own settings, as they are now; null where these keep it for ever
-    completed_ms : when the last removal was acknowledged
-    copies_unknown : topics that may hold copies too; the brokers did not tell their settings
-    without_user_ids : what else Freshet keeps: topics on which no record holds an id of a user
-    """
-
-    user_hash: str
-    erasure: Cause
-    removed: tuple[str, ...]
-    copies_until_ms: dict[str, int | None]
-    completed_ms: int
-    copies_unknown: tuple[str, ...] = ()
-    without_user_ids: tuple[str, ...] = ()

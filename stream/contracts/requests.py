@@ -165,6 +165,7 @@ class Answer(Struct, frozen=True, gc=False):
     variant : of the placement, that the user gets; "default" where it is the placement itself
     basis : of `together`: `users`, the last interactions of this partition's; or `model`
     settings : revision of the live settings that it was made by, 12 hexadecimal digits
+    name : of `list`, for the `list_name` of what is done on it
     """
 
     request_id: str
@@ -180,6 +181,7 @@ class Answer(Struct, frozen=True, gc=False):
     basis: Literal["users", "model"] | UnsetType = UNSET
     state: UserState | UnsetType = UNSET
     settings: str | UnsetType = UNSET
+    name: str | UnsetType = UNSET
 
 
 _NEEDED: Final[dict[str, str]] = {

@@ -21,16 +21,18 @@ from stream.contracts.phrases import CODES, Fixed, Worded, fixed_pieces
 from stream.contracts.pieces import FIRST_ROOM, WORD, Pieces, Places, Words, words_of
 from stream.contracts.records import EVENT_TYPES, Recommendation
 
-_MAX_DIGITS: Final = 72  # of a score, a rank, a propensity and a share, with commas and braces
+_MAX_DIGITS: Final = 72  # of a score, a rank, a propensity and a share, with commas; of a name
 
 # Numbers of the pieces, as `Fixed` has them; then three for each item.
-_OPEN, _ITEM, _SCORE, _RANK, _REASON, _SHARE, _END, _FALSE, _TRUE, _CLOSE, _FIRST_CODE = range(11)
-_NUMBERED: Final = "opening item score rank reason share end not_explored explored closing by_code"
-assert " ".join(Fixed._fields) == _NUMBERED
+_OPEN, _ITEM, _SCORE, _RANK, _REASON, _SHARE, _END, _FALSE, _TRUE = range(9)
+_CLOSE, _NAME, _NAMED, _FIRST_CODE = range(9, 13)
+_NUMBERED: Final = "opening item score rank reason share end not_explored explored"
+assert " ".join(Fixed._fields) == _NUMBERED + " closing name named by_code"
 _COMMA, _POINT, _BRACE, _ZERO, _MINUS = b",.}0-"
 _WORD: Final = 8  # as `WORD`: compiled code does not notice a change in another module
 assert _WORD == WORD
 _EVENT_TYPE_CODES: Final = 1 + max(EVENT_TYPES.values())
+_NO_SHARES, _NO_NAMES = np.zeros((0, 0), np.float32), np.zeros((0, 0), np.uint8)
 # Arguments of `_write`, since they are made of another module's.
 _FIRST_ID: Final = _FIRST_CODE + 3 * CODES  # of row r: the id at + 3 r, then price and title
 
@@ -87,6 +89,7 @@ class ListWriter:
         explored: npt.NDArray[np.bool_] | None = None,
         propensities: npt.NDArray[np.float32] | None = None,
         shares: npt.NDArray[np.float32] | None = None,
+        names: npt.NDArray[np.uint8] | None = None,
     ) -> list[msgspec.Raw]:
         """A `RankedList` for each user.
 
@@ -100,6 +103,7 @@ class ListWriter:
             and never as 0; None: false and 1 for all
         shares : float32, shape (users, k), in [-1, 1]; what scores owe to the interactions behind
             them, NaN where that is not told; None: nowhere
+        names : uint8, shape (users, 64 or less); characters that JSON takes as they are; None: none
 
         Raises
         ------
@@ -114,9 +118,9 @@ class ListWriter:
         ends = np.empty(users, np.int64)
         if explored is None or propensities is None:
             explored, propensities = np.zeros((0, 0), np.bool_), np.zeros((0, 0), np.float32)
-        if shares is None:
-            shares = np.zeros((0, 0), np.float32)
-        columns = (rows, scores, reason_rows, reason_types, explored, propensities, shares)
+        shares = _NO_SHARES if shares is None else shares
+        names = _NO_NAMES if names is None else names
+        columns = (rows, scores, reason_rows, reason_types, explored, propensities, shares, names)
         text, out = words_of(pieces.text), words_of(self._out)
         told = (_EVENT_TYPE_CODES, _FIRST_ID, text, pieces.places)
         unknown = _write(*columns, *told, self._out, out, ends)
@@ -211,6 +215,7 @@ def _unknown(
     array("?", 2),
     array("f4", 2),
     array("f4", 2),
+    array("u1", 2),
     INT,
     INT,
     array("u8"),
@@ -227,6 +232,7 @@ def _write(
     explored: npt.NDArray[np.bool_],
     propensities: npt.NDArray[np.float32],
     shares: npt.NDArray[np.float32],
+    names: npt.NDArray[np.uint8],
     event_types: int,
     first_id: int,
     text: Words,
@@ -284,6 +290,11 @@ def _write(
             at = _put(words, at, text, places, first_id + 3 * rows[user, place] + 1)
             out[at] = _BRACE
             at += 1
-        at = _put(words, at, text, places, _CLOSE)
+        if names.shape[0] == 0:
+            at = _put(words, at, text, places, _CLOSE)
+        else:
+            at = _put(words, at, text, places, _NAME)
+            out[at : at + names.shape[1]] = names[user]
+            at = _put(words, at + names.shape[1], text, places, _NAMED)
         ends[user] = at
     return 0

@@ -64,6 +64,7 @@ class Shop:
             numbers,
             numbers.astype(np.float64),
             [None] * BATCH,
+            [None] * BATCH,
             properties,
         )
         nothing = np.zeros(BATCH, np.bool_)

@@ -139,7 +139,13 @@ def _weight(value: Any) -> None:
     _require(_is_number(value) and 0 <= value <= 1)
 
 
-_EVENT: Final = {"event_id": _id, "session_id": _id, "placement": _label, "properties": _properties}
+_EVENT: Final = {
+    "event_id": _id,
+    "session_id": _id,
+    "placement": _label,
+    "list_name": _label,
+    "properties": _properties,
+}
 _REQUIRED: Final[dict[str, dict[str, Callable[[Any], None]]]] = {
     "clicks": {"user_id": _id, "item_id": _id, "type": _one_of(_CLICKS), "event_time_ms": _time},
     "purchases": {

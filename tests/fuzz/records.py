@@ -140,6 +140,8 @@ class Records:
             fields["event_id"] = f"{chance.getrandbits(60):x}"
         if chance.random() < 0.3:
             fields |= {"session_id": chance.choice((7, "s", None)), "placement": "home"}
+        if chance.random() < 0.3:
+            fields["list_name"] = chance.choice(("", "A" * 16, "é" * 16, "_-" * 8, "n" * 256, None))
         if chance.random() < 0.2:
             fields["properties"] = {"a": 1, "b": [1.5, None, "x", True], "c": {"d": "é"}}
         if topic == "purchases" and chance.random() < 0.5:

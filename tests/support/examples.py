@@ -32,6 +32,8 @@ BY_NAME: Final[Mapping[str, Sequence[Any]]] = {
     "session_id": ["s-1"],
     "request_id": ["r-1"],
     "placement": ["home"],
+    "list_name": ["oVkPcf8AKRcwjUVi"],
+    "name": ["oVkPcf8AKRcwjUVi"],
     "event_time_ms": [TIME_MS],
     "properties": [{"colour": "white", "sizes": ["S", "M"], "gift": {"wrapped": True}}],
     "quantity": [6],

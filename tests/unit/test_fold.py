@@ -34,6 +34,7 @@ def events(*rows: tuple[str, str, EventType, int, int]) -> Events:
         offsets=np.arange(len(rows)),
         amounts=np.zeros(len(rows)),
         placements=[None] * len(rows),
+        list_names=[None] * len(rows),
         properties=[None] * len(rows),
     )
 

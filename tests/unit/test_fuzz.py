@@ -78,7 +78,7 @@ JSON = st.recursive(
 )
 FIELDS = [
     *("user_id", "item_id", "type", "event_time_ms", "event_id", "session_id", "placement"),
-    *("properties", "quantity", "unit_price", "currency", "note"),
+    *("list_name", "properties", "quantity", "unit_price", "currency", "note"),
 ]
 
 

@@ -22,7 +22,7 @@ from stream.contracts import (
     decode_recommendation,
     encode_record,
 )
-from stream.contracts.writing import ListWriter, RawRecommendation
+from stream.contracts.writing import ListWriter, RawRecommendation, with_variant
 
 Listed = list[tuple[str, float | None, float, tuple[str, str]]]
 
@@ -198,3 +198,16 @@ def test_a_new_price_shows_and_the_old_ones_take_no_room_for_ever() -> None:
     assert (first["item_id"], first["price"]) == ("the same", 199.99)
     assert (second["item_id"], second["price"]) == ("still here", 3)
     assert writer.room_bytes < 300_000
+
+
+def test_a_list_says_its_name_behind_its_items() -> None:
+    writer = ListWriter()
+    writer.put_items([1], ["a"], [None])
+    rows, scores = np.array([[1], [1]]), np.array([[0.5], [0]], np.float32)
+    types, told = np.zeros((2, 1), np.uint8), ["0123456789abcdEF", "_-_-_-_-_-_-_-_-"]
+    names = np.frombuffer("".join(told).encode(), np.uint8).reshape(2, 16)
+    full, empty = writer.ranked_lists(rows, scores, rows, types, names=names)
+    assert bytes(empty) == encode_record(RankedList([], told[1]))
+    item = ListedItem("a", 0.5, 1, Reason("popular"))
+    wanted = encode_record(RankedList([item], told[0], "B"))
+    assert bytes(with_variant(full, "B")) == wanted.replace(b"0.5,", b"0.500000,")
