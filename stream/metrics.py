@@ -175,12 +175,12 @@ QUALITY_CLICKED_TOTAL: Final = bulk_counter(
 )
 QUALITY_IMPRESSIONS_TOTAL: Final = bulk_counter(
     "freshet_quality_impressions_total",
-    "Impressions whose event names the placement, of users whose list is remembered.",
+    "Impressions whose event names the list, or else the placement of a list that is remembered.",
     *_ARM,
 )
 QUALITY_CLICKTHROUGHS_TOTAL: Final = bulk_counter(
     "freshet_quality_clickthroughs_total",
-    "Views and clicks whose event names the placement, of such users: over impressions, the "
+    "Views and clicks whose event names either in the same way: over impressions, the "
     "click-through rate.",
     *_ARM,
 )

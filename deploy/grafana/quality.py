@@ -80,8 +80,8 @@ def quality() -> build.Dashboard:
                 "Click-through",
                 RATIO,
                 [Query(ratio(of_quality("clickthroughs"), of_quality("impressions"), *arm), told)],
-                "Views and clicks over impressions, in an hour, of events that name the placement. "
-                "Without impressions it stays empty.",
+                "Views and clicks over impressions, in an hour, of events that name the list or "
+                "the placement. Without impressions it stays empty.",
             ),
         ],
         "What the lists promise and show": [

@@ -90,8 +90,7 @@ class Engine:
         quality: QualityRules | None = None,
         resend_after_s: float = 0.0,
     ) -> None:
-        self.model = model
-        self.catalogue = catalogue
+        self.model, self.catalogue = model, catalogue
         storage = model.bundle.manifest.state.storage
         self.layout = Layout(model.state_size, storage, ring, model.bundle.version, impressions)
         self._kinds = dict(kinds)
@@ -100,8 +99,7 @@ class Engine:
         self._lists = Lists(model, catalogue, placements, own if counts is None else counts)
         self._lists.hashes = resend_after_s > 0
         self._resend_after_ms = 1000 * resend_after_s
-        self._limits = limits or Limits()
-        self.pseudonyms = pseudonyms or Pseudonyms()
+        self._limits, self.pseudonyms = limits or Limits(), pseudonyms or Pseudonyms()
         self.answers = Answers(model, catalogue, self._lists, self.layout, self.pseudonyms)
         self._new_counts = new_counts
         self.quality = Quality(catalogue, placements, quality or QualityRules(users=0))
@@ -230,8 +228,10 @@ class Engine:
         events = Events.join([part.events.tail(part.skipped) for part in decoded])
         folded = fold(self.model, self.catalogue, users, who, events)
         new_ones = ~(folded.repeated | folded.forgotten)
-        seen = self._lists.learn(Happened(users, who, events, new_ones, now_ms))
-        result.outcomes = self.quality.look_up(decoded, who, events, folded)
+        named = self._lists.naming.read(events.list_names)
+        happened = Happened(users, who, events, named, new_ones, now_ms)
+        seen = self._lists.learn(happened)
+        result.outcomes = self.quality.look_up(decoded, happened, folded.items)
         values = users.store()
         result.refused_states = users.refused
         times_ms = counted_times(decoded, events)

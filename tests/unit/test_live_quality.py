@@ -122,6 +122,9 @@ class Reference:
 
     def __init__(self) -> None:
         self.records: dict[str, Recommendation] = {}
+        self.older: dict[str, Recommendation] = {}
+        self.named = set[str]()  # users of whose newest lists one was named
+        self.placement_of: dict[str, str] = {}  # by name of a list
         self.newest_ms: dict[str, int] = {}
         self.at_list_ms: dict[str, int] = {}
         self.erased_ms: dict[str, int] = {}
@@ -138,22 +141,36 @@ class Reference:
                 return
             if event["type"] != "impression":  # which is not remembered
                 self.event_ids.add(told)
-        if user in self.records:
-            self.look_up(event, self.records[user])
+        if not event.get("list_name") or event["list_name"] in self.placement_of:
+            self.look_up(event)
         self.newest_ms[user] = max(self.newest_ms.get(user, 0), time_ms)
 
-    def look_up(self, event: dict[str, Any], record: Recommendation) -> None:
-        kind, placed = event["type"], event.get("placement")
-        if placed in PLACEMENTS and kind == "impression":
-            self.counts["impressions", placed, "default"] += 1
-        if placed in PLACEMENTS and kind in ("view", "click"):
-            self.counts["clickthroughs", placed, "default"] += 1
-        if kind not in TYPES or event["event_time_ms"] < self.at_list_ms[event["user_id"]]:
+    def look_up(self, event: dict[str, Any]) -> None:
+        user, kind, name = event["user_id"], event["type"], event.get("list_name")
+        placed = self.placement_of[name] if name else event.get("placement")
+        newest = self.records.get(user)
+        if placed in PLACEMENTS and (name or newest):
+            if kind == "impression":
+                self.counts["impressions", placed, "default"] += 1
+            if kind in ("view", "click"):
+                self.counts["clickthroughs", placed, "default"] += 1
+        if newest is None:
             return
-        for placement, ranked in record.lists.items():
-            arm = (placement, "default")
+        if name and kind in (*TYPES, "impression") and shows(newest, placed) == name[7:]:
+            self.named.add(user)
+        if kind not in TYPES:
+            return
+        late = event["event_time_ms"] < self.at_list_ms[user]
+        for placement, rules in PLACEMENTS.items():
+            record = newest
+            if name and placement == placed:
+                both = [newest, *([self.older[user]] if user in self.older else [])]
+                record = next((r for r in both if shows(r, placed) == name[7:]), None)
+            if record is None or (late and not (name and placement == placed)):
+                continue
+            arm, ranked = (placement, "default"), record.lists[placement]
             of_kind = KINDS.get(event["item_id"], "product")
-            if not ranked.items or of_kind not in PLACEMENTS[placement].kinds:
+            if not ranked.items or of_kind not in rules.kinds:
                 continue
             self.counts["looked_up", *arm, kind] += 1
             for listed in ranked.items[:PLACES]:
@@ -172,7 +189,12 @@ class Reference:
                 user = key.decode()
                 if value is None:
                     continue
+                if user in self.named:
+                    self.older[user] = self.records[user]
+                    self.named.remove(user)
                 self.records[user] = decode_recommendation(value)
+                for placement, ranked in self.records[user].lists.items():
+                    self.placement_of[str(ranked.name)] = placement
                 self.at_list_ms[user] = self.newest_ms[user]
                 for placement, ranked in self.records[user].lists.items():
                     for listed in ranked.items[:PLACES]:
@@ -181,9 +203,19 @@ class Reference:
 
     def erase(self, user: str, time_ms: int) -> None:
         self.erased_ms[user] = max(time_ms, self.erased_ms.get(user, 0))
-        for known in (self.records, self.newest_ms, self.at_list_ms):
+        for known in (self.records, self.older, self.newest_ms, self.at_list_ms):
             known.pop(user, None)  # type: ignore[attr-defined]
+        self.named.discard(user)
         self.event_ids = {told for told in self.event_ids if told[0] != user}
+
+
+def shows(record: Recommendation, placement: str) -> str:
+    """What the name of a list says of its items, cell and all being left out."""
+    return str(record.lists[placement].name)[7:]
+
+
+def names(record: Recommendation | None) -> list[str]:
+    return [] if record is None else [str(ranked.name) for ranked in record.lists.values()]
 
 
 def history(dice: random.Random, reference: Reference, users: list[str]) -> list[dict[str, Any]]:
@@ -208,6 +240,10 @@ def history(dice: random.Random, reference: Reference, users: list[str]) -> list
             made["item_id"] = f"i{dice.randint(1, 3)}"
         if dice.random() < 0.4:
             made["placement"] = dice.choice([*PLACEMENTS, "elsewhere"])
+        if dice.random() < 0.5:
+            old = dice.choice([*reference.placement_of, "made-up"])
+            own = [*names(reference.records.get(user)), *names(reference.older.get(user))]
+            made["list_name"] = dice.choice([*own, *own, old, "", "A" * 16, "\u00e9" * 16, "="])
         events.append(made)
     return events
 
@@ -323,7 +359,8 @@ def test_nothing_stays_of_a_user_who_leaves(decay_bundle: Bundle, way: str) -> N
 def lists_of(numbers: list[int], places: int = 2) -> Shown:
     """Lists that can be told apart, one a user."""
     rows = np.repeat(np.array(numbers, np.int32)[:, None], places, axis=1)
-    return Shown(rows, rows.astype(np.float32) / 1000, np.zeros((len(numbers), 1), np.uint16))
+    arms, shows = np.zeros((len(numbers), 1), np.uint16), np.array(numbers, np.uint64)[:, None]
+    return Shown(rows, rows.astype(np.float32) / 1000, arms, shows)
 
 
 def test_a_full_set_forgets_the_oldest_lists() -> None:
@@ -349,6 +386,38 @@ def test_a_full_set_forgets_the_oldest_lists() -> None:
             assert memory.newest_ms[found[key]] == wanted
 
 
+def test_the_lists_named_last_are_kept_beside_the_newest_and_go_with_their_user() -> None:
+    dice, memory = random.Random(5), Memory(WAYS, 1, 2)
+    newest: dict[bytes, int] = {}
+    older: dict[bytes, int] = {}
+    seen, lasting = set[bytes](), 0
+    for number in range(1, 600):
+        some = dice.sample([b"u%d" % n for n in range(14)], dice.randint(1, 3))
+        made = lists_of([100 * number + n for n in range(len(some))])
+        memory.put(some, made, np.zeros(len(some), np.int64))
+        for at, key in enumerate(some):
+            if key in seen:
+                older[key] = newest[key]
+            newest[key] = 100 * number + at
+            seen.discard(key)
+        kept = {key for key in newest if memory.find([key])[0] >= 0}
+        for known in (newest, older):
+            for key in known.keys() - kept:
+                del known[key]
+        seen &= kept
+        for key in kept:
+            (entry,) = memory.find([key]).tolist()
+            assert memory.shown.shows[entry, 0] == memory.shown.rows[entry, 0] == newest[key]
+            (found,) = set(memory.shown.rows[entry + len(memory)].tolist())
+            assert found in (0, older.get(key, 0)), "none where another one came between"
+            older[key] = found
+            lasting += found > 0
+            if dice.random() < 0.3:
+                memory.seen[entry] = True
+                seen.add(key)
+    assert lasting > 1000
+
+
 def test_memory_is_bounded_whoever_comes() -> None:
     memory = Memory(1000, 1, 20)
     before = memory.nbytes
@@ -359,7 +428,8 @@ def test_memory_is_bounded_whoever_comes() -> None:
     here = np.flatnonzero(entries >= 0)
     assert 900 < len(here) <= len(memory) == 1000
     assert (memory.shown.rows[entries[here], 0] == here + 1).all(), "nobody has another's list"
-    assert memory.nbytes / len(memory) == 8 + 8 + 8 + 20 * 8 + 2, "the README's bytes a user"
+    of_lists = 20 * 8 + 2 + 8
+    assert memory.nbytes / len(memory) == 8 + 8 + 8 + 1 + 2 * of_lists, "the README's bytes a user"
     off = Memory()
     off.put(keys, lists_of(list(range(5000)), 0), np.zeros(5000, np.int64))
     assert (off.find(keys) == -1).all()
@@ -443,3 +513,52 @@ def test_it_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings(environ={}).quality == Quality(users=65_536, places=20)
     off = load_settings(environ={"FRESHET_QUALITY_USERS": "0"})
     assert off.quality.users == 0
+
+
+def test_a_named_list_gets_the_credit_though_a_newer_one_was_made(decay_bundle: Bundle) -> None:
+    """The newer one is of other interests: it has no item of the older one."""
+    shop = Shop(decay_bundle, Quality())
+
+    def made(*events: dict[str, Any]) -> Recommendation:
+        (value,) = shop.step({("clicks", 0): list(events)}).parts[0].list_values
+        return decode_recommendation(value or b"")
+
+    first = made(event("u", "i1")).lists["home"]
+    on_first = {"list_name": first.name, "placement": "elsewhere"}
+    saw = click(shop, event("u", first.items[0].item_id, "impression", **on_first))
+    assert saw.impressions.tolist() == [1, 0, 0], "the name says the placement"
+    turned = [event("u", f"i{n}", "purchase", event_time_ms=NOW_MS + 5000) for n in range(40, 60)]
+    shop.step({("purchases", 0): turned})
+    newest = made(event("u", "i100", event_time_ms=NOW_MS + 6000)).lists["home"]
+    (item, *_) = {line.item_id for line in first.items} - {line.item_id for line in newest.items}
+    late = event("u", item, event_time_ms=NOW_MS + 1000)  # before the newest list was made
+    assert not click(shop, late).looked_up.any()
+    unnamed = click(shop, {**late, "event_time_ms": NOW_MS + 7000})
+    assert (unnamed.looked_up[0].sum(), unnamed.hits[0].sum()) == (1, 0)
+    of_first = click(shop, {**late, **on_first})
+    assert (of_first.looked_up[0].sum(), of_first.hits[0].sum()) == (1, 1)
+    assert of_first.clickthroughs.tolist() == [1, 0, 0]
+    assert not of_first.looked_up[1:].any(), "it is late for the other placements"
+
+
+@pytest.mark.parametrize("name", ["made up", "A" * 16, "-" * 16, "\N{SNOWMAN}" * 16, "n" * 256])
+def test_a_name_that_nobody_gave_gets_no_list_any_credit(decay_bundle: Bundle, name: str) -> None:
+    shop = Shop(decay_bundle, Quality())
+    click(shop, event("u", "i1"))
+    acts = [event("u", "i2", kind, placement="home", list_name=name) for kind in ("click", "view")]
+    outcomes = click(shop, *acts, event("u", "i2", "impression", placement="home", list_name=name))
+    assert set(named(outcomes)) == {key for key in named(outcomes) if key[0] == "made"}
+    assert click(shop, event("u", "i2", list_name="")).looked_up.any(), "which names nothing"
+
+
+def test_a_named_list_that_nobody_remembers_is_not_looked_up(decay_bundle: Bundle) -> None:
+    """Its arm has the click all the same: the name says which one it is."""
+    shop = Shop(decay_bundle, Quality())
+    (value,) = shop.step({("clicks", 0): [event("u", "i1")]}).parts[0].list_values
+    first = decode_recommendation(value or b"").lists["home"]
+    for number in range(10, 14):
+        shop.step({("purchases", 0): [event("u", f"i{number}", "purchase")]})
+    told = event("u", first.items[0].item_id, list_name=first.name)
+    for outcomes in (click(shop, told), click(shop, {**told, "user_id": "a guest"})):
+        assert outcomes.clickthroughs.tolist() == [1, 0, 0]
+        assert not outcomes.looked_up[0].any()

@@ -114,7 +114,7 @@ def test_users_get_the_lists_of_their_variant(decay_bundle: Bundle) -> None:
 def test_a_list_without_variants_names_none(decay_bundle: Bundle) -> None:
     (value,) = Shop(decay_bundle).step({"item_id": "i7"}).list_values
     assert value is not None
-    assert set(msgspec.json.decode(value)["lists"]["home"]) == {"items"}
+    assert set(msgspec.json.decode(value)["lists"]["home"]) == {"items", "name"}
     (value,) = shop_of(decay_bundle, Placement()).step({"item_id": "i7"}).list_values
     assert value is not None
     assert re.search(rb'"variant":"(B|default)"}', value)

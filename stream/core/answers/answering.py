@@ -186,8 +186,8 @@ class Answers:
         for first in np.unique(number, return_index=True)[1].tolist():
             who = np.flatnonzero(number == number[first])
             filled = _fill(room, crowd, who, lifts[first])
-            for user, items in zip(who.tolist(), filled, strict=True):
-                answers[user] = replace(answers[user], items=items)
+            for user, items, name in zip(who.tolist(), *filled, strict=True):
+                answers[user] = replace(answers[user], items=items, name=name)
         return answers
 
 
@@ -198,8 +198,8 @@ def _late(one: Asked, clock_ms: int) -> bool:
 
 def _fill(
     room: Room, crowd: Crowd, who: NDArray[np.int64], lift: NDArray[np.float32] | None
-) -> list[tuple[AnsweredItem, ...]]:
-    """The lists of some of the users, in the placement's order."""
+) -> tuple[list[tuple[AnsweredItem, ...]], list[str]]:
+    """The lists of some of the users, in the placement's order, and their names."""
     k, some = crowd.asked[0].request.k, crowd.audience
     if len(who) < len(crowd.asked):
         some = some.take(who)
@@ -220,4 +220,5 @@ def _fill(
                 )
             items.append(item)
         lists.append(tuple(items))
-    return lists
+    names, _ = room.lists.naming.name(room.lists.arms.index(crowd.placement), shown)
+    return lists, [bytes(name).decode() for name in names]

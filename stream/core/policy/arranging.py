@@ -49,6 +49,7 @@ class Picked(NamedTuple):
     explored : bool, shape (n, k); placed there to learn; None: nothing was
     propensities : float32, shape (n, k), in (0, 1]; of the item at that place, given the places
         before it; None: all 1
+    cells : uint8, shape (n,); where it counts what comes of each list; None: nowhere
     """
 
     rows: NDArray[np.int64]
@@ -56,6 +57,7 @@ class Picked(NamedTuple):
     codes: NDArray[np.uint8] | None = None
     explored: NDArray[np.bool_] | None = None
     propensities: NDArray[np.float32] | None = None
+    cells: NDArray[np.uint8] | None = None
 
 
 class Wishes(NamedTuple):
@@ -65,10 +67,12 @@ class Wishes(NamedTuple):
     ----------
     temperatures : float32, shape (n,), >= 0; of the draw, in logits; 0: nothing is drawn
     bonus : float32, shape (n, pool); added to the logits of the scores; None: nothing
+    cells : uint8, shape (n,); where it counts what comes of each list; None: nowhere
     """
 
     temperatures: NDArray[np.float32]
     bonus: NDArray[np.float32] | None = None
+    cells: NDArray[np.uint8] | None = None
 
 
 class Exploring(Protocol):
@@ -144,15 +148,20 @@ class Arranging:
         """
         if self._as_it_is:
             return Picked(rows, scores)
-        return self._finished(self._arrange(rows, scores, audience))
+        wishes = self._wishes(rows, scores, audience)
+        made = self._arrange(rows, scores, audience, wishes)
+        return self._finished(made)._replace(cells=wishes.cells)
 
     def _arrange(
-        self, rows: NDArray[np.int64], scores: NDArray[np.float32], audience: Audience
+        self,
+        rows: NDArray[np.int64],
+        scores: NDArray[np.float32],
+        audience: Audience,
+        wishes: Wishes,
     ) -> Made:
         users, size = rows.shape
         made = Made.empty(users, self.k)
         pins = self._pinned(audience)
-        wishes = self._wishes(rows, scores, audience)
         chance = Chance(wishes.temperatures, self._uniforms(wishes.temperatures, audience))
         pool = self._pool(rows, scores, audience, wishes.bonus)
         go_on(made, pool, pins, chance, self._caps(), self._likeness(made, pool, pins))

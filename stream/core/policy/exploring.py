@@ -147,21 +147,33 @@ class Explorer:
     ) -> Wishes:
         """How much lists of these pools explore."""
         self._follow(audience.now_ms)
-        return Wishes(self._temperatures(audience), self._bonus[rows])
+        warmth, cells = self._temperatures(audience)
+        return Wishes(warmth, self._bonus[rows], cells)
 
     def new(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which rows are items unknown to the training and hardly shown yet; any shape."""
         return self._new[rows]
 
-    def _temperatures(self, audience: Audience) -> NDArray[np.float32]:
+    @property
+    def counted(self) -> tuple[bytes, int] | None:
+        """Under which key what comes of the lists counts, in how many cells; None: it does not."""
+        segments, multipliers = self.payoffs.shape
+        return (self._key, segments * multipliers) if self.learns else None
+
+    def _temperatures(
+        self, audience: Audience
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None]:
+        """Temperatures of users, and the cells that they come from: both of shape (n,)."""
         rules = self._rules
         if not (rules.adapt and rules.temperature > 0):
-            return np.full(len(audience.states), rules.temperature, np.float32)
+            return np.full(len(audience.states), rules.temperature, np.float32), None
         interest = self._interest(audience)
         found = temperatures(rules, interest)
-        if self.learns:
-            found *= self.payoffs.multipliers(*self._stand(audience, interest))
-        return found
+        if not self.learns:
+            return found, None
+        stand = self._stand(audience, interest)
+        found *= self.payoffs.multipliers(*stand)
+        return found, self.payoffs.cells(*stand).astype(np.uint8)
 
     def _stand(
         self, audience: Audience, interest: Interest
@@ -186,26 +198,23 @@ class Explorer:
         table, (at,) = self._model.embeddings_of(done)
         return self._interests.of(ring, table, at, audience.states)
 
-    def seen(
-        self,
-        audience: Audience,
-        at: NDArray[np.int64],
-        who: NDArray[np.int64],
-        clicked: NDArray[np.bool_],
-    ) -> Seen:
-        """Where it counts that items of the arm's lists came into view, or were clicked.
+    def cells(self, audience: Audience) -> NDArray[np.int64]:
+        """Where it would count what came of lists that users got now: int64, shape (n,)."""
+        return self.payoffs.cells(*self._stand(audience, self._interest(audience)))
 
-        A user's segment is taken to be what it is after that, the multiplier what it is now.
+    def seen(
+        self, at: NDArray[np.int64], cells: NDArray[np.int64], clicked: NDArray[np.bool_]
+    ) -> Seen:
+        """That items of the arm's lists came into view, or were clicked.
 
         Parameters
         ----------
-        audience : whose events they are
-        at, who, clicked : of each of n events: its number; which of the audience; else it was seen
+        at, cells, clicked : of each of n events: its number; where it counts; else it was seen
         """
-        cells = self.payoffs.cells(*self._stand(audience, self._interest(audience)))
+        order = np.argsort(at)
         shape, half_life_ms = self.payoffs.shape, 1000 * self._rules.half_life_s
-        columns = clicked * np.int64(shape[0] * shape[1])
-        return Seen(self._key, shape, half_life_ms, at, columns + cells[who])
+        columns = clicked * np.int64(shape[0] * shape[1]) + cells
+        return Seen(self._key, shape, half_life_ms, at[order], columns[order])
 
     def _follow(self, now_ms: int) -> None:
         """Take note of what was shown and clicked, and of new items."""

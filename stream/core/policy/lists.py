@@ -25,6 +25,7 @@ from stream.core.policy.changing import Change, place
 from stream.core.policy.exploring import ShopCounts
 from stream.core.policy.learning import Happened, learn
 from stream.core.policy.made import EncodedLists
+from stream.core.policy.naming import Naming
 from stream.core.policy.pacing import Pacing
 from stream.core.policy.placement import Placement
 from stream.core.policy.plain import name_others
@@ -58,6 +59,7 @@ class Lists:
     reasons : finds the interaction that speaks for an item
     shares : tells what scores owe to it
     candidates : scores items that are named
+    naming : gives and reads the names of lists
     revision : of the settings in force
     trends : bool, shape (n,); what trends in the shop, by row; told from outside
     hashes : somebody asks for hashes of what records show
@@ -91,6 +93,8 @@ class Lists:
         parts = (self._model, self._catalogue, self._counts, self.item_bias)
         arms = arms_of(rules)
         self._explorers, self._placements, self._arranging = place(arms, biases, *parts)
+        counted = {arm: of.counted for arm, of in self._explorers.items()}
+        self.naming = Naming({arm: counted.get(arm) for arm in arms}, self._catalogue)
         self._settings, self._rules = rules, arms
         self.revision = revision_of(rules, self._model.weighing.given)
         self._deals = [Deal(name, of, list(arms).index(name)) for name, of in rules.items()]
@@ -252,13 +256,15 @@ class Lists:
         ]
         lists: list[dict[str, msgspec.Raw]] = [{} for _ in causes]
         filled = np.zeros((len(causes), len(self._placements)), np.bool_)
+        lists_show = np.zeros((len(causes), len(self._deals)), np.uint64)
         # By other settings a list is sent once more, since it says which.
         shows = np.full(len(causes), int(self.revision, 16) if self.hashes else 0, np.uint64)
         for one, basis, shown in zip(dealt, bases, picked, strict=True):
             placement, whose = self._placements[one.arm], one.audience
             why = self._why(placement, shown, basis, whose)
             shares = self.shares.of(placement, shown, why, basis, whose)
-            columns = (why.rows, why.types, shown.explored, shown.propensities, shares)
+            names, hashes = self.naming.name(one.arm, shown)
+            columns = (why.rows, why.types, shown.explored, shown.propensities, shares, names)
             written = self._writer.ranked_lists(shown.rows, shown.scores, *columns)
             of_users = lists
             if one.who is not None and one.variant is not None:
@@ -268,6 +274,7 @@ class Lists:
                 user_lists[one.placement] = ranked_list
             where = slice(None) if one.who is None else one.who
             filled[where, one.arm] = shown.scores[:, 0] > 0
+            lists_show[where, self.placements.index(one.placement)] = hashes
             if self.hashes:
                 seen = columns_of(one.arm, shown, self._catalogue.attributes.prices)
                 shows[where] = extended(shows[where], seen)
@@ -288,4 +295,4 @@ class Lists:
         ]
         whole = together(dealt, picked, len(causes))
         took = scored - started, perf_counter() - scored
-        return EncodedLists(records, filled, *whole, shows, *took)
+        return EncodedLists(records, filled, *whole, lists_show, shows, *took)

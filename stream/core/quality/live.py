@@ -15,10 +15,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.contracts import ITEM_KINDS, Events, EventType
+from stream.contracts import ITEM_KINDS, EventType
 from stream.core.catalogue import NO_ITEM, Catalogue
-from stream.core.fold import Folded
 from stream.core.micro_batch import Decoded
+from stream.core.policy.learning import Happened
 from stream.core.policy.made import EncodedLists
 from stream.core.policy.variants import arms_of, placement_and_variant
 from stream.core.quality.memory import Memory
@@ -84,6 +84,9 @@ class Quality:
         self._number_by_name = {name: number for number, name in enumerate(placements)}
         arms = [Arm(*placement_and_variant(arm)) for arm in arms_of(placements)]
         self.arms = tuple(arms) if self._users else ()
+        self._placement_of_arm = np.repeat(
+            np.arange(len(settings)), [len(some) for some in settings.values()]
+        )
         widths = [min(max(of.k for of in some), self._most_places) for some in settings.values()]
         self._shape = (*arms_of(placements), *map(str, widths))
         self._edges = np.cumsum([0, *widths])
@@ -100,17 +103,18 @@ class Quality:
         return Memory(users, len(self._places), int(self._edges[-1]), self._shape)
 
     def look_up(
-        self, parts: Sequence[Decoded], who: NDArray[np.int64], events: Events, folded: Folded
+        self, parts: Sequence[Decoded], happened: Happened, items: NDArray[np.uint64]
     ) -> Outcomes | None:
         """Look up what users did in the lists that were made before the micro-batch.
 
         Of several events of one user all are looked up in the same lists, since no other ones can
-        have been seen. Those that changed no state are left out: so none counts twice.
+        have been seen, unless they name theirs. Those that changed no state are left out, so that
+        none counts twice; and those that name a list of which nobody knows whose it is.
 
         Parameters
         ----------
-        who : int64, shape (n,); number of each event's user among those of all parts
-        events : the new ones of all parts, one part after the other, as in `folded`
+        happened : the new events of all parts, one part after the other
+        items : uint64, shape (n,); hashes of their items
 
         Returns
         -------
@@ -122,26 +126,35 @@ class Quality:
             if shard.shown.shape != self._shape:
                 shard.shown = self._memory(len(shard.shown))
         outcomes = Outcomes.none(self.arms)
+        _, who, events, named, counts, _ = happened
         codes = _CODE_BY_TYPE[events.types]
-        count = (codes != _NOT_LOOKED_UP) & ~(folded.repeated | folded.forgotten)
-        counted = np.flatnonzero(count)
+        foreign = named.given & (named.arms < 0)
+        counted = np.flatnonzero((codes != _NOT_LOOKED_UP) & counts & ~foreign)
         if not len(counted):
             return outcomes
         entries = np.concatenate([part.given.shard.shown.find(part.keys) for part in parts])
         entries = entries[who[counted]]
-        counted, entries = counted[entries >= 0], entries[entries >= 0]
+        found = (entries >= 0) | (named.arms[counted] >= 0)
+        counted, entries = counted[found], entries[found]
         if not len(counted):
             return outcomes
-        rows = self._catalogue.rows_of_hashes(folded.items[counted])
+        rows = self._catalogue.rows_of_hashes(items[counted])
+        arms = named.arms[counted]
         number_of = self._number_by_name.get
-        named = [number_of(events.placements[at] or "", -1) for at in counted.tolist()]
+        placed = np.array(
+            [number_of(events.placements[at] or "", -1) for at in counted.tolist()], np.int64
+        )
+        by_name = np.flatnonzero(arms >= 0)
+        placed[by_name] = self._placement_of_arm[arms[by_name]]
         acts = Acts(
             entries,
+            arms,
+            named.shows[counted],
             codes[counted],
             events.times_ms[counted],
             rows,
             self._catalogue.kinds[rows].astype(np.int64),
-            np.array(named, np.int64),
+            placed,
         )
         stops = np.cumsum([len(part.events) - part.skipped for part in parts])
         edges = [0, *np.searchsorted(counted, stops).tolist()]
@@ -174,7 +187,7 @@ class Quality:
         start = 0
         for few in lists:
             some = shown.some(slice(start, start + len(few.records)))
-            some.arms[:] = few.arms
+            some.arms[:], some.shows[:] = few.arms, few.lists_show
             for number, (places, made) in enumerate(zip(self._places, few.picked, strict=True)):
                 columns = (made.rows, made.scores, made.explored)
                 listed_s, arms = self._listed_s[number], some.arms[:, number]

@@ -1,4 +1,5 @@
-"""The newest lists of a partition's users, as many as there is room for.
+"""Lists of a partition's users, as many as there is room for: each user's newest ones, and those
+that an event named last.
 
 In: user keys, lists as columns. Out: where a user's lists stand. Knows nothing of events, models or
 Kafka; holds no user key, only 64 bits that this process alone can make of one.
@@ -23,7 +24,7 @@ WAYS: Final = 8  # entries of a set
 
 
 class Memory:
-    """The newest lists of users; nothing of it outlives the process.
+    """Lists of users; nothing of it outlives the process.
 
     Parameters
     ----------
@@ -34,8 +35,10 @@ class Memory:
 
     Attributes
     ----------
-    shown : the lists, an entry each
+    shown : the newest lists, an entry each; behind these, in the same order, the older ones: those
+        that an event named while they were the newest
     newest_ms : int64, shape (entries,); newest event time of the user when the lists were made
+    seen : bool, shape (entries,); an event named one of the newest
     """
 
     def __init__(
@@ -51,8 +54,9 @@ class Memory:
         self._hashes = np.zeros(entries, np.uint64)
         self._stamps = np.zeros(entries, np.int64)
         self._stamp = 0
-        self.shown = Shown.empty(entries, placements, width)
+        self.shown = Shown.empty(2 * entries, placements, width)
         self.newest_ms = np.zeros(entries, np.int64)
+        self.seen = np.zeros(entries, np.bool_)
 
     def __len__(self) -> int:
         """Entries, used or not."""
@@ -65,11 +69,7 @@ class Memory:
 
     @property
     def _columns(self) -> list[NDArray[Any]]:
-        return [self._hashes, self._stamps, *self._kept]
-
-    @property
-    def _kept(self) -> list[NDArray[Any]]:
-        return [self.newest_ms, *self.shown]
+        return [self._hashes, self._stamps, self.newest_ms, self.seen, *self.shown]
 
     def find(self, keys: Sequence[bytes]) -> NDArray[np.int64]:
         """Entries of the users, -1 of those not remembered: int64, shape (len(keys),)."""
@@ -80,7 +80,9 @@ class Memory:
         return entries
 
     def put(self, keys: Sequence[bytes], shown: Shown, newest_ms: NDArray[np.int64]) -> None:
-        """Remember the lists of n distinct users in the place of what is known of them.
+        """Remember the lists of n distinct users as their newest ones.
+
+        Those before them take the place of the older ones where an event has named them.
 
         Parameters
         ----------
@@ -89,19 +91,39 @@ class Memory:
         if not len(self):
             return
         self._stamp += 1
-        entries = np.empty(len(keys), np.int64)
+        entries, own = np.empty(len(keys), np.int64), np.empty(len(keys), np.bool_)
         hashes, first = self._places(keys)
-        _claim(hashes, first, self._stamp, self._hashes, self._stamps, entries)
-        new: list[NDArray[Any]] = [newest_ms, *shown]
-        for kept, column in zip(self._kept, new, strict=True):
+        _claim(hashes, first, self._stamp, self._hashes, self._stamps, entries, own)
+        seen = self.seen[entries]
+        if seen.any() or not own.all():
+            self._keep(entries[own & seen], entries[~own])
+        columns: list[NDArray[Any]] = [*self.shown]
+        for kept, column in zip(columns, shown, strict=True):
             kept[entries] = column  # of two users who claimed the same entry, the later one has it
+        self.newest_ms[entries] = newest_ms
+        self.seen[entries] = False
+
+    def _keep(self, named: NDArray[np.int64], others: NDArray[np.int64]) -> None:
+        """Have newest lists that were named as the older ones, and none of a user before this one.
+
+        Parameters
+        ----------
+        named, others : entries of users whose newest list was named; of users who are new there
+        """
+        columns: list[NDArray[Any]] = [*self.shown]
+        for kept in columns if len(named) else ():
+            kept[named + len(self)] = kept[named]
+        # What was never written takes no memory, and shall not: zeros are not written over zeros.
+        left = others[self.shown.shows[others + len(self)].any(axis=1)]
+        for kept in columns if len(left) else ():
+            kept[left + len(self)] = 0
 
     def forget(self, key: bytes) -> None:
         """Overwrite what is known of a user."""
         (entry,) = self.find([key]).tolist()
         if entry >= 0:
             for column in self._columns:
-                column[entry] = 0
+                column[entry :: len(self)] = 0
 
     def _places(self, keys: Sequence[bytes]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
         """Hashes of keys, by a secret of the process, and the first entry of each one's set."""
@@ -133,6 +155,7 @@ def _find(
     array("u8", written=True),
     array("i8", written=True),
     array("i8", written=True),
+    array("?", written=True),
 )
 def _claim(
     hashes: NDArray[np.uint64],
@@ -141,13 +164,16 @@ def _claim(
     kept: NDArray[np.uint64],
     stamps: NDArray[np.int64],
     entries: NDArray[np.int64],
+    own: NDArray[np.bool_],
 ) -> None:
-    """The user's own entry, or else the oldest of the set, into `entries`."""
+    """The user's own entry, or else the oldest of the set, into `entries`; which, into `own`."""
     for user in range(len(hashes)):
         claimed = first[user]
+        own[user] = False
         for entry in range(first[user], first[user] + WAYS):
             if kept[entry] == hashes[user] and stamps[entry] > 0:
                 claimed = entry
+                own[user] = True
                 break
             if stamps[entry] < stamps[claimed]:
                 claimed = entry

@@ -25,17 +25,20 @@ class Shown(NamedTuple):
         end of a list
     scores : float32, shape (n, width); the probabilities that the lists state
     arms : uint16, shape (n, placements); which variant of the placement made the list
+    shows : uint64, shape (n, placements); hash by which the list's name knows it
     """
 
     rows: NDArray[np.int32]
     scores: NDArray[np.float32]
     arms: NDArray[np.uint16]
+    shows: NDArray[np.uint64]
 
     @classmethod
     def empty(cls, users: int, placements: int, width: int) -> Shown:
         """Of users without lists."""
         rows, scores = np.zeros((users, width), np.int32), np.zeros((users, width), np.float32)
-        return cls(rows, scores, np.zeros((users, placements), np.uint16))
+        each = users, placements
+        return cls(rows, scores, np.zeros(each, np.uint16), np.zeros(each, np.uint64))
 
     def some(self, users: slice) -> Shown:
         """Those of some users: views."""
