@@ -50,6 +50,7 @@ SHOWN = 5  # items of the list that --wait shows
 @click.option(
     "--placement", help="The list that the item was on.", shell_complete=complete_placement
 )
+@click.option("--list-name", help="The name of that list, as the list tells it.")
 @click.option("--property", "properties", metavar="K=V", multiple=True, help="May be repeated.")
 @click.option("--quantity", type=float, help="Of a purchase.")
 @click.option("--price", type=float, help="unit_price of a purchase.")
@@ -133,6 +134,7 @@ def _event(kind: Kind, event_type: str, options: dict[str, Any]) -> tuple[bytes,
         "event_time_ms": _now_ms() if options["time_ms"] is None else options["time_ms"],
         "session_id": options["session"],
         "placement": options["placement"],
+        "list_name": options["list_name"],
         "properties": dict(map(read_property, options["properties"])) or None,
         "quantity": amounts["quantity"],
         "unit_price": amounts["price"],

@@ -36,14 +36,18 @@ class Shopper:
 
     Attributes
     ----------
+    shown_name : of that list
     saw : items of a list that came into view with the last step
+    list_name : of that list, where it has one
     """
 
     user_id: str
     tastes: frozenset[str]
     shown: list[str] = field(default_factory=list)
+    shown_name: str | None = None
     wants: str | None = None  # clicked, and bought with the next step
     saw: list[str] = field(default_factory=list)
+    list_name: str | None = None
 
 
 @dataclass
@@ -169,6 +173,7 @@ class Shop:
             return "purchase", item_id, False
         if shopper.shown and self._dice.random() < LOOKS:
             shown, shopper.shown = shopper.shown[:LOOKED_AT], []
+            shopper.list_name = shopper.shown_name
             self._judge(shopper, shown, tally)
             for item_id in shown:
                 shopper.saw.append(item_id)

@@ -34,9 +34,9 @@ from stream.kafka.cluster import Cluster
 
 
 def event_record(
-    user_id: str, done: str, item_id: str, *, event_id: str, time_ms: int, placement: str | None
+    user_id: str, done: str, item_id: str, *, event_id: str, time_ms: int, on: Mapping[str, str]
 ) -> bytes:
-    """Return the value of the record that tells what a shopper did."""
+    """Return the value of the record that tells what a shopper did; `on` says on which list."""
     event = {
         "event_id": event_id,
         "user_id": user_id,
@@ -44,7 +44,7 @@ def event_record(
         "type": done,
         "event_time_ms": time_ms,
     }
-    return msgspec.json.encode(event | ({"placement": placement} if placement else {}))
+    return msgspec.json.encode({**event, **on})
 
 
 @click.command(
@@ -175,11 +175,14 @@ class _Run:
                 self._producer.send(self._topics.items, key=item.item_id.encode(), value=value)
             shopper = self._shop.next_shopper()
             done, item_id, listed = self._shop.act(shopper, self._tally)
+            on = {"placement": self._placement}
+            if shopper.list_name is not None:
+                on["list_name"] = shopper.list_name
             for seen in shopper.saw if impressions else ():
-                self._send(shopper.user_id, "impression", seen, listed=True)
-            self._send(shopper.user_id, done, item_id, listed=listed)
+                self._send(shopper.user_id, "impression", seen, on)
+            self._send(shopper.user_id, done, item_id, on if listed else {})
 
-    def _send(self, user_id: str, done: str, item_id: str, *, listed: bool) -> None:
+    def _send(self, user_id: str, done: str, item_id: str, on: Mapping[str, str]) -> None:
         self._producer.send(
             self._topics.purchases if done in PURCHASE_TYPES else self._topics.clicks,
             key=user_id.encode(),
@@ -189,7 +192,7 @@ class _Run:
                 item_id,
                 event_id=f"{user_id}-{time.time_ns()}-{self._sent}",
                 time_ms=time.time_ns() // 1_000_000,
-                placement=self._placement if listed else None,
+                on=on,
             ),
         )
         self._sent += 1
@@ -246,8 +249,10 @@ def _show(by_user: Mapping[str, Shopper], record: Any, placement: str, tally: Ta
         recommendation = decode_recommendation(record.value)
     except RecordError:
         return
-    if placement in recommendation.lists:
-        shopper.shown = [item.item_id for item in recommendation.lists[placement].items]
+    ranked = recommendation.lists.get(placement)
+    if ranked is not None:
+        shopper.shown = [item.item_id for item in ranked.items]
+        shopper.shown_name = ranked.name or None
     tally.lists += 1
     now_ms = time.time_ns() // 1_000_000
     tally.delays_ms.append(now_ms - recommendation.cause.event_time_ms)

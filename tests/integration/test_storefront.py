@@ -174,6 +174,33 @@ def test_a_click_rearranges_the_lists_and_opens_the_product(visit: Open) -> None
     expect(page.locator("#interest li.top")).to_have_count(1)
 
 
+def test_what_is_done_names_the_list_that_it_was_done_on(visit: Open, url: str) -> None:
+    page = visit()
+    user_id, names = page.locator("#me").inner_text(), []
+    for _ in range(2):
+        names.append(page.locator("#list-home > li[data-id]").first.get_attribute("data-list"))
+        page.wait_for_timeout(700)  # what is in view by then counts as seen
+        with page.expect_request("**/v1/clicks") as posted:
+            press(page, "cart")
+        *seen, added = posted.value.post_data_json
+        assert (added["type"], added["list_name"], added["placement"]) == (
+            "add_to_cart",
+            names[-1],
+            "home",
+        )
+        assert {one["type"] for one in seen} == {"impression"}
+        assert all(re.fullmatch("[A-Za-z0-9_-]{16}", one["list_name"]) for one in seen)
+        assert names[-1] in {one["list_name"] for one in seen}
+    with urllib.request.urlopen(f"{url}/v1/users/{user_id}/lists/home") as answer:
+        assert json.load(answer)["name"] not in names
+    assert len(set(names)) == 2, "of the answer first, then of what was published"
+    press(page, "open")
+    beside = page.locator("#list-similar > li[data-id] [data-do=cart]").first
+    with page.expect_request("**/v1/clicks") as posted:
+        beside.click()
+    assert "list_name" not in posted.value.post_data_json[-1], "it stands beside a product"
+
+
 def test_the_first_click_of_a_visit_is_timed(browser: Browser, url: str) -> None:
     before_s = time.monotonic()
     found = first_click(browser, url)

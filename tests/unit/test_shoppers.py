@@ -63,7 +63,7 @@ def test_what_shoppers_send_can_be_used() -> None:
     now_ms, tally, did = 1_700_000_000_000, Tally(), set()
     for number in range(500):
         shopper = shop.next_shopper()
-        shopper.shown = ["i2", "i1"]
+        shopper.shown, shopper.shown_name = ["i2", "i1"], f"list-{number}"
         done, item_id, listed = shop.act(shopper, tally)
         did.add((done, listed))
         value = event_record(
@@ -72,7 +72,7 @@ def test_what_shoppers_send_can_be_used() -> None:
             item_id,
             event_id=f"e{number}",
             time_ms=now_ms,
-            placement="home" if listed else None,
+            on={"placement": "home", "list_name": shopper.list_name or ""} if listed else {},
         )
         kind: Kind = "purchases" if done == "purchase" else "clicks"
         events, rejections = decode_events(kind, [shopper.user_id.encode()], [value], [0], now_ms)
@@ -80,6 +80,7 @@ def test_what_shoppers_send_can_be_used() -> None:
         assert (events.items, events.types.tolist()) == ([item_id], [EVENT_TYPES[done]])
         assert events.event_hashes.tolist() == [event_hash(f"e{number}")]
         assert (b'"placement":"home"' in value) == listed
+        assert events.list_names == [f"list-{number}" if listed else None]
     assert did == {("view", False), ("click", True), ("purchase", False)}
 
 

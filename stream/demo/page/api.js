@@ -20,7 +20,7 @@ export class Shopper {
     this.path = `/v1/users/${encodeURIComponent(userId)}`;
     this.cart = new Map(); // item_id -> times
     this.record = null; // the newest lists
-    this.seen = new Map(); // item_id -> placement: came into view, not yet told
+    this.seen = new Map(); // item_id -> { placement, list_name }: came into view, not yet told
     this.lastMs = 0;
     this.sent = []; // [event_time_ms, performance.now()] of events whose list has not come
     this.source = null;
@@ -50,32 +50,34 @@ export class Shopper {
   }
 
   /** What came into view is told with the next thing that is done, so that no list comes of it alone. */
-  noticed(itemId, placement) {
-    if (!this.seen.has(itemId)) this.seen.set(itemId, placement);
+  noticed(itemId, on) {
+    if (!this.seen.has(itemId)) this.seen.set(itemId, on);
   }
 
-  /** Send what was done to one item or more; resolves once the brokers have it. */
-  async did(type, items, placement) {
+  /**
+   * Send what was done to one item or more; resolves once the brokers have it. `on`: { placement, list_name } of the
+   * list that it was done on.
+   */
+  async did(type, items, on) {
     const bought = type === "purchase";
     const events = bought ? [] : this.impressions();
     for (const item of items) {
       const price = bought && item.price != null ? { quantity: 1, unit_price: item.price, currency: "GBP" } : {};
-      events.push({ ...this.event(type, item.item_id, placement), ...price });
+      events.push({ ...this.event(type, item.item_id, on), ...price });
     }
     this.sent.push([this.lastMs, performance.now()]);
     await post(bought ? "/v1/purchases" : "/v1/clicks", events);
   }
 
   impressions() {
-    const told = [...this.seen].map(([itemId, placement]) => this.event("impression", itemId, placement));
+    const told = [...this.seen].map(([itemId, on]) => this.event("impression", itemId, on));
     this.seen.clear();
     return told;
   }
 
-  event(type, itemId, placement) {
+  event(type, itemId, on) {
     this.lastMs = Math.max(Date.now(), this.lastMs + 1);
-    const named = placement ? { placement } : {};
-    return { event_id: `page-${this.lastMs}`, user_id: this.userId, item_id: itemId, type, event_time_ms: this.lastMs, ...named };
+    return { event_id: `page-${this.lastMs}`, user_id: this.userId, item_id: itemId, type, event_time_ms: this.lastMs, ...on };
   }
 
   ask(type, fields = {}) {

@@ -16,14 +16,14 @@ import { here } from "./shop.js";
 const TYPES = { open: "click", use: "click", visit: "click", read: "click", cart: "add_to_cart", buy: "purchase", dislike: "dislike" };
 const SAYS = { use: "Coupon noted", visit: "Noted", read: "Marked as read" };
 
-async function press({ does, item, placement }) {
+async function press({ does, item, on }) {
   if (does === "open") openProduct(item);
   else if (does === "cart") putIntoCart(item);
   else leaveProduct(item);
   if (does === "buy") takeOutOfCart(item);
   if (SAYS[does]) say(`${SAYS[does]}: ${title(item)}`);
   at("pulse").dataset.state = "waiting";
-  await here.me.did(TYPES[does], [item], placement);
+  await here.me.did(TYPES[does], [item], on);
 }
 
 document.addEventListener("press", ({ detail }) => press(detail).catch(complain));

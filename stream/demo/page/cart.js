@@ -37,7 +37,7 @@ export function takeOutOfCart(item) {
 
 async function remove(item) {
   takeOutOfCart(item);
-  await here.me.did("remove_from_cart", [item], "cart");
+  await here.me.did("remove_from_cart", [item], { placement: "cart" });
 }
 
 at("buy-all").addEventListener("click", () => {
@@ -45,7 +45,7 @@ at("buy-all").addEventListener("click", () => {
   here.me.cart.clear();
   renderCart();
   at("cart-title").closest("section").querySelector("button:not([disabled])")?.focus({ preventScroll: true });
-  here.me.did("purchase", bought, "cart").catch(complain);
+  here.me.did("purchase", bought, { placement: "cart" }).catch(complain);
 });
 
 /** The cart as the state has it, so that a page that is loaded again shows what Freshet remembers. */

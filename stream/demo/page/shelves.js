@@ -18,9 +18,13 @@ const LISTS = {
   "list-mail": [() => "mail", tiles.card(() => "mail", "open", "")],
 };
 
-export function linesOf(record, placement) {
+function listOf(record, placement) {
   const lists = record?.lists ?? {};
-  return (lists[placement] ?? (placement === here.home ? lists.home : null))?.items ?? [];
+  return lists[placement] ?? (placement === here.home ? lists.home : null);
+}
+
+export function linesOf(record, placement) {
+  return listOf(record, placement)?.items ?? [];
 }
 
 export function draw(id, lines, [fill, freshen], options) {
@@ -36,7 +40,7 @@ export function render(options) {
     const changed = draw(id, lines, how, options);
     if (id === "list-home") fresh = changed;
     else if (id !== "list-cart") at(id).closest("section").hidden = lines.length === 0;
-    watch(id, placement());
+    watch(id, placement(), listOf(here.me.record, placement())?.name ?? "");
   }
   at("model-id").textContent = modelOf(here.me.record)?.slice(0, 12) ?? "…";
   renderCart();
@@ -56,12 +60,18 @@ export function renderOther(options) {
 const watcher = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) {
     clearTimeout(target.timer);
-    if (isIntersecting) target.timer = setTimeout(() => here.me.noticed(target.dataset.id, target.dataset.placement), 500);
+    if (isIntersecting) target.timer = setTimeout(() => noticed(target.dataset), 500);
   }
 }, { threshold: 0.6 });
 
-function watch(id, placement) {
+function noticed({ id, placement, list }) {
+  here.me.noticed(id, { placement, ...(list && { list_name: list }) });
+}
+
+/** Each line knows the newest list that it stood on, whose name goes with what is done on it. */
+function watch(id, placement, list) {
   for (const li of at(id).querySelectorAll("li[data-id]")) {
+    li.dataset.list = list;
     if (li.dataset.placement === placement) continue;
     li.dataset.placement = placement;
     watcher.observe(li);

@@ -8,7 +8,8 @@ import { picture } from "./pictures.js";
 /**
  * How lines of the catalogue's items are drawn.
  *
- * `items`: Map of item_id to item. A button's `press` event bubbles: `detail` is { does, item, placement }.
+ * `items`: Map of item_id to item. A button's `press` event bubbles: `detail` is { does, item, on }, where
+ * `on` is { placement, list_name } of the list that it is on.
  */
 export class Tiles {
   constructor(items) {
@@ -24,7 +25,8 @@ export class Tiles {
     return make("button", {
       type: "button", class: className, "data-do": does, "aria-label": label, text,
       onclick: ({ currentTarget }) => {
-        const detail = { does, item, placement: placement() };
+        const { list } = currentTarget.closest("li")?.dataset ?? {};
+        const detail = { does, item, on: { placement: placement(), ...(list && { list_name: list }) } };
         currentTarget.dispatchEvent(new CustomEvent("press", { bubbles: true, detail }));
       },
     }, ...children);
