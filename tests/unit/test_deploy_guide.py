@@ -36,3 +36,22 @@ def test_the_guides_figures_stand_where_it_says() -> None:
         text = re.sub(r"\s+", " ", (DEPLOY / place).read_text(encoding="utf-8"))
         for word in words:
             assert word in text, f"{value}: {word} is not in {place}"
+
+
+def test_the_guides_example_follows_from_its_figures() -> None:
+    text = GUIDE.read_text(encoding="utf-8")
+    users, workers, copies, per_s = 2_000_000, 3, 3, 3_000
+    assert "E = 30,000, E' = 3,000, U = 2,000,000, I = 10,000, D = 64, L = 1, R = 3" in text
+    (user_bytes,) = re.findall(r"full ring of 50 \| ([\d,]+) bytes", text)
+    (state_bytes,) = re.findall(r"a state in the changelog \| ([\d,]+) bytes", text)
+    (slowest_s,) = re.findall(r"recovery of a million users \| [\d.]+ to ([\d.]+) s", text)
+    held, sent = (int(told.replace(",", "")) for told in (user_bytes, state_bytes))
+    held_mb = held * users / (workers - 1) / 1e6
+    assert (
+        f"330 MB + 330 MB + {held_mb:,.0f} MB + 2.6 MB = {(662.6 + held_mb) / 1e3:.1f} GB" in text
+    )
+    written = sent * per_s * copies
+    kept = f"{written * 86_400 / 1e12:.2f} TB + {sent * users * copies / 1e9:.0f} GB"
+    assert f"{written / 1e6:.1f} MB/s; {kept}" in text
+    moved_s = float(slowest_s) * users / workers / 1e6
+    assert f"{slowest_s} s for each million users that move | 10 s + {moved_s:.1f} s" in text
