@@ -14,7 +14,7 @@ from typing import Any
 
 from export.comparing import report as told
 from export.comparing.compare import compare, cross_validate, learning_curve, rating_errors
-from export.comparing.floor import NoLogError, training_log
+from export.comparing.training_log import NoLogError, training_log
 from export.data.dataset import Log
 from export.data.options import CLEANING, first_given, minutes, open_log, open_split, until_of
 from export.data.sources import KAFKA
