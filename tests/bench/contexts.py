@@ -25,7 +25,7 @@ from stream.core.statistics.adding import Columns
 from stream.core.statistics.contexts import hour_of, lifts, with_contexts
 from stream.core.statistics.counts import Counts
 from stream.core.statistics.merged import Merged
-from tests.support.runs import whole
+from tests.support import runs
 
 NAMES = ("country", "campaign", "hour")
 BATCH = 2048
@@ -84,10 +84,10 @@ def us(took_s: Sequence[float]) -> float:
     return float(np.median(took_s)) / BATCH * 1e6
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--items", type=whole(1), default=10_000)
-    parser.add_argument("--events", type=whole(1), default=200_000)
+    parser.add_argument("--items", type=runs.whole(1), default=10_000)
+    parser.add_argument("--events", type=runs.whole(1), default=200_000)
     options = parser.parse_args(arguments)
     shop, steps = Shop(options.items), max(2, options.events // BATCH)
     plain, counts = Counts(), Counts(tell_every_ms=0, contexts=NAMES)
@@ -119,7 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         guests.append(time.process_time() - began_s)
     print(f"  the first guest of a second: {np.median(guests) * 1000:.1f} ms")
     print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(runs.told(main))

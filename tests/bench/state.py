@@ -26,6 +26,7 @@ from stream.core.lifecycle import Limits
 from stream.core.state import UserShard
 from stream.core.wire import Layout
 from stream.demo import sample
+from tests.support import runs
 
 PARTITIONS = 6
 BATCH_USERS = 500
@@ -161,4 +162,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(runs.told(main))
