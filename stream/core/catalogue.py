@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from stream.compiled import INT, NOTHING, array, compiled, part_of_compiled
 from stream.contracts import ITEM_KINDS, Item, item_hash
 from stream.core.attributes import Attributes
-from stream.core.wire import ITEM_HASH
+from stream.core.wire import ITEM_MASK
 from stream.errors import RecordError
 from stream.words.templates import cut
 
@@ -98,7 +98,7 @@ class Catalogue:
 
         60 bits of a hash are enough: rings hold no more of it.
         """
-        return self._row_by_hash.find(hashes & ITEM_HASH)
+        return self._row_by_hash.find(hashes & ITEM_MASK)
 
     def know(self, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Whether bundle or catalogue knows the items of hashes. Any shape."""
@@ -197,7 +197,7 @@ class Catalogue:
         self._row_by_id.update(zip(item_ids, range(first, size), strict=True))
         hashes = np.array([item_hash(item_id) for item_id in item_ids], dtype=np.uint64)
         self.hashes[first:size] = hashes
-        self._row_by_hash.add(hashes & ITEM_HASH, np.arange(first, size))
+        self._row_by_hash.add(hashes & ITEM_MASK, np.arange(first, size))
         self.changed.update(range(first, size))
 
 

@@ -9,11 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.compiled import INT, array, compiled, many, part_of_compiled
-from stream.core.wire import HEADER, RING_ENTRY, SHOWN_ENTRY
+from stream.contracts import EventType
+from stream.core.wire import HEADER, ITEM_BITS, RING_ENTRY, SHOWN_ENTRY
 
-_PURCHASE, _CANCEL = 8, 9  # of `EventType`, which compiled code may not name
+# Literals: compiled code does not notice a change in another module.
+_PURCHASE, _CANCEL = 8, 9
+assert (_PURCHASE, _CANCEL) == (EventType.PURCHASE, EventType.CANCEL)
 _MOST_PURCHASES = 65_535  # what a header holds
 _ITEM_BITS, _TYPE_BITS = np.uint64(60), np.uint64(4)  # of a ring entry's `item_and_type`
+assert int(_ITEM_BITS) == ITEM_BITS == 64 - int(_TYPE_BITS)
 
 
 @part_of_compiled

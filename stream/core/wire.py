@@ -81,7 +81,7 @@ _LAYOUTS: Final = {
 # Two of 1,000,000 items have the same 60 bits once in 2,000,000 catalogues; then a ring takes one
 # for the other, and nothing else does.
 ITEM_BITS: Final = 60
-ITEM_HASH: Final = np.uint64((1 << ITEM_BITS) - 1)
+ITEM_MASK: Final = np.uint64((1 << ITEM_BITS) - 1)
 # An impression of an ad; time 0 where there is none. In no order.
 SHOWN_ENTRY: Final = np.dtype([("item", "<u8"), ("time_s", "<u4"), ("event", "<u4")])
 _PURCHASE, _CANCEL = int(EventType.PURCHASE), int(EventType.CANCEL)
@@ -173,14 +173,14 @@ def join(
     types : `EventType`, below 16
     """
     upper = np.asarray(types, np.uint64) << np.uint64(ITEM_BITS)
-    both: NDArray[np.uint64] = (np.asarray(items, np.uint64) & ITEM_HASH) | upper
+    both: NDArray[np.uint64] = (np.asarray(items, np.uint64) & ITEM_MASK) | upper
     return both
 
 
 def split(ring: np.ndarray) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
     """Items (60 bits of their hashes) and types of `RING_ENTRY`s. Any shape."""
     both = ring["item_and_type"]
-    return both & ITEM_HASH, (both >> np.uint64(ITEM_BITS)).astype(np.uint8)
+    return both & ITEM_MASK, (both >> np.uint64(ITEM_BITS)).astype(np.uint8)
 
 
 def cut_values(rows: np.ndarray, layout: Layout) -> list[bytes]:

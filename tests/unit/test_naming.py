@@ -14,6 +14,7 @@ from stream.contracts import Item, RankedList, decode_answer, decode_recommendat
 from stream.core.bundle import Bundle
 from stream.core.catalogue import Catalogue
 from stream.core.micro_batch import PartResult
+from stream.core.mixing import GOLDEN, hash_of, split_mix
 from stream.core.policy.arranging import Picked
 from stream.core.policy.naming import Naming
 from stream.placements import Explore, Pin, Variant
@@ -43,6 +44,15 @@ def named(naming: Naming, arm: int, rows: list[list[int]], cells: list[int] | No
     told = None if cells is None else np.array(cells, np.uint8)
     picked = Picked(np.array(rows), np.full(np.shape(rows), 0.5, np.float32), cells=told)
     return [bytes(name).decode() for name in naming.name(arm, picked)[0]]
+
+
+def test_what_a_list_shows_is_told_by_the_mixing_of_everybody(naming: Naming) -> None:
+    hashes = naming._catalogue.hashes
+    picked = Picked(np.array([[2, 1]]), np.full((1, 2), 0.5, np.float32))
+    found = np.array([hash_of(b"home")], np.uint64)
+    for row in (2, 1):
+        found = split_mix(found + hashes[row] + GOLDEN)
+    assert naming.name(0, picked)[1] == found & ~np.uint64(0xFF)
 
 
 def test_a_name_says_arm_cell_and_what_the_list_shows(naming: Naming) -> None:

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from stream.compiled import INT, array, compiled, many
 from stream.contracts import EventType
 from stream.core.model import Model
-from stream.core.wire import RING_ENTRY, join
+from stream.core.wire import ITEM_BITS, RING_ENTRY, join
 
 _ROWS_AT_ONCE = 1 << 16  # of a packed item table, which is unpacked as it is read
 _PURCHASE = np.uint8(EventType.PURCHASE)
-_ITEM_BITS, _TYPE_BITS = np.uint64(60), np.uint64(4)  # of a ring entry's `item_and_type`
+# As in `wire`, and literals: compiled code does not notice a change in another module.
+_ITEM_BITS, _TYPE_BITS = np.uint64(60), np.uint64(4)
+assert int(_ITEM_BITS) == ITEM_BITS == 64 - int(_TYPE_BITS)
 
 
 class Near(NamedTuple):

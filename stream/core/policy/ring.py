@@ -14,11 +14,13 @@ from stream.compiled import NOTHING, array, compiled
 from stream.core.catalogue import Catalogue
 from stream.core.model import Model
 from stream.core.users import EVERYONE, Users, Who
-from stream.core.wire import HEADER, RING_ENTRY
+from stream.core.wire import HEADER, ITEM_BITS, RING_ENTRY
 
 # Interactions looked at for a reason, newest first: older ones rarely weigh enough to be it.
 LOOK_BACK = 8
-_ITEM_BITS, _TYPE_BITS = np.uint64(60), np.uint64(4)  # of a ring entry's `item_and_type`
+# As in `wire`, and literals: compiled code does not notice a change in another module.
+_ITEM_BITS, _TYPE_BITS = np.uint64(60), np.uint64(4)
+assert int(_ITEM_BITS) == ITEM_BITS == 64 - int(_TYPE_BITS)
 
 
 class Ring(NamedTuple):
