@@ -49,7 +49,7 @@ class UserShard:
     keys : user key of each slot, and the slot of each key
     marks : who was forgotten, and since when
     newest_ms : newest event time of the partition's users
-    shown : their newest lists; forgotten with them
+    shown : their newest lists, and those named last; forgotten with them
     standing : their newest lists as they were sent
     """
 

@@ -17,8 +17,9 @@ class Quality(Section, frozen=True):
         Meta(
             ge=0,
             le=2**32,
-            description="users whose newest lists are remembered, to look up in them what users do "
-            "next; an equal share of them in each partition; 0: none, and no metrics of quality",
+            description="users whose lists are remembered, the newest and those named last, to "
+            "look up in them what users do next; an equal share of them in each partition; 0: "
+            "none, and no metrics of quality",
         ),
     ] = 65_536
     places: Annotated[

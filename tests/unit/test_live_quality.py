@@ -413,7 +413,7 @@ def test_the_lists_named_last_are_kept_beside_the_newest_and_go_with_their_user(
             older[key] = found
             lasting += found > 0
             if dice.random() < 0.3:
-                memory.seen[entry] = True
+                memory.named[entry] = True
                 seen.add(key)
     assert lasting > 1000
 

@@ -172,7 +172,7 @@ class Quality:
         outcomes: Outcomes | None,
         now_ms: int,
     ) -> None:
-        """Remember fresh lists in the place of their users' older ones.
+        """Remember fresh lists as their users' newest ones.
 
         Parameters
         ----------

@@ -38,7 +38,7 @@ class Memory:
     shown : the newest lists, an entry each; behind these, in the same order, the older ones: those
         that an event named while they were the newest
     newest_ms : int64, shape (entries,); newest event time of the user when the lists were made
-    seen : bool, shape (entries,); an event named one of the newest
+    named : bool, shape (entries,); an event named one of the newest
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Memory:
         self._stamp = 0
         self.shown = Shown.empty(2 * entries, placements, width)
         self.newest_ms = np.zeros(entries, np.int64)
-        self.seen = np.zeros(entries, np.bool_)
+        self.named = np.zeros(entries, np.bool_)
 
     def __len__(self) -> int:
         """Entries, used or not."""
@@ -69,7 +69,7 @@ class Memory:
 
     @property
     def _columns(self) -> list[NDArray[Any]]:
-        return [self._hashes, self._stamps, self.newest_ms, self.seen, *self.shown]
+        return [self._hashes, self._stamps, self.newest_ms, self.named, *self.shown]
 
     def find(self, keys: Sequence[bytes]) -> NDArray[np.int64]:
         """Entries of the users, -1 of those not remembered: int64, shape (len(keys),)."""
@@ -94,14 +94,14 @@ class Memory:
         entries, own = np.empty(len(keys), np.int64), np.empty(len(keys), np.bool_)
         hashes, first = self._places(keys)
         _claim(hashes, first, self._stamp, self._hashes, self._stamps, entries, own)
-        seen = self.seen[entries]
-        if seen.any() or not own.all():
-            self._keep(entries[own & seen], entries[~own])
+        named = self.named[entries]
+        if named.any() or not own.all():
+            self._keep(entries[own & named], entries[~own])
         columns: list[NDArray[Any]] = [*self.shown]
         for kept, column in zip(columns, shown, strict=True):
             kept[entries] = column  # of two users who claimed the same entry, the later one has it
         self.newest_ms[entries] = newest_ms
-        self.seen[entries] = False
+        self.named[entries] = False
 
     def _keep(self, named: NDArray[np.int64], others: NDArray[np.int64]) -> None:
         """Have newest lists that were named as the older ones, and none of a user before this one.

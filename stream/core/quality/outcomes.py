@@ -122,7 +122,7 @@ class Outcomes(NamedTuple):
         edges : int64, shape (placements + 1,); where each placement's places begin
         listable : bool, shape (placements, kinds)
         """
-        kept = [*memory.shown, memory.newest_ms, memory.seen]
+        kept = [*memory.shown, memory.newest_ms, memory.named]
         known: list[Any] = [edges, listable, _BOUNDS, *kept]
         arguments: list[Any] = [*acts, *known, *self[2:]]
         _look_up(*arguments)
@@ -134,13 +134,18 @@ def _kept_at(
     placement: int,
     shows: np.uint64,
     kept_shows: NDArray[np.uint64],
-    users: int,
+    older: int,
 ) -> np.int64:
-    """Where a user's list that shows this is kept: among the newest, the older ones, or nowhere."""
+    """Where a user's list that shows this is kept: among the newest, the older ones, or nowhere.
+
+    Parameters
+    ----------
+    older : from which entry on the older lists stand
+    """
     if kept_shows[entry, placement] == shows:
         return entry
-    if kept_shows[entry + users, placement] == shows:
-        return entry + users
+    if kept_shows[entry + older, placement] == shows:
+        return entry + older
     return np.int64(_NOWHERE)
 
 
@@ -192,7 +197,7 @@ def _look_up(
     kept_arms: NDArray[np.uint16],
     kept_shows: NDArray[np.uint64],
     newest_ms: NDArray[np.int64],
-    seen: NDArray[np.bool_],
+    named: NDArray[np.bool_],
     looked_up: NDArray[np.int64],
     hits: NDArray[np.int64],
     reciprocal_rank: NDArray[np.float64],
@@ -203,23 +208,23 @@ def _look_up(
     clickthroughs: NDArray[np.int64],
 ) -> None:
     """`Outcomes.look_up`, event by event."""
-    users = len(newest_ms)
+    older = len(newest_ms)
     for event in range(len(entries)):
-        entry, code, named = entries[event], codes[event], placed[event]
+        entry, code, here = entries[event], codes[event], placed[event]
         arm = arms[event]
-        if arm < 0 and named >= 0 and entry >= 0:
-            arm = kept_arms[entry, named]
+        if arm < 0 and here >= 0 and entry >= 0:
+            arm = kept_arms[entry, here]
         if arm >= 0:
             impressions[arm] += code == IMPRESSION
             clickthroughs[arm] += code < _PURCHASE
-        if entry >= 0 and arms[event] >= 0 and kept_shows[entry, named] == shows[event]:
-            seen[entry] = True
+        if entry >= 0 and arms[event] >= 0 and kept_shows[entry, here] == shows[event]:
+            named[entry] = True
         if entry < 0 or code == IMPRESSION:
             continue
         for placement in range(len(edges) - 1):
             which = entry
-            if arms[event] >= 0 and placement == named:
-                which = _kept_at(entry, placement, shows[event], kept_shows, users)
+            if arms[event] >= 0 and placement == here:
+                which = _kept_at(entry, placement, shows[event], kept_shows, older)
             elif times_ms[event] < newest_ms[entry]:
                 which = _NOWHERE
             first, stop = edges[placement], edges[placement + 1]
