@@ -6,7 +6,7 @@
     count     events -> counts of items and segments       counting.py, statistics/
     quality   events -> hits in lists that were shown      quality/live.py
     score     states -> item rows and scores               policy/placement.py, model.py
-    policy    rows -> lists with reasons                   policy/lists.py, policy/reasons.py
+    policy    rows -> lists with reasons and names         policy/lists.py, reasons.py, naming.py
               lists that need not be sent again            standing.py
     answer    requests -> answers                          answers/answering.py
 

@@ -12,7 +12,15 @@ from stream.core.wire import Layout
 
 
 def fit_states(decoded: np.ndarray, layout: Layout) -> np.ndarray:
-    """States written with other sizes, as `layout.full`: shape (len(decoded),)."""
+    """States written with other sizes, as `layout.full`: shape (len(decoded),). A new array.
+
+    The newest interactions and impressions stay. A vector of another size or storage is left out,
+    and the model is 0: it is folded anew from the ring at the user's next event.
+
+    Parameters
+    ----------
+    decoded : `Layout.wire` of any sizes, shape (n,); as `decode_values` answers them
+    """
     fitted = np.frombuffer(layout.blank * len(decoded), layout.full).copy()
     header, written = fitted["header"], decoded["header"]
     for name in ("events", "newest_ms", "erased_ms", "flags", "bought_s", "spent", "purchases"):
@@ -24,9 +32,9 @@ def fit_states(decoded: np.ndarray, layout: Layout) -> np.ndarray:
         for name in ("model", "scale"):
             header[name] = written[name]
     else:
-        header["model"] = 0  # another model's state: rebuilt from the ring at the next event
-    ring, heads = fit_ring(decoded["ring"], written["ring_head"].astype(np.int64), layout.ring)
-    shown = fit_shown(decoded["shown"], layout.shown)
+        header["model"] = 0
+    ring, heads = _fit_ring(decoded["ring"], written["ring_head"].astype(np.int64), layout.ring)
+    shown = _fit_shown(decoded["shown"], layout.shown)
     fitted["shown"][:, : shown.shape[1]] = shown
     fitted["ring"][:, : ring.shape[1]] = ring
     header["ring_used"] = ring.shape[1]
@@ -34,7 +42,7 @@ def fit_states(decoded: np.ndarray, layout: Layout) -> np.ndarray:
     return fitted
 
 
-def fit_shown(shown: np.ndarray, size: int) -> np.ndarray:
+def _fit_shown(shown: np.ndarray, size: int) -> np.ndarray:
     """Remembered impressions, the newest `size` at most: `SHOWN_ENTRY`, shape (n, any)."""
     if shown.shape[1] <= size:
         return shown
@@ -42,7 +50,7 @@ def fit_shown(shown: np.ndarray, size: int) -> np.ndarray:
     return np.take_along_axis(shown, newest_first[:, :size], axis=1)
 
 
-def fit_ring(
+def _fit_ring(
     ring: np.ndarray, head: NDArray[np.int64], size: int
 ) -> tuple[np.ndarray, NDArray[np.int64]]:
     """Decoded rings made to fit a ring of `size` entries: the newest ones stay.

@@ -209,7 +209,9 @@ class Explorer:
 
         Parameters
         ----------
-        at, cells, clicked : of each of n events: its number; where it counts; else it was seen
+        at : int64, shape (n,); numbers of the events
+        cells : int64, shape (n,); where each counts, as `cells` answers
+        clicked : bool, shape (n,); a click or view, else an impression
         """
         order = np.argsort(at)
         shape, half_life_ms = self.payoffs.shape, 1000 * self._rules.half_life_s

@@ -32,9 +32,12 @@ class Happened(NamedTuple):
 
     Attributes
     ----------
+    users : of the micro-batch, as they are after it
     who : int64, shape (n,); number of each event's user
+    events : n of them
     named : what they say of lists
-    counts : bool, shape (n,); whether the event does
+    counts : bool, shape (n,); whether the event does: no repeat, not from before an erasure
+    now_ms : wall-clock time
     """
 
     users: Users
