@@ -47,6 +47,7 @@ START = README.read_text(encoding="utf-8")
 # What a user looks up.
 TEXT = "\n".join(page.read_text(encoding="utf-8") for page in (README, RECORDS, SETTINGS, METRICS))
 ROOT = README.parent
+CHAOS = "tests/chaos/README.md"
 ROOMS = ("stream", "export", "tests", "deploy")
 SECURITY = ROOT / "SECURITY.md"
 SECURE = ROOT / "deploy" / "SECURE.md"
@@ -226,3 +227,11 @@ def test_the_sections_come_in_order() -> None:
     ]
     places = [START.index(section) for section in wanted]
     assert places == sorted(places)
+
+
+def test_pages_tell_of_the_same_storm() -> None:
+    pages = [(ROOT / page).read_text(encoding="utf-8") for page in ("tests/README.md", CHAOS)]
+    events = [re.findall(r"^\| events, users \| ([\d,]+, [\d,]+) ", page, re.M) for page in pages]
+    bad = [re.findall(r"^\| bad records.*?\| ([\d,]+)[,;] ", page, re.M) for page in pages]
+    assert events[0] == events[1] != []
+    assert bad[0] == bad[1] != []
