@@ -44,7 +44,7 @@ class UserShard:
     Attributes
     ----------
     layout : sizes of a state
-    counts, segments : of items, and of what came of lists; of no user, so who leaves changes
+    counts, segments : of items, and rewards of exploring; of no user, so who leaves changes
         nothing
     keys : user key of each slot, and the slot of each key
     marks : who was forgotten, and since when

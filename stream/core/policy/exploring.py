@@ -1,6 +1,6 @@
 """How much each list explores: temperatures of users, and what is hoped of items.
 
-In: an arm's settings, what is known of users, counts of items and of what came of lists. Out:
+In: an arm's settings, what is known of users, counts of items, rewards of exploring. Out:
 `Wishes`. Knows nothing of how a list is drawn, nor of where counts are kept.
 
 A user's temperature is the largest one, times
@@ -62,7 +62,7 @@ def segments(rules: Explore, interest: Interest) -> NDArray[np.int64]:
 
 
 class ShopCounts(Protocol):
-    """Whoever counts how often items were shown and clicked, and what came of lists."""
+    """Whoever counts how often items were shown and clicked, and rewards of exploring."""
 
     @property
     def fading(self) -> Fading:
@@ -70,14 +70,14 @@ class ShopCounts(Protocol):
 
     @property
     def segments(self) -> MergedSegments:
-        """What came of arms' lists."""
+        """Rewards of exploring, by arm."""
 
     def by_row(self, catalogue: Catalogue, now_ms: int) -> ItemCounts:
         """Counts of the catalogue's items, none of them of later than `now_ms`."""
 
 
 def counts_key(arm: str, rules: Explore, model: str, interests: Interests) -> bytes:
-    """Under which key it is counted what came of an arm's lists.
+    """Under which key an arm's rewards are counted.
 
     Another one where segments, multipliers or the temperatures that they multiply are others, or
     what tells users' evidence: what was counted before would mean something else, and fades. By the
@@ -109,7 +109,7 @@ class Explorer:
     ----------
     arm : `variants.py`
     rules : its settings
-    catalogue, counts : the items; how often they were shown and clicked, what came of lists
+    catalogue, counts : the items; how often they were shown and clicked, and rewards
 
     Attributes
     ----------
@@ -184,7 +184,7 @@ class Explorer:
         return segments(self._rules, interest), places
 
     def _follow_payoffs(self) -> None:
-        """Take note of what came of lists."""
+        """Take note of the rewards that are counted by now."""
         version = self._counts.segments.version(self._key)
         if version != self._version:
             self._version = version
@@ -199,7 +199,7 @@ class Explorer:
         return self._interests.of(ring, table, at, audience.states)
 
     def cells(self, audience: Audience) -> NDArray[np.int64]:
-        """Where it would count what came of lists that users got now: int64, shape (n,)."""
+        """Where rewards of lists that users got now would count: int64, shape (n,)."""
         return self.payoffs.cells(*self._stand(audience, self._interest(audience)))
 
     def seen(

@@ -1,4 +1,4 @@
-"""What came of lists that explore. In: folded events. Out: where each of them counts.
+"""Rewards of exploring. In: folded events. Out: where each of them counts.
 
 An event that names its list counts where the list's name says, however old it is, and nowhere where
 nobody knows that name. Of one that names a placement alone it is the list that its user would get

@@ -51,7 +51,7 @@ class Lists:
     Parameters
     ----------
     rules : settings by placement name
-    counts : of items, and of what came of lists, for placements that explore
+    counts : of items, and rewards, for placements that explore
 
     Attributes
     ----------
@@ -126,7 +126,7 @@ class Lists:
 
     @property
     def by_counts(self) -> bool:
-        """Whether any list goes by counts, of items or of what came of lists."""
+        """Whether any list goes by counts of items or by rewards."""
         return bool(self._explorers) or any(rules.by_bid for rules in self._rules.values())
 
     @property
@@ -226,7 +226,7 @@ class Lists:
         return reasons
 
     def learn(self, happened: Happened) -> list[Seen]:
-        """What came of the lists of placements that explore, to be counted."""
+        """Rewards of placements that explore, to be counted."""
         if not self._explorers:
             return []
         return learn(self._explorers, self._deals, happened, self._model, self._catalogue)
