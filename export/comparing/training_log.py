@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from export.data.dataset import Log
-from export.data.options import CLEANING, add_log_options, open_log
+from export.data.options import CLEANING, RULES, add_log_options, open_log
 from export.training.run_card import CARD, data_sha256, read_card
 from stream.core.bundle import Bundle
 from stream.errors import UsageError
@@ -46,7 +46,7 @@ def training_log(bundle: Bundle, report: Callable[[str], None], scratch: Path | 
         raise NoLogError(f"no {CARD} beside the bundle names its training log")
     options = _options(settings)
     for file in (options.log, *options.items):
-        if not (file.is_file() or file.is_dir()):  # a pipe would wait for ever
+        if not _is_there(file):
             raise NoLogError(f"its training log, {printable(str(file))}, is not there any more")
     options.scratch = scratch
     report(f"reading the training log that {CARD} names, for the baseline")
@@ -64,7 +64,7 @@ def training_log(bundle: Bundle, report: Callable[[str], None], scratch: Path | 
 def _options(settings: dict[str, Any]) -> argparse.Namespace:
     """Those of `open_log`, as far as a card has them in their form."""
     log, form, items = (settings.get(name) for name in ("log", "format", "items"))
-    if not isinstance(log, str) or form not in FORMATS:
+    if not (isinstance(log, str) and isinstance(form, str) and form in FORMATS):
         raise NoLogError("it was trained on the topics, which are no file")
     parser = argparse.ArgumentParser(add_help=False)
     add_log_options(parser)
@@ -72,6 +72,15 @@ def _options(settings: dict[str, Any]) -> argparse.Namespace:
     options.log, options.format = Path(log), form
     options.items = [Path(str(one)) for one in items] if isinstance(items, list) else []
     for name in CLEANING:
-        if isinstance(given := settings.get(name), int | float):
+        allowed = int | float if isinstance(getattr(RULES, name, True), float) else int
+        if isinstance(given := settings.get(name), allowed):
             setattr(options, name, given)
     return options
+
+
+def _is_there(file: Path) -> bool:
+    """Whether a log may be there: a file or a folder, since a pipe would wait for ever."""
+    try:
+        return file.is_file() or file.is_dir()
+    except OSError:  # such as a name that is too long
+        return False

@@ -114,6 +114,10 @@ def test_what_a_strangers_card_names_is_a_file_or_nothing(
         ({"log": str(pipe)}, "is not there any more"),
         ({"format": "kafka"}, "trained on the topics"),
         ({"log": 7}, "trained on the topics"),
+        ({"format": ["events"]}, "trained on the topics"),
+        ({"log": "x" * 5000}, "is not there any more"),
+        ({"items": ["x" * 5000]}, "is not there any more"),
+        ({"max_per_day": 2.5, "min_count": 1000}, "cleaning left no event"),
         ({"format": "rees46"}, "its training log cannot be read"),
         ({"min_count": "7", "items": [8]}, "8, is not there any more"),
     ):
