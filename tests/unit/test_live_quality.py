@@ -418,6 +418,19 @@ def test_the_lists_named_last_are_kept_beside_the_newest_and_go_with_their_user(
     assert lasting > 1000
 
 
+def test_forgetting_leaves_nothing_of_the_older_lists_either() -> None:
+    memory, nobody = Memory(WAYS, 1, 2), np.zeros(1, np.int64)
+    for row in (7, 8):
+        memory.put([b"u"], lists_of([row]), nobody)
+        memory.named[memory.find([b"u"])] = True
+    memory.put([b"v"], lists_of([9]), nobody)
+    (entry,) = memory.find([b"u"]).tolist()
+    assert memory.shown.rows[[entry, entry + len(memory)], 0].tolist() == [8, 7]
+    memory.forget(b"u")
+    assert not any(column[entry :: len(memory)].any() for column in memory.shown)
+    assert memory.shown.rows[memory.find([b"v"]), 0].tolist() == [9]
+
+
 def test_memory_is_bounded_whoever_comes() -> None:
     memory = Memory(1000, 1, 20)
     before = memory.nbytes
