@@ -234,7 +234,7 @@ def test_an_older_ring_is_read_with_the_bits_of_items_and_the_types_that_are_kep
     users.load([b"a"], [as_layout_3(value, item_bits=0b1011)])
     assert encode(users, b"a") == [value]
     old = as_layout_3(value)
-    users.load([b"a"], [old[:-1] + b"\xff"])  # a type that no version wrote
+    users.load([b"a"], [old[:-1] + b"\x18"])  # a type that no version wrote: 8 and 16
     assert split(Users.of(users, [b"a"]).ring)[1][0, :2].tolist() == [2, 15]
     assert ring_newest_first(users, b"a") == [2, 1]
     assert max(EventType) < 15
