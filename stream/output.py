@@ -59,6 +59,10 @@ def whole_output() -> Iterator[None]:
         For want of a reader, as in `| head`.
     """
     plain: Any = sys.stdout
+    if plain is None:
+        with _nowhere():
+            yield
+        return
     file = _file_of(plain)
     if file is None:
         yield
@@ -86,6 +90,18 @@ def whole_output() -> Iterator[None]:
             watched.flush()
         if noting.lost is not None and not said_more:
             raise noting.lost
+
+
+@contextlib.contextmanager
+def _nowhere() -> Iterator[None]:
+    """Standard output was closed (`>&-`): that is an error once something is printed."""
+    printed = sys.stdout = io.StringIO()
+    try:
+        yield
+    finally:
+        sys.stdout = None
+    if printed.tell():
+        raise OutputError("standard output: is closed; send it to a file, or to /dev/null")
 
 
 def _file_of(output: Any) -> io.FileIO | None:

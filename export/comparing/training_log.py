@@ -79,8 +79,13 @@ def _options(settings: dict[str, Any]) -> argparse.Namespace:
 
 
 def _is_there(file: Path) -> bool:
-    """Whether a log may be there: a file or a folder, since a pipe would wait for ever."""
+    """Whether a log may be there: a file with something in it, or a folder of such.
+
+    A pipe would wait for ever, and so do some of the system's own files, which say that they are
+    empty (`/proc/kmsg`).
+    """
     try:
-        return file.is_file() or file.is_dir()
+        files = [one for one in file.iterdir() if one.is_file()] if file.is_dir() else [file]
+        return all(one.is_file() and one.stat().st_size > 0 for one in files)
     except OSError:  # such as a name that is too long
         return False

@@ -26,6 +26,7 @@ from stream.core.model import Model
 from stream.errors import FreshetError, UsageError
 from tests.quality.logs import PAIRS, Pair, sessions
 from tests.quality.speed import microseconds
+from tests.support import runs
 from tests.support.data import DATA
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--models", nargs="+", choices=MODELS, help="beside the baseline (default: what fits)"
     )
-    parser.add_argument("--minutes", type=float, help="of training, for glr (default: its epochs)")
+    parser.add_argument(
+        "--minutes", type=runs.above_zero, help="of training, for glr (default: its epochs)"
+    )
     parser.add_argument("--keep", type=Path, metavar="DIR", help="bundles stay there")
     options = parser.parse_args(arguments)
     try:

@@ -110,8 +110,13 @@ def test_what_a_strangers_card_names_is_a_file_or_nothing(
     assert run(capsys, "train", shop, "--out", folder, "--model", "decay")[0] == 0
     pipe, card = tmp_path / "pipe", json.loads((folder / "run.json").read_text())
     os.mkfifo(pipe)
+    empty = tmp_path / "system" / "log"  # as files of the system look that wait for ever
+    empty.parent.mkdir()
+    empty.touch()
     for settings, why in (
         ({"log": str(pipe)}, "is not there any more"),
+        ({"log": str(empty)}, "is not there any more"),
+        ({"log": str(empty.parent)}, "is not there any more"),
         ({"format": "kafka"}, "trained on the topics"),
         ({"log": 7}, "trained on the topics"),
         ({"format": ["events"]}, "trained on the topics"),

@@ -143,3 +143,20 @@ def test_output_of_a_test_stays_as_it_is(capsys: pytest.CaptureFixture[str]) -> 
         assert sys.stdout is before
         print("a line")
     assert capsys.readouterr().out == "a line\n"
+
+
+def test_closed_output_is_an_error_once_something_is_printed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    with whole_output():
+        pass
+    with pytest.raises(OutputError, match="is closed; send it to a file"), whole_output():
+        print("lost")
+    assert sys.stdout is None
+    command = f"{sys.executable} -m stream.cli --version >&-"
+    done = subprocess.run(
+        command, shell=True, capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: standard output: is closed")
