@@ -3,8 +3,8 @@
     decode    bytes -> events, and what cannot be used     stream/contracts
     fold      events -> user states                        users.py, fold.py
               erasures -> users forgotten                  marks.py
-    count     events -> counts of items and segments       counting.py, statistics/
     quality   events -> hits in lists that were shown      quality/live.py
+    count     events -> counts of items, rewards of lists  counting.py, policy/learning.py
     score     states -> item rows and scores               policy/placement.py, model.py
     policy    rows -> lists with reasons and names         policy/lists.py, reasons.py, naming.py
               lists that need not be sent again            standing.py
@@ -285,7 +285,7 @@ class Engine:
             result.stage_s["policy"] += made.policy_s
         self.quality.remember(decoded, users, lists, result.outcomes, now_ms)
         all_filled = np.concatenate([few.filled for few in lists])
-        all_show = np.concatenate([few.shows for few in lists])
+        all_show = np.concatenate([few.record_hashes for few in lists])
         for part, changes in zip(decoded, result.parts, strict=True):
             if not len(part.events):
                 continue

@@ -256,9 +256,11 @@ class Lists:
         ]
         lists: list[dict[str, msgspec.Raw]] = [{} for _ in causes]
         filled = np.zeros((len(causes), len(self._placements)), np.bool_)
-        lists_show = np.zeros((len(causes), len(self._deals)), np.uint64)
+        list_hashes = np.zeros((len(causes), len(self._deals)), np.uint64)
         # By other settings a list is sent once more, since it says which.
-        shows = np.full(len(causes), int(self.revision, 16) if self.hashes else 0, np.uint64)
+        record_hashes = np.full(
+            len(causes), int(self.revision, 16) if self.hashes else 0, np.uint64
+        )
         for one, basis, shown in zip(dealt, bases, picked, strict=True):
             placement, whose = self._placements[one.arm], one.audience
             why = self._why(placement, shown, basis, whose)
@@ -274,10 +276,10 @@ class Lists:
                 user_lists[one.placement] = ranked_list
             where = slice(None) if one.who is None else one.who
             filled[where, one.arm] = shown.scores[:, 0] > 0
-            lists_show[where, self.placements.index(one.placement)] = hashes
+            list_hashes[where, self.placements.index(one.placement)] = hashes
             if self.hashes:
                 seen = columns_of(one.arm, shown, self._catalogue.attributes.prices)
-                shows[where] = extended(shows[where], seen)
+                record_hashes[where] = extended(record_hashes[where], seen)
         bundle_id = self._model.bundle.bundle_id
         records = [
             encode_record(
@@ -295,4 +297,4 @@ class Lists:
         ]
         whole = together(dealt, picked, len(causes))
         took = scored - started, perf_counter() - scored
-        return EncodedLists(records, filled, *whole, lists_show, shows, *took)
+        return EncodedLists(records, filled, *whole, list_hashes, record_hashes, *took)

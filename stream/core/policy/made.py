@@ -19,8 +19,8 @@ class EncodedLists(NamedTuple):
     filled : bool, shape (users, arms); lists that hold anything
     picked : the lists of each placement
     arms : uint16, shape (users, placements); numbers of the arms that made them
-    lists_show : uint64, shape (users, placements); hashes by which their names know lists
-    shows : uint64, shape (users,); hashes of what records show, 0 where nobody asks for them
+    list_hashes : uint64, shape (users, placements); hashes by which their names know lists
+    record_hashes : uint64, shape (users,); hashes of what records show, 0 where nobody asks for them
     score_s, policy_s : seconds spent on the users' rings and the score graph; on reasons and JSON
     """
 
@@ -28,7 +28,7 @@ class EncodedLists(NamedTuple):
     filled: NDArray[np.bool_]
     picked: list[Picked]
     arms: NDArray[np.uint16]
-    lists_show: NDArray[np.uint64]
-    shows: NDArray[np.uint64]
+    list_hashes: NDArray[np.uint64]
+    record_hashes: NDArray[np.uint64]
     score_s: float
     policy_s: float

@@ -187,7 +187,7 @@ class Quality:
         start = 0
         for few in lists:
             some = shown.some(slice(start, start + len(few.records)))
-            some.arms[:], some.shows[:] = few.arms, few.lists_show
+            some.arms[:], some.shows[:] = few.arms, few.list_hashes
             for number, (places, made) in enumerate(zip(self._places, few.picked, strict=True)):
                 columns = (made.rows, made.scores, made.explored)
                 listed_s, arms = self._listed_s[number], some.arms[:, number]
