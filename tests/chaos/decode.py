@@ -6,8 +6,10 @@ documented: whoever reads them from here and from there must come to the same.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+import re
 import struct
 import zlib
 from collections.abc import Collection
@@ -24,6 +26,9 @@ COUNTS = b"\xff\x03"  # of an item's counts; its hash follows
 COUNTS_ROW = struct.Struct("<Bqddddd")
 SEGMENTS = b"\xff\x04"  # of what came of lists; a hash of their settings follows
 SEGMENTS_ROW = struct.Struct("<BBBqd24d")
+NAME = struct.Struct("<4sB7s")  # of a list: its maker, its cell, what it shows
+NAME_CHARACTERS = re.compile(r"[A-Za-z0-9_-]{16}")
+LONGEST_NAME = 256
 
 CLICKS = ("view", "click", "add_to_cart", "remove_from_cart", "like", "dislike", "impression")
 PURCHASES = ("purchase", "cancel")
@@ -45,6 +50,7 @@ class Event(NamedTuple):
     paid : for a purchase, or paid back
     sent_ms : timestamp of its record; the event counts as none of a later time
     placement : in whose list it happened; empty where it names none
+    list_name : on which list it was done, whether there is one or not; empty where it says nothing
     """
 
     user: bytes
@@ -55,6 +61,7 @@ class Event(NamedTuple):
     paid: float = 0.0
     sent_ms: int = NEWEST_MS
     placement: str = ""
+    list_name: str = ""
 
 
 class Erasure(NamedTuple):
@@ -94,8 +101,11 @@ def event(key: bytes | None, value: bytes | None, types: Collection[Any]) -> Eve
     paid = 0.0
     if types is PURCHASES:
         paid = _amount(fields, "unit_price", 0) * _amount(fields, "quantity", 1)
+    list_name = "" if fields.get("list_name") is None else fields["list_name"]
+    if not isinstance(list_name, str) or len(list_name) > LONGEST_NAME:
+        raise BadRecordError("list_name")
     known = (user.encode(), item, named, TYPES[fields["type"]], time_ms, min(paid, 1e15))
-    return Event(*known, placement=fields.get("placement") or "")
+    return Event(*known, placement=fields.get("placement") or "", list_name=list_name)
 
 
 def erasure(key: bytes | None, value: bytes | None) -> Erasure | None:
@@ -144,6 +154,27 @@ def applied(value: bytes) -> Applied:
 def item_hash(item_id: str) -> int:
     digest = hashlib.blake2b(item_id.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") or 1
+
+
+class ListName(NamedTuple):
+    """What the name of a list says: who made it, and where what came of it counts."""
+
+    maker: bytes
+    cell: int
+
+
+def list_name(told: str) -> ListName | None:
+    """What a name says, if it can be one."""
+    if NAME_CHARACTERS.fullmatch(told) is None:
+        return None
+    maker, cell, _ = NAME.unpack(base64.b64decode(told, b"-_"))
+    return ListName(maker, cell)
+
+
+def list_maker(arm: str, counts_key: bytes) -> bytes:
+    """By what names tell that an arm made a list, whose counts stand under this key."""
+    maker = hashlib.blake2b(counts_key + arm.encode(), digest_size=8).digest()[:4]
+    return maker if any(maker) else b"\x01\x00\x00\x00"
 
 
 def pseudonym(user: bytes, secret: bytes) -> bytes:

@@ -151,7 +151,7 @@ def check_taken_back(
         oldest_ms[user] = min(time_ms, oldest_ms.get(user, time_ms))
     taken: dict[bytes, int] = {}  # rank of the last null
     newest_ms: dict[bytes, int] = {}  # of the last list's cause; 0 after a null
-    for (offset, user, cause, _), rank in lists:
+    for (offset, user, cause, *_), rank in lists:
         where = f"list @{offset}"
         if cause is None:
             verdict.count("false_nulls", where, user not in ranks)

@@ -92,6 +92,7 @@ class SeenList(NamedTuple):
     user: bytes
     cause: tuple[str, int, int, int] | None  # topic, partition, offset, event_time_ms
     settings: str | None = None  # the revision that it names
+    name: str | None = None  # of the placement's list
 
 
 class SeenLetter(NamedTuple):

@@ -57,7 +57,7 @@ def check_lists(
     verdict.lists += len(lists)
     last: dict[tuple[bytes, str], _Last] = {}
     latest_owner = 0
-    for (offset, user, cause, _), rank in lists:
+    for (offset, user, cause, *_), rank in lists:
         if cause is None:
             continue
         where = f"list {partition}@{offset}"

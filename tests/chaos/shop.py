@@ -29,6 +29,7 @@ from tests.chaos.fleet import FRESHET, Engine, Fleet, Worker
 from tests.chaos.history import Journal, SeenList
 from tests.chaos.keeping import PLAIN, Keeping
 from tests.chaos.logs import Logs, Writer, Writers
+from tests.chaos.names import Names
 from tests.chaos.subscriber import Subscriber
 from tests.chaos.traffic import DIM, ITEMS, Shoppers, Traffic
 from tests.support.bundles import random_decay_bundle
@@ -117,8 +118,9 @@ class Shop:
         topics = self.settings.topics
         self._kept: list[tuple[dict[int, list[SeenList]], list[Writers]]] = []
         self._journals = [Journal(folder / f"{name}.jsonl") for name in ("produced", "seen")]
-        self.traffic = Traffic(bootstrap, topics, seed, self._journals[0])
-        self.subscriber = Subscriber(bootstrap, topics, self._journals[1])
+        names = Names(seed)
+        self.traffic = Traffic(bootstrap, topics, seed, self._journals[0], names)
+        self.subscriber = Subscriber(bootstrap, topics, self._journals[1], names)
         self.fleet = Fleet(self.config, folder, engine.where(keeping.environment))
         self.logs = Logs(bootstrap)
         self.changelog = changelog(self.logs, changelog_topic(self.settings))

@@ -13,21 +13,27 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from stream.config import Topics
 from tests.chaos.history import Journal, Seen, SeenLetter, SeenList, text
+from tests.chaos.names import Names
+from tests.chaos.segments import PLACEMENT
 
 
 class Subscriber(threading.Thread):
     """Reads both topics from their beginning until `finish`.
+
+    Parameters
+    ----------
+    names : is told the names of the placement's lists
 
     Attributes
     ----------
     seen : the history so far
     """
 
-    def __init__(self, bootstrap: str, topics: Topics, journal: Journal) -> None:
+    def __init__(self, bootstrap: str, topics: Topics, journal: Journal, names: Names) -> None:
         super().__init__(daemon=True)
         self.seen = Seen()
         self._lists, self._letters = topics.recommendations, topics.dead_letters
-        self._journal = journal
+        self._journal, self._names = journal, names
         self._ended = threading.Event()
         self._wanted: Queue[list[TopicPartition]] = Queue()
         self._places = [
@@ -117,11 +123,14 @@ class Subscriber(threading.Thread):
             told = [(name, text(content)) for name, content in headers]
             self._journal.write({**entry, "key": text(key), "value": text(value), "headers": told})
             return
-        cause = settings = None
+        cause = settings = name = None
         if value is not None:
             record = json.loads(value)
             found, settings = record["cause"], record.get("settings")
             cause = found["topic"], found["partition"], found["offset"], found["event_time_ms"]
-        self.seen.lists[partition].append(SeenList(offset, key, cause, settings))
-        told = {"key": text(key), "cause": cause, "settings": settings}
+            name = record.get("lists", {}).get(PLACEMENT, {}).get("name")
+        if name is not None:
+            self._names.note(key, name)
+        self.seen.lists[partition].append(SeenList(offset, key, cause, settings, name))
+        told = {"key": text(key), "cause": cause, "settings": settings, "name": name}
         self._journal.write({**entry, **told})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 
@@ -30,6 +30,7 @@ from stream.core.micro_batch import Decoded
 from stream.core.model import Model
 from stream.core.policy.learning import Happened
 from stream.core.policy.lists import Lists
+from stream.core.policy.naming import Named, Naming
 from stream.core.pseudonyms import Pseudonyms
 from stream.core.state import UserShard
 from stream.core.statistics import counts, segments
@@ -51,8 +52,10 @@ from tests.chaos.fold import Arithmetic
 from tests.chaos.history import SeenList
 from tests.chaos.keeping import KEEPINGS, PLAIN, Keeping
 from tests.chaos.leaving import Leavers, Limits
+from tests.chaos.names import Names
 from tests.chaos.outputs import Owned, check_lists
-from tests.chaos.segments import HALF_LIFE_MS, PLACEMENT, TEMPERATURE
+from tests.chaos.segments import CELLS, HALF_LIFE_MS, PLACEMENT, TEMPERATURE, told_cell
+from tests.chaos.segments import key as counts_key
 from tests.chaos.states import IN_FLIGHT, Sources, States
 from tests.chaos.verdict import Verdict
 from tests.chaos.weighed import InForce, Weighed
@@ -90,6 +93,7 @@ class Worker:
         self.sources = Sources()
         self.steps: list[Step] = []
         self.lists: list[Owned] = []
+        self._names = Names(SEED)
         self._rank = 0
         self._placements = {PLACEMENT: Placement(k=1, explore=explore)}
         self.model = Model(bundle, "cpu")
@@ -125,6 +129,10 @@ class Worker:
         for batch, now_ms, _ in self._batches[-UNCOMMITTED:]:
             self._step(batch, self._ends[batch.topic], [], now_ms)
 
+    @property
+    def naming(self) -> Naming:
+        return self._engine.answers.lists.naming
+
     def weigh(self, weights: Weights) -> None:
         """Take other weights over, as a worker does that follows its settings file."""
         adopt(self._engine, self._placements, weights, NOW_MS)
@@ -134,7 +142,8 @@ class Worker:
         return InForce(revision_of(self._placements, weights), weights)
 
     def work(self, topic: str, records: list[dict[str, object]], now_ms: int) -> None:
-        """Take a batch in, and write down what came of it."""
+        """Take a batch in, and write down what came of it; events of lists name some."""
+        records = [self._on_a_list(record) for record in records]
         keys: list[bytes | None] = [str(record["user_id"]).encode() for record in records]
         values: list[bytes | None] = [json.dumps(record).encode() for record in records]
         first = self._ends[topic]
@@ -154,15 +163,21 @@ class Worker:
         self._batches.append((batch, now_ms, len(self.lists)))
         self._step(batch, first, [(topic, offset) for offset in offsets], now_ms)
 
+    def _on_a_list(self, record: dict[str, object]) -> dict[str, object]:
+        name = self._names.drawn(str(record["user_id"]).encode())
+        return {**record, "list_name": name} if record.get("placement") else record
+
     def _step(self, batch: RecordBatch, applied: int, order: list[At], now_ms: int) -> None:
         (did,) = self._engine.step([Part(self._shard, batch, applied)], now_ms).parts
         for user, value in zip(did.list_keys, did.list_values, strict=True):
-            cause = settings = None
+            cause = settings = name = None
             if value is not None:
                 record = json.loads(value)
                 told, settings = record["cause"], record["settings"]
                 cause = told["topic"], told["partition"], told["offset"], told["event_time_ms"]
-            seen = SeenList(len(self.lists), user, cause, settings)
+                name = record["lists"][PLACEMENT]["name"]
+                self._names.note(user, name)
+            seen = SeenList(len(self.lists), user, cause, settings, name)
             self.lists.append(Owned(seen, self._rank))
         written = dict(zip(*did.changelog, strict=True))
         self._log += written.items()
@@ -227,6 +242,8 @@ def test_an_engine_without_a_mistake_is_right(bundle: Bundle, keeping: Keeping, 
     assert all(left) if keeping != PLAIN else not any(left), verdict.table()
     assert verdict.counted_items > 20
     assert verdict.list_events > 50
+    assert verdict.named_events > 20
+    assert verdict.unknown_names > 3
     assert (verdict.items_let_go > 0) == (keeping == BRIEF)
     assert verdict.tombstones > sum(left[:2]), "somebody was erased"
 
@@ -303,6 +320,22 @@ def test_weights_that_change_are_found_by_the_states(bundle: Bundle) -> None:
     assert verdict.weighings == len(OTHERS)
     # Those that nobody was to set.
     assert {"wrong_states", "false_settings"} <= followed(worker, OTHERS[0]).faults.keys()
+
+
+def test_a_list_of_other_weights_counts_nowhere_and_tells_which_are_in_force(
+    bundle: Bundle,
+) -> None:
+    """By its state the event may have been folded with either: nobody weighs what it is."""
+    worker = Worker(bundle, BRIEF)
+    event = {"user_id": "u", "item_id": "i1", "type": "view", "event_time_ms": NOW_MS}
+    worker.work("clicks", [event], NOW_MS)
+    worker.weigh(OTHERS[0])
+    on_old_one = {"type": "impression", "list_name": worker.lists[0].seen.name}
+    worker.work("clicks", [{**event, **on_old_one, "user_id": "v"}], NOW_MS)
+    verdict = followed(worker, OTHERS[0])
+    assert verdict.right, verdict.table()
+    counts = verdict.weighings, verdict.named_events, verdict.unknown_names
+    assert counts == (1, 0, 1)
 
 
 def test_lists_that_name_other_settings_than_their_states_came_of_are_seen(bundle: Bundle) -> None:
@@ -445,6 +478,53 @@ def test_lists_counted_wrongly_are_seen(
 ) -> None:
     monkeypatch.setattr(engine, "count_segments", mistake)
     assert set(judged(bundle, PLAIN).faults) == {"wrong_segments"}
+
+
+def _ignores_names(named: Named) -> Named:
+    return Named.nothing(len(named.given))
+
+
+def _credits_nobody(named: Named) -> Named:
+    return named._replace(cells=np.full_like(named.cells, -1))
+
+
+def _credits_another_cell(named: Named) -> Named:
+    return named._replace(cells=np.where(named.cells < 0, -1, (named.cells + 1) % CELLS))
+
+
+def _takes_unknown_names_for_none(named: Named) -> Named:
+    return named._replace(given=named.cells >= 0)
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [_ignores_names, _credits_nobody, _credits_another_cell, _takes_unknown_names_for_none],
+)
+def test_lists_that_are_named_and_counted_elsewhere_are_seen(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, mistake: Callable[[Named], Named]
+) -> None:
+    read = Naming.read
+    monkeypatch.setattr(Naming, "read", lambda self, names: mistake(read(self, names)))
+    assert set(judged(bundle, PLAIN).faults) == {"wrong_segments"}
+
+
+def test_any_name_says_here_what_it_says_there(bundle: Bundle) -> None:
+    """Seen ones, cut, altered and made up ones, and such as nobody could have given."""
+    worker, names = Worker(bundle, PLAIN), Names(SEED)
+    users = [f"u{number}" for number in range(40)]
+    event = {"item_id": "i1", "type": "view", "event_time_ms": NOW_MS}
+    worker.work("clicks", [{**event, "user_id": user} for user in users], NOW_MS)
+    for owned in worker.lists:
+        names.note(owned.seen.user, owned.seen.name or "")
+    texts = [names.drawn(user.encode()) or "" for user in users * 50]
+    texts += ["", "A" * 16, "_" * 16, "=" * 16, "\N{SNOWMAN}" * 16, "\0" * 16]
+    key = counts_key(Arithmetic(bundle, {}).manifest)
+    here = [
+        told_cell(decode.Event(b"u", "i1", 0, 1, NOW_MS, list_name=text), key) for text in texts
+    ]
+    there = worker.naming.read(texts).cells
+    assert [-1 if cell is None else cell for cell in here] == there.tolist()
+    assert len(set(here)) > 3
 
 
 def test_counts_of_lists_that_a_new_owner_does_not_know_are_seen(

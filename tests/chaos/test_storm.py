@@ -35,7 +35,8 @@ def storm(plan: Plan, unique: str, folder: Path) -> Report:
     assert report.kills == KILLS
     assert report.verdict.bad_records > 0
     assert report.verdict.erasures > 0
-    assert report.verdict.list_events > 0
+    assert report.verdict.list_events > report.verdict.named_events > 0
+    assert report.verdict.unknown_names > 0
     assert report.verdict.owners > KILLS // 2, "the kills must have hit workers with partitions"
     return report
 

@@ -17,6 +17,7 @@ from confluent_kafka import Producer
 from stream.config import Topics
 from tests.chaos.decode import CLICKS, PURCHASES
 from tests.chaos.history import Journal, Produced
+from tests.chaos.names import Names
 from tests.chaos.segments import PLACEMENT
 
 ITEMS = 300  # of the bundle
@@ -35,6 +36,10 @@ Sent = tuple[str, bytes | None, bytes | None]
 class Traffic:
     """A producer of events and catalogue records.
 
+    Parameters
+    ----------
+    names : of lists, from which events say on which one they were done
+
     Attributes
     ----------
     new_items : embedding by item_id of the items that the bundle does not know; they stand in the
@@ -43,9 +48,11 @@ class Traffic:
     erases : erasures are sent among the events
     """
 
-    def __init__(self, bootstrap: str, topics: Topics, seed: int, journal: Journal) -> None:
+    def __init__(
+        self, bootstrap: str, topics: Topics, seed: int, journal: Journal, names: Names
+    ) -> None:
         self.produced = Produced(journal)
-        self._topics = topics
+        self._topics, self._names = topics, names
         self._chance = random.Random(seed)
         self.new_items: dict[str, list[float]] = {}
         self.erases = False
@@ -123,6 +130,9 @@ class Traffic:
         }
         if not bought and chance.random() < 0.5:
             event["placement"] = chance.choice((PLACEMENT, PLACEMENT, "elsewhere"))
+            name = self._names.drawn(key)
+            if name is not None:
+                event["list_name"] = name
         if bought and chance.random() < 0.8:
             event["unit_price"] = chance.choice((0, 3, round(50 * chance.random(), 2)))
             event["quantity"] = chance.randrange(1, 5)
@@ -181,6 +191,8 @@ class Traffic:
             {"item_id": ""},
             {"item_id": "i" * 300},
             {"user_id": "somebody else"},
+            {"list_name": 7},
+            {"list_name": "n" * 257},
         ]
         values += [json.dumps({**good, **fields}).encode() for fields in wrong]
         record = (topics.clicks, key, chance.choice(values))

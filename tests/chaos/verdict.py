@@ -25,14 +25,17 @@ class Verdict:
     erasures, receipts : good ones in the log, of which the same may come twice
     weighings : times that a partition went over to other weights (`weighed.py`)
     list_events : impressions, clicks and views that count for the lists of a placement
+    named_events : those of them that name their list, and so tell where they count
+    unknown_names : impressions, clicks and views whose list nobody made, which count for none
     wrong_states : users with a state in the changelog that is not, bit for bit, the reference fold
         of their events in the order in which the changelog says they were applied
     doubled_events : applied although they had been, and states written without a new event
     lost_events : acknowledged to the producer and gone, or passed over by the changelog
     wrong_counts : rows of an item's counts that are not what its events come to (`counts.py`),
         that are missing or there without an event, or that were let go too early
-    wrong_segments : rows of what came of lists that are not what the same events come to
-        (`segments.py`), or that are missing or there without an event
+    wrong_segments : rows of what came of lists that are not what the same events come to, in all
+        and in the cells that names of lists tell (`segments.py`), or that are missing or there
+        without an event
     torn_batches : changelog batches that do not hold states and their `applied` record together
     stale_batches : changelog batches behind the fence of a later owner
     unreflected_events : without a list of their user whose cause is at or after them
@@ -69,6 +72,8 @@ class Verdict:
     items_let_go: int = 0
     weighings: int = 0
     list_events: int = 0
+    named_events: int = 0
+    unknown_names: int = 0
     erasures: int = 0
     receipts: int = 0
     wrong_states: int = 0

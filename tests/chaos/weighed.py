@@ -88,7 +88,22 @@ class Weighed:
                     break
             there = {key for key in step.counts or {} if key in self._keys}
             left &= {number for number in left if self._keys[number] in there} or left
-        return left
+        if len(left) > 1:
+            left -= {number for number in left if self._lacks_row(number, step)}
+        return left or {self.now}
+
+    def _lacks_row(self, number: int, step: Step) -> bool:
+        """Whether an event names a list of these settings, and there is no count of it."""
+        key = self._keys[number]
+        if step.counts is None or key in step.counts:
+            return False
+        for of, events in self._events(step).items():
+            user = Reference.decode(self._arithmetic, self._states.get(of))
+            for event in events:
+                counts = segments.told_cell(event, key) is not None
+                if user.fold(event) and counts and event.kind in segments.COLUMNS:
+                    return True
+        return False
 
     def _events(self, step: Step) -> dict[bytes, list[Event]]:
         """The step's events by the keys of their users."""

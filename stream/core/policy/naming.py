@@ -3,7 +3,8 @@
 In: which arm made a list, in which cell, and what it shows. Out: its name; and what a name says.
 Knows no user: a name holds nothing of one, and equal lists of two users may have the same.
 
-    4 bytes   the arm, and what its cells mean: a hash, never 0; little-endian, as all of it
+    4 bytes   the arm, and what its cells mean: the first of BLAKE2b's 8 bytes of the key of its
+              counts and its name, as a number that is never 0; little-endian, as all of it
     1 byte    the cell where outcomes count: segment and multiplier (`payoffs.py`); 255: none
     7 bytes   a hash of the arm and of the items, in their order; never 0
 
