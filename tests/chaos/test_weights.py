@@ -24,7 +24,6 @@ pytestmark = [pytest.mark.kafka_only, pytest.mark.timeout(180)]
 
 RATE = 150
 TAKEN_S = 20.0
-SERVED_S = 0.7  # with each of the settings, at least
 WEIGHTS = (
     Weights(click=0.9, view=-0.3, half_lives_s=(86_400.0, 60.0)),
     Weights(dislike=0.7, purchase=0.2),
@@ -51,10 +50,24 @@ class File:
         return InForce(revision_of(settings.placements, weights), weights)
 
 
-def serve(worker: Worker) -> Worker:
+def serve(shop: Shop, by: InForce) -> Worker:
+    """A new worker, once a list that names these settings was seen."""
+    worker = shop.worker()
     worker.wait_until_ready()
-    time.sleep(SERVED_S)
+    wait_for_lists(shop, by, worker)
     return worker
+
+
+def wait_for_lists(shop: Shop, by: InForce, worker: Worker) -> None:
+    """Wait until a list was seen that names these settings."""
+    lists = shop.subscriber.seen.lists
+    wait_for(
+        lambda: any(
+            seen.settings == by.revision for of in list(lists.values()) for seen in list(of)
+        ),
+        TAKEN_S,
+        worker,
+    )
 
 
 def ends(shop: Shop) -> list[int]:
@@ -79,24 +92,25 @@ def test_kills_around_changes_of_weights_leave_each_event_the_weights_of_its_mom
 ) -> None:
     chance, file = random.Random(SEED), File(shop)
     start = InForce(revision_of(shop.settings.placements), Weights())
+    shop.subscribe()
     shoppers = Shoppers(shop, RATE)
     shoppers.start()
-    worker = serve(shop.worker())
+    worker = serve(shop, start)
 
     live = file.put(WEIGHTS[0])
     wait_for(lambda: f"live settings {live.revision} instead of" in worker.tail(), TAKEN_S, worker)
-    time.sleep(SERVED_S)
+    wait_for_lists(shop, live, worker)
     worker.kill()
     first_end = ends(shop)
 
     unseen = file.put(WEIGHTS[1])  # while nobody follows the file
-    worker = serve(shop.worker())
+    worker = serve(shop, unseen)
     last = file.put(WEIGHTS[2])
     time.sleep(chance.uniform(0, 1))  # before, while or after it is taken over
     worker.kill()
     second_end = ends(shop)
 
-    worker = serve(shop.worker())
+    worker = serve(shop, last)
     shoppers.finish()
     shop.wait_until_done(worker)
     assert worker.stop() == 0, worker.tail()

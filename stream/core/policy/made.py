@@ -20,7 +20,8 @@ class EncodedLists(NamedTuple):
     picked : the lists of each placement
     arms : uint16, shape (users, placements); numbers of the arms that made them
     list_hashes : uint64, shape (users, placements); hashes by which their names know lists
-    record_hashes : uint64, shape (users,); hashes of what records show, 0 where nobody asks for them
+    record_hashes : uint64, shape (users,); hashes of what records show, 0 where nobody asks for
+        them
     score_s, policy_s : seconds spent on the users' rings and the score graph; on reasons and JSON
     """
 
