@@ -241,7 +241,7 @@ def early_receipt() -> None:
         async def hasty(self: Turn, *given: Any, afterwards: Any = None, **options: Any) -> None:
             if afterwards is not None:
                 async with self.holding.lock:
-                    answers = await self._table.send_outputs(self.holding, await afterwards())
+                    answers = await self._desk.send_outputs(self.holding, await afterwards())
                 await asyncio.gather(*answers)
                 POINT.passed()
             await commit(self, *given, **options)

@@ -20,7 +20,14 @@ from stream.cli import COMMANDS, common, main
 from stream.cli.commands import freshet
 from stream.cli.completion import VARIABLE
 from stream.demo import sample
-from stream.errors import EXIT_FATAL, EXIT_INTERRUPTED, FreshetError, SettingsError, UsageError
+from stream.errors import (
+    EXIT_FATAL,
+    EXIT_INTERRUPTED,
+    EXIT_READER_GONE,
+    FreshetError,
+    SettingsError,
+    UsageError,
+)
 from tests.support.commands import parse_freshet, words_of
 from tests.support.freshet import ROOT
 
@@ -247,7 +254,8 @@ def told_codes() -> dict[int, str]:
 
 
 def test_the_exit_codes_are_told_in_one_place(capsys: pytest.CaptureFixture[str]) -> None:
-    codes = {0, FreshetError.exit_code, UsageError.exit_code, EXIT_FATAL, EXIT_INTERRUPTED}
+    own = {FreshetError.exit_code, UsageError.exit_code, EXIT_FATAL, EXIT_INTERRUPTED}
+    codes = {0, *own, EXIT_READER_GONE}
     assert set(told_codes()) == codes
     assert main(["--help"]) == 0
     told = capsys.readouterr().out.replace("\n", " ")
