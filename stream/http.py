@@ -11,23 +11,20 @@ from __future__ import annotations
 
 import errno
 import logging
-import socket
 from http import HTTPStatus
 from typing import Final
 
 from aiohttp import web
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from stream.errors import SettingsError
 from stream.listening import (
     Listener,
     Readiness,
-    Refusal,
     answer,
     answer_metrics,
     answer_readiness,
     is_loopback,
-    require_host,
+    open_port,
     unsigned,
 )
 
@@ -118,26 +115,14 @@ def _unanswered(status: int) -> web.Response:
     return answer({"error": error, "message": message}, status)
 
 
-def require_free(host: str, port: int, refusal: Refusal | None = None) -> None:
+def require_free(host: str, port: int) -> None:
     """Try to listen, and let go again: tells a taken port before anything else is started.
-
-    Parameters
-    ----------
-    refusal : words for it; those of the metrics port where it is left out
 
     Raises
     ------
     SettingsError : the port is taken or the host is not an address of this machine
     """
-    try:
-        require_host(host)
-        socket.create_server((host, port), family=_family(host)).close()
-    except OSError as error:
-        raise SettingsError((refusal or _cannot_listen)(host, port, error)) from error
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
+    open_port(host, port, _cannot_listen).close()
 
 
 def _cannot_listen(host: str, port: int, error: OSError) -> str:

@@ -11,6 +11,7 @@ import errno
 import ipaddress
 import logging
 import re
+import socket
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -42,6 +43,7 @@ class Listener:
     Parameters
     ----------
     port : 0 takes any free one; `port` tells which after `start`
+    held : listens there already (see `open_port`), and is closed by `stop`; None: `start` listens
     refusal : what to say, and to do, when an address cannot be had
     unanswered : the answer to what no handler of the application has answered
     end_within_s : for requests that are in flight when it stops
@@ -56,6 +58,7 @@ class Listener:
         refusal: Refusal,
         unanswered: Unanswered,
         end_within_s: float,
+        held: socket.socket | None = None,
     ) -> None:
         self._app = app
         self._host = host
@@ -63,6 +66,7 @@ class Listener:
         self._refusal = refusal
         self._unanswered = unanswered
         self._end_within_s = end_within_s
+        self._held = held
         self._runner: web.AppRunner | None = None
 
     @property
@@ -87,8 +91,11 @@ class Listener:
         )
         await runner.setup()
         try:
-            require_host(self._host)
-            await web.TCPSite(runner, self._host, self.port).start()
+            if self._held is None:
+                require_host(self._host)
+                await web.TCPSite(runner, self._host, self.port).start()
+            else:
+                await web.SockSite(runner, self._held).start()
         except OSError as error:
             await runner.cleanup()
             raise SettingsError(self._refusal(self._host, self.port, error)) from error
@@ -222,6 +229,26 @@ def answer_metrics(request: web.Request, registry: CollectorRegistry) -> web.Res
     """A registry's series in the format that Prometheus asks for."""
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
     return web.Response(body=encode(registry), headers={"Content-Type": content_type})
+
+
+def open_port(host: str, port: int, refusal: Refusal) -> socket.socket:
+    """Listen, before whatever will serve there: who connects until then waits.
+
+    Parameters
+    ----------
+    port : 0 takes any free one
+    refusal : what to say, and to do, when it cannot be had
+
+    Raises
+    ------
+    SettingsError : the port is taken, or the host is not an address of this machine
+    """
+    try:
+        require_host(host)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise SettingsError(refusal(host, port, error)) from error
 
 
 def require_host(host: str) -> None:

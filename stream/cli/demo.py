@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -30,10 +31,10 @@ from stream.demo.storefront import catalogue
 from stream.demo.traffic import SimulatedShoppers
 from stream.demo.worker import WorkerProcess, worker_url
 from stream.errors import SettingsError
-from stream.http import require_free
 from stream.kafka.broker import EmbeddedBroker, free_port
 from stream.kafka.cluster import Cluster
 from stream.kafka.topics import create_topics, require_topics
+from stream.listening import open_port
 from stream.settings.gateway import Gateway
 
 _HERE = "127.0.0.1"
@@ -94,8 +95,9 @@ def command(
     config = settings_file(config) or shop.SETTINGS
     settings = load(config, bootstrap)
     # What is wrong with these is told before anything is started.
-    served, port = bundles(settings), _free_port(page_port) if with_page else 0
+    served = bundles(settings)
     with contextlib.ExitStack() as stack:
+        held = stack.enter_context(_page_port(page_port)) if with_page else None
         worker_settings: dict[str, str] = {}
         # The default address counts when it was spelled out, or how to get in there.
         given = given_paths(config, {"bootstrap": bootstrap})
@@ -128,7 +130,7 @@ def command(
         baskets = sample.read_baskets()
         steps = list(islice(sample.visits(baskets, shoppers), max(events, shoppers)))
         page = None
-        if with_page:
+        if held is not None:
             flags = ["--bootstrap", settings.bootstrap, "--config", str(config)]
             traffic = SimulatedShoppers(flags)
             stack.callback(traffic.close)
@@ -136,7 +138,7 @@ def command(
             told = catalogue(items, list(settings.placements), known, models.models)
             page = StorefrontServer(
                 settings,
-                port,
+                held,
                 told,
                 worker_url(metrics_port),
                 traffic,
@@ -161,21 +163,21 @@ def command(
         DemoLoop(settings, producer, consumer, watched, pace).run(steps[:events], favourites)
 
 
-def _free_port(wanted: int | None) -> int:
-    """The page's port: the gateway's, unless another one is wanted, or that is taken; 0: any.
+def _page_port(wanted: int | None) -> socket.socket:
+    """Listen on the page's port: the gateway's, unless another is wanted, or that is taken; 0: any.
+
+    Held from here on: another demo may be starting as well.
 
     Raises
     ------
     SettingsError : the wanted one is taken, or not for this user
     """
     if wanted is not None:
-        require_free(_HERE, wanted, _cannot_listen)
-        return wanted
-    usual = Gateway().port
-    with contextlib.suppress(SettingsError):
-        require_free(_HERE, usual)
-        return usual
-    return 0
+        return open_port(_HERE, wanted, _cannot_listen)
+    try:
+        return open_port(_HERE, Gateway().port, _cannot_listen)
+    except SettingsError:
+        return open_port(_HERE, 0, _cannot_listen)
 
 
 def _cannot_listen(host: str, port: int, error: OSError) -> str:

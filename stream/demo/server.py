@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import threading
 from types import TracebackType
 from typing import Self
@@ -25,25 +26,22 @@ STOP_WITHIN_S = 2.5  # of the 5 s that Ctrl-C may take
 
 
 class StorefrontServer:
-    """Listens from entering on; serves lists once they are read.
+    """Serves from entering on; lists once they are read.
 
     Parameters
     ----------
     settings : their gateway's host, tokens and rates count for nothing here
-    port : 0 takes any free one
+    held : listens on 127.0.0.1 already, and is closed with this
     catalogue : see `stream.demo.storefront.catalogue`
     worker_url : the worker's endpoints
     embedded : the broker is, which answers a waiting fetch late
 
-    Raises
-    ------
-    SettingsError : from entering; the port is taken
     """
 
     def __init__(
         self,
         settings: Settings,
-        port: int,
+        held: socket.socket,
         catalogue: bytes,
         worker_url: str,
         traffic: Traffic,
@@ -51,7 +49,9 @@ class StorefrontServer:
         *,
         embedded: bool,
     ) -> None:
-        own = type(settings.gateway)(host="127.0.0.1", port=port, rate=0)
+        host, port = held.getsockname()
+        own = type(settings.gateway)(host=host, port=port, rate=0)
+        self._held = held
         self._settings = replace(settings, gateway=own)
         self._catalogue = catalogue
         self._worker_url = worker_url
@@ -99,7 +99,7 @@ class StorefrontServer:
 
     async def _serve(self) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
-        service = Service(self._settings, self._fetch_wait_ms)
+        service = Service(self._settings, self._fetch_wait_ms, self._held)
         figures = WorkerFigures(self._worker_url)
         add_storefront(service.app, self._catalogue, figures, self._traffic, self._models)
         try:

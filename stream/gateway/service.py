@@ -11,6 +11,7 @@ import contextlib
 import errno
 import gc
 import logging
+import socket
 from collections.abc import Iterable
 from typing import Final
 
@@ -43,6 +44,7 @@ class Service:
     Parameters
     ----------
     fetch_wait_ms : how long a broker may wait for records; see `Reader.hasten`
+    held : see `Listener`; its address must be the settings'
 
     Attributes
     ----------
@@ -54,7 +56,12 @@ class Service:
     SettingsError : see `gateway_app` and `partitions_named`
     """
 
-    def __init__(self, settings: Settings, fetch_wait_ms: int = FETCH_WAIT_MS) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        fetch_wait_ms: int = FETCH_WAIT_MS,
+        held: socket.socket | None = None,
+    ) -> None:
         self._settings = settings
         topics = settings.topics
         own = partitions_named(settings.gateway.partitions, topics.partitions)
@@ -82,6 +89,7 @@ class Service:
             refusal=_cannot_listen,
             unanswered=unanswered,
             end_within_s=_IN_FLIGHT_END_WITHIN_S,
+            held=held,
         )
 
     @property

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -338,6 +339,19 @@ def gone(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
         return True
+
+
+def test_two_demos_that_start_at_once_have_a_page_each(alone: Freshet) -> None:
+    quiet = ("demo", "--events", "0")
+    with alone.start(*quiet) as one, alone.start(*quiet) as other:
+        pages = {wait_for(demo, "page ", "stdout").split()[1] for demo in (one, other)}
+        assert len(pages) == 2
+        for page in pages:
+            with urllib.request.urlopen(page, timeout=10) as answer:
+                assert b"Freshet" in answer.read()
+        for demo in (one, other):
+            interrupt(demo)
+            assert demo.returncode == 130
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill"])

@@ -105,7 +105,8 @@ def wait_for(process: Running, text: str, output: str = "stderr") -> str:
     for line in getattr(process, output):
         if text in line:
             return str(line)
-    raise AssertionError(f"{text!r} never came; it ended with {process.wait()}")
+    told = "" if output == "stderr" else process.communicate(timeout=10)[1]
+    raise AssertionError(f"{text!r} never came; it ended with {process.wait()}\n{told}")
 
 
 def interrupt(process: Running, number: int = signal.SIGINT) -> str:
