@@ -141,3 +141,27 @@ def test_a_ladder_is_climbed_while_the_lists_get_better(
     choice, _ = trials.along("lately", trials.of(Choice(False, lately=0.4)))
     assert choice.lately == best
     assert tried == [0.4, *seen]
+
+
+@pytest.mark.parametrize(
+    ("ndcg", "recall", "best"),
+    [
+        (0.300, 0.581, 0.4),  # as good: what was there first stays
+        (0.300, 0.584, 0.5),
+        (0.298, 0.584, 0.5),  # recall gains more than NDCG loses
+        (0.298, 0.582, 0.4),
+        (0.302, 0.578, 0.4),
+    ],
+)
+def test_lists_are_judged_by_ndcg_and_recall(
+    ndcg: float, recall: float, best: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of(trials: _Trials, choice: Choice) -> tuple[Choice, Settled]:
+        other = choice.lately == 0.5
+        return choice, Settled(1, ndcg=ndcg if other else 0.3, recall=recall if other else 0.581)
+
+    monkeypatch.setattr(_Trials, "of", of)
+    monkeypatch.setattr(_Trials, "time_left", lambda trials: True)
+    trials = object.__new__(_Trials)
+    choice, _ = trials.along("lately", trials.of(Choice(False, lately=0.4)))
+    assert choice.lately == best

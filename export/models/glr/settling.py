@@ -1,8 +1,9 @@
 """What held-out events settle about the terms that networks know nothing of. PyTorch.
 
-One choice after the other, by the NDCG of the lists: whether seen items may come back, the factor
-of the networks' logits, how much the newest popularity counts, and how far to trust the weights of
-the last interactions. Those are fitted by likelihood, which is not what a list is judged by.
+One choice after the other, by NDCG and recall of the lists: whether seen items may come back, the
+factor of the networks' logits, how much the newest popularity counts, and how far to trust the
+weights of the last interactions. Those are fitted by likelihood, which is not what a list is judged
+by.
 """
 
 from __future__ import annotations
@@ -104,7 +105,11 @@ Trial = tuple[Choice, Settled]
 
 
 def _worth(trial: Trial) -> float:
-    return trial[1].ndcg
+    """NDCG plus recall at `judging.K`: NDCG is mostly of the first places, recall of all alike.
+
+    Where trials differ by less in the one than the cases can tell, the other has its say.
+    """
+    return trial[1].ndcg + trial[1].recall
 
 
 class _Trials:
