@@ -323,14 +323,16 @@ def test_a_checkpoint_of_another_log_is_refused(tmp_path: Path) -> None:
         Trainer(sequences, items, p, None, "cpu").run(plan, lambda line: None)
 
 
-@pytest.mark.parametrize("content", [b"", b"\0random" * 100, None], ids=["empty", "random", "cut"])
-def test_a_damaged_checkpoint_is_refused(tmp_path: Path, content: bytes | None) -> None:
+@pytest.mark.parametrize("content", [b"", b"\0random" * 100, 0.1, 0.25, 0.5, 0.75, 0.999], ids=str)
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path, content: bytes | float) -> None:
     p = Parameters(**SMALL, smoothing=0.0)
     sequences, items = sequences_of(p)
     plan = Plan(epochs=1, checkpoint=tmp_path / "network")
     Trainer(sequences, items, p, None, "cpu").run(plan, lambda line: None)
     whole = (tmp_path / "network").read_bytes()
-    (tmp_path / "network").write_bytes(whole[: len(whole) // 2] if content is None else content)
+    if isinstance(content, float):  # only so much of it is left
+        content = whole[: int(len(whole) * content)]
+    (tmp_path / "network").write_bytes(content)
     with pytest.raises(TrainingError, match="is damaged; delete it"):
         Trainer(sequences, items, p, None, "cpu").run(plan, lambda line: None)
 

@@ -43,10 +43,9 @@ def kept(file: Path, device: str) -> dict[str, Any]:
     TrainingError
         It is damaged.
     """
-    try:
-        content: dict[str, Any] = torch.load(file, weights_only=True, map_location=device)
-    except OSError:
-        raise
-    except Exception:  # PyTorch has no error of its own for a damaged file
-        raise TrainingError(f"{file}: is damaged; delete it to begin anew") from None
+    with file.open("rb") as opened:
+        try:
+            content: dict[str, Any] = torch.load(opened, weights_only=True, map_location=device)
+        except Exception:  # PyTorch has no error of its own for a damaged file, nor one kind alone
+            raise TrainingError(f"{file}: is damaged; delete it to begin anew") from None
     return content
