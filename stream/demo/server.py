@@ -31,11 +31,10 @@ class StorefrontServer:
     Parameters
     ----------
     settings : their gateway's host, tokens and rates count for nothing here
-    held : listens on 127.0.0.1 already, and is closed with this
+    held : listens on 127.0.0.1 already
     catalogue : see `stream.demo.storefront.catalogue`
     worker_url : the worker's endpoints
     embedded : the broker is, which answers a waiting fetch late
-
     """
 
     def __init__(

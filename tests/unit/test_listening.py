@@ -21,7 +21,15 @@ from stream.gateway import streams
 from stream.gateway.app import gateway_app, unanswered
 from stream.gateway.service import Service
 from stream.http import HttpServer, require_free
-from stream.listening import Listener, _Connection, _Runner, _Server, answer, require_host
+from stream.listening import (
+    Listener,
+    _Connection,
+    _Runner,
+    _Server,
+    answer,
+    open_port,
+    require_host,
+)
 from stream.metrics import GATEWAY_REFUSED_TOTAL, GATEWAY_REQUESTS_TOTAL
 from stream.settings.gateway import Gateway
 from tests.support.gateway import FakeProducer, filled, record_of, settings_with
@@ -319,3 +327,35 @@ def test_what_a_host_may_be_called() -> None:
     with pytest.raises(OSError, match="no host") as refused:
         require_host("a..b")
     assert refused.value.errno == errno.EINVAL
+
+
+def test_a_port_is_held_before_who_serves_there() -> None:
+    """Nobody else gets it meanwhile, who connects early is answered late, and it ends with all."""
+
+    def taken(host: str, port: int, error: OSError) -> str:
+        assert error.errno == errno.EADDRINUSE
+        return f"{host}:{port} is taken"
+
+    async def check() -> None:
+        held = open_port("127.0.0.1", 0, taken)
+        host, port = held.getsockname()
+        with pytest.raises(SettingsError, match=f"{host}:{port} is taken"):
+            open_port(host, port, taken)
+        listener = Listener(
+            web.Application(),
+            host,
+            port,
+            refusal=taken,
+            unanswered=unanswered,
+            end_within_s=1,
+            held=held,
+        )
+        early = asyncio.create_task(say(listener.url, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"))
+        await asyncio.sleep(0.05)
+        await listener.start()
+        assert listener.port == port
+        assert (await early)[0] == 404
+        await listener.stop()
+        open_port(host, port, taken).close()
+
+    asyncio.run(check())
