@@ -323,7 +323,11 @@ def test_a_checkpoint_of_another_log_is_refused(tmp_path: Path) -> None:
         Trainer(sequences, items, p, None, "cpu").run(plan, lambda line: None)
 
 
-@pytest.mark.parametrize("content", [b"", b"\0random" * 100, 0.1, 0.25, 0.5, 0.75, 0.999], ids=str)
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\0random" * 100, 0.1, 0.25, 0.5, 0.75, 0.999],
+    ids=["empty", "random", "10%", "25%", "50%", "75%", "99.9%"],
+)
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path, content: bytes | float) -> None:
     p = Parameters(**SMALL, smoothing=0.0)
     sequences, items = sequences_of(p)
