@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 
 from stream.cli.examining import endpoints
+from stream.cli.examining.configuration import examine_configuration
 from stream.cli.examining.gateways import examine_gateway
 from stream.cli.examining.workers import examine_worker
-from stream.config import Settings
+from stream.config import Settings, load_settings
+from stream.revision import revision_of
 from stream.settings.gateway import Gateway
 
 # The worker on this machine
@@ -207,3 +209,41 @@ def test_a_gateway_that_just_ended_is_no_obstacle() -> None:
             listener.accept()[0].close()  # its side closes first: the address waits for a minute
         port = listener.getsockname()[1]
     assert gateway_of(port=port).status == "note"
+
+
+class _Endpoints(BaseHTTPRequestHandler):
+    """A worker's endpoints, as far as the doctor looks at them."""
+
+    told = b""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.told if self.path == "/metrics" else b'{"ready": true}')
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+def test_doctor_compares_the_file_with_what_a_worker_has_in_force(tmp_path: Path) -> None:
+    path = tmp_path / "freshet.toml"
+    with HTTPServer(("127.0.0.1", 0), _Endpoints) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        port = server.server_port
+        path.write_text(
+            f"metrics_host = '0.0.0.0'\nmetrics_port = {port}\n[placements.home]\nk = 5"
+        )
+        settings = load_settings(path, environ={})
+        revision = revision_of(settings.placements)
+        told = examine_configuration(settings, {})
+        assert f"placements: home, settings {revision}" in told.more
+        found = []
+        for in_force in (revision, "0123456789ab", "none"):
+            _Endpoints.told = f'freshet_settings_info{{revision="{in_force}"}} 1.0\n'.encode()
+            found.append(examine_worker(settings))
+        server.shutdown()
+    assert [one.status for one in found] == ["ok", "fault", "ok"]  # the last is of an older version
+    assert f"has live settings 0123456789ab in force, and what is set here is {revision}" in (
+        found[1].detail
+    )
+    assert "its log" in str(found[1].cure)

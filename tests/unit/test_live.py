@@ -3,98 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-from prometheus_client import REGISTRY
 
 from stream import live
-from stream.app import load_engine
-from stream.cli import main
-from stream.cli.examining.configuration import examine_configuration
-from stream.cli.examining.workers import examine_worker
-from stream.config import Settings, given_origins, load_settings, settings_file
+from stream.config import Settings, load_settings, settings_file
 from stream.core.bundle import Bundle
-from stream.errors import SettingsError, TopicError
+from stream.errors import TopicError
 from stream.live import LiveSettings, SettingsFile
 from stream.revision import revision_of
-from tests.support.bundles import fixed_weights
-from tests.support.engine import Shop, lists
-
-FIRST = """\
-group = "shop"
-[state]
-ring = 10
-
-[placements.home]
-k = 10
-"""
-OTHER = FIRST.replace("k = 10", "k = 4")
-
-
-def metric(name: str, **labels: str) -> float | None:
-    return REGISTRY.get_sample_value(name, labels)
-
-
-class Worker:
-    """An engine whose settings are followed, a look at a time."""
-
-    def __init__(self, bundle: Bundle, path: Path, environ: dict[str, str]) -> None:
-        self.path, self.environ = path, environ
-        settings = load_settings(path, environ=environ)
-        self.shop = Shop(bundle, weights=settings.weights, **settings.placements)
-        self.model = self.shop.engine.model
-        self.file = SettingsFile(path, self.load)
-        self.live = LiveSettings(settings, self.file, self.shop.engine)
-        self.refusals = metric("freshet_settings_refusals_total")
-
-    def load(self, content: bytes | None) -> Settings:
-        return load_settings(self.path, environ=self.environ, content=content)
-
-    def look(self, times: int = 2) -> None:
-        async def several() -> None:
-            for _ in range(times):
-                await self.live.look(self.file)
-
-        asyncio.run(several())
-
-    def put(self, text: str, looks: int = 2) -> None:
-        self.path.write_text(text, encoding="utf-8")
-        self.look(looks)
-
-    @property
-    def length(self) -> int:
-        """Of the list that an event makes now; it names the settings in force."""
-        (record,) = lists(self.shop.step({"item_id": "i7"}))
-        assert record.settings == self.revision
-        assert metric("freshet_settings_info", revision=str(record.settings)) == 1
-        return len(record.lists["home"].items)
-
-    @property
-    def revision(self) -> str:
-        """Of the settings in force."""
-        return self.shop.engine.answers.lists.revision
-
-    @property
-    def refused(self) -> tuple[float, bool]:
-        """How often since the start, and whether it is so now."""
-        counted = metric("freshet_settings_refusals_total") or 0
-        return counted - (self.refusals or 0), bool(metric("freshet_settings_refused"))
+from tests.support.engine import Shop
+from tests.support.followed import FIRST, OTHER, Worker, begun, metric
 
 
 @pytest.fixture
 def start(decay_bundle: Bundle, tmp_path: Path) -> Callable[..., Worker]:
-    def begin(text: str = FIRST, **environ: str) -> Worker:
-        path = tmp_path / "freshet.toml"
-        path.write_text(text, encoding="utf-8")
-        return Worker(decay_bundle, path, environ)
-
-    return begin
+    return functools.partial(begun, decay_bundle, tmp_path)
 
 
 @pytest.fixture(autouse=True)
@@ -257,90 +186,6 @@ def test_a_wrong_file_is_refused_as_a_whole(
     assert "instead of" in caplog.text
 
 
-def score_of_next(worker: Worker, user: str) -> tuple[float, str | None]:
-    """How a first click moves a user's first item, and by which settings."""
-    event = {"user_id": user, "item_id": "i7"}
-    (record,) = lists(worker.shop.step(event))
-    return record.lists["home"].items[0].score, record.settings
-
-
-def test_weights_count_from_the_next_list_on(
-    start: Callable[..., Worker], caplog: pytest.LogCaptureFixture
-) -> None:
-    worker = start()
-    worker.look()
-    before, of_start = score_of_next(worker, "a")
-    worker.put(FIRST + "[weights]\nclick = 1.0\n")
-    assert caplog.messages[-1].endswith(": weights.click")
-    after, of_change = score_of_next(worker, "b")
-    assert after > before
-    settings = load_settings(worker.path, environ={})
-    assert of_change == revision_of(settings.placements, settings.weights) != of_start
-    worker.put(FIRST + "[weights]\nclick = 1.0\nhalf_lives_s = [60, 60]\n")
-    assert caplog.messages[-1].endswith(": weights.half_lives_s")
-    additive = worker.model.weighing.additive
-    assert additive is not None
-    assert [fading.half_life_s for fading in additive.sums] == [60, 60]
-    worker.put(FIRST)
-    assert score_of_next(worker, "c") == (before, of_start)
-    assert worker.refused == (0, False)
-
-
-def test_a_refused_weight_changes_none(start: Callable[..., Worker]) -> None:
-    worker = start(FIRST + "[weights]\nclick = 1.0\n")
-    worker.look()
-    before = score_of_next(worker, "a")
-    settings = load_settings(worker.path, environ={})
-    assert worker.revision == revision_of(settings.placements, settings.weights)
-    worker.put(OTHER + "[weights]\nclick = 0.1\nhalf_lives_s = [60]\n")
-    assert score_of_next(worker, "b") == before
-    assert worker.refused == (1, True)
-
-
-def test_weights_of_a_bundle_that_has_them_fixed_are_refused(
-    decay_bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    fixed = fixed_weights(decay_bundle, tmp_path / "fixed")
-    path = tmp_path / "freshet.toml"
-    path.write_text(FIRST)
-    worker = Worker(fixed, path, {})
-    worker.look()
-    before = score_of_next(worker, "a")
-    worker.put(OTHER + "[weights]\nclick = 1.0\n")
-    assert f"{path}:8: weights.click: is set, yet this bundle's model (decay) has" in caplog.text
-    assert "take [weights] out" in caplog.text
-    assert score_of_next(worker, "b") == before
-    assert worker.refused == (1, True)
-    worker.put(OTHER)
-    assert worker.length == 4
-
-
-def test_a_worker_does_not_start_with_weights_that_its_bundle_does_not_take(
-    decay_bundle: Bundle,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    fixed = fixed_weights(decay_bundle, tmp_path / "fixed")
-    environ = {"FRESHET_BUNDLE": str(fixed.path), "FRESHET_WEIGHTS_VIEW": "0.5"}
-    settings, origins = load_settings(environ=environ), given_origins(environ=environ)
-    with pytest.raises(SettingsError, match=r"^environment: FRESHET_WEIGHTS_VIEW: is set, yet"):
-        load_engine(settings, origins=origins)
-    with pytest.raises(SettingsError, match=r"^weights\.view: is set, yet this bundle"):
-        load_engine(settings)
-    file = tmp_path / "freshet.toml"
-    file.write_text(f"bundle = '{fixed.path}'\n[weights]\nlike = 1\n")
-    monkeypatch.setenv("FRESHET_CONFIG", str(file))
-    assert main(["worker", "--metrics-port", "0"]) == SettingsError.exit_code
-    assert f"{file}:3: weights.like: is set, yet this bundle" in capsys.readouterr().err
-    environ |= {"FRESHET_BUNDLE": str(decay_bundle.path)}
-    environ |= {"FRESHET_WEIGHTS_HALF_LIVES_S": "600, 60"}
-    weighing = load_engine(load_settings(environ=environ)).model.weighing
-    assert weighing.event_weights["view"] == 0.5
-    assert weighing.event_weights["click"] == decay_bundle.manifest.event_weights["click"]
-    assert weighing.given.half_lives_s == (600, 60)
-
-
 def test_a_file_that_goes_away_changes_nothing(
     start: Callable[..., Worker], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -432,41 +277,3 @@ def test_without_a_file_there_is_nothing_to_follow(
 
 def test_looks_are_frequent_enough_for_a_second() -> None:
     assert 2 * live.LOOK_EVERY_S <= 0.5
-
-
-class _Endpoints(BaseHTTPRequestHandler):
-    """A worker's endpoints, as far as the doctor looks at them."""
-
-    told = b""
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(self.told if self.path == "/metrics" else b'{"ready": true}')
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing."""
-
-
-def test_doctor_compares_the_file_with_what_a_worker_has_in_force(tmp_path: Path) -> None:
-    path = tmp_path / "freshet.toml"
-    with HTTPServer(("127.0.0.1", 0), _Endpoints) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        port = server.server_port
-        path.write_text(
-            f"metrics_host = '0.0.0.0'\nmetrics_port = {port}\n[placements.home]\nk = 5"
-        )
-        settings = load_settings(path, environ={})
-        revision = revision_of(settings.placements)
-        told = examine_configuration(settings, {})
-        assert f"placements: home, settings {revision}" in told.more
-        found = []
-        for in_force in (revision, "0123456789ab", "none"):
-            _Endpoints.told = f'freshet_settings_info{{revision="{in_force}"}} 1.0\n'.encode()
-            found.append(examine_worker(settings))
-        server.shutdown()
-    assert [one.status for one in found] == ["ok", "fault", "ok"]  # the last is of an older version
-    assert f"has live settings 0123456789ab in force, and what is set here is {revision}" in (
-        found[1].detail
-    )
-    assert "its log" in str(found[1].cure)
