@@ -21,6 +21,7 @@ from export.models.glr.settled import Settled
 from stream.contracts import EventType
 from stream.core.model import Model
 from stream.core.recent import Recent
+from tests.training.corrections import drawn
 
 SAMPLE = Path(__file__).parents[2] / "stream" / "demo" / "data"
 USERS = 30  # of the sample, with all of their events
@@ -93,7 +94,7 @@ def log() -> Log:
 def case(request: pytest.FixtureRequest, log: Log, tmp_path_factory: Any) -> Case:
     networks: list[Network] = []
     weights = tuple(1.5 / lag for lag in range(1, 7))
-    settled = Settled(epochs=1, again=weights, together=weights[::-1], temperature=0.8)
+    settled = Settled(1, again=weights, together=weights[::-1], temperature=0.8, correction=drawn())
     given = {**NETWORKS[request.param], "epochs": 1, "batch": 1024}
     trained = learn(log, settled=settled, run=Run(keep=networks.append, device="cpu"), **given)
     bundle = write_bundle(trained, tmp_path_factory.mktemp("parity") / "bundle")

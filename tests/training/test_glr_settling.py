@@ -11,11 +11,12 @@ from export.models.base import Float32, Run
 from export.models.glr.blend import Companions, Entries
 from export.models.glr.judging import Cases
 from export.models.glr.learning import learn
+from export.models.glr.logits import Logits
 from export.models.glr.parameters import Parameters
 from export.models.glr.popularity import DAY_MS, DOUBT, drift
 from export.models.glr.sequences import Sequences, trained_kinds
 from export.models.glr.settled import Settled
-from export.models.glr.settling import LADDERS, Choice, _Blend, _Trials
+from export.models.glr.settling import LADDERS, Choice, _Trials
 from stream.contracts import EventType
 from stream.core.bundle import NEVER_LISTED
 from tests.training.shops import SMALL, newest
@@ -114,8 +115,8 @@ def test_a_target_that_may_not_be_listed_or_has_no_number_is_no_hit() -> None:
     entries = Entries.of(cases.recent, companions)
     found = torch.ones(len(cases.targets), 2)
     for table, exclude in ((np.ones((61, 2)), True), (np.full((61, 2), np.nan), False)):
-        blend = _Blend(cases, found, table.astype(np.float32), np.zeros(61, np.float32), entries)
-        assert (blend.ranks(np.zeros(2 * p.last), exclude) >= 60).all()
+        logits = Logits(cases, found, table.astype(np.float32), np.zeros(61, np.float32), entries)
+        assert (logits.ranks(np.zeros(2 * p.last), exclude) >= 60).all()
 
 
 @pytest.mark.parametrize(

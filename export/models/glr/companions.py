@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy import sparse
 
 from export.models.base import Float32, Int64
@@ -21,11 +22,17 @@ DOUBT = 5.0  # counts that are added to a row's sum: few pairs prove little
 RARE = 0.01  # share at which a companion begins to be worth something
 
 
-def pairs(sequences: Sequences, items: int) -> sparse.csr_array:
-    """Weighted counts of the column's item after the row's: [items, items], diagonal 0."""
+def pairs(
+    sequences: Sequences, items: int, weight: npt.NDArray[np.float64] | None = None
+) -> sparse.csr_array:
+    """Weighted counts of the column's item after the row's: [items, items], diagonal 0.
+
+    `weight`: float64 [events], of the second event of a pair; None: by `RECENCY`.
+    """
     s = sequences
-    age = 1 - s.position / max(int(s.position.max(initial=0)) + 1, 1)
-    weight = np.exp(-RECENCY * age)
+    if weight is None:
+        age = 1 - s.position / max(int(s.position.max(initial=0)) + 1, 1)
+        weight = np.exp(-RECENCY * age)
     total = sparse.csr_array((items, items))
     for lag in range(1, min(FARTHEST, max(len(s) - 1, 0)) + 1):
         one, other = s.row[:-lag], s.row[lag:]

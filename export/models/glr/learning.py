@@ -22,6 +22,7 @@ from export.models.base import (
 )
 from export.models.glr import graphs
 from export.models.glr.companions import BACKWARD, Companions, both_ways, nearest, pairs
+from export.models.glr.counts import Counts
 from export.models.glr.exported import exported
 from export.models.glr.judging import Cases
 from export.models.glr.members import Job, train_members
@@ -96,20 +97,23 @@ def learn(
         begin = starts(run.warm, item_ids, p)
     neighbours = _neighbours(both_ways(forward), p)
     job = Job(sequences, len(item_ids), trained_with, neighbours, cases, epochs, begin)
-    limit, training = run.seconds, run
-    if cases is not None and limit is not None:
-        training = replace(run, seconds=limit * (1 - SETTLING_SHARE))
+    seconds, training = run.seconds, run
+    if cases is not None and seconds is not None:
+        training = replace(run, seconds=seconds * (1 - SETTLING_SHARE))
+        seconds *= SETTLING_SHARE
     members = train_members(job, training)
     table: Float32 = (np.concatenate(members.tables, axis=1) / p.members**0.5).astype(np.float32)
     bias: Float32 = np.mean(members.biases, axis=0).astype(np.float32)
+    counts = Counts.of(sequences, forward, companions, table)
     if cases is not None:
         answers = Answers(members.asked, members.scales, table, bias)
-        seconds = None if limit is None else limit * SETTLING_SHARE
-        settled = settle(cases, answers, companions, sequences, members.epochs, run.report, seconds)
+        settled = settle(cases, answers, counts, sequences, members.epochs, run.report, seconds)
         settled = replace(settled, parameters=p, grown=Grown.of(item_ids, members.kept))
     settled = settled or Settled(members.epochs, False, (0.0,) * p.last, (0.0,) * p.last)
     warmth = settled.temperature
-    lately = np.float32(settled.lately) * drift(sequences, len(item_ids), settled.half_life_days)
+    bias += _beside(settled, counts, sequences)
+    if settled.correction is not None:
+        companions = settled.correction.companions(counts)
     recurrence = graphs.Recurrence(
         p=p,
         members=[replace(one, scale=one.scale * warmth) for one in members.served],
@@ -123,7 +127,7 @@ def learn(
         recurrence,
         item_ids,
         table,
-        bias + lately - np.float32(settled.level),
+        bias,
         sampled=len(item_ids) > 2 * p.negatives,
         storage="int8",
         created=log.ends,
@@ -139,6 +143,16 @@ def learn(
         settled=settled,
         network=members.kept,
     )
+
+
+def _beside(settled: Settled, counts: Counts, sequences: Sequences) -> Float32:
+    """What is added to the biases that were trained: float32 [n]."""
+    rows = len(counts.items)
+    term = np.float32(settled.lately) * drift(sequences, rows, settled.half_life_days)
+    if settled.correction is not None:
+        term = term + settled.correction.biases(counts)
+    beside: Float32 = term - np.float32(settled.level)
+    return beside
 
 
 def _rows(log: Log, min_count: int) -> tuple[list[str], Int64]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from export.models.glr.correction import Correction
 from export.models.glr.parameters import Parameters
 from export.models.glr.warm import Grown
 
-UNTOLD = ("parameters", "grown")
+UNTOLD = ("parameters", "grown", "correction")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Settled:
     temperature : factor of the network's logits
     half_life_days, lately : of `popularity.drift`, and its weight in the biases
     level : what is subtracted from logits, so that their sigmoid is near a probability
+    correction : what counts of items and companions tell beside all that; None: nothing
     ndcg, recall, mrr : at `judging.K`, on the held-out events; 0 where there were none
     parameters : that it was settled with; the whole log may look like another kind of log
     grown : the networks of the older events; with `refit` below 1 the whole log goes on from them
@@ -40,9 +42,11 @@ class Settled:
     recall: float = 0.0
     mrr: float = 0.0
     parameters: Parameters | None = None
+    correction: Correction | None = field(default=None, compare=False)
     grown: Grown | None = field(default=None, compare=False)
 
     def told(self) -> dict[str, Any]:
         """For the manifest, where the parameters stand already."""
         names = [field.name for field in fields(self) if field.name not in UNTOLD]
-        return {name: getattr(self, name) for name in names}
+        told = {name: getattr(self, name) for name in names}
+        return {**told, "corrected": self.correction is not None}

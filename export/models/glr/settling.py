@@ -3,14 +3,14 @@
 One choice after the other, by NDCG and recall of the lists: whether seen items may come back, the
 factor of the networks' logits, how much the newest popularity counts, and how far to trust the
 weights of the last interactions. Those are fitted by likelihood, which is not what a list is judged
-by.
+by. At the end, whether what counts tell makes the lists better still (`correcting.py`).
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,11 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from export.models.base import Float32, Int64
+from export.models.base import Float32
 from export.models.glr.blend import AddedUp, Entries, Float64, fit
-from export.models.glr.companions import Companions
+from export.models.glr.correcting import CANDIDATES, Candidates, correct
+from export.models.glr.counts import Counts
 from export.models.glr.fitting import Report
-from export.models.glr.judging import AT_ONCE, Cases, K, metrics, strike
+from export.models.glr.judging import Cases, K, metrics
+from export.models.glr.logits import Logits
 from export.models.glr.popularity import drift
 from export.models.glr.sequences import Sequences
 from export.models.glr.settled import Settled
@@ -75,7 +77,7 @@ class Answers:
 def settle(
     cases: Cases,
     answers: Answers,
-    companions: Companions,
+    counts: Counts,
     trained: Sequences,
     epochs: int,
     report: Report,
@@ -85,19 +87,20 @@ def settle(
 
     Parameters
     ----------
-    trained : what the networks were trained on
+    counts : of what the networks were trained on, which is `trained`
     epochs : that they had seen
     seconds : no trial begins that would probably end after them, except the first two; None: all do
     """
     report(f"  settling the rest by {len(cases.targets):,} held-out events of items it knows")
-    trials = _Trials(cases, answers, companions, trained, report, seconds)
+    trials = _Trials(cases, answers, counts, trained, report, seconds)
     best = max((trials.of(Choice(out)) for out in (False, True)), key=_worth)
     for name in (*LADDERS, *LADDERS):  # twice: what one of them is worth depends on the others
         best = trials.along(name, best)
     if trials.time_left():
         best = max(best, trials.of(replace(best[0], lately=0.0)), key=_worth)
-    else:
-        report("  the time for trials is over; the best so far counts")
+    if trials.time_left():
+        return replace(trials.corrected(best[0]), epochs=epochs)
+    report("  the time for trials is over; the best so far counts")
     return replace(best[1], epochs=epochs)
 
 
@@ -119,18 +122,18 @@ class _Trials:
         self,
         cases: Cases,
         answers: Answers,
-        companions: Companions,
+        counts: Counts,
         trained: Sequences,
         report: Report,
         seconds: float | None,
     ) -> None:
         self._begun, self._seconds = time.monotonic(), math.inf if seconds is None else seconds
         self._cases, self._answers, self._trained = cases, answers, trained
-        self._report = report
+        self._counts, self._report = counts, report
         self._found = answers.interests()
-        self._entries = Entries.of(cases.recent, companions)
+        self._entries = Entries.of(cases.recent, counts.companions)
         self._made: dict[Choice, Trial] = {}
-        self._fitted: tuple[Choice, _Blend, Float64, Float64, Float64] | None = None  # the last
+        self._fitted: tuple[Choice, Logits, Float64, Float64, Float64] | None = None  # the last
 
     def along(self, name: str, best: Trial) -> Trial:
         """Climb one ladder up from `best` while that gets better and there is time; if it never
@@ -163,12 +166,9 @@ class _Trials:
         return self._made[choice]
 
     def _try(self, choice: Choice) -> Settled:
-        blend, fitted, base, normaliser = self._fit(replace(choice, again=1.0, together=1.0))
+        logits, weights, base, normaliser = self._weighed(choice)
         last = self._cases.p.last
-        weights = fitted * np.repeat([choice.again, choice.together], last)
-        added_up = AddedUp.of(self._entries, base, len(normaliser))
-        level = normaliser + added_up.normaliser(base + self._entries.added(weights))
-        measured = metrics(blend.ranks(weights, choice.exclude_seen))
+        measured = metrics(logits.ranks(weights, choice.exclude_seen))
         found = Settled(
             epochs=0,
             exclude_seen=choice.exclude_seen,
@@ -177,7 +177,7 @@ class _Trials:
             temperature=choice.temperature,
             half_life_days=choice.half_life_days,
             lately=choice.lately,
-            level=round(float(level.mean()), 4),
+            level=_level(logits.entries, weights, base, normaliser),
             ndcg=round(measured[f"ndcg@{K}"], 4),
             recall=round(measured[f"recall@{K}"], 4),
             mrr=round(measured[f"mrr@{K}"], 4),
@@ -191,7 +191,51 @@ class _Trials:
         )
         return found
 
-    def _fit(self, choice: Choice) -> tuple[_Blend, Float64, Float64, Float64]:
+    def corrected(self, choice: Choice) -> Settled:
+        """With what counts tell, where that makes lists of users better that have not fitted it."""
+        settled = self.of(choice)[1]
+        logits, weights, _, _ = self._weighed(choice)
+        cases, k = self._cases, min(CANDIDATES, len(self._answers.table))
+        rows, best = logits.best(weights, choice.exclude_seen, k)
+        is_target = (rows == cases.targets[:, None]) & (best > -np.inf)
+        target = np.where(is_target.any(1), is_target.argmax(1), -1)
+        user = cases.sequences.user[cases.windows[:, 0]]
+        candidates = Candidates(rows, best, target, user, cases.recent)
+        together = weights[cases.p.last :]
+        found = correct(candidates, together, self._counts, cases.p.seed)
+        if found is None:
+            self._report("  too few of the cases have their target near the top to learn by counts")
+            return settled
+        correction, before, ranks = found
+        was, now = metrics(before), metrics(ranks)
+        better = sum(now[name] - was[name] for name in (f"ndcg@{K}", f"recall@{K}")) > 0
+        self._report(
+            f"  what counts tell of items and companions, fitted on other users: ndcg@{K} "
+            f"{now[f'ndcg@{K}']:.4f}  recall@{K} {now[f'recall@{K}']:.4f}  "
+            f"mrr@{K} {now[f'mrr@{K}']:.4f}; it is {'taken' if better else 'not taken'}"
+        )
+        if not better:
+            return settled
+        counts, exclude = self._counts, choice.exclude_seen
+        entries = Entries.of(cases.recent, correction.companions(counts))
+        biases = logits.biases + correction.biases(counts)
+        base, normaliser, _ = replace(logits, biases=biases, entries=entries).base(exclude)
+        return replace(
+            settled,
+            correction=correction,
+            level=_level(entries, weights, base, normaliser),
+            ndcg=round(now[f"ndcg@{K}"], 4),
+            recall=round(now[f"recall@{K}"], 4),
+            mrr=round(now[f"mrr@{K}"], 4),
+        )
+
+    def _weighed(self, choice: Choice) -> tuple[Logits, Float64, Float64, Float64]:
+        """As `_fit`, the weights times the choice's factors."""
+        logits, fitted, *more = self._fit(replace(choice, again=1.0, together=1.0))
+        factors = np.repeat([choice.again, choice.together], self._cases.p.last)
+        return logits, fitted * factors, *more
+
+    def _fit(self, choice: Choice) -> tuple[Logits, Float64, Float64, Float64]:
         """The logits, the likeliest weights of the last interactions, and what `base` says of the
         logits without these: its pairs and its normaliser."""
         if self._fitted is None or self._fitted[0] != choice:
@@ -201,81 +245,15 @@ class _Trials:
                 term = drift(self._trained, len(answers.table), days)
                 biases = biases + np.float32(choice.lately) * term
             warm = self._found * choice.temperature
-            blend = _Blend(self._cases, warm, answers.table, biases, self._entries)
-            base, normaliser, hit = blend.base(choice.exclude_seen)
+            logits = Logits(self._cases, warm, answers.table, biases, self._entries)
+            base, normaliser, hit = logits.base(choice.exclude_seen)
             weights = fit(self._entries, base, hit, self._cases.p.last)
-            self._fitted = (choice, blend, weights, base, normaliser)
+            self._fitted = (choice, logits, weights, base, normaliser)
         return self._fitted[1:]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Blend:
-    """Logits of the cases with what is added to them.
-
-    Attributes
-    ----------
-    found : float32 [C, D]; interests of length scale * temperature
-    table, biases : float32 [n, D], [n]
-    """
-
-    cases: Cases
-    found: Tensor
-    table: Float32
-    biases: Float32
-    entries: Entries
-
-    def base(self, exclude: bool) -> tuple[Float64, Float64, Int64]:
-        """What `blend.fit` needs.
-
-        Returns
-        -------
-        base : float64 [U]; log-probability of each pair of `entries`
-        normaliser : float64 [C]; log of the sum over items of exp(logit)
-        target : int64 [C]; index of the pair that is the case's target, -1 when it is none of them
-        """
-        base = np.empty(len(self.entries.case))
-        normaliser = np.empty(len(self.found))
-        for part, logits in self._chunks(exclude):
-            logsum = torch.logsumexp(logits, 1)
-            normaliser[part] = logsum.numpy()
-            of, at = self._of(part)
-            base[of] = (logits[at] - logsum[at[0]]).double().numpy()
-        n = len(self.table)
-        pair = self.entries.case * n + self.entries.row
-        wanted = np.arange(len(self.found)) * n + self.cases.targets
-        at_pair = np.minimum(np.searchsorted(pair, wanted), len(pair) - 1)
-        inside = (pair[at_pair] == wanted) & np.isfinite(base[at_pair])
-        return base, normaliser, np.where(inside, at_pair, -1)
-
-    def ranks(self, weights: Float64, exclude: bool) -> Int64:
-        """Ranks from 0 of the targets when the last interactions have their say: int64 [C].
-
-        `weights`: from `blend.fit`.
-        """
-        added = torch.from_numpy(self.entries.added(weights).astype(np.float32))
-        ranks = np.empty(len(self.found), np.int64)
-        for part, logits in self._chunks(exclude):
-            of, at = self._of(part)
-            logits[at] += added[of]
-            target = torch.from_numpy(self.cases.targets[part])[:, None]
-            worth = logits.gather(1, target)
-            before = (~(logits <= worth)).sum(1)  # what is no number is no hit
-            ranks[part] = torch.where(worth[:, 0] > -torch.inf, before, len(self.table)).numpy()
-        return ranks
-
-    def _chunks(self, exclude: bool) -> Iterator[tuple[slice, Tensor]]:
-        """Cases of `AT_ONCE` and their logits, float32 [c, n]."""
-        vectors, bias = torch.from_numpy(self.table), torch.from_numpy(self.biases)
-        for first in range(0, len(self.found), AT_ONCE):
-            part = slice(first, min(first + AT_ONCE, len(self.found)))
-            logits = self.found[part] @ vectors.T + bias
-            logits[:, 0] = -torch.inf
-            if exclude:
-                strike(logits, self.cases.seen[part])
-            yield part, logits
-
-    def _of(self, part: slice) -> tuple[slice, tuple[Tensor, Tensor]]:
-        """Which entries belong to some cases, and where they stand in the cases' logits."""
-        of = slice(*np.searchsorted(self.entries.case, [part.start, part.stop]))
-        case = torch.from_numpy(self.entries.case[of] - part.start)
-        return of, (case, torch.from_numpy(self.entries.row[of]))
+def _level(entries: Entries, weights: Float64, base: Float64, normaliser: Float64) -> float:
+    """The mean over the cases of the log of the sum of exp(logit), all that is added included."""
+    added_up = AddedUp.of(entries, base, len(normaliser))
+    level = normaliser + added_up.normaliser(base + entries.added(weights))
+    return round(float(level.mean()), 4)
