@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from export.models.glr.correction import Correction, Perceptron
+from export.models.glr.counts import ITEM_FEATURES, PAIR_FEATURES
 
 
 def drawn(seed: int = 0) -> Correction:
@@ -15,16 +16,15 @@ def drawn(seed: int = 0) -> Correction:
         def some(*shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
             return rng.normal(0, 1, shape).astype(np.float32)
 
-        low = np.full(features, -3, np.float32)
         return Perceptron(
-            low=low,
-            high=-low,
-            middle=some(features),
-            spread=np.full(features, 2, np.float32),
-            inward=some(features, 5) / np.float32(features**0.5),
-            shift=some(5),
-            outward=some(5),
-            constant=0.25,
+            minimum=np.full(features, -3, np.float32),
+            maximum=np.full(features, 3, np.float32),
+            mean=some(features),
+            std=np.full(features, 2, np.float32),
+            weight_1=some(features, 5) / np.float32(features**0.5),
+            bias_1=some(5),
+            weight_2=some(5),
+            bias_2=0.25,
         )
 
-    return Correction(perceptron(6), perceptron(8))
+    return Correction(perceptron(ITEM_FEATURES), perceptron(PAIR_FEATURES))

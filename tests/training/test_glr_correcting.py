@@ -3,18 +3,26 @@ numbers that a bundle has anyway."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from export.models.base import Float32, HeldOut, Int64, Run
+from export.models.base import Float32, Int64, Run
+from export.models.glr import candidates as candidates_module
 from export.models.glr import correcting
+from export.models.glr.blend import Entries
+from export.models.glr.candidates import Candidates
 from export.models.glr.companions import BACKWARD, Companions, both_ways, pairs
-from export.models.glr.correcting import Candidates, correct
+from export.models.glr.correcting import FEWEST, Corrected, Tables, correct, corrected
+from export.models.glr.correction import Correction
 from export.models.glr.counts import HALF_LIVES_DAYS, LEAST, PAIR_UNIT, Counts
+from export.models.glr.judging import UNLISTED, Cases
 from export.models.glr.learning import learn
+from export.models.glr.logits import Logits
+from export.models.glr.parameters import Parameters
 from export.models.glr.popularity import DAY_MS
 from export.models.glr.sequences import Sequences, trained_kinds
 from export.models.glr.settled import Settled
@@ -23,30 +31,71 @@ from tests.training.shops import SMALL, newest, walks
 
 LOG = walks(1500)
 N = len(LOG.items) + 1
-CASES, K, R = 3000, 12, 3
-TOGETHER = np.array([0.6, 0.3, 0.1])
+ROWS = np.arange(1, N)
+K = 8  # companions of an item
+M = 20  # candidates of a case
+R = 3
+STEPS = 300
+WEIGHTS = np.array([0.2, 0.1, 0.0, 0.6, 0.3, 0.1])  # again, together
+
+
+@pytest.fixture(autouse=True)
+def fewer_candidates_and_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(candidates_module, "CANDIDATES", M)
+    monkeypatch.setattr(correcting, "STEPS", STEPS)
 
 
 @pytest.fixture(scope="module")
 def counts() -> Counts:
-    sequences = Sequences.of(LOG, np.arange(1, N), trained_kinds(LOG), 0.0)
+    sequences = Sequences.of(LOG, ROWS, trained_kinds(LOG), 0.0)
     forward = pairs(sequences, N)
-    companions = Companions.of(both_ways(forward, BACKWARD), 8)
+    companions = Companions.of(both_ways(forward, BACKWARD), K)
     table = np.random.default_rng(0).normal(0, 1, (N, 16)).astype(np.float32)
     return Counts.of(sequences, forward, companions, table)
 
 
-def cases(counts: Counts, truth: Float32 | None, seed: int = 0) -> tuple[Candidates, Int64]:
-    """Drawn candidates; targets are drawn by their logits, to which `truth` is added by row."""
-    rng = np.random.default_rng(seed)
-    rows = np.array([rng.permutation(np.arange(1, N))[:K] for _ in range(CASES)])
-    logits = -np.sort(-rng.normal(0, 1, (CASES, K)).astype(np.float32), axis=1)
-    recent = rng.integers(0, N, (CASES, R))
-    true = logits if truth is None else logits + truth[rows]
-    target = (true + rng.gumbel(0, 1, true.shape)).argmax(1)
-    target[::10] = -1  # not among the candidates
-    users = np.repeat(np.arange(CASES // 2), 2)
-    return Candidates(rows, logits, target, users, recent), target
+@pytest.fixture(scope="module")
+def cases() -> Cases:
+    """Of 1,500 users, four each on average; targets are drawn by `asked`."""
+    everyone = replace(newest(LOG, 0.15), asked=np.arange(len(LOG)))
+    found = Cases.of(LOG, everyone, ROWS, trained_kinds(LOG), Parameters(**SMALL))
+    return replace(found, recent=found.recent[:, :R], p=replace(found.p, last=R))
+
+
+def asked(cases: Cases, counts: Counts, truth: Float32 | None = None, told: float = 0) -> Logits:
+    """Random logits; targets are drawn by them, what is added, and `truth` by row.
+
+    `told`: what all companions say beside that, which is not so.
+    """
+    rng = np.random.default_rng(0)
+    found = torch.from_numpy(rng.normal(0, 1, (len(cases.targets), 16)).astype(np.float32))
+    companions = counts.companions
+    louder = Companions(companions.rows, companions.worth + told * (companions.rows > 0))
+    biases = np.zeros(N, np.float32)
+    logits = Logits(cases, found, counts._table, biases, Entries.of(cases.recent, companions))
+    true = (found @ torch.from_numpy(counts._table).T).numpy() + (0 if truth is None else truth)
+    true[logits.entries.case, logits.entries.row] += logits.entries.added(WEIGHTS)
+    true[:, 0] = -np.inf
+    targets = (true + rng.gumbel(0, 1, true.shape)).argmax(1)
+    of_targets = replace(cases, targets=targets)
+    return replace(logits, cases=of_targets, entries=Entries.of(cases.recent, louder))
+
+
+def ask(logits: Logits, counts: Counts, over: Callable[[], bool] = lambda: False) -> Corrected:
+    found = correct(logits, WEIGHTS, False, counts, print, over)
+    assert found is not None
+    return found
+
+
+TRUTH = (2.5 * np.sin(np.arange(N))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def telling(counts: Counts) -> Counts:
+    """One of the features says it."""
+    features = counts.item_features.copy()
+    features[:, 3] = TRUTH
+    return replace(counts, item_features=features)
 
 
 def test_features_of_items_are_logarithms_of_counts(counts: Counts) -> None:
@@ -56,20 +105,20 @@ def test_features_of_items_are_logarithms_of_counts(counts: Counts) -> None:
         wanted = [np.log1p(len(of))]
         wanted += [np.log((0.5 ** (of / days)).sum() + LEAST) for days in HALF_LIVES_DAYS]
         wanted += [np.log1p(of.max()), np.log1p(of.min())]
-        np.testing.assert_allclose(counts.items[row], wanted, rtol=1e-5)
-    assert counts.items[0, 0] == 0
+        np.testing.assert_allclose(counts.item_features[row], wanted, rtol=1e-5)
 
 
 def test_an_item_that_nobody_turned_to_is_as_old_as_the_log(counts: Counts) -> None:
     span = np.log1p((LOG.time_ms.max() - LOG.time_ms.min()) / DAY_MS)
-    np.testing.assert_allclose(counts.items[0, 4:], [span, span], rtol=1e-6)
+    never = [0, *[np.log(LEAST)] * 3, span, span]
+    np.testing.assert_allclose(counts.item_features[0], never, rtol=1e-6)
 
 
 def test_features_of_pairs_are_counts_either_way(counts: Counts) -> None:
     rows = counts.companions.rows
-    at = np.array([8 * 3 + 0, 8 * 17 + 4])
-    item, other = at // 8, rows.ravel()[at]
-    found = counts.pairs(at)
+    at = np.array([K * 3 + 0, K * 17 + 4])
+    item, other = at // K, rows.ravel()[at]
+    found = counts.pair_features(at)
     age = (LOG.time_ms.max() - LOG.time_ms) / DAY_MS
     rank = np.arange(len(LOG)) / len(LOG)  # the log is in the order of users
     for pair in range(2):
@@ -82,123 +131,197 @@ def test_features_of_pairs_are_counts_either_way(counts: Counts) -> None:
                         if (LOG.item[x] + 1, LOG.item[y] + 1) == (item[pair], other[pair]):
                             totals[0, way] += np.exp(-2 * (1 - rank[two])) / lag
                             totals[1, way] += 0.5 ** (age[two] / 8) / lag
-        np.testing.assert_allclose(
-            found[pair, 1:5], np.log1p(totals / PAIR_UNIT).ravel(), rtol=1e-4
-        )
+        logarithms = np.log1p(totals / PAIR_UNIT).ravel()
+        np.testing.assert_allclose(found[pair, 1:5], logarithms, rtol=1e-4)
         assert found[pair, 0] == counts.companions.worth.ravel()[at[pair]]
         one, two = counts._table[item[pair]], counts._table[other[pair]]
         cosine = one @ two / np.linalg.norm(one) / np.linalg.norm(two)
         np.testing.assert_allclose(found[pair, 5], cosine, rtol=1e-4)
-        np.testing.assert_allclose(
-            found[pair, 6:], counts.items[[item[pair], other[pair]], 0], rtol=1e-6
-        )
+        events_of_both = counts.item_features[[item[pair], other[pair]], 0]
+        np.testing.assert_array_equal(found[pair, 6:], events_of_both)
 
 
-def test_candidates_find_themselves_among_companions(counts: Counts) -> None:
-    candidates, _ = cases(counts, None)
-    found, rows = candidates.pairs(counts), counts.companions.rows
-    assert found.shape == (CASES, R, K)
+def test_candidates_are_the_best_of_all_items(cases: Cases, counts: Counts) -> None:
+    logits = asked(cases, counts)
+    every = (logits.found @ torch.from_numpy(logits.table).T).numpy()
+    every[logits.entries.case, logits.entries.row] += logits.entries.added(WEIGHTS)
+    every[:, 0] = -np.inf
+    for exclude in (False, True):
+        found = Candidates.of(logits, WEIGHTS, exclude)
+        for case in range(0, len(every), 97):
+            if exclude:
+                every[case, cases.seen[case]] = -np.inf
+            best = np.argsort(-every[case])[:M]
+            np.testing.assert_array_equal(found.rows[case], best)
+            np.testing.assert_allclose(found.logits[case], every[case, best], atol=1e-5)
+            where = np.flatnonzero(best == logits.cases.targets[case])
+            assert found.target[case] == (where[0] if len(where) else -1)
+    assert (found.target == -1).any()
+
+
+def test_a_target_that_may_not_be_listed_is_none_among_the_candidates(
+    cases: Cases, counts: Counts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candidates_module, "CANDIDATES", 10 * N)
+    logits = asked(cases, counts)
+    found = Candidates.of(logits, WEIGHTS, exclude=True)
+    assert found.rows.shape[1] == N - 1  # all items but "no item"
+    assert (found.logits[found.rows == 0] == -np.inf).all()
+    seen = [t in s for t, s in zip(logits.cases.targets, cases.seen, strict=True)]
+    np.testing.assert_array_equal(found.target < 0, seen)
+    assert (logits.ranks(WEIGHTS, True)[seen] == UNLISTED).all()
+
+
+def test_candidates_find_themselves_among_companions(cases: Cases, counts: Counts) -> None:
+    candidates = Candidates.of(asked(cases, counts), WEIGHTS, False)
+    rows = counts.companions.rows
+    found = candidates.companion_index(rows)
+    assert found.shape == (len(cases.targets), R, M)
     assert (found >= 0).any()
     for case in range(200):
         for lag in range(R):
             recent = candidates.recent[case, lag]
             for at, row in enumerate(candidates.rows[case]):
                 where = np.flatnonzero(rows[recent] == row) if recent else []
-                wanted = recent * rows.shape[1] + where[0] if len(where) else -1
+                wanted = recent * K + where[0] if len(where) else -1
                 assert found[case, lag, at] == wanted
 
 
-def test_what_the_counts_tell_is_learned_and_helps_others(counts: Counts) -> None:
-    truth = (2.5 * np.sin(np.arange(N))).astype(np.float32)
-    counts = replace(counts, items=counts.items.copy())
-    counts.items[:, 3] = truth  # one of the features says it
-    candidates, target = cases(counts, truth)
-    found = correct(candidates, TOGETHER, counts, seed=1)
-    assert found is not None
-    correction, before, after = found
-    known = target >= 0
-    assert (after[~known] == K).all()
-    assert (before[known] == target[known]).all()
-    assert (after[known] == 0).mean() > (before[known] == 0).mean() + 0.1
-    said = correction.biases(counts)
-    assert np.corrcoef(said[1:], truth[1:])[0, 1] > 0.95
+def test_what_the_counts_tell_is_learned_and_helps_others(cases: Cases, telling: Counts) -> None:
+    logits = asked(cases, telling, TRUTH)
+    correction, ranks = ask(logits, telling)
+    before = logits.ranks(WEIGHTS, False)
+    assert (ranks < 5).mean() > (before < 5).mean() + 0.05
+    said = correction.biases(telling)
+    assert np.corrcoef(said[1:], TRUTH[1:])[0, 1] > 0.95
     assert said[0] == 0
 
 
-def test_what_companions_are_worth_is_learned_in_logits_of_before(counts: Counts) -> None:
+def test_each_list_is_judged_among_all_items_by_what_other_users_have_fitted(
+    cases: Cases, telling: Counts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted: list[tuple[Int64, Correction]] = []
+    fit = Tables.fit
+
+    def noted(tables: Tables, some: Int64, *more: object) -> Correction | None:
+        correction = fit(tables, some, *more)  # type: ignore[arg-type]
+        assert correction is not None
+        fitted.append((some, correction))
+        return correction
+
+    monkeypatch.setattr(Tables, "fit", noted)
+    logits = asked(cases, telling, TRUTH)
+    correction, ranks = ask(logits, telling)
+    (one, first), (other, second), (every, whole) = fitted
+    assert correction is whole
+    user = cases.sequences.user[cases.windows[:, 0]]
+    assert not set(user[one]) & set(user[other])
+    np.testing.assert_array_equal(np.sort(np.concatenate([one, other])), every)
+    assert first != second
+    for by, of in ((first, second), (second, first)):
+        judged = np.isin(user, user[other if by is first else one])
+        wanted = corrected(logits, by, telling).ranks(WEIGHTS, False)
+        assert (ranks[judged] == wanted[judged]).all()
+        assert (ranks[judged] != corrected(logits, of, telling).ranks(WEIGHTS, False)[judged]).any()
+    assert (ranks >= M).any()  # not among the candidates alone
+
+
+def test_what_companions_are_worth_is_learned_in_logits_of_before(
+    cases: Cases, counts: Counts
+) -> None:
     """Companions say too much by 1: that is taken back from what they are worth."""
-    candidates, _ = cases(counts, None)
-    there = candidates.pairs(counts) >= 0
-    told = (1.0 * there * TOGETHER[:, None]).sum(1).astype(np.float32)
-    found = correct(replace(candidates, logits=candidates.logits + told), TOGETHER, counts, 1)
-    assert found is not None
-    after, rows = found[0].companions(counts), counts.companions.rows
+    correction = ask(asked(cases, counts, told=1), counts).correction
+    after, rows = correction.companions(counts), counts.companions.rows
     change = (after.worth - counts.companions.worth)[rows > 0]
-    assert change.mean() == pytest.approx(-1, abs=0.4)
+    assert change.mean() == pytest.approx(-1, abs=0.5)
     assert (after.worth[rows == 0] == 0).all()
     np.testing.assert_array_equal(after.rows, rows)
 
 
-def test_where_there_is_nothing_to_learn_others_are_not_helped(counts: Counts) -> None:
-    candidates, _ = cases(counts, None)
-    found = correct(candidates, TOGETHER, counts, seed=1)
-    assert found is not None
-    _, before, after = found
-    assert (after == 0).mean() < (before == 0).mean() + 0.01
+def test_companions_of_some_items_are_those_of_all(counts: Counts) -> None:
+    some = np.array([0, 3, 40])
+    whole, part = drawn().companions(counts), drawn().companions(counts, some)
+    np.testing.assert_array_equal(part.worth[some], whole.worth[some])
+    rest = np.setdiff1d(np.arange(N), some)
+    np.testing.assert_array_equal(part.worth[rest], counts.companions.worth[rest])
 
 
-def test_what_is_served_is_what_was_fitted(counts: Counts) -> None:
-    candidates, target = cases(counts, (2.5 * np.sin(np.arange(N))).astype(np.float32))
-    tables = correcting._Tables.of(candidates, TOGETHER, counts)
-    fitted = correcting._Fitted.on(tables, np.flatnonzero(target >= 0), seed=1)
-    some = np.arange(50)
+def test_what_is_served_is_what_was_fitted(cases: Cases, telling: Counts) -> None:
+    logits = asked(cases, telling, TRUTH)
+    candidates = Candidates.of(logits, WEIGHTS, False)
+    tables = Tables.of(candidates, WEIGHTS[R:], telling)
+    network = correcting._Network.drawn(tables, seed=1)
+    assert network.fit(tables, np.flatnonzero(candidates.target >= 0), 1, lambda: False)
+    assert abs(network.log_factor.item()) > 1e-3
     with torch.no_grad():
-        wanted = (fitted(tables, torch.from_numpy(some)) / fitted.log_factor.exp()).numpy()
-    correction = fitted.correction(tables)
-    worth = correction.companions(counts).worth - counts.companions.worth
-    at = candidates.pairs(counts)[some]
-    brought = np.where(at >= 0, worth.ravel()[at], 0) * TOGETHER[:, None]
-    found = candidates.logits[some] + correction.biases(counts)[candidates.rows[some]]
-    np.testing.assert_allclose(found + brought.sum(1), wanted, atol=1e-4)
-    assert abs(fitted.log_factor.item()) > 1e-3
-    assert np.abs(brought).max() > 0.01
+        wanted = network(tables, torch.arange(50)) / network.log_factor.exp()
+    correction = network.correction(tables)
+    with_it = corrected(logits, correction, telling, np.arange(50))
+    rows, best = with_it.best(WEIGHTS, False, N)
+    for case in range(50):
+        logit = dict(zip(rows[case].tolist(), best[case].tolist(), strict=True))
+        found = [logit[row] for row in candidates.rows[case].tolist()]
+        np.testing.assert_allclose(found, wanted[case].numpy(), atol=2e-4)
 
 
-def test_the_same_seed_gives_the_same_and_no_other_draw_is_moved(counts: Counts) -> None:
-    candidates, _ = cases(counts, None)
+def test_the_same_seed_gives_the_same_and_no_other_draw_is_moved(
+    cases: Cases, counts: Counts
+) -> None:
+    logits = asked(cases, counts)
     torch.manual_seed(3)
     state = torch.get_rng_state()
-    one = correct(candidates, TOGETHER, counts, seed=1)
+    one = ask(logits, counts)
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(4)
-    other = correct(candidates, TOGETHER, counts, seed=1)
-    assert one is not None
-    assert other is not None
-    np.testing.assert_array_equal(one[0].biases(counts), other[0].biases(counts))
-    np.testing.assert_array_equal(one[2], other[2])
+    other = ask(logits, counts)
+    assert one.correction == other.correction
+    np.testing.assert_array_equal(one.ranks, other.ranks)
 
 
-def test_few_cases_or_no_numbers_are_no_ground(counts: Counts) -> None:
-    candidates, _ = cases(counts, None)
-    few = replace(candidates, target=np.where(np.arange(CASES) < 999, 0, -1))
-    assert correct(few, TOGETHER, counts, 1) is None
-    assert correct(replace(candidates, user=np.zeros(CASES, np.int64)), TOGETHER, counts, 1) is None
-    nothing = np.full_like(candidates.logits, np.nan)
-    assert correct(replace(candidates, logits=nothing), TOGETHER, counts, 1) is None
+def refused(logits: Logits, counts: Counts, over: Callable[[], bool] = lambda: False) -> str:
+    said = list[str]()
+    assert correct(logits, WEIGHTS, False, counts, said.append, over) is None
+    assert len(said) == 1
+    return said[0]
 
 
-def test_items_that_are_not_listed_are_no_candidates_to_learn_from(counts: Counts) -> None:
-    candidates, target = cases(counts, None)
-    struck = candidates.logits.copy()
-    struck[:, -4:] = -np.inf
-    some = replace(candidates, logits=struck, target=np.where(target >= K - 4, -1, target))
-    found = correct(some, TOGETHER, counts, seed=1)
+def test_where_counts_cannot_be_asked_it_is_said_why(cases: Cases, counts: Counts) -> None:
+    logits = asked(cases, counts)
+    few = np.arange(FEWEST // 2)
+    less = replace(logits, cases=logits.cases.some(few), found=logits.found[: len(few)])
+    less = replace(less, entries=Entries.of(less.cases.recent, counts.companions))
+    assert "too few (of 1,000) to learn by" in refused(less, counts)
+    alone = replace(cases.sequences, user=np.zeros_like(cases.sequences.user))
+    one = replace(logits, cases=replace(logits.cases, sequences=alone))
+    assert "of 1 users" in refused(one, counts)
+    for number in (np.nan, np.inf):
+        biases = np.full(N, number, np.float32)
+        assert "no numbers" in refused(replace(logits, biases=biases), counts)
+    calls = iter(range(10_000))
+    for steps in (0, STEPS // 2, STEPS + 1, 2 * STEPS + 1):
+        calls = iter(range(10_000))
+        assert "the time for that is over" in refused(
+            logits,
+            counts,
+            lambda calls=calls, steps=steps: next(calls) >= steps,  # type: ignore[misc]
+        )
+
+
+def test_items_that_are_not_listed_are_nothing_to_learn_from(
+    cases: Cases, counts: Counts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candidates_module, "CANDIDATES", N)
+    logits = asked(cases, counts)
+    found = correct(logits, WEIGHTS, True, counts, print, lambda: False)
     assert found is not None
-    assert np.isfinite(found[0].biases(counts)).all()
-    assert (found[2][some.target >= 0] < K - 4).all()
+    assert np.isfinite(found.correction.biases(counts)).all()
+    assert (
+        found.ranks[[t in s for t, s in zip(logits.cases.targets, cases.seen, strict=True)]]
+        == UNLISTED
+    ).all()
 
 
-def test_features_beyond_what_was_seen_say_no_more_than_its_edge(counts: Counts) -> None:
+def test_features_beyond_what_was_seen_say_no_more_than_its_edge() -> None:
     perceptron = drawn().of_items
     edge, far = np.full((1, 6), 3, np.float32), np.full((1, 6), 300, np.float32)
     np.testing.assert_array_equal(perceptron(edge), perceptron(far))
@@ -211,22 +334,38 @@ def test_the_correction_of_held_out_events_stands_in_the_bundle(counts: Counts) 
     run = Run(device="cpu")
     without = learn(LOG, settled=settled, run=run, **p)
     with_it = learn(LOG, settled=replace(settled, correction=drawn()), run=run, **p)
-    term = drawn().biases(counts)
+    before, after = (t.reference._r.companions for t in (without, with_it))  # type: ignore[attr-defined]
+    sequences = Sequences.of(LOG, ROWS, trained_kinds(LOG), Parameters(**p).recency)
+    of_log = Counts.of(sequences, pairs(sequences, N), before, without.embeddings)
+    term = drawn().biases(of_log)
     assert term[1:].std() > 0.05
     np.testing.assert_allclose(with_it.biases[1:] - without.biases[1:], term[1:], atol=1e-5)
-    before, after = (t.reference._r.companions for t in (without, with_it))  # type: ignore[attr-defined]
     np.testing.assert_array_equal(before.rows, after.rows)
+    np.testing.assert_array_equal(after.worth, drawn().companions(of_log).worth)
     assert np.abs(before.worth - after.worth).max() > 0.05
     assert without.training["settled"]["corrected"] is False
     assert with_it.training["settled"]["corrected"] is True
 
 
-def test_a_log_says_whether_it_is_corrected() -> None:
+@pytest.mark.parametrize("better", [True, False])
+def test_a_correction_is_taken_where_lists_of_others_are_better(
+    better: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said = list[str]()
-    log = walks(9000, repeats=0.3)
-    held: HeldOut = newest(log, 0.15)
-    found = learn(log, held_out=held, run=Run(device="cpu", report=said.append), **SMALL).settled
-    assert isinstance(found, Settled)
-    line = next(line for line in said if "what counts tell" in line)
-    assert ("it is taken" in line) == (found.correction is not None)
-    assert f"recall@20 {found.recall:.4f}" in line or found.correction is None
+    log = walks(repeats=0.3)
+    ranks = Corrected(drawn(), np.zeros(1, np.int64) if better else np.full(1, UNLISTED))
+    monkeypatch.setattr("export.models.glr.settling.correct", lambda *given: ranks)
+    run = Run(device="cpu", report=said.append)
+    trained = learn(log, held_out=newest(log, 0.15), run=run, **{**SMALL, "epochs": 2})
+    settled = trained.settled
+    assert isinstance(settled, Settled)
+    (line,) = (line for line in said if "what counts tell" in line)
+    assert line.endswith("it is taken" if better else "it is not taken")
+    assert settled.correction == (drawn() if better else None)
+    assert (settled.ndcg == 1.0) == better
+    untold = replace(settled, correction=None, level=0.0, ndcg=0.0, recall=0.0, mrr=0.0)
+    monkeypatch.setattr("export.models.glr.settling.correct", lambda *given: None)
+    without = learn(log, held_out=newest(log, 0.15), run=run, **{**SMALL, "epochs": 2}).settled
+    assert isinstance(without, Settled)
+    assert untold == replace(without, level=0.0, ndcg=0.0, recall=0.0, mrr=0.0)
+    assert (settled.level == without.level) != better

@@ -9,8 +9,8 @@
     popularity.py  the newest popularity against that of all times
     judging.py     networks on held-out events: metrics
     settling.py    what held-out events settle; settled.py: what came of it; logits.py: of cases
-    counts.py      what a log's counts say of items and pairs; correcting.py: fitted on held-out
-                   events; correction.py: what is served of that
+    counts.py      what a log's counts say of items and pairs; candidates.py, correcting.py: fitted
+                   on held-out events; correction.py: what is served of that
     graphs.py      the update and score graphs; reference.py: the same in NumPy
     exported.py    both and the tables, as the bundle writer wants them
     warm.py        going on from an earlier bundle

@@ -1,16 +1,18 @@
-"""Fit a `Correction` on held-out events. In: the best candidates of each case. Out: two small
-networks, or none where the lists are no better for them. PyTorch.
+"""Fit a `Correction` on held-out events. In: logits of cases. Out: two small networks, and how the
+lists of others are with them. PyTorch.
 
-The softmax is over a case's candidates, which compete for its list. What a correction is worth is
-told by cross-fitting: half of the users fit it, the other half's lists are judged, and the other
-way round. The one that is kept is fitted on all.
+The softmax is over a case's candidates, the items of its largest logits, which compete for its
+list. What a correction is worth is told by cross-fitting: half of the users fit it, the other
+half's lists are judged among all items, and the other way round. The one that is kept is fitted on
+all.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,133 +21,145 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from export.models.base import Float32, Int64
+from export.models.glr.blend import Entries, Float64
+from export.models.glr.candidates import Candidates
 from export.models.glr.correction import Correction, Perceptron
 from export.models.glr.counts import Counts
+from export.models.glr.fitting import Report
+from export.models.glr.logits import Logits
 
-CANDIDATES: Final = 120  # the best items of a case
-FEWEST: Final = 1_000  # cases with the target among them
-HIDDEN: Final = 8
+FEWEST: Final = 1_000  # cases with the target among their candidates
+HIDDEN: Final = 8  # units
 STEPS: Final = 600
 BATCH: Final = 256  # cases
-RATE: Final = 0.01
+RATE: Final = 0.01  # of AdamW, at most
 DECAY: Final = 0.01
 LOWEST: Final = -1e4  # a logit that is not listed; an infinite one would make gradients no numbers
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Candidates:
-    """The best items of C cases.
+class Corrected(NamedTuple):
+    """A correction that all cases have fitted, and what those are worth that half of them have.
 
     Attributes
     ----------
-    rows : int64 [C, K]
-    logits : float32 [C, K], descending
-    target : int64 [C]; where the target stands among them, -1 where it does not
-    user : int64 [C]
-    recent : int64 [C, R]; rows of the last interactions, 0 for none
+    correction : in logits of before
+    ranks : int64 [C]; from 0, of the targets among all items, by what other users have fitted
     """
 
-    rows: Int64
-    logits: Float32
-    target: Int64
-    user: Int64
-    recent: Int64
-
-    def pairs(self, counts: Counts) -> Int64:
-        """Where each candidate stands among the companions of each recent item: int64 [C, R, K].
-
-        Indices of `Companions.rows`, flat; -1 where it is none of them.
-        """
-        rows = counts.companions.rows
-        n, k = rows.shape
-        items = np.unique(self.recent)
-        there = (items[:, None] * k + np.arange(k))[rows[items] > 0]
-        found = np.full((*self.recent.shape, self.rows.shape[1]), -1, np.int64)
-        if not len(there):
-            return found
-        key = there // k * n + rows.ravel()[there]
-        order = np.argsort(key)
-        key, there = key[order], there[order]
-        for lag in range(self.recent.shape[1]):
-            wanted = self.recent[:, lag, None] * n + self.rows
-            at = np.minimum(np.searchsorted(key, wanted), len(key) - 1)
-            found[:, lag] = np.where(key[at] == wanted, there[at], -1)
-        return found
+    correction: Correction
+    ranks: Int64
 
 
 def correct(
-    candidates: Candidates, together: npt.NDArray[np.float64], counts: Counts, seed: int
-) -> tuple[Correction, Int64, Int64] | None:
-    """Fit, and see what it is worth.
+    logits: Logits,
+    weights: Float64,
+    exclude: bool,
+    counts: Counts,
+    report: Report,
+    over: Callable[[], bool],
+) -> Corrected | None:
+    """Fit, and see what it is worth. None, with a report why, where that cannot be done.
 
     Parameters
     ----------
-    together : float64 [R], weights of the last interactions
+    weights : float64 [2 R]; of the last interactions, as of `Logits.ranks`
+    exclude : whether seen items are left out
     counts : of what the networks were trained on
-
-    Returns
-    -------
-    The correction fitted on all cases, and ranks from 0 of the targets, int64 [C]: without any
-    correction, and with one that other users have fitted; K for a target that is no candidate.
-    None where there is too little to fit one on.
+    over : whether the time is; asked between steps
     """
-    known = candidates.target >= 0
-    users = np.unique(candidates.user)
-    if known.sum() < FEWEST or len(users) < 2 or np.isnan(candidates.logits).any():
+    cases = logits.cases
+    candidates = Candidates.of(logits, weights, exclude)
+    known, user = candidates.target >= 0, cases.sequences.user[cases.windows[:, 0]]
+    users = np.unique(user)
+    if (bad := np.isnan(candidates.logits) | np.isposinf(candidates.logits)).any():
+        report(
+            f"  counts are not asked: {bad.any(1).sum():,} cases have logits that are no numbers"
+        )
         return None
-    tables = _Tables.of(candidates, together, counts)
-    half = np.random.default_rng(seed).permutation(users)[: len(users) // 2]
-    first = np.isin(candidates.user, half)
+    if known.sum() < FEWEST or len(users) < 2:
+        report(
+            f"  counts are not asked: {known.sum():,} cases of {len(users):,} users have their "
+            f"target among the best {candidates.rows.shape[1]}, too few (of {FEWEST:,}) to learn by"
+        )
+        return None
+    rng = np.random.default_rng([cases.p.seed, 1])
+    tables = Tables.of(candidates, weights[cases.p.last :], counts)
+    first = np.isin(user, rng.permutation(users)[: len(users) // 2])
     ranks = np.empty(len(known), np.int64)
     for judged in (first, ~first):
-        fitted = _Fitted.on(tables, np.flatnonzero(known & ~judged), seed)
-        ranks[judged] = tables.ranks(np.flatnonzero(judged), fitted)
-    before = tables.ranks(np.arange(len(known)), None)
-    return _Fitted.on(tables, np.flatnonzero(known), seed).correction(tables), before, ranks
+        correction = tables.fit(np.flatnonzero(known & ~judged), cases.p.seed, over)
+        if correction is None:
+            break
+        others = corrected(logits, correction, counts, np.flatnonzero(judged))
+        ranks[judged] = others.ranks(weights, exclude)
+    else:
+        correction = tables.fit(np.flatnonzero(known), cases.p.seed, over)
+    if correction is None:
+        report("  counts are not asked: the time for that is over")
+        return None
+    return Corrected(correction, ranks)
+
+
+def corrected(
+    logits: Logits, correction: Correction, counts: Counts, at: Int64 | None = None
+) -> Logits:
+    """The same cases with it. `at`: int64; some of them, by index. None: all."""
+    at = np.arange(len(logits.found)) if at is None else at
+    cases = logits.cases.some(at)
+    companions = correction.companions(counts, np.unique(cases.recent))
+    return Logits(
+        cases,
+        logits.found[torch.from_numpy(at)],
+        logits.table,
+        logits.biases + correction.biases(counts),
+        Entries.of(cases.recent, companions),
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Scaled:
-    """Features of the items, or pairs, that stand in the cases: float32 [m, F], and how scaled."""
+class _Standardised:
+    """Features of the items, or pairs, that stand in the cases: float32 [m, F], of mean 0 and
+    deviation 1, and what they were."""
 
     features: Tensor
-    low: Float32
-    high: Float32
-    middle: Float32
-    spread: Float32
+    minimum: Float32
+    maximum: Float32
+    mean: Float32
+    std: Float32
 
     @classmethod
-    def of(cls, features: Float32) -> _Scaled:
-        middle, spread = features.mean(0), np.maximum(features.std(0), 1e-6)
-        scaled = torch.from_numpy((features - middle) / spread)
-        return cls(scaled, features.min(0), features.max(0), middle, spread)
+    def of(cls, features: Float32) -> _Standardised:
+        mean = features.mean(0, dtype=np.float64).astype(np.float32)
+        std = np.maximum(features.std(0, dtype=np.float64), 1e-6).astype(np.float32)
+        scaled = torch.from_numpy((features - mean) / std)
+        return cls(scaled, features.min(0), features.max(0), mean, std)
 
-    def numbers(self, network: nn.Sequential, factor: float) -> Perceptron:
+    def perceptron(self, network: nn.Sequential, factor: float) -> Perceptron:
         """As NumPy has it, what it says times `factor`."""
-        inward, _, outward = network
-        assert isinstance(inward, nn.Linear)
-        assert isinstance(outward, nn.Linear)
+        first, _, second = network
+        assert isinstance(first, nn.Linear)
+        assert isinstance(second, nn.Linear)
         with torch.no_grad():
             return Perceptron(
-                self.low,
-                self.high,
-                self.middle,
-                self.spread,
-                inward.weight.T.numpy().copy(),
-                inward.bias.numpy().copy(),
-                outward.weight[0].numpy() * np.float32(factor),
-                outward.bias.item() * factor,
+                self.minimum,
+                self.maximum,
+                self.mean,
+                self.std,
+                first.weight.T.numpy().copy(),
+                first.bias.numpy().copy(),
+                second.weight[0].numpy() * np.float32(factor),
+                second.bias.item() * factor,
             )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Tables:
-    """Candidates as a network reads them.
+class Tables:
+    """Candidates and features as networks read them.
 
     Attributes
     ----------
-    logits : float [C, K]; target : int64 [C]; together : float [R]
-    item : int64 [C, K], of `items`; pair : int64 [C, R, K], of `pairs`, -1 for none
+    logits : float [C, M]; target : int64 [C]; together : float [R]
+    item : int64 [C, M], of `items`; pair : int64 [C, R, M], of `pairs`, -1 for none
     """
 
     logits: Tensor
@@ -153,46 +167,44 @@ class _Tables:
     together: Tensor
     item: Tensor
     pair: Tensor
-    items: _Scaled
-    pairs: _Scaled
+    items: _Standardised
+    pairs: _Standardised
 
     @classmethod
     def of(
         cls, candidates: Candidates, together: npt.NDArray[np.float64], counts: Counts
-    ) -> _Tables:
+    ) -> Tables:
+        """`together`: float64 [R], see `blend.py`; all in float32 from here on."""
         rows, item = np.unique(candidates.rows, return_inverse=True)
-        at = candidates.pairs(counts)
-        pairs, pair = np.unique(at[at >= 0], return_inverse=True)
-        at[at >= 0] = pair
-        if not len(pairs):  # no companion is a candidate: one pair that nobody has
-            pairs = np.zeros(1, np.int64)
+        pair = candidates.companion_index(counts.companions.rows)
+        at, pair[pair >= 0] = np.unique(pair[pair >= 0], return_inverse=True)
+        if not len(at):  # no candidate is a companion: features of a pair that nobody has
+            at = np.zeros(1, np.int64)
         return cls(
             logits=torch.from_numpy(candidates.logits).clamp(min=LOWEST),
             target=torch.from_numpy(candidates.target),
             together=torch.from_numpy(together.astype(np.float32)),
             item=torch.from_numpy(item.reshape(candidates.rows.shape)),
-            pair=torch.from_numpy(at),
-            items=_Scaled.of(counts.items[rows]),
-            pairs=_Scaled.of(counts.pairs(pairs)),
+            pair=torch.from_numpy(pair),
+            items=_Standardised.of(counts.item_features[rows]),
+            pairs=_Standardised.of(counts.pair_features(at)),
         )
 
-    @torch.no_grad()
-    def ranks(self, cases: Int64, fitted: _Fitted | None) -> Int64:
-        """Ranks from 0 of the targets among the candidates, K for one that is none of them."""
-        found = np.empty(len(cases), np.int64)
-        for begin in range(0, len(cases), BATCH):
-            part = torch.from_numpy(cases[begin : begin + BATCH])
-            logits = self.logits[part] if fitted is None else fitted(self, part)
-            target = self.target[part]
-            worth = logits.gather(1, target.clamp(min=0)[:, None])
-            rank = (logits > worth).sum(1)
-            rank[target < 0] = logits.shape[1]
-            found[begin : begin + BATCH] = rank.numpy()
-        return found
+    def fit(
+        self, cases: Int64, seed: int, over: Callable[[], bool] = lambda: False
+    ) -> Correction | None:
+        """Fitted on some cases, all of which have a target. The same for the same seed.
+
+        None when the time is over before, or where numbers became none.
+        """
+        network = _Network.drawn(self, seed)
+        if not network.fit(self, cases, seed, over):
+            return None
+        return network.correction(self)
 
 
-class _Fitted(nn.Module):
-    """factor * logits + of_items + together * of_pairs.
+class _Network(nn.Module):
+    """factor * logits + of_items + the sum over lags of together * of_pairs.
 
     The factor is what makes the targets likeliest; lists do not depend on it, and it is divided
     out in the end.
@@ -200,33 +212,38 @@ class _Fitted(nn.Module):
 
     def __init__(self, items: int, pairs: int) -> None:
         super().__init__()
-        self.of_items = _perceptron(items)
-        self.of_pairs = _perceptron(pairs)
+        self.of_items = _silent(items)
+        self.of_pairs = _silent(pairs)
         self.log_factor = nn.Parameter(torch.zeros(()))
 
     @classmethod
-    def on(cls, tables: _Tables, cases: Int64, seed: int) -> _Fitted:
-        """Fitted on some cases, all of which have a target. The same for the same seed."""
-        draw = np.random.default_rng(seed)
+    def drawn(cls, tables: Tables, seed: int) -> _Network:
+        """At random, by the seed; other draws of the process stay what they are."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            fitted = cls(tables.items.features.shape[1], tables.pairs.features.shape[1])
-        optimiser = torch.optim.AdamW(fitted.parameters(), lr=RATE, weight_decay=DECAY)
+            return cls(tables.items.features.shape[1], tables.pairs.features.shape[1])
+
+    def fit(self, tables: Tables, cases: Int64, seed: int, over: Callable[[], bool]) -> bool:
+        """Whether it came to its end, with numbers."""
+        draw = np.random.default_rng(seed)
+        optimiser = torch.optim.AdamW(self.parameters(), lr=RATE, weight_decay=DECAY)
         rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, STEPS, pct_start=0.1)
         order = np.empty(0, np.int64)
         for _ in range(STEPS):
+            if over():
+                return False
             if len(order) < min(BATCH, len(cases)):
                 order = np.concatenate([order, draw.permutation(cases)])
             some, order = torch.from_numpy(order[:BATCH]), order[BATCH:]
-            loss = functional.cross_entropy(fitted(tables, some), tables.target[some])
+            loss = functional.cross_entropy(self(tables, some), tables.target[some])
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             rate.step()
-        return fitted
+        return all(bool(value.isfinite().all()) for value in self.parameters())
 
-    def forward(self, tables: _Tables, cases: Tensor) -> Tensor:
-        """Logits of the candidates of some cases: float [c, K]."""
+    def forward(self, tables: Tables, cases: Tensor) -> Tensor:
+        """Logits of the candidates of some cases: float [c, M]."""
         said = self.of_items(tables.items.features[tables.item[cases]])[..., 0]
         pair = tables.pair[cases]
         there = pair >= 0
@@ -236,16 +253,17 @@ class _Fitted(nn.Module):
         logits: Tensor = self.log_factor.exp() * tables.logits[cases] + said + brought
         return logits
 
-    def correction(self, tables: _Tables) -> Correction:
+    def correction(self, tables: Tables) -> Correction:
         """In logits of before."""
         factor = math.exp(-self.log_factor.item())
         return Correction(
-            tables.items.numbers(self.of_items, factor), tables.pairs.numbers(self.of_pairs, factor)
+            tables.items.perceptron(self.of_items, factor),
+            tables.pairs.perceptron(self.of_pairs, factor),
         )
 
 
-def _perceptron(features: int) -> nn.Sequential:
-    """One that says nothing yet."""
+def _silent(features: int) -> nn.Sequential:
+    """A perceptron that says 0 of everything, and can learn."""
     network = nn.Sequential(nn.Linear(features, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, 1))
     nn.init.zeros_(network[2].weight)
     nn.init.zeros_(network[2].bias)

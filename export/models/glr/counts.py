@@ -17,12 +17,13 @@ from export.models.glr.companions import Companions, pairs
 from export.models.glr.popularity import DAY_MS
 from export.models.glr.sequences import Sequences
 
+ITEM_FEATURES: Final = 6
 PAIR_FEATURES: Final = 8
-HALF_LIVES_DAYS: Final = (1.0, 4.0, 16.0)  # of what counts as newest
-LEAST: Final = 0.1  # events, within a logarithm
+HALF_LIVES_DAYS: Final = (1.0, 4.0, 16.0)  # of an event's weight among the newest
 PAIR_HALF_LIFE_DAYS: Final = 8.0
-PAIR_UNIT: Final = 0.1  # a pair twenty events apart counts half of it
-_AT_ONCE: Final = 100_000
+LEAST: Final = 0.1  # events, within a logarithm
+PAIR_UNIT: Final = 0.1  # the logarithm is about linear below: twenty events apart is half of it
+_PAIRS_AT_ONCE: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,12 +32,12 @@ class Counts:
 
     Attributes
     ----------
-    items : float32 [n, 6]; logarithms of the number of events, of that of the newest ones (three
-        half-lives), of the days since the first and since the last
+    item_features : float32 [n, 6]; logarithms of an item's events that turned towards it, of the
+        newest of them (three half-lives), of the days since the first and since the last of them
     companions : whose pairs are counted
     """
 
-    items: Float32
+    item_features: Float32
     companions: Companions
     _table: Float32  # [n, D]
     _lengths: Float32  # [n]
@@ -51,16 +52,17 @@ class Counts:
         companions: Companions,
         table: Float32,
     ) -> Counts:
-        """Count.
+        """Count; times are before the newest event that turned towards an item.
 
         Parameters
         ----------
         forward : `companions.pairs` of the same sequences
         table : float32 [n, D], item vectors of any length
         """
-        n = len(table)
-        age_days = (sequences.time_ms.max(initial=0) - sequences.time_ms) / DAY_MS
-        rows, age = sequences.row[sequences.wanted], age_days[sequences.wanted]
+        n, wanted = len(table), sequences.wanted
+        newest_ms = sequences.time_ms[wanted].max(initial=0)
+        age_days = np.maximum(newest_ms - sequences.time_ms, 0) / DAY_MS
+        rows, age = sequences.row[wanted], age_days[wanted]
         span = float(age.max(initial=0.0))
         first, last = np.zeros(n), np.full(n, span)
         np.maximum.at(first, rows, age)
@@ -73,7 +75,7 @@ class Counts:
             columns.append(np.log(newest + LEAST))
         columns += [np.log1p(first), np.log1p(last)]
         return cls(
-            items=np.stack(columns, axis=1).astype(np.float32),
+            item_features=np.stack(columns, axis=1).astype(np.float32),
             companions=companions,
             _table=table,
             _lengths=np.maximum(np.linalg.norm(table, axis=1), 1e-9).astype(np.float32),
@@ -81,7 +83,7 @@ class Counts:
             _newest=pairs(sequences, n, np.exp2(-age_days / PAIR_HALF_LIFE_DAYS)),
         )
 
-    def pairs(self, at: Int64) -> Float32:
+    def pair_features(self, at: Int64) -> Float32:
         """Features of some pairs of an item and a companion.
 
         Parameters
@@ -95,16 +97,17 @@ class Counts:
         logarithms of both items' events
         """
         found = np.empty((len(at), PAIR_FEATURES), np.float32)
-        for begin in range(0, len(at), _AT_ONCE):
-            part = slice(begin, begin + _AT_ONCE)
+        for begin in range(0, len(at), _PAIRS_AT_ONCE):
+            part = slice(begin, begin + _PAIRS_AT_ONCE)
             item = at[part] // self.companions.rows.shape[1]
             other = self.companions.rows.ravel()[at[part]]
             found[part, 0] = self.companions.worth.ravel()[at[part]]
-            for column, counts in ((1, self._forward), (3, self._newest)):
+            for column, times_after in ((1, self._forward), (3, self._newest)):
                 for back, (one, two) in enumerate(((item, other), (other, item))):
-                    times = np.asarray(counts[one, two]).ravel()
+                    times = np.asarray(times_after[one, two]).ravel()
                     found[part, column + back] = np.log1p(times / PAIR_UNIT)
             product = np.einsum("md,md->m", self._table[item], self._table[other])
             found[part, 5] = product / (self._lengths[item] * self._lengths[other])
-            found[part, 6], found[part, 7] = self.items[item, 0], self.items[other, 0]
+            found[part, 6] = self.item_features[item, 0]
+            found[part, 7] = self.item_features[other, 0]
         return found

@@ -7,7 +7,7 @@ before, among all items. PyTorch.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ LOOKED_AT = 50  # a user's last events, at least, that a case is asked from
 AT_ONCE = 512
 EVENTS = 25_000  # in a batch that is not trained on
 K = 20
+UNLISTED = 2**62  # the rank of a target that is in no list, however long
 
 
 @dataclass(slots=True, eq=False)
@@ -91,6 +92,16 @@ class Cases:
         seen = [np.unique(everything.row[begin : stop - 1]) for begin, stop in windows.tolist()]
         return cls(everything, windows, everything.row[stops], rows, seen, p)
 
+    def some(self, at: Int64) -> Cases:
+        """Some of them, by index."""
+        return replace(
+            self,
+            windows=self.windows[at],
+            targets=self.targets[at],
+            recent=self.recent[at],
+            seen=[self.seen[case] for case in at.tolist()],
+        )
+
     def judge(self, device: str) -> Callable[[Network], dict[str, float]]:
         """A judge for `Plan`: metrics on some of the cases."""
         some = slice(0, JUDGED)
@@ -138,7 +149,7 @@ def _ranks(
 ) -> tuple[Int64, Int64]:
     """Ranks from 0 of the targets among all items, and among those not seen: int64 [C] each.
 
-    A target that was seen has rank n among the latter.
+    A target that was seen has rank `UNLISTED` among the latter.
 
     Parameters
     ----------
@@ -157,7 +168,7 @@ def _ranks(
         strike(logits, seen[part])
         kept[part] = (~(logits <= target)).sum(1).numpy()
         again = [t in rows for t, rows in zip(targets[part], seen[part], strict=True)]
-        kept[part] = np.where(again, len(table), kept[part])
+        kept[part] = np.where(again, UNLISTED, kept[part])
     return free, kept
 
 

@@ -82,19 +82,7 @@ def learn(
     forward = pairs(sequences, len(item_ids))
     companions = Companions.of(both_ways(forward, BACKWARD), p.companions)
     cases = None if held_out is None else Cases.of(log, held_out, row_by_code, kinds, p)
-    epochs = p.epochs if settled is None else settled.epochs
-    begin: Sequence[Start | None] = [None] * p.members
-    trained_with = p
-    grown = None if settled is None or p.refit == 1 else settled.grown
-    if grown is not None and (new := _new(grown, item_ids, sequences)) > MOST_NEW:
-        run.report(f"{new:.1%} of the events are of items that the older ones lack: from nothing")
-        grown = None
-    if grown is not None:
-        begin = starts(grown, item_ids, p)
-        epochs = max(1, round(epochs * p.refit))
-        trained_with = replace(p, learning_rate=p.learning_rate * REFIT_RATE)
-    elif run.warm is not None:
-        begin = starts(run.warm, item_ids, p)
+    begin, epochs, trained_with = _beginnings(settled, run, p, item_ids, sequences)
     neighbours = _neighbours(both_ways(forward), p)
     job = Job(sequences, len(item_ids), trained_with, neighbours, cases, epochs, begin)
     seconds, training = run.seconds, run
@@ -104,15 +92,19 @@ def learn(
     members = train_members(job, training)
     table: Float32 = (np.concatenate(members.tables, axis=1) / p.members**0.5).astype(np.float32)
     bias: Float32 = np.mean(members.biases, axis=0).astype(np.float32)
-    counts = Counts.of(sequences, forward, companions, table)
+    counts = None
+    if cases is not None or (settled is not None and settled.correction is not None):
+        counts = Counts.of(sequences, forward, companions, table)
     if cases is not None:
+        assert counts is not None
         answers = Answers(members.asked, members.scales, table, bias)
         settled = settle(cases, answers, counts, sequences, members.epochs, run.report, seconds)
         settled = replace(settled, parameters=p, grown=Grown.of(item_ids, members.kept))
     settled = settled or Settled(members.epochs, False, (0.0,) * p.last, (0.0,) * p.last)
     warmth = settled.temperature
-    bias += _beside(settled, counts, sequences)
-    if settled.correction is not None:
+    bias += np.float32(settled.lately) * drift(sequences, len(item_ids), settled.half_life_days)
+    if counts is not None and settled.correction is not None:
+        bias += settled.correction.biases(counts)
         companions = settled.correction.companions(counts)
     recurrence = graphs.Recurrence(
         p=p,
@@ -127,7 +119,7 @@ def learn(
         recurrence,
         item_ids,
         table,
-        bias,
+        bias - np.float32(settled.level),
         sampled=len(item_ids) > 2 * p.negatives,
         storage="int8",
         created=log.ends,
@@ -145,14 +137,22 @@ def learn(
     )
 
 
-def _beside(settled: Settled, counts: Counts, sequences: Sequences) -> Float32:
-    """What is added to the biases that were trained: float32 [n]."""
-    rows = len(counts.items)
-    term = np.float32(settled.lately) * drift(sequences, rows, settled.half_life_days)
-    if settled.correction is not None:
-        term = term + settled.correction.biases(counts)
-    beside: Float32 = term - np.float32(settled.level)
-    return beside
+def _beginnings(
+    settled: Settled | None, run: Run, p: Parameters, item_ids: list[str], sequences: Sequences
+) -> tuple[Sequence[Start | None], int, Parameters]:
+    """Where each network begins, None at random; for how many epochs, and with which parameters."""
+    epochs = p.epochs if settled is None else settled.epochs
+    grown = None if settled is None or p.refit == 1 else settled.grown
+    if grown is not None and (new := _new(grown, item_ids, sequences)) > MOST_NEW:
+        run.report(f"{new:.1%} of the events are of items that the older ones lack: from nothing")
+        grown = None
+    if grown is not None:
+        rate = p.learning_rate * REFIT_RATE
+        epochs = max(1, round(epochs * p.refit))
+        return starts(grown, item_ids, p), epochs, replace(p, learning_rate=rate)
+    if run.warm is not None:
+        return starts(run.warm, item_ids, p), epochs, p
+    return [None] * p.members, epochs, p
 
 
 def _rows(log: Log, min_count: int) -> tuple[list[str], Int64]:

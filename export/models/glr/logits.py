@@ -14,15 +14,16 @@ from torch import Tensor
 
 from export.models.base import Float32, Int64
 from export.models.glr.blend import Entries, Float64
-from export.models.glr.judging import AT_ONCE, Cases, strike
+from export.models.glr.judging import AT_ONCE, UNLISTED, Cases, strike
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Logits:
-    """Logits of the cases with what is added to them.
+    """Logits of C cases with what is added to them.
 
     Attributes
     ----------
+    entries : what the last interactions of these cases bring
     found : float32 [C, D]; interests of length scale * temperature
     table, biases : float32 [n, D], [n]
     """
@@ -36,16 +37,19 @@ class Logits:
     def best(self, weights: Float64, exclude: bool, k: int) -> tuple[Int64, Float32]:
         """The k items of the largest logits when the last interactions have their say.
 
+        Parameters
+        ----------
+        weights : float64 [2 R]; `again`, then `together`
+        exclude : whether seen items have a logit of -inf, as row 0 always has
+
         Returns
         -------
         rows : int64 [C, k]
         logits : float32 [C, k], descending
         """
         added = torch.from_numpy(self.entries.added(weights).astype(np.float32))
-        rows, best = (
-            np.empty((len(self.found), k), np.int64),
-            np.empty((len(self.found), k), np.float32),
-        )
+        rows = np.empty((len(self.found), k), np.int64)
+        best = np.empty(rows.shape, np.float32)
         for part, logits in self._chunks(exclude):
             of, at = self._of(part)
             logits[at] += added[of]
@@ -79,7 +83,7 @@ class Logits:
     def ranks(self, weights: Float64, exclude: bool) -> Int64:
         """Ranks from 0 of the targets when the last interactions have their say: int64 [C].
 
-        `weights`: from `blend.fit`.
+        `weights`: float64 [2 R]; `again`, then `together`.
         """
         added = torch.from_numpy(self.entries.added(weights).astype(np.float32))
         ranks = np.empty(len(self.found), np.int64)
@@ -89,7 +93,7 @@ class Logits:
             target = torch.from_numpy(self.cases.targets[part])[:, None]
             worth = logits.gather(1, target)
             before = (~(logits <= worth)).sum(1)  # what is no number is no hit
-            ranks[part] = torch.where(worth[:, 0] > -torch.inf, before, len(self.table)).numpy()
+            ranks[part] = torch.where(worth[:, 0] > -torch.inf, before, UNLISTED).numpy()
         return ranks
 
     def _chunks(self, exclude: bool) -> Iterator[tuple[slice, Tensor]]:

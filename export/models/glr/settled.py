@@ -25,7 +25,8 @@ class Settled:
     half_life_days, lately : of `popularity.drift`, and its weight in the biases
     level : what is subtracted from logits, so that their sigmoid is near a probability
     correction : what counts of items and companions tell beside all that; None: nothing
-    ndcg, recall, mrr : at `judging.K`, on the held-out events; 0 where there were none
+    ndcg, recall, mrr : at `judging.K`, on the held-out events that settled all this, but for the
+        correction, which other users than those of each list had fitted; 0 where there were none
     parameters : that it was settled with; the whole log may look like another kind of log
     grown : the networks of the older events; with `refit` below 1 the whole log goes on from them
     """
@@ -42,11 +43,11 @@ class Settled:
     recall: float = 0.0
     mrr: float = 0.0
     parameters: Parameters | None = None
-    correction: Correction | None = field(default=None, compare=False)
+    correction: Correction | None = None
     grown: Grown | None = field(default=None, compare=False)
 
     def told(self) -> dict[str, Any]:
         """For the manifest, where the parameters stand already."""
-        names = [field.name for field in fields(self) if field.name not in UNTOLD]
+        names = [one.name for one in fields(self) if one.name not in UNTOLD]
         told = {name: getattr(self, name) for name in names}
         return {**told, "corrected": self.correction is not None}

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from export.models.base import Float32
+from export.models.base import Float32, Int64
 from export.models.glr.blend import AddedUp, Entries, Float64, fit
-from export.models.glr.correcting import CANDIDATES, Candidates, correct
+from export.models.glr.correcting import correct, corrected
 from export.models.glr.counts import Counts
 from export.models.glr.fitting import Report
 from export.models.glr.judging import Cases, K, metrics
@@ -99,8 +99,9 @@ def settle(
     if trials.time_left():
         best = max(best, trials.of(replace(best[0], lately=0.0)), key=_worth)
     if trials.time_left():
-        return replace(trials.corrected(best[0]), epochs=epochs)
-    report("  the time for trials is over; the best so far counts")
+        best = trials.corrected(best)
+    else:
+        report("  the time for trials is over; the best so far counts")
     return replace(best[1], epochs=epochs)
 
 
@@ -157,7 +158,7 @@ class _Trials:
     def time_left(self) -> bool:
         """Whether one more trial, if it takes as long as the others, ends in time."""
         spent = time.monotonic() - self._begun
-        return spent * (1 + 1 / max(len(self._made), 1)) <= self._seconds
+        return spent / max(len(self._made), 1) <= self._left()
 
     def of(self, choice: Choice) -> Trial:
         """What a choice is worth; the second time it is known."""
@@ -168,7 +169,6 @@ class _Trials:
     def _try(self, choice: Choice) -> Settled:
         logits, weights, base, normaliser = self._weighed(choice)
         last = self._cases.p.last
-        measured = metrics(logits.ranks(weights, choice.exclude_seen))
         found = Settled(
             epochs=0,
             exclude_seen=choice.exclude_seen,
@@ -178,56 +178,41 @@ class _Trials:
             half_life_days=choice.half_life_days,
             lately=choice.lately,
             level=_level(logits.entries, weights, base, normaliser),
-            ndcg=round(measured[f"ndcg@{K}"], 4),
-            recall=round(measured[f"recall@{K}"], 4),
-            mrr=round(measured[f"mrr@{K}"], 4),
+            **_figures(logits.ranks(weights, choice.exclude_seen)),
         )
         self._report(
             f"  {'without' if choice.exclude_seen else 'with'} seen items, "
             f"logits * {choice.temperature:g}, "
             f"popularity of {choice.half_life_days:g} days * {choice.lately:g}, "
-            f"repeats * {choice.again:g}, companions * {choice.together:g}: of items it knows "
-            f"ndcg@{K} {found.ndcg:.4f}  recall@{K} {found.recall:.4f}  mrr@{K} {found.mrr:.4f}"
+            f"repeats * {choice.again:g}, companions * {choice.together:g}: "
+            f"of items it knows {_told(found)}"
         )
         return found
 
-    def corrected(self, choice: Choice) -> Settled:
+    def corrected(self, best: Trial) -> Trial:
         """With what counts tell, where that makes lists of users better that have not fitted it."""
-        settled = self.of(choice)[1]
+        choice, settled = best
         logits, weights, _, _ = self._weighed(choice)
-        cases, k = self._cases, min(CANDIDATES, len(self._answers.table))
-        rows, best = logits.best(weights, choice.exclude_seen, k)
-        is_target = (rows == cases.targets[:, None]) & (best > -np.inf)
-        target = np.where(is_target.any(1), is_target.argmax(1), -1)
-        user = cases.sequences.user[cases.windows[:, 0]]
-        candidates = Candidates(rows, best, target, user, cases.recent)
-        together = weights[cases.p.last :]
-        found = correct(candidates, together, self._counts, cases.p.seed)
-        if found is None:
-            self._report("  too few of the cases have their target near the top to learn by counts")
-            return settled
-        correction, before, ranks = found
-        was, now = metrics(before), metrics(ranks)
-        better = sum(now[name] - was[name] for name in (f"ndcg@{K}", f"recall@{K}")) > 0
-        self._report(
-            f"  what counts tell of items and companions, fitted on other users: ndcg@{K} "
-            f"{now[f'ndcg@{K}']:.4f}  recall@{K} {now[f'recall@{K}']:.4f}  "
-            f"mrr@{K} {now[f'mrr@{K}']:.4f}; it is {'taken' if better else 'not taken'}"
-        )
-        if not better:
-            return settled
         counts, exclude = self._counts, choice.exclude_seen
-        entries = Entries.of(cases.recent, correction.companions(counts))
-        biases = logits.biases + correction.biases(counts)
-        base, normaliser, _ = replace(logits, biases=biases, entries=entries).base(exclude)
-        return replace(
-            settled,
-            correction=correction,
-            level=_level(entries, weights, base, normaliser),
-            ndcg=round(now[f"ndcg@{K}"], 4),
-            recall=round(now[f"recall@{K}"], 4),
-            mrr=round(now[f"mrr@{K}"], 4),
+        found = correct(logits, weights, exclude, counts, self._report, lambda: self._left() <= 0)
+        if found is None:
+            return best
+        figures = _figures(found.ranks)
+        with_it: Trial = choice, replace(settled, correction=found.correction, **figures)
+        better = max(best, with_it, key=_worth)
+        self._report(
+            "  what counts tell of items and companions, fitted on other users: "
+            f"{_told(with_it[1])}; it is {'not ' if better is best else ''}taken"
         )
+        if better is best:
+            return best
+        after = corrected(logits, found.correction, counts)
+        base, normaliser, _ = after.base(exclude)
+        return choice, replace(with_it[1], level=_level(after.entries, weights, base, normaliser))
+
+    def _left(self) -> float:
+        """Seconds until the time for trials is over."""
+        return self._seconds - (time.monotonic() - self._begun)
 
     def _weighed(self, choice: Choice) -> tuple[Logits, Float64, Float64, Float64]:
         """As `_fit`, the weights times the choice's factors."""
@@ -257,3 +242,14 @@ def _level(entries: Entries, weights: Float64, base: Float64, normaliser: Float6
     added_up = AddedUp.of(entries, base, len(normaliser))
     level = normaliser + added_up.normaliser(base + entries.added(weights))
     return round(float(level.mean()), 4)
+
+
+def _figures(ranks: Int64) -> dict[str, Any]:
+    """Fields of `Settled`."""
+    return {name.split("@")[0]: round(value, 4) for name, value in metrics(ranks).items()}
+
+
+def _told(settled: Settled) -> str:
+    return (
+        f"ndcg@{K} {settled.ndcg:.4f}  recall@{K} {settled.recall:.4f}  mrr@{K} {settled.mrr:.4f}"
+    )
