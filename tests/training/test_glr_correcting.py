@@ -26,6 +26,7 @@ from export.models.glr.parameters import Parameters
 from export.models.glr.popularity import DAY_MS
 from export.models.glr.sequences import Sequences, trained_kinds
 from export.models.glr.settled import Settled
+from export.models.glr.settling import _of_several_lengths
 from tests.training.corrections import drawn
 from tests.training.shops import SMALL, newest, walks
 
@@ -212,17 +213,23 @@ def test_each_list_is_judged_among_all_items_by_what_other_users_have_fitted(
     monkeypatch.setattr(Tables, "fit", noted)
     logits = asked(cases, telling, TRUTH)
     correction, ranks = ask(logits, telling)
-    (one, first), (other, second), (every, whole) = fitted
+    *folds, (every, whole) = fitted
+    assert len(folds) == correcting.FOLDS
     assert correction is whole
     user = cases.sequences.user[cases.windows[:, 0]]
-    assert not set(user[one]) & set(user[other])
-    np.testing.assert_array_equal(np.sort(np.concatenate([one, other])), every)
-    assert first != second
-    for by, of in ((first, second), (second, first)):
-        judged = np.isin(user, user[other if by is first else one])
+    judged_once = np.zeros(len(user), np.int64)
+    for some, by in folds:
+        assert (np.diff(some) > 0).all()
+        judged = ~np.isin(user, user[some])
+        judged_once += judged
+        assert not set(user[judged]) & set(user[some])
+        np.testing.assert_array_equal(np.setdiff1d(every, some), every[judged[every]])
         wanted = corrected(logits, by, telling).ranks(WEIGHTS, False)
-        assert (ranks[judged] == wanted[judged]).all()
-        assert (ranks[judged] != corrected(logits, of, telling).ranks(WEIGHTS, False)[judged]).any()
+        np.testing.assert_array_equal(ranks[judged], wanted[judged])
+        assert (
+            ranks[judged] != corrected(logits, whole, telling).ranks(WEIGHTS, False)[judged]
+        ).any()
+    assert (judged_once == 1).all()
     assert (ranks >= M).any()  # not among the candidates alone
 
 
@@ -298,7 +305,7 @@ def test_where_counts_cannot_be_asked_it_is_said_why(cases: Cases, counts: Count
         biases = np.full(N, number, np.float32)
         assert "no numbers" in refused(replace(logits, biases=biases), counts)
     calls = iter(range(10_000))
-    for steps in (0, STEPS // 2, STEPS + 1, 2 * STEPS + 1):
+    for steps in (0, STEPS // 2, STEPS + 1, correcting.FOLDS * STEPS + 1):
         calls = iter(range(10_000))
         assert "the time for that is over" in refused(
             logits,
@@ -347,6 +354,12 @@ def test_the_correction_of_held_out_events_stands_in_the_bundle(counts: Counts) 
     assert with_it.training["settled"]["corrected"] is True
 
 
+def test_a_correction_is_judged_by_lists_of_several_lengths() -> None:
+    found = _of_several_lengths(np.array([0, 15, 90, UNLISTED]))
+    wanted = [1 + 1] * 5 + [1 + 1 / np.log2(17)] * 3  # the second is in lists of 20, 40 and 80
+    assert found == pytest.approx(np.sum(wanted) / 5 / 4)
+
+
 @pytest.mark.parametrize("better", [True, False])
 def test_a_correction_is_taken_where_lists_of_others_are_better(
     better: bool, monkeypatch: pytest.MonkeyPatch
@@ -360,7 +373,7 @@ def test_a_correction_is_taken_where_lists_of_others_are_better(
     settled = trained.settled
     assert isinstance(settled, Settled)
     (line,) = (line for line in said if "what counts tell" in line)
-    assert line.endswith("it is taken" if better else "it is not taken")
+    assert line.endswith(": taken" if better else ": not taken")
     assert settled.correction == (drawn() if better else None)
     assert (settled.ndcg == 1.0) == better
     untold = replace(settled, correction=None, level=0.0, ndcg=0.0, recall=0.0, mrr=0.0)

@@ -3,11 +3,12 @@
     added(i) = sum over lags l of  again[l] * [i is the item at lag l]
                                  + together[l] * log(1 + p(i | item at lag l) / RARE)
 
-p is the share of the companions of an item, RARE that of `companions`. The weights maximise the
-likelihood of held-out events under softmax(base + added), with the network's logits as base. Only
-items that stand in `added` change it: with b = base - logsumexp(base), the new normaliser is the
-sum over those of exp(b + added), and of exp(b) over all others. So no pass over the whole catalogue
-is needed while the weights are fitted.
+p is the share of the companions of an item, RARE that of `companions`; log(1 + p / RARE) is what a
+`Correction` may change. The weights maximise the likelihood of held-out events under
+softmax(base + added), with the network's logits as base. Only items that stand in `added` change
+it: with b = base - logsumexp(base), the new normaliser is the sum over those of exp(b + added), and
+of exp(b) over all others. So no pass over the whole catalogue is needed while the weights are
+fitted.
 """
 
 from __future__ import annotations

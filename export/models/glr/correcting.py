@@ -2,9 +2,9 @@
 lists of others are with them. PyTorch.
 
 The softmax is over a case's candidates, the items of its largest logits, which compete for its
-list. What a correction is worth is told by cross-fitting: half of the users fit it, the other
-half's lists are judged among all items, and the other way round. The one that is kept is fitted on
-all.
+list. What a correction is worth is told by cross-fitting: the lists of a fourth of the users are
+judged, among all items, by what the others have fitted, and so with each fourth. The one that is
+kept is fitted on all.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from export.models.glr.counts import Counts
 from export.models.glr.fitting import Report
 from export.models.glr.logits import Logits
 
+FOLDS: Final = 4  # of users
 FEWEST: Final = 1_000  # cases with the target among their candidates
 HIDDEN: Final = 8  # units
 STEPS: Final = 600
@@ -38,7 +39,7 @@ LOWEST: Final = -1e4  # a logit that is not listed; an infinite one would make g
 
 
 class Corrected(NamedTuple):
-    """A correction that all cases have fitted, and what those are worth that half of them have.
+    """A correction that all cases have fitted, and what those are worth that a part of them have.
 
     Attributes
     ----------
@@ -82,11 +83,12 @@ def correct(
             f"target among the best {candidates.rows.shape[1]}, too few (of {FEWEST:,}) to learn by"
         )
         return None
-    rng = np.random.default_rng([cases.p.seed, 1])
     tables = Tables.of(candidates, weights[cases.p.last :], counts)
-    first = np.isin(user, rng.permutation(users)[: len(users) // 2])
+    fold = np.random.default_rng([cases.p.seed, 1]).permutation(len(users)) % FOLDS
+    fold = fold[np.searchsorted(users, user)]
     ranks = np.empty(len(known), np.int64)
-    for judged in (first, ~first):
+    for one in range(min(FOLDS, len(users))):
+        judged = fold == one
         correction = tables.fit(np.flatnonzero(known & ~judged), cases.p.seed, over)
         if correction is None:
             break

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from export.measuring.metrics.ranking import gain
 from export.models.base import Float32, Int64
 from export.models.glr.blend import AddedUp, Entries, Float64, fit
 from export.models.glr.correcting import correct, corrected
@@ -37,6 +38,7 @@ LADDERS: Mapping[str, tuple[float, ...]] = {
     "lately": (0.0, 0.15, 0.3, 0.4, 0.5, 0.6, 0.8),
     "together": (0.4, 0.6, 0.8, 1.0, 1.25),
 }
+LENGTHS = (5, 10, 20, 40, 80)  # of lists, by which a correction is judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,7 @@ class _Trials:
     def _try(self, choice: Choice) -> Settled:
         logits, weights, base, normaliser = self._weighed(choice)
         last = self._cases.p.last
+        figures = _figures(logits.ranks(weights, choice.exclude_seen))
         found = Settled(
             epochs=0,
             exclude_seen=choice.exclude_seen,
@@ -178,19 +181,22 @@ class _Trials:
             half_life_days=choice.half_life_days,
             lately=choice.lately,
             level=_level(logits.entries, weights, base, normaliser),
-            **_figures(logits.ranks(weights, choice.exclude_seen)),
+            **figures,
         )
         self._report(
             f"  {'without' if choice.exclude_seen else 'with'} seen items, "
             f"logits * {choice.temperature:g}, "
             f"popularity of {choice.half_life_days:g} days * {choice.lately:g}, "
             f"repeats * {choice.again:g}, companions * {choice.together:g}: "
-            f"of items it knows {_told(found)}"
+            f"of items it knows {_told(figures)}"
         )
         return found
 
     def corrected(self, best: Trial) -> Trial:
-        """With what counts tell, where that makes lists of users better that have not fitted it."""
+        """With what counts tell, where that makes lists of users better that have not fitted it.
+
+        Of lists of several lengths, which together tell far smaller differences than those of one.
+        """
         choice, settled = best
         logits, weights, _, _ = self._weighed(choice)
         counts, exclude = self._counts, choice.exclude_seen
@@ -198,17 +204,23 @@ class _Trials:
         if found is None:
             return best
         figures = _figures(found.ranks)
-        with_it: Trial = choice, replace(settled, correction=found.correction, **figures)
-        better = max(best, with_it, key=_worth)
+        before = _of_several_lengths(logits.ranks(weights, exclude))
+        gained = _of_several_lengths(found.ranks) - before
         self._report(
             "  what counts tell of items and companions, fitted on other users: "
-            f"{_told(with_it[1])}; it is {'not ' if better is best else ''}taken"
+            f"{_told(figures)}; over lists of {', '.join(map(str, LENGTHS))} {gained:+.4f}: "
+            f"{'taken' if gained > 0 else 'not taken'}"
         )
-        if better is best:
+        if gained <= 0:
             return best
         after = corrected(logits, found.correction, counts)
         base, normaliser, _ = after.base(exclude)
-        return choice, replace(with_it[1], level=_level(after.entries, weights, base, normaliser))
+        return choice, replace(
+            settled,
+            correction=found.correction,
+            level=_level(after.entries, weights, base, normaliser),
+            **figures,
+        )
 
     def _left(self) -> float:
         """Seconds until the time for trials is over."""
@@ -249,7 +261,11 @@ def _figures(ranks: Int64) -> dict[str, Any]:
     return {name.split("@")[0]: round(value, 4) for name, value in metrics(ranks).items()}
 
 
-def _told(settled: Settled) -> str:
-    return (
-        f"ndcg@{K} {settled.ndcg:.4f}  recall@{K} {settled.recall:.4f}  mrr@{K} {settled.mrr:.4f}"
-    )
+def _told(figures: Mapping[str, float]) -> str:
+    return "  ".join(f"{name}@{K} {figures[name]:.4f}" for name in ("ndcg", "recall", "mrr"))
+
+
+def _of_several_lengths(ranks: Int64) -> float:
+    """NDCG plus recall, the mean over `LENGTHS`."""
+    worth = [float(((ranks < k) + gain(ranks, k)).mean()) for k in LENGTHS]
+    return sum(worth) / len(worth)
