@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy.special import logsumexp
 
 from export.models.base import Float32, Int64, Run
 from export.models.glr import candidates as candidates_module
@@ -360,6 +362,52 @@ def test_a_correction_is_judged_by_lists_of_several_lengths() -> None:
     assert found == pytest.approx(np.sum(wanted) / 5 / 4)
 
 
+def test_the_fit_has_the_cases_as_lists_have_them(
+    cases: Cases, counts: Counts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[Candidates, Float32]] = []
+    of = Tables.of
+
+    def noted(candidates: Candidates, together: Float32, counts: Counts) -> Tables:
+        given.append((candidates, together))
+        return of(candidates, together, counts)
+
+    monkeypatch.setattr(Tables, "of", noted)
+    logits = asked(cases, counts)
+    for exclude in (False, True):
+        assert correct(logits, WEIGHTS, exclude, counts, print, lambda: False) is not None
+        candidates, together = given.pop()
+        np.testing.assert_array_equal(together, WEIGHTS[R:])
+        wanted = Candidates.of(logits, WEIGHTS, exclude)
+        np.testing.assert_array_equal(candidates.rows, wanted.rows)
+        np.testing.assert_array_equal(candidates.target, wanted.target)
+
+
+def test_a_table_in_pieces_is_the_table(counts: Counts, monkeypatch: pytest.MonkeyPatch) -> None:
+    biases, worth = drawn().biases(counts), drawn().companions(counts).worth
+    monkeypatch.setattr("export.models.glr.correction._ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("export.models.glr.correction._ITEMS_AT_ONCE", 7)
+    monkeypatch.setattr("export.models.glr.counts._PAIRS_AT_ONCE", 7)
+    np.testing.assert_allclose(drawn().biases(counts), biases, atol=1e-5)
+    np.testing.assert_allclose(drawn().companions(counts).worth, worth, atol=1e-5)
+
+
+def test_nothing_held_out_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[Sequences] = []
+    of = Counts.of
+
+    def noted(sequences: Sequences, *more: Any) -> Counts:
+        counted.append(sequences)
+        return of(sequences, *more)
+
+    monkeypatch.setattr(Counts, "of", noted)
+    held = newest(LOG, 0.15)
+    learn(LOG, held_out=held, run=Run(device="cpu"), **{**SMALL, "epochs": 1})
+    (sequences,) = counted
+    assert len(sequences) == held.trained.sum()
+    assert sequences.time_ms.max() < LOG.time_ms[~held.trained].min()
+
+
 @pytest.mark.parametrize("better", [True, False])
 def test_a_correction_is_taken_where_lists_of_others_are_better(
     better: bool, monkeypatch: pytest.MonkeyPatch
@@ -368,6 +416,13 @@ def test_a_correction_is_taken_where_lists_of_others_are_better(
     log = walks(repeats=0.3)
     ranks = Corrected(drawn(), np.zeros(1, np.int64) if better else np.full(1, UNLISTED))
     monkeypatch.setattr("export.models.glr.settling.correct", lambda *given: ranks)
+    served: list[Logits] = []
+
+    def noted(*given: Any) -> Logits:
+        served.append(corrected(*given))
+        return served[-1]
+
+    monkeypatch.setattr("export.models.glr.settling.corrected", noted)
     run = Run(device="cpu", report=said.append)
     trained = learn(log, held_out=newest(log, 0.15), run=run, **{**SMALL, "epochs": 2})
     settled = trained.settled
@@ -382,3 +437,8 @@ def test_a_correction_is_taken_where_lists_of_others_are_better(
     assert isinstance(without, Settled)
     assert untold == replace(without, level=0.0, ndcg=0.0, recall=0.0, mrr=0.0)
     assert (settled.level == without.level) != better
+    if better:
+        (after,) = served
+        weights = np.array([*settled.again, *settled.together])
+        _, best = after.best(weights, settled.exclude_seen, N - 1)
+        assert settled.level == pytest.approx(logsumexp(best, axis=1).mean(), abs=2e-3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -104,6 +106,16 @@ def test_no_trial_begins_when_the_time_for_them_is_over() -> None:
     assert all(": of items it knows ndcg@20 0." in line for line in trials)
     assert any(line.endswith("held-out events of items it knows") for line in said)
     assert said[-1] == "  the time for trials is over; the best so far counts"
+
+
+def test_half_of_the_time_is_for_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    trials = object.__new__(_Trials)
+    trials._begun, trials._seconds = 100.0, 20.0
+    trials._made = dict.fromkeys((Choice(False), Choice(True)))  # type: ignore[arg-type]
+    for now, another, left in ((106.0, True, 14.0), (107.0, False, 13.0), (121.0, False, -1.0)):
+        monkeypatch.setattr(time, "monotonic", lambda now=now: now)
+        assert trials.time_left() == another  # one takes as long as the others
+        assert trials.left() == left
 
 
 def test_a_target_that_may_not_be_listed_or_has_no_number_is_no_hit() -> None:

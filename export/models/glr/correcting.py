@@ -97,7 +97,8 @@ def correct(
     else:
         correction = tables.fit(np.flatnonzero(known), cases.p.seed, over)
     if correction is None:
-        report("  counts are not asked: the time for that is over")
+        why = "the time for that is over" if over() else "what was fitted are no numbers"
+        report(f"  counts are not asked: {why}")
         return None
     return Corrected(correction, ranks)
 

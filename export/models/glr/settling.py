@@ -38,6 +38,7 @@ LADDERS: Mapping[str, tuple[float, ...]] = {
     "lately": (0.0, 0.15, 0.3, 0.4, 0.5, 0.6, 0.8),
     "together": (0.4, 0.6, 0.8, 1.0, 1.25),
 }
+TRIALS_SHARE = 0.5  # of the time; the rest is for what counts tell
 LENGTHS = (5, 10, 20, 40, 80)  # of lists, by which a correction is judged
 
 
@@ -91,7 +92,8 @@ def settle(
     ----------
     counts : of what the networks were trained on, which is `trained`
     epochs : that they had seen
-    seconds : no trial begins that would probably end after them, except the first two; None: all do
+    seconds : for all of it; None: as long as it takes. No trial begins that would probably end
+        after half of them, except the first two; what is left is for what counts tell
     """
     report(f"  settling the rest by {len(cases.targets):,} held-out events of items it knows")
     trials = _Trials(cases, answers, counts, trained, report, seconds)
@@ -100,10 +102,10 @@ def settle(
         best = trials.along(name, best)
     if trials.time_left():
         best = max(best, trials.of(replace(best[0], lately=0.0)), key=_worth)
-    if trials.time_left():
-        best = trials.corrected(best)
     else:
         report("  the time for trials is over; the best so far counts")
+    if trials.left() > 0:
+        best = trials.corrected(best)
     return replace(best[1], epochs=epochs)
 
 
@@ -160,7 +162,7 @@ class _Trials:
     def time_left(self) -> bool:
         """Whether one more trial, if it takes as long as the others, ends in time."""
         spent = time.monotonic() - self._begun
-        return spent / max(len(self._made), 1) <= self._left()
+        return spent * (1 + 1 / max(len(self._made), 1)) <= self._seconds * TRIALS_SHARE
 
     def of(self, choice: Choice) -> Trial:
         """What a choice is worth; the second time it is known."""
@@ -200,7 +202,8 @@ class _Trials:
         choice, settled = best
         logits, weights, _, _ = self._weighed(choice)
         counts, exclude = self._counts, choice.exclude_seen
-        found = correct(logits, weights, exclude, counts, self._report, lambda: self._left() <= 0)
+        self._report("  asking counts of items and companions")
+        found = correct(logits, weights, exclude, counts, self._report, lambda: self.left() <= 0)
         if found is None:
             return best
         figures = _figures(found.ranks)
@@ -222,8 +225,8 @@ class _Trials:
             **figures,
         )
 
-    def _left(self) -> float:
-        """Seconds until the time for trials is over."""
+    def left(self) -> float:
+        """Seconds until the time for all of it is over."""
         return self._seconds - (time.monotonic() - self._begun)
 
     def _weighed(self, choice: Choice) -> tuple[Logits, Float64, Float64, Float64]:
