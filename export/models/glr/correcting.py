@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -174,9 +173,7 @@ class Tables:
     pairs: _Standardised
 
     @classmethod
-    def of(
-        cls, candidates: Candidates, together: npt.NDArray[np.float64], counts: Counts
-    ) -> Tables:
+    def of(cls, candidates: Candidates, together: Float64, counts: Counts) -> Tables:
         """`together`: float64 [R], see `blend.py`; all in float32 from here on."""
         rows, item = np.unique(candidates.rows, return_inverse=True)
         pair = candidates.companion_index(counts.companions.rows)

@@ -22,7 +22,7 @@ PAIR_FEATURES: Final = 8
 HALF_LIVES_DAYS: Final = (1.0, 4.0, 16.0)  # of an event's weight among the newest
 PAIR_HALF_LIFE_DAYS: Final = 8.0
 LEAST: Final = 0.1  # events, within a logarithm
-PAIR_UNIT: Final = 0.1  # the logarithm is about linear below: twenty events apart is half of it
+PAIR_UNIT: Final = 0.1  # two that are ten events apart; below it a logarithm is about linear
 _PAIRS_AT_ONCE: Final = 100_000
 
 
