@@ -164,10 +164,10 @@ class Answers:
         answers = room.answers(crowd)
         if self.trending is None:
             return [replace(answer, status="unavailable") for answer in answers]
-        bits = room.standing(crowd.audience, crowd.placement).bits.tolist()
+        bits = room.ruling(crowd.audience, crowd.arm).bits.tolist()
         for user, one in enumerate(crowd.asked):
-            allowed = room.allowed(crowd.placement, bits[user])
-            k, now_ms = room.k(one, crowd.placement), one.cause.event_time_ms
+            allowed = room.allowed(crowd.arm, bits[user])
+            k, now_ms = room.k(one, crowd.arm), one.cause.event_time_ms
             rows, scores = self.trending.top(one.request, allowed, k, now_ms)
             answers[user] = room.listing(answers[user], rows, scores, room.named("trending"))
         return answers
@@ -176,7 +176,7 @@ class Answers:
         """The lists of a placement, as an event now would make them; a guest's by context."""
         lifts: list[NDArray[np.float32] | None] = [None] * len(crowd.asked)
         if self.contexts is not None:
-            placement, _ = placement_and_variant(crowd.placement)  # events name no variant
+            placement, _ = placement_and_variant(crowd.arm)  # events name no variant
             for user in np.flatnonzero(crowd.audience.headers["events"] == 0).tolist():
                 one = crowd.asked[user]
                 told = (one.request, placement, self.lists.item_bias, one.cause.event_time_ms)
@@ -203,7 +203,7 @@ def _fill(
     k, some = crowd.asked[0].request.k, crowd.audience
     if len(who) < len(crowd.asked):
         some = some.take(who)
-    shown, why, shares = room.lists.of_placement(crowd.placement, some, k, lift)
+    shown, why, shares = room.lists.of_placement(crowd.arm, some, k, lift)
     lists = []
     for user in range(len(who)):
         items = []
@@ -220,5 +220,5 @@ def _fill(
                 )
             items.append(item)
         lists.append(tuple(items))
-    names, _ = room.lists.naming.name(room.lists.arms.index(crowd.placement), shown)
+    names, _ = room.lists.naming.name(room.lists.arms.index(crowd.arm), shown)
     return lists, [bytes(name).decode() for name in names]

@@ -44,16 +44,16 @@ class Crowd(NamedTuple):
 
     Attributes
     ----------
-    placement : the arm's name
+    arm : its name
     audience : whom they are about, one user a request, in the same order; copies
     """
 
     asked: Sequence[Asked]
-    placement: str
+    arm: str
     audience: Audience
 
 
-class Standing(NamedTuple):
+class Ruling(NamedTuple):
     """What a placement's rules say of n users.
 
     Attributes
@@ -89,13 +89,13 @@ class Room:
         self.layout = layout
         self.candidates = lists.candidates
 
-    def crowd(self, asked: Sequence[Asked], placement: str) -> Crowd:
+    def crowd(self, asked: Sequence[Asked], arm: str) -> Crowd:
         """Look at the users of some requests; states of another model are rebuilt in the copy."""
         rows = [
             shard.look([one.key for one in some])
             for shard, some in groupby(asked, key=lambda one: one.shard)
         ]
-        return Crowd(asked, placement, self.audience(np.concatenate(rows), asked))
+        return Crowd(asked, arm, self.audience(np.concatenate(rows), asked))
 
     def audience(self, rows: NDArray[np.uint8], asked: Sequence[Asked]) -> Audience:
         """Users from copies of their rows, one a request, with states of this model."""
@@ -109,40 +109,40 @@ class Room:
         now_ms = causes[0].event_time_ms
         return Audience(users, slice(0, len(users)), users.vectors, ring, causes, now_ms)
 
-    def standing(self, audience: Audience, placement: str) -> Standing:
+    def ruling(self, audience: Audience, arm: str) -> Ruling:
         """What the rules say of some users."""
-        rules = self.lists.placement(placement)
+        rules = self.lists.placement(arm)
         basis = rules.basis(audience)
         struck = rules.excluded(basis.ring)
         if basis.struck is not None:
             struck = np.concatenate([struck, basis.struck], axis=1)
-        return Standing(rules.in_force(audience), basis, struck)
+        return Ruling(rules.in_force(audience), basis, struck)
 
-    def allowed(self, placement: str, bits: int) -> NDArray[np.bool_]:
+    def allowed(self, arm: str, bits: int) -> NDArray[np.bool_]:
         """Which items may be listed where these rules are in force: bool, shape (rows,)."""
-        allowed: NDArray[np.bool_] = self.lists.placement(placement).biases(bits) > NEVER_LISTED / 2
+        allowed: NDArray[np.bool_] = self.lists.placement(arm).biases(bits) > NEVER_LISTED / 2
         return allowed
 
-    def bias(self, placement: str, bits: int) -> NDArray[np.float32]:
+    def bias(self, arm: str, bits: int) -> NDArray[np.float32]:
         """What named items are scored by: as in a list, and where it would not hold one, as if.
 
         float32, shape (rows,).
         """
-        listed = self.lists.placement(placement).biases(bits)
+        listed = self.lists.placement(arm).biases(bits)
         return np.where(listed > NEVER_LISTED / 2, listed, self.lists.item_bias)
 
-    def k(self, one: Asked, placement: str) -> int:
+    def k(self, one: Asked, arm: str) -> int:
         """How many items a request asks for."""
-        return one.request.k or self.lists.k(placement)
+        return one.request.k or self.lists.k(arm)
 
     def answers(self, crowd: Crowd) -> list[Answer]:
         """Answers without items, to be filled."""
-        return [self.answer(one, crowd.placement, "answered") for one in crowd.asked]
+        return [self.answer(one, crowd.arm, "answered") for one in crowd.asked]
 
-    def answer(self, one: Asked, placement: str, status: Status) -> Answer:
+    def answer(self, one: Asked, arm: str, status: Status) -> Answer:
         """An answer without items."""
         request = one.request
-        placement, variant = placement_and_variant(placement)
+        placement, variant = placement_and_variant(arm)
         return Answer(
             request_id=str(request.request_id),
             user_id=request.user,

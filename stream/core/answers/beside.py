@@ -24,15 +24,15 @@ MIN_PAIRS = 3  # buyers of both items: fewer are chance, and would tell of perso
 def similar_to(room: Room, crowd: Crowd) -> list[Answer]:
     """Items whose vectors are nearest to the item's."""
     to, answers, asked = _about_items(room, crowd)
-    standing = room.standing(crowd.audience, crowd.placement)
-    for bits in np.unique(standing.bits[asked]).tolist():
-        some = [user for user in asked if standing.bits[user] == bits]
+    ruling = room.ruling(crowd.audience, crowd.arm)
+    for bits in np.unique(ruling.bits[asked]).tolist():
+        some = [user for user in asked if ruling.bits[user] == bits]
         near = similar(
             room.model,
             to[some],
-            room.allowed(crowd.placement, bits),
-            [standing.struck[user] for user in some],
-            [room.k(crowd.asked[user], crowd.placement) for user in some],
+            room.allowed(crowd.arm, bits),
+            [ruling.struck[user] for user in some],
+            [room.k(crowd.asked[user], crowd.arm) for user in some],
         )
         for user, (rows, scores) in zip(some, near, strict=True):
             reason = room.named("similar", int(to[user]))
@@ -43,19 +43,19 @@ def similar_to(room: Room, crowd: Crowd) -> list[Answer]:
 def together(room: Room, crowd: Crowd) -> list[Answer]:
     """Items that the item's buyers bought, by their last interactions, or else by the model."""
     to, answers, asked = _about_items(room, crowd)
-    standing = room.standing(crowd.audience, crowd.placement)
+    ruling = room.ruling(crowd.audience, crowd.arm)
     seen: dict[tuple[int, int], BoughtTogether] = {}
     for user in asked:
-        row, one, struck = int(to[user]), crowd.asked[user], standing.struck[user]
-        bits = int(standing.bits[user])
+        row, one, struck = int(to[user]), crowd.asked[user], ruling.struck[user]
+        bits = int(ruling.bits[user])
         if (id(one.shard), row) not in seen:
             item = room.catalogue.hashes[row]
             seen[id(one.shard), row] = BoughtTogether.of(one.shard.rings(LOOKED_THROUGH), item)
-        allowed, k = room.allowed(crowd.placement, bits), room.k(one, crowd.placement)
+        allowed, k = room.allowed(crowd.arm, bits), room.k(one, crowd.arm)
         rows, scores = _by_buyers(room, seen[id(one.shard), row], allowed, struck, k)
         basis = "users" if len(rows) else "model"
         if not len(rows):
-            rows, scores = _by_model(room, one, crowd.placement, bits, np.append(struck, row), k)
+            rows, scores = _by_model(room, one, crowd.arm, bits, np.append(struck, row), k)
         reason = room.named("bought_together", row)
         answers[user] = room.listing(replace(answers[user], basis=basis), rows, scores, reason)
     return answers

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from stream.contracts import Answer, AnsweredItem, Mark
-from stream.core.answers.asking import Crowd, Room, Standing, rounded, with_share
+from stream.core.answers.asking import Crowd, Room, Ruling, rounded, with_share
 from stream.core.answers.explaining import shares
 from stream.core.catalogue import NO_ITEM
 from stream.core.policy.arranging import Picked
@@ -31,34 +31,34 @@ class Judged(NamedTuple):
     rows : for each user int64, shape (m,); `NO_ITEM` for unknown items
     scores : for each float32, shape (m,)
     items : for each the lines of an answer, in the order given
-    standing : the users' with the placement
+    ruling : the users' with the placement
     why : of all, shape (n, the most candidates of one)
     """
 
     rows: list[NDArray[np.int64]]
     scores: list[NDArray[np.float32]]
     items: list[list[AnsweredItem]]
-    standing: Standing
+    ruling: Ruling
     why: ReasonColumns
 
     @classmethod
     def of(cls, room: Room, crowd: Crowd) -> Judged:
-        standing = room.standing(crowd.audience, crowd.placement)
+        ruling = room.ruling(crowd.audience, crowd.arm)
         ids = [one.request.candidate_ids for one in crowd.asked]
         rows = [room.catalogue.rows(of_user) for of_user in ids]
         scores = room.candidates.by_rules(
             rows,
-            standing.bits,
-            partial(room.bias, crowd.placement),
-            room.lists.placement(crowd.placement).beta,
-            standing.basis,
+            ruling.bits,
+            partial(room.bias, crowd.arm),
+            room.lists.placement(crowd.arm).beta,
+            ruling.basis,
         )
-        placement = room.lists.placement(crowd.placement)
-        why = room.lists.why(placement, _padded(rows, NO_ITEM), standing.basis, crowd.audience)
+        placement = room.lists.placement(crowd.arm)
+        why = room.lists.why(placement, _padded(rows, NO_ITEM), ruling.basis, crowd.audience)
         judged = []
         for user, mine in enumerate(rows):
-            allowed = room.allowed(crowd.placement, int(standing.bits[user]))[mine]
-            marks = _marks(ids[user], mine, allowed, standing.struck[user])
+            allowed = room.allowed(crowd.arm, int(ruling.bits[user]))[mine]
+            marks = _marks(ids[user], mine, allowed, ruling.struck[user])
             items = []
             for at, (row, mark) in enumerate(zip(mine.tolist(), marks, strict=True)):
                 reason = room.reason(int(why.rows[user, at]), int(why.types[user, at]))
@@ -68,7 +68,7 @@ class Judged(NamedTuple):
                     item = room.item(row, scores[user][at], at + 1, reason)
                 items.append(item if mark is None else replace(item, mark=mark))
             judged.append(items)
-        return cls(rows, scores, judged, standing, why)
+        return cls(rows, scores, judged, ruling, why)
 
     def shares(
         self, room: Room, crowd: Crowd, ranked: Sequence[NDArray[np.int64]]
@@ -85,12 +85,10 @@ class Judged(NamedTuple):
         rows = np.take_along_axis(_padded(self.rows, NO_ITEM), at, axis=1)
         scores = np.take_along_axis(_padded(self.scores, 0), at, axis=1)
         why = ReasonColumns._make(np.take_along_axis(of, at, axis=1) for of in self.why)
-        placement = room.lists.placement(crowd.placement)
+        placement = room.lists.placement(crowd.arm)
         shown = Picked(rows, np.where(there, scores, np.float32(0)))
-        bias = partial(room.bias, crowd.placement)
-        return room.lists.shares.of(
-            placement, shown, why, self.standing.basis, crowd.audience, bias
-        )
+        bias = partial(room.bias, crowd.arm)
+        return room.lists.shares.of(placement, shown, why, self.ruling.basis, crowd.audience, bias)
 
 
 def rank(room: Room, crowd: Crowd) -> list[Answer]:
@@ -125,8 +123,8 @@ def explain(room: Room, crowd: Crowd) -> list[Answer]:
     judged = Judged.of(room, crowd)
     answers = []
     for user, answer in enumerate(room.answers(crowd)):
-        row, bits = crowd.audience.users.rows[user], int(judged.standing.bits[user])
-        why = shares(room, crowd.asked[user], row, judged.rows[user], crowd.placement, bits)
+        row, bits = crowd.audience.users.rows[user], int(judged.ruling.bits[user])
+        why = shares(room, crowd.asked[user], row, judged.rows[user], crowd.arm, bits)
         told = zip(judged.items[user], why, strict=True)
         items = tuple(replace(item, because=because) for item, because in told)
         answers.append(replace(answer, items=items))
