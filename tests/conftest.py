@@ -66,12 +66,16 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         return (yield)  # type: ignore[return-value]
 
 
-def _turn(item: pytest.Item) -> tuple[int, int]:
-    """Long tests first, so that none is left at the end; by broker; the many small ones last."""
+def _turn(item: pytest.Item) -> tuple[int, int, bool]:
+    """Long tests first, so that none is left at the end; by broker; the many small ones last.
+
+    What runs alone comes when no long test is left to wait for.
+    """
     kind = _kind(item)
     return (
         0 if item.get_closest_marker("long") else 1,
         len(KINDS) if kind is None else KINDS.index(kind),
+        item.get_closest_marker("alone") is not None,
     )
 
 

@@ -213,6 +213,7 @@ def test_worker_serves_and_stops(freshet: Freshet) -> None:
         assert worker.returncode in (0, 130)
 
 
+@pytest.mark.alone  # it measures time
 def test_a_click_by_hand_changes_the_list_in_time(freshet: Freshet) -> None:
     """`send --wait` tells how long; the best of ten, since the machine may be busy."""
     freshet.run("topics", "create")
