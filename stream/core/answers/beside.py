@@ -86,7 +86,7 @@ def _by_buyers(
 
 
 def _by_model(
-    room: Room, one: Asked, placement: str, bits: int, struck: NDArray[np.int64], k: int
+    room: Room, one: Asked, arm: str, bits: int, struck: NDArray[np.int64], k: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """What the model lists for somebody who has bought the request's item and nothing else."""
     blank = np.frombuffer(room.layout.blank, np.uint8).copy()
@@ -101,7 +101,7 @@ def _by_model(
     buyer["header"]["newest_ms"] = one.cause.event_time_ms
     buyer["header"]["model"] = 0  # to be folded
     audience = room.audience(blank[None, :], [one])
-    rules = room.lists.placement(placement)
+    rules = room.lists.placement(arm)
     out = struck[None, :]
     rows, scores = rules.rank(Basis(audience.states, audience.ring, out), k, bits)
     listed = scores[0] > 0

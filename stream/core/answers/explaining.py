@@ -61,7 +61,7 @@ def shares(
     asked: Asked,
     row: NDArray[np.uint8],
     rows: NDArray[np.int64],
-    placement: str,
+    arm: str,
     bits: int,
 ) -> list[tuple[Because, ...]]:
     """For each item, the interactions that its score owes most to, or lost most by.
@@ -70,7 +70,7 @@ def shares(
     ----------
     row : the user's: uint8, shape (layout.max_bytes,)
     rows : int64, shape (m,); of the items
-    placement, bits : by whose settings they are scored, and which of its rules are in force
+    arm, bits : by whose settings they are scored, and which of its rules are in force
     """
     without = Without.of(row, room.layout)
     entries = without.entries
@@ -78,12 +78,12 @@ def shares(
         return [()] * len(rows)
     without.rows.view(room.layout.full)[:, 0]["header"]["model"] = 0  # to be folded
     audience = room.audience(without.rows, [asked] * len(without.rows))
-    rules = room.lists.placement(placement)
+    rules = room.lists.placement(arm)
     basis = rules.basis(audience)
     scores = np.array(
         room.candidates.scores(
             [rows] * len(without.rows),
-            room.bias(placement, bits),
+            room.bias(arm, bits),
             rules.beta,
             basis.states,
             basis.ring,
